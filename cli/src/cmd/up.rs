@@ -1,0 +1,208 @@
+//! `copepod up`: a whole cluster of one node, in this process.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use copepod_agent::{Agent, AgentConfig, NodeApiHandle};
+use copepod_client::{Body, Client};
+use copepod_model::Status;
+use copepod_model::request::ListOptions;
+use copepod_server::api::NodeApi;
+use copepod_server::{Server, ServerConfig};
+use serde_json::Value;
+
+use super::{Error, default_data_dir};
+
+/// Start a cluster of one node in this process and stay; Ctrl-C stops it, and a second start resumes.
+#[derive(Debug, Args)]
+pub struct Up {
+    /// Manifests to apply once the cluster is ready: files, folders, or `-` for stdin.
+    #[arg(short, long = "filename", value_name = "FILE")]
+    file: Vec<PathBuf>,
+    /// Where everything is kept. Default: the XDG data folder.
+    #[arg(long, env = "COPEPOD_DATA_DIR", value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Address that the API, the ingress and DNS listen on.
+    #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST), value_name = "IP")]
+    bind: IpAddr,
+    /// Port of the Kubernetes API; 0 takes any free one.
+    #[arg(long, default_value_t = 6443, value_name = "PORT")]
+    api_port: u16,
+    /// Port of the ingress over HTTP; 0 takes any free one.
+    #[arg(long, default_value_t = 8080, value_name = "PORT")]
+    ingress_port: u16,
+    /// Port of the ingress over HTTPS; 0 takes any free one.
+    #[arg(long, default_value_t = 8443, value_name = "PORT")]
+    ingress_tls_port: u16,
+    /// Port of the cluster's DNS, UDP and TCP; 0 takes any free one.
+    #[arg(long, default_value_t = 8053, value_name = "PORT")]
+    dns_port: u16,
+    /// Name of the node.
+    #[arg(long, default_value = "copepod", value_name = "NAME")]
+    node_name: String,
+}
+
+impl Up {
+    /// Runs the cluster until it is told to stop.
+    pub async fn run(self) -> Result<(), Error> {
+        let started = Instant::now();
+        let dir = self.data_dir.clone().unwrap_or_else(default_data_dir);
+        let dir = std::path::absolute(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
+        copepod_model::kinds::names::subdomain(&self.node_name)
+            .map_err(|e| format!("--node-name {:?}: {e}", self.node_name))?;
+        let say = |text: &str| eprintln!("{:>6.2}s  {text}", started.elapsed().as_secs_f64());
+        say(&format!("starting in {}", dir.display()));
+        // Signals first: a Ctrl-C during the start must stop cleanly too.
+        let mut stop = Stop::new()?;
+
+        let server =
+            Server::start(ServerConfig { data_dir: dir.clone(), api: SocketAddr::new(self.bind, self.api_port) }).await?;
+        say("the API is ready");
+        let agent = match self.agent(&dir, &server).await {
+            Ok(agent) => agent,
+            Err(e) => {
+                server.stop().await;
+                return Err(e);
+            }
+        };
+        say("the node is ready");
+        let admin = server.admin_client("copepod-up");
+        let result = tokio::select! {
+            r = self.apply(&admin, &say) => r,
+            () = stop.wait() => Err("stopped before everything was ready".into()),
+        };
+        if result.is_ok() {
+            places(&server, &agent, &admin).await;
+            stop.wait().await;
+            eprintln!("stopping");
+        }
+        agent.shutdown().await;
+        server.stop().await;
+        result
+    }
+}
+
+impl Up {
+    async fn agent(&self, dir: &std::path::Path, server: &Server) -> Result<Agent, Error> {
+        let at = |port| SocketAddr::new(self.bind, port);
+        let mut config = AgentConfig::new(&self.node_name, dir.join("node"), server.node_client(&self.node_name));
+        config.allow_file_images = true;
+        config.ingress_addr = Some(at(self.ingress_port));
+        config.ingress_tls = Some((at(self.ingress_tls_port), server.ingress_tls()?));
+        config.dns_addr = Some(at(self.dns_port));
+        let agent = Agent::start(config).await?;
+        server.api().add_node(&self.node_name, Arc::new(InProcessNode(agent.node_api_handle())));
+        agent.ready().await;
+        Ok(agent)
+    }
+
+    /// Applies the files and waits until what they define is ready.
+    async fn apply(&self, client: &Client, say: &impl Fn(&str)) -> Result<(), Error> {
+        if self.file.is_empty() {
+            return Ok(());
+        }
+        let applied = super::apply::files(client, &self.file, "default").await?;
+        for object in &applied {
+            say(&format!("{} {}", object.name, object.outcome));
+        }
+        let mut shown = String::new();
+        loop {
+            let mut waiting = Vec::new();
+            for object in &applied {
+                let live = client.get(&object.resource, &object.namespace, &object.object_name).await?.value();
+                if let Some(why) = not_ready(&live) {
+                    waiting.push(format!("{} ({why})", object.name));
+                }
+            }
+            if waiting.is_empty() {
+                say("everything is ready");
+                return Ok(());
+            }
+            let text = format!("waiting for {}", waiting.join(", "));
+            if text != shown {
+                say(&text);
+                shown = text;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+/// Why an object is not ready yet, for the kinds that can be.
+fn not_ready(object: &Value) -> Option<String> {
+    let (spec, status) = (&object["spec"], &object["status"]);
+    let number = |v: &Value| v.as_i64().unwrap_or(0);
+    match object["kind"].as_str()? {
+        "Deployment" | "ReplicaSet" => {
+            let wanted = spec["replicas"].as_i64().unwrap_or(1);
+            let seen = number(&status["observedGeneration"]) >= number(&object["metadata"]["generation"]);
+            let ready = number(&status["readyReplicas"]);
+            (!seen || ready < wanted).then(|| format!("{ready} of {wanted} pods ready"))
+        }
+        "Pod" => {
+            let ready = status["conditions"].as_array()?.iter().any(|c| c["type"] == "Ready" && c["status"] == "True");
+            let over = matches!(status["phase"].as_str(), Some("Succeeded" | "Failed"));
+            let waiting = status["containerStatuses"][0]["state"]["waiting"]["reason"].as_str();
+            (!ready && !over).then(|| waiting.or(status["phase"].as_str()).unwrap_or("Pending").to_string())
+        }
+        _ => None,
+    }
+}
+
+/// Says where things are: on stdout, one `name value` per line.
+async fn places(server: &Server, agent: &Agent, client: &Client) {
+    println!("API      https://{}", server.address());
+    println!("Config   {}", server.kubeconfig().display());
+    if let Some(at) = agent.ingress_addr() {
+        println!("Ingress  http://{at}");
+    }
+    if let Some(at) = agent.ingress_tls_addr() {
+        println!("         https://{at}");
+    }
+    if let Some(at) = agent.dns_addr() {
+        println!("DNS      {at}");
+    }
+    println!("\n  export KUBECONFIG={}", server.kubeconfig().display());
+    let Ok(list) = client.list("ingresses.networking.k8s.io", "", ListOptions::default()).await else { return };
+    let Some(at) = agent.ingress_addr() else { return };
+    for ingress in list.items {
+        let value = ingress.value();
+        for rule in value["spec"]["rules"].as_array().into_iter().flatten() {
+            let host = rule["host"].as_str().unwrap_or("localhost");
+            let path = rule["http"]["paths"][0]["path"].as_str().unwrap_or("/");
+            println!("  curl http://{host}:{}{path}", at.port());
+        }
+    }
+}
+
+/// The node's API, called where it is.
+struct InProcessNode(NodeApiHandle);
+
+#[async_trait::async_trait]
+impl NodeApi for InProcessNode {
+    async fn request(&self, request: http::Request<Body>) -> Result<http::Response<Body>, Status> {
+        Ok(self.0.call(request).await)
+    }
+}
+
+/// Ctrl-C or SIGTERM.
+struct Stop {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+impl Stop {
+    fn new() -> std::io::Result<Stop> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Stop { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+    async fn wait(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}

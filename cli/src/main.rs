@@ -1,0 +1,29 @@
+//! Floor 4: the one executable.
+
+mod cmd;
+mod connect;
+mod discovery;
+mod manifest;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    // One TLS provider for the whole process; a second install can only mean that it is there already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let cli = cmd::Cli::parse();
+    let level = if cli.verbose { "info,copepod=debug" } else { "warn" };
+    let filter = tracing_subscriber::EnvFilter::try_from_env("COPEPOD_LOG").unwrap_or_else(|_| level.into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    match cmd::run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("{e}");
+            ExitCode::FAILURE
+        }
+    }
+}

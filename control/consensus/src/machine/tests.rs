@@ -1,0 +1,306 @@
+use std::collections::{BTreeMap, VecDeque};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::record::{seal, unseal};
+use crate::{ConfChangeSingle, ConfChangeType};
+
+/// A member with its disk: what a driver does, with a crash that keeps only the disk.
+struct Member {
+    options: Options,
+    machine: Machine,
+    disk: Restored,
+    applied: Vec<Vec<u8>>,
+    checkpoint: (Position, ConfState, usize),
+    reads: Vec<u64>,
+}
+
+impl Member {
+    fn new(id: u64, voters: &[u64]) -> Member {
+        let conf_state = ConfState { voters: voters.to_vec(), ..ConfState::default() };
+        let disk = Restored { conf_state: conf_state.clone(), ..Restored::default() };
+        // A number of its own, so that the run repeats itself.
+        let options = Options { fixed_election_ticks: Some(10 + id as usize), ..Options::new(id) };
+        let machine = Machine::new(&options, disk.clone()).unwrap();
+        let checkpoint = (Position::default(), conf_state, 0);
+        Member { options, machine, disk, applied: Vec::new(), checkpoint, reads: Vec::new() }
+    }
+
+    fn settle(&mut self, network: &mut VecDeque<Message>) {
+        while let Some(work) = self.machine.work() {
+            network.extend(work.messages.iter().cloned());
+            if let Some(first) = work.entries().first() {
+                self.disk.entries.retain(|e| e.index < first.index);
+                // As the disk would: through their records.
+                let read = |e: &Entry| unseal::<Entry>(e.index, &seal(e.index, e)).unwrap();
+                self.disk.entries.extend(work.entries().iter().map(read));
+            }
+            assert!(work.must_sync() || work.entries().is_empty());
+            if work.must_sync() {
+                let hs = work.hard_state().unwrap_or_else(|| self.machine.hard_state());
+                self.disk.hard_state = hs.clone();
+            }
+            let done = self.machine.persisted(work).unwrap();
+            network.extend(done.messages);
+            for c in done.committed {
+                if let What::Data(data) = c.what {
+                    self.applied.push(data);
+                }
+                self.machine.applied(c.at.index);
+            }
+            self.reads.extend(done.reads.iter().map(|r| r.index));
+        }
+    }
+
+    /// Everything in memory is lost; what was applied after the checkpoint is replayed.
+    fn crash(&mut self) {
+        self.disk.applied = self.checkpoint.0.index;
+        self.disk.conf_state = self.checkpoint.1.clone();
+        self.applied.truncate(self.checkpoint.2);
+        self.machine = Machine::new(&self.options, self.disk.clone()).unwrap();
+    }
+
+    fn checkpoint(&mut self) {
+        self.disk.hard_state = self.machine.hard_state().clone();
+        let at = Position { index: self.machine.node.raft.raft_log.applied, term: 0 };
+        let truncated = self.machine.compact(at.index);
+        self.checkpoint = (truncated, self.machine.members().clone(), self.applied.len());
+        self.disk.truncated = truncated;
+        self.disk.entries.retain(|e| e.index > truncated.index);
+        assert_eq!(self.machine.log_bytes(), self.disk.entries.iter().map(|e| e.data.len()).sum::<usize>());
+    }
+}
+
+#[test]
+fn alone_it_commits_when_its_own_log_is_durable() {
+    let mut m = Member::new(1, &[1]);
+    let mut network = VecDeque::new();
+    m.machine.campaign().unwrap();
+    m.settle(&mut network);
+    assert!(m.machine.is_alone() && m.machine.is_settled());
+    let first = m.machine.propose([b"a".to_vec(), b"b".to_vec()]).unwrap();
+    assert_eq!(first, Position { index: 2, term: 1 });
+    // Nothing is committed before the work is durable, and then both are: one round, one sync.
+    let work = m.machine.work().unwrap();
+    assert_eq!((work.entries().len(), m.machine.commit()), (2, 1));
+    let done = m.machine.persisted(work).unwrap();
+    assert_eq!(done.committed.len(), 2);
+    assert!(m.machine.work().is_none() && network.is_empty() && done.messages.is_empty());
+}
+
+#[test]
+fn alone_it_finds_again_what_was_durable_and_not_known_as_committed() {
+    let mut m = Member::new(1, &[1]);
+    let mut network = VecDeque::new();
+    m.machine.campaign().unwrap();
+    m.settle(&mut network);
+    for round in 0..20u8 {
+        m.machine.propose([vec![round]]).unwrap();
+        m.settle(&mut network);
+        assert!(m.disk.hard_state.commit < m.machine.commit(), "the last commit index is only in memory");
+        if round % 3 == 0 {
+            m.checkpoint();
+        }
+        let term = m.machine.term();
+        m.crash();
+        m.machine.campaign().unwrap();
+        m.settle(&mut network);
+        assert_eq!(m.applied, (0..=round).map(|n| vec![n]).collect::<Vec<_>>());
+        assert!(m.machine.term() > term);
+    }
+}
+
+#[test]
+fn what_contradicts_itself_is_refused() {
+    let entry = |index, term| Entry { index, term, ..Entry::default() };
+    let good = Restored {
+        hard_state: HardState { term: 3, commit: 6, ..HardState::default() },
+        conf_state: ConfState { voters: vec![1], ..ConfState::default() },
+        truncated: Position { index: 4, term: 1 },
+        entries: vec![entry(5, 1), entry(6, 2), entry(7, 3)],
+        applied: 5,
+    };
+    assert!(Machine::new(&Options::new(1), good.clone()).is_ok());
+    let spoil: [fn(&mut Restored); 8] = [
+        |r| r.applied = 7,
+        |r| r.applied = 3,
+        |r| r.hard_state.commit = 8,
+        |r| r.hard_state.commit = 3,
+        |r| r.hard_state.term = 2,
+        |r| drop(r.entries.remove(1)),
+        |r| drop(r.entries.remove(0)),
+        |r| r.entries[1].term = 0,
+    ];
+    for (i, spoil) in spoil.iter().enumerate() {
+        let mut bad = good.clone();
+        spoil(&mut bad);
+        assert!(matches!(Machine::new(&Options::new(1), bad), Err(Error::Inconsistent(_))), "{i}");
+    }
+}
+
+/// Members, the messages between them, and what must always hold.
+struct Group {
+    members: BTreeMap<u64, Member>,
+    network: VecDeque<Message>,
+    cut: Option<u64>,
+    proposed: u64,
+}
+
+impl Group {
+    fn new(ids: &[u64]) -> Group {
+        let members = ids.iter().map(|id| (*id, Member::new(*id, ids))).collect();
+        Group { members, network: VecDeque::new(), cut: None, proposed: 0 }
+    }
+
+    fn deliver(&mut self, most: usize) {
+        for _ in 0..most {
+            let Some(m) = self.network.pop_front() else { return };
+            if self.cut == Some(m.from) || self.cut == Some(m.to) {
+                continue;
+            }
+            if let Some(to) = self.members.get_mut(&m.to) {
+                // A message of a term or member that is over is refused, which is all right.
+                let _ = to.machine.step(m);
+                to.settle(&mut self.network);
+            }
+        }
+    }
+
+    fn tick(&mut self, id: u64) {
+        let m = self.members.get_mut(&id).unwrap();
+        m.machine.tick();
+        m.settle(&mut self.network);
+    }
+
+    fn leader(&self) -> Option<u64> {
+        self.members
+            .iter()
+            .filter(|(_, m)| m.machine.is_settled())
+            .max_by_key(|(_, m)| m.machine.term())
+            .map(|(id, _)| *id)
+    }
+
+    fn propose(&mut self) {
+        for m in self.members.values_mut() {
+            if m.machine.is_leader() {
+                self.proposed += 1;
+                let _ = m.machine.propose([self.proposed.to_le_bytes().to_vec()]);
+                m.settle(&mut self.network);
+            }
+        }
+    }
+
+    /// No two members applied different things.
+    fn check(&self) {
+        let longest = self.members.values().max_by_key(|m| m.applied.len()).unwrap();
+        for (id, m) in &self.members {
+            assert_eq!(m.applied[..], longest.applied[..m.applied.len()], "member {id}");
+        }
+    }
+
+    fn heal(&mut self) {
+        self.cut = None;
+        for _ in 0..300 {
+            let ids: Vec<u64> = self.members.keys().copied().collect();
+            ids.into_iter().for_each(|id| self.tick(id));
+            self.deliver(usize::MAX);
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Tick(u64),
+    Deliver(usize),
+    Propose,
+    Crash(u64),
+    Cut(Option<u64>),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        8 => (1u64..=3).prop_map(Step::Tick),
+        8 => (1usize..6).prop_map(Step::Deliver),
+        4 => Just(Step::Propose),
+        1 => (1u64..=3).prop_map(Step::Crash),
+        1 => proptest::option::of(1u64..=3).prop_map(Step::Cut),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+    #[test]
+    fn three_members_agree_whatever_happens(steps in proptest::collection::vec(step(), 1..400)) {
+        let mut g = Group::new(&[1, 2, 3]);
+        for s in steps {
+            match s {
+                Step::Tick(id) => g.tick(id),
+                Step::Deliver(n) => g.deliver(n),
+                Step::Propose => g.propose(),
+                Step::Crash(id) => g.members.get_mut(&id).unwrap().crash(),
+                Step::Cut(who) => g.cut = who,
+            }
+            g.check();
+        }
+        g.heal();
+        prop_assert!(g.leader().is_some());
+        g.propose();
+        g.heal();
+        g.check();
+        let last = g.proposed.to_le_bytes();
+        prop_assert!(g.members.values().all(|m| m.applied.last().is_some_and(|d| d[..] == last)));
+    }
+}
+
+#[test]
+fn a_member_joins_and_reads_are_confirmed_by_the_others() {
+    let mut g = Group::new(&[1, 2, 3]);
+    g.heal();
+    let leader = g.leader().unwrap();
+    let change = ConfChangeV2 {
+        changes: vec![ConfChangeSingle { change_type: ConfChangeType::AddNode as i32, node_id: 4 }],
+        ..ConfChangeV2::default()
+    };
+    let m = g.members.get_mut(&leader).unwrap();
+    m.machine.propose_members(change).unwrap();
+    m.settle(&mut g.network);
+    g.members.insert(4, Member::new(4, &[1, 2, 3]));
+    g.propose();
+    g.heal();
+    assert!(g.members.values().all(|m| m.machine.members().voters == [1, 2, 3, 4] && m.applied.len() == 1));
+
+    let leader = g.leader().unwrap();
+    let m = g.members.get_mut(&leader).unwrap();
+    m.machine.read_index(b"r".to_vec()).unwrap();
+    m.settle(&mut g.network);
+    assert!(m.reads.is_empty(), "nobody has confirmed it yet");
+    g.deliver(usize::MAX);
+    let m = &g.members[&leader];
+    assert_eq!(m.reads, [m.machine.commit()]);
+
+    // Whoever is not the leader says so.
+    let follower = g.members.values_mut().find(|m| !m.machine.is_leader()).unwrap();
+    assert!(matches!(follower.machine.propose([vec![1]]), Err(Error::NotLeader { leader: Some(l) }) if l == leader));
+}
+
+#[test]
+fn one_member_cut_off_commits_nothing() {
+    let mut g = Group::new(&[1, 2, 3]);
+    g.heal();
+    let old = g.leader().unwrap();
+    g.cut = Some(old);
+    let m = g.members.get_mut(&old).unwrap();
+    m.machine.propose([b"lost".to_vec()]).unwrap();
+    m.settle(&mut g.network);
+    for _ in 0..100 {
+        (1..=3).for_each(|id| g.tick(id));
+        g.deliver(usize::MAX);
+    }
+    let new = g.leader().unwrap();
+    assert_ne!(new, old);
+    g.heal();
+    g.propose();
+    g.heal();
+    assert!(g.members.values().all(|m| !m.applied.contains(&b"lost".to_vec()) && m.applied.len() == 1));
+}

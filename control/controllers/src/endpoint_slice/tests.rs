@@ -1,0 +1,187 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::support::sim::{TestView, config};
+
+fn service(change: impl FnOnce(&mut Value)) -> Value {
+    let mut v = json!({
+        "metadata": {"name": "web", "namespace": "a", "uid": "svc", "labels": {"team": "x"}},
+        "spec": {"selector": {"app": "web"}, "clusterIP": "10.96.0.7",
+            "ports": [{"name": "http", "port": 80, "targetPort": "web", "protocol": "TCP"}]},
+    });
+    change(&mut v);
+    v
+}
+
+fn pod(n: usize, ready: bool, port: u16) -> Value {
+    json!({
+        "metadata": {"name": format!("p{n}"), "namespace": "a", "uid": format!("u{n}"), "labels": {"app": "web"}},
+        "spec": {"nodeName": "n1", "containers": [{"ports": [{"name": "web", "containerPort": port, "protocol": "TCP"}]}]},
+        "status": {"phase": "Running", "podIP": format!("10.244.{}.{}", n / 200, n % 200 + 1),
+            "conditions": [{"type": "Ready", "status": if ready { "True" } else { "False" }}]},
+    })
+}
+
+fn reconcile(view: &TestView) -> Plan {
+    new(&config()).reconcile(view, &Key::new(RESOURCE, "a", "web"), Time::default())
+}
+
+fn converge(view: &mut TestView) -> usize {
+    let plan = reconcile(view);
+    assert!(view.execute(&plan), "{plan}");
+    assert_eq!(reconcile(view).to_string(), "", "quiet after one plan");
+    plan.0.len()
+}
+
+fn slices(view: &TestView) -> Vec<Value> {
+    view.list(SLICES, None).map(|o| o.value()).collect()
+}
+
+/// (address, port) → (ready, serving, terminating), over all slices.
+fn listed(view: &TestView) -> BTreeMap<(String, u64), (bool, bool, bool)> {
+    let mut out = BTreeMap::new();
+    for s in slices(view) {
+        let endpoints = s["endpoints"].as_array().unwrap();
+        assert!(endpoints.len() <= 100);
+        for e in endpoints {
+            let c = |k: &str| e["conditions"][k].as_bool().unwrap();
+            let key = (text(&e["addresses"][0]).to_string(), s["ports"][0]["port"].as_u64().unwrap());
+            assert!(out.insert(key, (c("ready"), c("serving"), c("terminating"))).is_none(), "listed twice");
+        }
+    }
+    out
+}
+
+#[test]
+fn one_pod() {
+    let mut view = TestView::default();
+    view.put(RESOURCE, service(|_| {}));
+    view.put("nodes", json!({"metadata": {"name": "n1", "labels": {"topology.kubernetes.io/zone": "z"}}}));
+    view.put("pods", pod(0, true, 8080));
+    assert_eq!(converge(&mut view), 1);
+    let mut slice = slices(&view).remove(0);
+    let meta = slice["metadata"].take();
+    assert_eq!(
+        slice,
+        json!({
+            "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": null, "addressType": "IPv4",
+            "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],
+            "endpoints": [{"addresses": ["10.244.0.1"], "nodeName": "n1", "zone": "z",
+                "conditions": {"ready": true, "serving": true, "terminating": false},
+                "targetRef": {"kind": "Pod", "namespace": "a", "name": "p0", "uid": "u0"}}],
+        })
+    );
+    assert_eq!(
+        meta["labels"],
+        json!({"kubernetes.io/service-name": "web", "team": "x",
+            "endpointslice.kubernetes.io/managed-by": "endpointslice-controller.k8s.io"})
+    );
+    assert_eq!(meta["ownerReferences"][0]["uid"], "svc");
+}
+
+#[test]
+fn without_pods_one_empty_slice_stays() {
+    let mut view = TestView::default();
+    view.put(RESOURCE, service(|_| {}));
+    converge(&mut view);
+    assert_eq!(slices(&view)[0]["endpoints"], json!([]));
+    let key = view.put("pods", pod(0, true, 8080));
+    converge(&mut view);
+    assert_eq!(slices(&view).len(), 1);
+    view.remove(&key);
+    converge(&mut view);
+    assert_eq!(slices(&view).len(), 1);
+    view.edit(&Key::new(RESOURCE, "a", "web"), |s| s["spec"]["selector"] = Value::Null);
+    assert_eq!(reconcile(&view).to_string(), "", "someone else's now");
+}
+
+#[test]
+fn unready_published_terminating_finished_headless() {
+    let mut view = TestView::default();
+    let key = view.put(RESOURCE, service(|s| s["spec"]["clusterIP"] = "None".into()));
+    view.put("pods", pod(0, false, 80));
+    let mut going = pod(1, true, 80);
+    going["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
+    view.put("pods", going);
+    let mut done = pod(2, true, 80);
+    done["status"]["phase"] = "Succeeded".into();
+    view.put("pods", done);
+    let mut named = pod(3, true, 80);
+    named["spec"]["hostname"] = "zero".into();
+    named["spec"]["subdomain"] = "web".into();
+    view.put("pods", named);
+    converge(&mut view);
+    let at = |n: u64| (format!("10.244.0.{}", n + 1), 80);
+    let want = [(at(0), (false, false, false)), (at(1), (false, true, true)), (at(3), (true, true, false))];
+    assert_eq!(listed(&view), want.into());
+    let slice = slices(&view).remove(0);
+    assert_eq!(slice["metadata"]["labels"]["service.kubernetes.io/headless"], "");
+    let zero = slice["endpoints"].as_array().unwrap().iter().find(|e| e["addresses"][0] == "10.244.0.4").unwrap();
+    assert_eq!(zero["hostname"], "zero");
+    view.edit(&key, |s| s["spec"]["publishNotReadyAddresses"] = true.into());
+    converge(&mut view);
+    let want = [(at(0), (true, false, false)), (at(1), (true, true, true)), (at(3), (true, true, false))];
+    assert_eq!(listed(&view), want.into());
+}
+
+#[test]
+fn a_change_of_one_endpoint_writes_one_slice() {
+    let mut view = TestView::default();
+    view.put(RESOURCE, service(|_| {}));
+    for n in 0..250 {
+        view.put("pods", pod(n, true, 80));
+    }
+    assert_eq!(converge(&mut view), 3);
+    view.put("pods", pod(7, false, 80));
+    assert_eq!(converge(&mut view), 1);
+    view.put("pods", pod(250, true, 80));
+    assert_eq!(converge(&mut view), 1);
+    assert_eq!(slices(&view).len(), 3);
+}
+
+#[test]
+fn only_changes_that_matter_wake_it() {
+    let mut view = TestView::default();
+    view.put(RESOURCE, service(|_| {}));
+    let key = view.put("pods", pod(0, true, 80));
+    let old = view.objects[&key].clone();
+    view.edit(&key, |p| p["status"]["message"] = "x".into());
+    let same = view.objects[&key].clone();
+    let controller = new(&config());
+    assert!(controller.keys(&view, Some(&old), Some(&same)).is_empty());
+    view.put("pods", pod(0, false, 80));
+    let unready = view.objects[&key].clone();
+    assert_eq!(controller.keys(&view, Some(&same), Some(&unready)).len(), 1);
+    assert_eq!(controller.keys(&view, Some(&same), None).len(), 1);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    /// After any changes, the slices list just the pods, each once, and one plan is enough.
+    #[test]
+    fn slices_equal_the_model(steps in prop::collection::vec(
+        prop::collection::vec((0usize..260, 0u8..4, 0u16..2), 1..120), 1..6)) {
+        let mut view = TestView::default();
+        view.put(RESOURCE, service(|_| {}));
+        let mut model = BTreeMap::new();
+        for step in steps {
+            for (n, what, port) in step {
+                if what == 0 {
+                    view.remove(&Key::new("pods", "a", format!("p{n}")));
+                    model.remove(&n);
+                } else {
+                    view.put("pods", pod(n, what > 1, 80 + port));
+                    model.insert(n, (what > 1, u64::from(80 + port)));
+                }
+            }
+            converge(&mut view);
+            let want: BTreeMap<_, _> = model.iter()
+                .map(|(n, (ready, port))| ((format!("10.244.{}.{}", n / 200, n % 200 + 1), *port), (*ready, *ready, false)))
+                .collect();
+            prop_assert_eq!(listed(&view), want);
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Floor 2: the controllers, one file each. A controller is told which key to look at, reads the [`View`], and returns a
+//! [`Plan`]; it never learns why it was woken. The shell keeps the queue, executes plans through the API like any other
+//! client, and holds a key until the view includes that key's own last write.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use copepod_machine::{Plan, Step, View};
+use copepod_model::kinds::Kinds;
+use copepod_model::{Key, Object, Status, Time};
+
+mod deployment;
+mod endpoint_slice;
+mod event_expiry;
+mod garbage_collector;
+mod namespace;
+mod node_lifecycle;
+mod pod_gc;
+mod replica_set;
+mod root_ca;
+mod service_account;
+mod support;
+
+pub use support::names::fill_names;
+
+/// What the controllers are told once.
+#[derive(Clone)]
+pub struct Config {
+    /// All kinds that are served: namespace deletion and the garbage collector work on every one of them.
+    pub kinds: Arc<Kinds>,
+    /// The cluster's CA certificate, published in every namespace.
+    pub ca_pem: String,
+    /// When these controllers began to run: lost contact is not death, so nobody is evicted before they have themselves
+    /// been up for [`Config::node_grace`].
+    pub started: Time,
+    /// How long a node's lease may go without renewal before the node counts as unreachable.
+    pub node_grace: Duration,
+    /// How long Events are kept.
+    pub event_ttl: Duration,
+}
+
+impl Config {
+    /// Kubernetes' defaults: 40 s of grace for nodes, Events for an hour.
+    pub fn new(kinds: Arc<Kinds>, ca_pem: String, started: Time) -> Config {
+        Config { kinds, ca_pem, started, node_grace: Duration::from_secs(40), event_ttl: Duration::from_secs(3600) }
+    }
+}
+
+/// One control loop.
+pub trait Controller: Send + Sync {
+    /// Its name, for logs and metrics.
+    fn name(&self) -> &'static str;
+
+    /// The GroupResources whose changes matter to it; `*` stands for all.
+    fn watches(&self) -> &'static [&'static str];
+
+    /// Which keys to reconcile for the change of one object; `old` or `new` may be absent. Called once for every change
+    /// of what it watches, in order, beginning after the revision of the view that [`Controller::all`] saw.
+    fn keys(&self, view: &dyn View, old: Option<&Object>, new: Option<&Object>) -> Vec<Key>;
+
+    /// All keys, at the start and whenever changes may have been missed.
+    fn all(&self, view: &dyn View) -> Vec<Key>;
+
+    /// What to do about one key.
+    fn reconcile(&self, view: &dyn View, key: &Key, now: Time) -> Plan;
+
+    /// What to record after `step` of a plan for `key` failed. The runner executes it once and ignores its failures.
+    fn failed(&self, _view: &dyn View, _key: &Key, _step: &Step, _status: &Status, _now: Time) -> Plan {
+        Plan::none()
+    }
+}
+
+/// The list of controllers.
+pub fn all(config: &Config) -> Vec<Box<dyn Controller>> {
+    vec![
+        Box::new(deployment::new(config)),
+        Box::new(endpoint_slice::new(config)),
+        Box::new(event_expiry::new(config)),
+        Box::new(garbage_collector::new(config)),
+        Box::new(namespace::new(config)),
+        Box::new(node_lifecycle::new(config)),
+        Box::new(pod_gc::new(config)),
+        Box::new(replica_set::new(config)),
+        Box::new(root_ca::new(config)),
+        Box::new(service_account::new(config)),
+    ]
+}

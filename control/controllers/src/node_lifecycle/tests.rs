@@ -1,0 +1,149 @@
+use super::*;
+use crate::support::sim::{TestView, config};
+
+const T0: u64 = 1_800_000_000;
+
+fn at(seconds: u64) -> Time {
+    Time::from_secs(T0 + seconds)
+}
+
+fn node(ready: &str) -> Value {
+    json!({"metadata": {"name": "n", "uid": "n"}, "spec": {},
+        "status": {"conditions": [{"type": "Ready", "status": ready, "lastHeartbeatTime": at(0).rfc3339()}]}})
+}
+
+fn pod(name: &str, tolerations: Value) -> Value {
+    json!({"metadata": {"name": name, "namespace": "a", "uid": name}, "spec": {"nodeName": "n", "tolerations": tolerations},
+        "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}})
+}
+
+struct Cluster {
+    view: TestView,
+    controller: Box<dyn Controller>,
+    key: Key,
+}
+
+impl Cluster {
+    fn new(started: Time) -> Cluster {
+        let mut view = TestView::default();
+        let key = view.put(RESOURCE, node("True"));
+        let config = Config { started, ..config() };
+        let mut c = Cluster { view, controller: Box::new(new(&config)), key };
+        c.renew();
+        c
+    }
+    fn renew(&mut self) {
+        let n = self.view.revision();
+        self.view.put(
+            LEASES,
+            json!({"metadata": {"name": "n", "namespace": LEASE_NAMESPACE}, "spec": {"leaseTransitions": n}}),
+        );
+    }
+    /// Executes the plan until it has nothing new; the actions.
+    fn run(&mut self, now: Time) -> String {
+        let mut done = Vec::new();
+        for _ in 0..5 {
+            let plan = self.controller.reconcile(&self.view, &self.key, now);
+            self.view.execute(&plan);
+            let real = plan.0.iter().filter(|s| !matches!(s.action, Action::After(_) | Action::Event { .. }));
+            let lines: Vec<String> = real.map(|s| brief(&s.action)).collect();
+            if lines.is_empty() {
+                return done.join("; ");
+            }
+            done.extend(lines);
+        }
+        panic!("does not go quiet: {done:?}");
+    }
+    fn taints(&self) -> Vec<String> {
+        let v = self.view.value(&self.key);
+        let all = v["spec"]["taints"].as_array().into_iter().flatten();
+        all.map(|t| format!("{}:{}", t["key"].as_str().unwrap(), t["effect"].as_str().unwrap())).collect()
+    }
+}
+
+fn brief(a: &Action) -> String {
+    match a {
+        Action::Patch { resource, name, subresource, .. } => format!("patch {resource}/{name} {subresource}"),
+        other => other.to_string(),
+    }
+}
+
+#[test]
+fn silence_makes_a_node_unknown_then_empty_and_a_word_brings_it_back() {
+    let mut c = Cluster::new(at(0));
+    c.view.put("pods", pod("plain", json!([])));
+    c.view.put("pods", pod("patient", json!([{"operator": "Exists"}])));
+    c.view.put(
+        "pods",
+        pod(
+            "hasty",
+            json!([{"key": "node.kubernetes.io/unreachable", "operator": "Exists",
+        "effect": "NoExecute", "tolerationSeconds": 10}]),
+        ),
+    );
+    assert_eq!(c.run(at(0)), "");
+    assert_eq!(c.run(at(39)), "");
+    c.renew();
+    assert_eq!(c.run(at(39)), "");
+    assert_eq!(c.run(at(78)), "");
+    assert_eq!(
+        c.run(at(79)),
+        "patch nodes/n ; patch nodes/n status; patch pods/hasty status; patch pods/patient status; patch pods/plain status"
+    );
+    assert_eq!(c.taints(), ["node.kubernetes.io/unreachable:NoSchedule", "node.kubernetes.io/unreachable:NoExecute"]);
+    let ready = conditions::of(&c.view.value(&c.key));
+    assert_eq!(conditions::find(&ready, "Ready").unwrap()["reason"], "NodeStatusUnknown");
+    assert_eq!(c.run(at(88)), "");
+    assert_eq!(c.run(at(89)), "patch pods/hasty status; delete pods/hasty");
+    assert_eq!(c.run(at(378)), "");
+    assert_eq!(c.run(at(379)), "patch pods/plain status; delete pods/plain");
+    assert_eq!(c.run(at(9999)), "");
+    c.renew();
+    c.view.edit(&Key::new(RESOURCE, "", "n"), |n| n["status"] = node("True")["status"].clone());
+    assert_eq!(c.run(at(10_000)), "patch nodes/n ");
+    assert_eq!(c.taints(), [""; 0]);
+}
+
+#[test]
+fn a_controller_that_has_just_started_waits() {
+    let mut c = Cluster::new(at(1000));
+    c.view.put("pods", pod("p", json!([])));
+    // The lease is ancient by its text, but this controller has only just begun to listen.
+    assert_eq!(c.run(at(1000)), "");
+    let mut lost = node("Unknown");
+    let (key, effect) = ("node.kubernetes.io/unreachable", "NoExecute");
+    lost["spec"]["taints"] = json!([
+        {"key": key, "effect": "NoSchedule"}, {"key": key, "effect": effect, "timeAdded": at(0).rfc3339()}]);
+    c.view.put(RESOURCE, lost);
+    assert_eq!(c.run(at(1039)), "patch pods/p status");
+    c.renew();
+    assert_eq!(c.run(at(1040)), "patch pods/p status; delete pods/p");
+}
+
+#[test]
+fn cordoned_and_pressed_nodes_are_tainted() {
+    let mut c = Cluster::new(at(0));
+    c.view.edit(&c.key.clone(), |n| {
+        n["spec"]["unschedulable"] = true.into();
+        n["status"]["conditions"].as_array_mut().unwrap().push(json!({"type": "DiskPressure", "status": "True"}));
+    });
+    assert_eq!(c.run(at(1)), "patch nodes/n ");
+    assert_eq!(
+        c.taints(),
+        ["node.kubernetes.io/disk-pressure:NoSchedule", "node.kubernetes.io/unschedulable:NoSchedule"]
+    );
+}
+
+#[test]
+fn a_persons_taint_counts_from_when_it_is_seen() {
+    let mut c = Cluster::new(at(0));
+    c.run(at(50));
+    c.view.put("pods", pod("p", json!([{"key": "mine", "operator": "Exists", "tolerationSeconds": 5}])));
+    c.view.put("pods", pod("q", json!([{"key": "mine", "value": "w", "effect": "NoExecute"}])));
+    c.view
+        .edit(&c.key.clone(), |n| n["spec"]["taints"] = json!([{"key": "mine", "value": "v", "effect": "NoExecute"}]));
+    c.renew();
+    assert_eq!(c.run(at(60)), "patch nodes/n ; patch pods/q status; delete pods/q");
+    assert_eq!(c.run(at(64)), "");
+    assert_eq!(c.run(at(65)), "patch pods/p status; delete pods/p");
+}

@@ -1,0 +1,265 @@
+//! Addresses and node ports of Services. Each is a key of its own, so that of two Services racing for one the second
+//! fails its precondition and is decided again.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use bytes::Bytes;
+use copepod_model::{FieldError, Key, Status};
+use copepod_state::{Op, Require};
+use serde_json::{Value, json};
+
+use super::{Operation, Review};
+use crate::value::{self, list, text, texts};
+
+/// Who has which cluster IP. The name is the address, the value `NAMESPACE/NAME` of the Service.
+const ADDRESSES: &str = "_serviceips";
+/// Who has which node port, likewise.
+const NODE_PORTS: &str = "_nodeports";
+const NONE: &str = "None";
+
+pub(super) fn mutate(review: &mut Review<'_>, service: &mut Value) -> Result<(), Status> {
+    if &*review.key.resource != "services" || !review.whole() {
+        return Ok(());
+    }
+    // Whatever was allocated and the client left out, the kind's strategy has carried over.
+    if let Some(old) = review.old
+        && !wants_health_check(&service["spec"])
+        && service["spec"]["healthCheckNodePort"] == old["spec"]["healthCheckNodePort"]
+    {
+        value::child(service, "spec").remove("healthCheckNodePort");
+    }
+    families(review, service)?;
+    address(review, service)?;
+    node_ports(review, service)?;
+    let (had, has) = (review.old.map(owned).unwrap_or_default(), owned(service));
+    let body = Bytes::from(format!("{}/{}", review.key.namespace, review.key.name));
+    for key in has.difference(&had) {
+        review.effects.require.push(Require::Absent(key.clone()));
+        review.effects.ops.push(Op::Put { key: key.clone(), body: body.clone(), revised: false });
+    }
+    review.effects.ops.extend(had.difference(&has).map(|key| Op::Delete { key: key.clone() }));
+    Ok(())
+}
+
+/// Takes back everything that the Service owns.
+pub(super) fn release(review: &mut Review<'_>, service: &Value) {
+    if &*review.key.resource == "services" {
+        review.effects.ops.extend(owned(service).into_iter().map(|key| Op::Delete { key }));
+    }
+}
+
+/// The keys of the addresses and ports that a Service owns.
+fn owned(service: &Value) -> BTreeSet<Key> {
+    let spec = &service["spec"];
+    let mut out = BTreeSet::new();
+    if has_address(spec) {
+        let addresses = texts(spec, "clusterIPs").chain([text(spec, "clusterIP")]);
+        out.extend(addresses.filter(|ip| !ip.is_empty() && *ip != NONE).map(|ip| Key::new(ADDRESSES, "", ip)));
+    }
+    if has_node_ports(spec) {
+        let ports = list(spec, "ports").iter().map(|p| &p["nodePort"]).chain([&spec["healthCheckNodePort"]]);
+        let ports = ports.filter_map(Value::as_u64).filter(|p| *p != 0);
+        out.extend(ports.map(|p| Key::new(NODE_PORTS, "", p.to_string())));
+    }
+    out
+}
+
+fn has_address(spec: &Value) -> bool {
+    text(spec, "type") != "ExternalName"
+}
+
+fn has_node_ports(spec: &Value) -> bool {
+    matches!(text(spec, "type"), "NodePort" | "LoadBalancer")
+}
+
+fn wants_node_ports(spec: &Value) -> bool {
+    match text(spec, "type") {
+        "NodePort" => true,
+        "LoadBalancer" => spec["allocateLoadBalancerNodePorts"] != false,
+        _ => false,
+    }
+}
+
+fn wants_health_check(spec: &Value) -> bool {
+    text(spec, "type") == "LoadBalancer" && text(spec, "externalTrafficPolicy") == "Local"
+}
+
+/// Defaults of `ipFamilies` and `ipFamilyPolicy`: the cluster has one family.
+fn families(review: &Review<'_>, service: &mut Value) -> Result<(), Status> {
+    let primary = review.config.service_cidr.family();
+    let spec = &service["spec"];
+    if !has_address(spec) {
+        return Ok(());
+    }
+    let invalid = |field: &str, value: &Value, why: &str| {
+        Err(Status::invalid("", "Service", &review.key.name, &[FieldError::invalid(field, value.clone(), why)]))
+    };
+    let selects = spec["selector"].as_object().is_some_and(|s| !s.is_empty());
+    let headless = is_headless(spec);
+    let policy = text(spec, "ipFamilyPolicy").to_string();
+    let mut wanted: Vec<String> = texts(spec, "ipFamilies").map(String::from).collect();
+    if headless && !selects {
+        // Nothing is allocated and nothing is selected: such a Service may claim both families.
+        if wanted.is_empty() {
+            wanted.push(primary.into());
+        }
+        if wanted.len() < 2 && policy != "SingleStack" {
+            wanted.push(if wanted[0] == "IPv4" { "IPv6" } else { "IPv4" }.into());
+        }
+        let default = if wanted.len() > 1 { "RequireDualStack" } else { "SingleStack" };
+        set_families(service, wanted, if policy.is_empty() { default } else { &policy });
+        return Ok(());
+    }
+    if policy == "RequireDualStack" {
+        let why = "this cluster is not configured for dual-stack services";
+        return invalid("spec.ipFamilyPolicy", &spec["ipFamilyPolicy"], why);
+    }
+    if let Some(i) = wanted.iter().position(|f| f != primary) {
+        let why = "not configured on this cluster";
+        return invalid(&format!("spec.ipFamilies[{i}]"), &wanted[i].as_str().into(), why);
+    }
+    let policy = if policy.is_empty() { "SingleStack" } else { &policy };
+    set_families(service, vec![primary.into()], policy);
+    Ok(())
+}
+
+fn set_families(service: &mut Value, families: Vec<String>, policy: &str) {
+    let spec = value::child(service, "spec");
+    spec.insert("ipFamilies".into(), families.into());
+    spec.insert("ipFamilyPolicy".into(), policy.into());
+}
+
+fn is_headless(spec: &Value) -> bool {
+    text(spec, "clusterIP") == NONE || texts(spec, "clusterIPs").next() == Some(NONE)
+}
+
+fn address(review: &mut Review<'_>, service: &mut Value) -> Result<(), Status> {
+    let spec = &service["spec"];
+    if !has_address(spec) {
+        return Ok(());
+    }
+    let (one, first) = (text(spec, "clusterIP"), texts(spec, "clusterIPs").next().unwrap_or_default());
+    let old =
+        review.old.map(|o| &o["spec"]).filter(|o| has_address(o)).map(|o| text(o, "clusterIP")).unwrap_or_default();
+    // A client that knows the old field only changes that one.
+    let wanted = match (one, first) {
+        ("", first) => first,
+        (one, "") => one,
+        (one, first) if one == first => one,
+        (one, first) if first == old && review.operation == Operation::Update => one,
+        _ => {
+            let errors = [FieldError::invalid(
+                "spec.clusterIPs",
+                spec["clusterIPs"].clone(),
+                "first value must match `clusterIP`",
+            )];
+            return Err(Status::invalid("", "Service", &review.key.name, &errors));
+        }
+    }
+    .to_string();
+    let fail = |value: Value, why: String| {
+        Err(Status::invalid("", "Service", &review.key.name, &[FieldError::invalid("spec.clusterIPs", value, why)]))
+    };
+    if !old.is_empty() && wanted != old {
+        let errors = [FieldError::invalid("spec.clusterIPs[0]", json!([wanted]), "may not change once set")];
+        return Err(Status::invalid("", "Service", &review.key.name, &errors));
+    }
+    let range = review.config.service_cidr;
+    let view = review.view;
+    let taken = |ip: IpAddr| view.get(ADDRESSES, "", &ip.to_string()).is_some();
+    let address = match &*wanted {
+        _ if wanted == old && !old.is_empty() => wanted,
+        NONE => wanted,
+        "" => match range.pick(review.ids, taken) {
+            Some(ip) => ip.to_string(),
+            None => return Err(Status::internal("failed to allocate a serviceIP: range is full")),
+        },
+        given => {
+            let value = json!([given]);
+            let Ok(ip) = given.parse::<IpAddr>() else {
+                return fail(value, format!("failed to allocate IP {given}: it is not a valid IP address"));
+            };
+            if !range.usable(ip) {
+                return fail(
+                    value,
+                    format!(
+                        "failed to allocate IP {given}: the provided IP ({given}) is not in the valid range. The range of valid \
+                         IPs is {range}"
+                    ),
+                );
+            }
+            if taken(ip) {
+                return fail(value, format!("failed to allocate IP {given}: provided IP is already allocated"));
+            }
+            ip.to_string()
+        }
+    };
+    let spec = value::child(service, "spec");
+    spec.insert("clusterIPs".into(), json!([address]));
+    spec.insert("clusterIP".into(), address.into());
+    Ok(())
+}
+
+fn node_ports(review: &mut Review<'_>, service: &mut Value) -> Result<(), Status> {
+    let spec = &service["spec"];
+    if !has_node_ports(spec) {
+        return Ok(());
+    }
+    let (wants, health) = (wants_node_ports(spec), wants_health_check(spec));
+    let own: BTreeSet<Key> = review.old.map(owned).unwrap_or_default();
+    let range = review.config.node_ports.clone();
+    let view = review.view;
+    let key = |port: u64| Key::new(NODE_PORTS, "", port.to_string());
+    let taken = |port: u64| !own.contains(&key(port)) && view.get(NODE_PORTS, "", &port.to_string()).is_some();
+    let mut errors = Vec::new();
+    let mut used: Vec<(Value, u64)> = Vec::new();
+    let given = |port: &Value| port["nodePort"].as_u64().filter(|p| *p != 0);
+    for (i, port) in list(spec, "ports").iter().enumerate() {
+        let Some(number) = given(port) else { continue };
+        let field = format!("spec.ports[{i}].nodePort");
+        if !u16::try_from(number).is_ok_and(|p| range.contains(&p)) {
+            if !own.contains(&key(number)) {
+                let why = format!(
+                    "provided port is not in the valid range. The range of valid ports is {}-{}",
+                    range.start(),
+                    range.end()
+                );
+                errors.push(FieldError::invalid(field, number, why));
+            }
+        } else if taken(number) {
+            errors.push(FieldError::invalid(field, number, "provided port is already allocated"));
+        }
+        used.push((port["port"].clone(), number));
+    }
+    if !errors.is_empty() {
+        return Err(Status::invalid("", "Service", &review.key.name, &errors));
+    }
+    let full = || Status::internal("failed to allocate a nodePort: range is full");
+    let ids = &mut *review.ids;
+    let mut pick = |used: &[(Value, u64)]| -> Option<u64> {
+        let (start, count) = (u64::from(*range.start()), u64::from(*range.end() - *range.start()) + 1);
+        let mut random = [0u8; 8];
+        ids.fill(&mut random);
+        let from = u64::from_le_bytes(random) % count;
+        let mut all = (0..count).map(|i| start + (from + i) % count);
+        all.find(|p| used.iter().all(|(_, u)| u != p) && !taken(*p) && !own.contains(&key(*p)))
+    };
+    if wants {
+        for port in service["spec"]["ports"].as_array_mut().into_iter().flatten() {
+            if given(port).is_some() {
+                continue;
+            }
+            // One number serves the same port over TCP and UDP.
+            let twin = used.iter().find(|(p, _)| *p == port["port"]).map(|(_, n)| *n);
+            let number = twin.or_else(|| pick(&used)).ok_or_else(full)?;
+            used.push((port["port"].clone(), number));
+            port["nodePort"] = number.into();
+        }
+    }
+    if health && service["spec"]["healthCheckNodePort"].as_u64().unwrap_or(0) == 0 {
+        let number = pick(&used).ok_or_else(full)?;
+        value::child(service, "spec").insert("healthCheckNodePort".into(), number.into());
+    }
+    Ok(())
+}

@@ -1,0 +1,212 @@
+//! `metadata.managedFields`: an entry per manager, operation and subresource.
+
+use copepod_model::schema::Schema;
+use serde_json::{Value, json};
+
+use super::Set;
+use super::walk::{self, Diff};
+use crate::adapt::{self, Ty};
+use crate::call::Call;
+use crate::value::{list, text};
+
+const UPDATE: &str = "Update";
+const APPLY: &str = "Apply";
+/// So many entries of plain updates are kept apart; older ones become one.
+const MAX_UPDATES: usize = 10;
+const ANCIENT: &str = "ancient-changes";
+
+/// What server-side apply knows of its own entry: the fields that the applied configuration names.
+pub(crate) struct Applied {
+    pub(crate) fields: Set,
+}
+
+/// One entry, decoded.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Entry {
+    pub(crate) manager: String,
+    pub(crate) operation: String,
+    pub(crate) api_version: String,
+    pub(crate) time: String,
+    pub(crate) subresource: String,
+    pub(crate) fields: Set,
+}
+
+impl Entry {
+    fn of(v: &Value) -> Entry {
+        let own = |name| text(v, name).to_string();
+        Entry {
+            manager: own("manager"),
+            operation: own("operation"),
+            api_version: own("apiVersion"),
+            time: own("time"),
+            subresource: own("subresource"),
+            fields: Set::from_json(&v["fieldsV1"]),
+        }
+    }
+
+    fn to_json(&self) -> Value {
+        let mut out = json!({
+            "manager": self.manager, "operation": self.operation, "apiVersion": self.api_version,
+            "fieldsType": "FieldsV1", "fieldsV1": self.fields.to_json(),
+        });
+        for (name, value) in [("time", &self.time), ("subresource", &self.subresource)] {
+            if !value.is_empty() {
+                out[name] = value.as_str().into();
+            }
+        }
+        out
+    }
+
+    /// Whether it is the entry of who sends this request, by this operation.
+    pub(crate) fn is_of(&self, call: &Call<'_, '_>, applied: bool) -> bool {
+        self.operation == if applied { APPLY } else { UPDATE }
+            && self.manager == manager(call)
+            && self.subresource == call.part.name()
+            && (applied || self.api_version == call.kind.api_version())
+    }
+
+    /// How upstream's messages name it.
+    pub(crate) fn describe(&self) -> String {
+        let mut out = format!("{:?}", self.manager);
+        if !self.subresource.is_empty() {
+            out.push_str(&format!(" with subresource {:?}", self.subresource));
+        }
+        if self.operation == UPDATE {
+            out.push_str(&format!(" using {}", self.api_version));
+        }
+        out
+    }
+}
+
+/// Who sends the request, at most 128 characters of it.
+fn manager(call: &Call<'_, '_>) -> String {
+    match &*call.req.field_manager {
+        "" => "unknown".into(),
+        name => name.chars().take(128).collect(),
+    }
+}
+
+fn fresh(call: &Call<'_, '_>, applied: bool, fields: Set) -> Entry {
+    Entry {
+        manager: manager(call),
+        operation: if applied { APPLY } else { UPDATE }.into(),
+        api_version: call.kind.api_version(),
+        time: call.env.now.rfc3339(),
+        subresource: call.part.name().into(),
+        fields,
+    }
+}
+
+/// The entries of an object.
+pub(crate) fn entries(object: &Value) -> Vec<Entry> {
+    list(&object["metadata"], "managedFields").iter().map(Entry::of).collect()
+}
+
+/// The fields of metadata that belong to the server, and what names the object.
+const UNOWNED: &[&str] = &[
+    "f:name",
+    "f:namespace",
+    "f:creationTimestamp",
+    "f:selfLink",
+    "f:uid",
+    "f:generation",
+    "f:managedFields",
+    "f:resourceVersion",
+];
+
+/// Takes out of a set of an object's fields what nobody manages.
+pub(super) fn strip(fields: &mut Set) {
+    fields.member = false;
+    fields.children.remove("f:apiVersion");
+    fields.children.remove("f:kind");
+    if let Some(meta) = fields.children.get_mut("f:metadata") {
+        meta.member = false;
+        for name in UNOWNED {
+            meta.children.remove(*name);
+        }
+        if meta.is_empty() {
+            fields.children.remove("f:metadata");
+        }
+    }
+}
+
+/// What differs between two versions of an object, as far as anyone manages it.
+pub(super) fn difference(schema: &Schema, ty: Option<Ty>, old: Option<&Value>, new: &Value) -> Diff {
+    let mut diff = walk::compare(schema, adapt::root(ty), old, Some(new));
+    strip(&mut diff.changed);
+    strip(&mut diff.removed);
+    diff
+}
+
+/// The entries of a new object.
+pub(crate) fn created(call: &Call<'_, '_>, object: &Value, applied: Option<Applied>) -> Value {
+    let is_applied = applied.is_some();
+    let fields = match applied {
+        Some(applied) => applied.fields,
+        None => difference(&call.registry.schema, call.ty, None, object).changed,
+    };
+    let entry = fresh(call, is_applied, fields);
+    if entry.fields.is_empty() { json!([]) } else { json!([entry.to_json()]) }
+}
+
+/// The entries after a change: who sends it owns what it changed, and nobody owns what is gone.
+pub(crate) fn updated(call: &Call<'_, '_>, before: &Value, after: &Value, applied: Option<Applied>) -> Value {
+    let diff = difference(&call.registry.schema, call.ty, Some(before), after);
+    let is_applied = applied.is_some();
+    let mut all = entries(before);
+    let mine = all.iter().position(|e| e.is_of(call, is_applied));
+    for (i, entry) in all.iter_mut().enumerate() {
+        entry.fields.subtract(&diff.removed);
+        if Some(i) != mine {
+            entry.fields.subtract(&diff.changed);
+        }
+    }
+    let mut fields = match (&applied, mine) {
+        (Some(applied), _) => applied.fields.clone(),
+        (None, Some(i)) => all[i].fields.clone(),
+        (None, None) => Set::default(),
+    };
+    if !is_applied {
+        fields.union(&diff.changed);
+    }
+    let same = mine.is_some_and(|i| entries(before)[i].fields == fields);
+    match mine {
+        Some(i) if same => all[i].fields = fields,
+        Some(i) => all[i] = fresh(call, is_applied, fields),
+        None => all.push(fresh(call, is_applied, fields)),
+    }
+    all.retain(|e| !e.fields.is_empty());
+    forget_old(&mut all);
+    // Appliers first, then by age, as upstream.
+    all.sort_by(|a, b| (&a.operation, &a.time, &a.manager).cmp(&(&b.operation, &b.time, &b.manager)));
+    all.iter().map(Entry::to_json).collect()
+}
+
+/// Makes one entry of the oldest plain updates when there are too many.
+fn forget_old(all: &mut Vec<Entry>) {
+    loop {
+        let mut updates: Vec<usize> = (0..all.len()).filter(|i| all[*i].operation == UPDATE).collect();
+        if updates.len() <= MAX_UPDATES {
+            return;
+        }
+        // One that was made so before comes first, whatever its time.
+        updates.sort_by(|a, b| {
+            (all[*a].manager != ANCIENT, &all[*a].time).cmp(&(all[*b].manager != ANCIENT, &all[*b].time))
+        });
+        let (oldest, next) = (updates[0], updates[1]);
+        let time = all[oldest].time.clone().max(all[next].time.clone());
+        let fields = std::mem::take(&mut all[next].fields);
+        let into = &mut all[oldest];
+        into.fields.union(&fields);
+        into.manager = ANCIENT.into();
+        into.subresource = String::new();
+        into.time = time;
+        all.remove(next);
+    }
+}
+
+/// Whether two values of `managedFields` are the same.
+pub(crate) fn same(a: &Value, b: &Value) -> bool {
+    let items = |v: &Value| v.as_array().cloned().unwrap_or_default();
+    items(a) == items(b)
+}

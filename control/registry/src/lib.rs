@@ -1,0 +1,157 @@
+//! Floor 2: the decision of every API request, as a pure function of the stored objects, the request, the time and a
+//! source of ids. A write becomes a [`Txn`] whose preconditions are what the decision read; the server proposes it and,
+//! if a precondition no longer holds, decides again on a newer view.
+
+mod adapt;
+mod admission;
+mod call;
+mod cidr;
+mod create;
+mod decision;
+mod delete;
+mod fields;
+mod patch;
+mod pods;
+pub mod rbac;
+mod read;
+mod review;
+mod scale;
+pub mod seal;
+mod update;
+mod value;
+mod watch;
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use copepod_machine::{Ids, Time, View};
+use copepod_model::kinds::Kinds;
+use copepod_model::schema::Schema;
+use copepod_model::{ApiRequest, Object, Status, Verb};
+use serde_json::Value;
+
+use call::{Call, Part};
+pub use cidr::Cidr;
+pub use decision::{Answer, Decision, Reply, Retry, Write};
+pub use rbac::bootstrap::bootstrap_objects;
+pub use rbac::{Attributes, Authz};
+pub use read::{Page, continue_revision};
+pub use seal::Sealer;
+pub use watch::{EventKind, WatchFilter};
+
+/// What the decisions depend on besides the stored objects.
+pub struct Config {
+    /// Where Services get their addresses.
+    pub service_cidr: Cidr,
+    /// Where Services get their node ports.
+    pub node_ports: RangeInclusive<u16>,
+    /// Seals what may not be stored in plain text.
+    pub sealer: Sealer,
+}
+
+impl Config {
+    /// Kubernetes' ranges: 10.96.0.0/12 is kubeadm's, but the design's 10.96.0.0/16 is the default here.
+    pub fn new(sealer: Sealer) -> Config {
+        Config { service_cidr: Cidr::DEFAULT, node_ports: 30000..=32767, sealer }
+    }
+}
+
+/// The registry: the kinds that are served and how requests about them are decided.
+pub struct Registry {
+    /// The kinds.
+    pub kinds: Arc<Kinds>,
+    /// The types of their objects.
+    pub schema: Schema,
+    /// The rest.
+    pub config: Config,
+}
+
+/// What varies from one decision to the next.
+pub struct Env<'a> {
+    /// The stored objects.
+    pub view: &'a dyn View,
+    /// The wall clock.
+    pub now: Time,
+    /// Where uids, name suffixes, nonces and random addresses come from.
+    pub ids: &'a mut dyn Ids,
+}
+
+impl Registry {
+    /// A registry of `kinds`, whose types are the built-in ones.
+    pub fn new(kinds: Arc<Kinds>, config: Config) -> Registry {
+        Registry { kinds, schema: Schema::builtin().clone(), config }
+    }
+
+    /// Whether the user may do what `attributes` say.
+    pub fn authorize(&self, view: &dyn View, attributes: &Attributes<'_>) -> Authz {
+        rbac::authorize(view, attributes)
+    }
+
+    /// Decides a create, update, patch or delete of an object or subresource that the registry implements. The caller
+    /// has authorized the request.
+    pub fn decide(&self, env: &mut Env<'_>, req: &ApiRequest) -> Result<Decision, Status> {
+        if let Some(answer) = review::decide(env.view, req) {
+            return answer.map(Decision::Answer);
+        }
+        let mut call = Call::new(self, env, req)?;
+        match (req.verb, &call.part) {
+            (Verb::Create, Part::Whole) if req.name.is_empty() => create::create(&mut call),
+            (Verb::Create, Part::Other("binding")) => pods::bind(&mut call),
+            (Verb::Create, Part::Other("eviction")) => pods::evict(&mut call),
+            (Verb::Update, Part::Scale(_)) => scale::update(&mut call),
+            (Verb::Update, Part::Whole | Part::Status | Part::Other("finalize" | "ephemeralcontainers" | "resize")) => {
+                update::update(&mut call)
+            }
+            (Verb::Patch, Part::Scale(_)) => scale::patch(&mut call),
+            (Verb::Patch, Part::Whole | Part::Status | Part::Other("finalize" | "ephemeralcontainers" | "resize")) => {
+                patch::patch(&mut call)
+            }
+            (Verb::Delete, Part::Whole) => delete::delete(&mut call),
+            _ => Err(Status::method_not_supported(&req.group_resource(), req.verb.as_str())),
+        }
+    }
+
+    /// The object that a get names; of a subresource `status`, the whole object. A `scale` is made by
+    /// [`Registry::get_scale`].
+    pub fn get(&self, view: &dyn View, req: &ApiRequest) -> Result<Arc<Object>, Status> {
+        read::get(self, view, req)
+    }
+
+    /// The `autoscaling/v1` Scale of the object that the request names.
+    pub fn get_scale(&self, view: &dyn View, req: &ApiRequest) -> Result<Value, Status> {
+        scale::get(self, view, req)
+    }
+
+    /// A page of a collection. `view` is the snapshot at the revision that the request or its token asks for.
+    pub fn list(&self, view: &dyn View, req: &ApiRequest) -> Result<Page, Status> {
+        read::list(self, view, req)
+    }
+
+    /// What a watch lets through.
+    pub fn watch_filter(&self, req: &ApiRequest) -> Result<WatchFilter, Status> {
+        WatchFilter::of(self, req)
+    }
+
+    /// One delete request for each object that a deletecollection means, in order.
+    pub fn deletions(&self, view: &dyn View, req: &ApiRequest) -> Result<Vec<ApiRequest>, Status> {
+        delete::deletions(self, view, req)
+    }
+
+    /// Whether objects of `resource` (a GroupResource) have sealed values, so that their stored bytes are not what a
+    /// client may see.
+    pub fn is_sealed(&self, resource: &str) -> bool {
+        seal::is_sealed(resource)
+    }
+
+    /// The object as clients see it.
+    pub fn unseal(&self, object: &Object) -> Result<Value, Status> {
+        let mut value = object.value();
+        self.config.sealer.open(&object.key, &mut value)?;
+        Ok(value)
+    }
+}
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,261 @@
+//! What a new cluster starts with: its namespaces, and Kubernetes' default roles and bindings.
+
+use copepod_model::Key;
+use serde_json::{Value, json};
+
+use super::rules::Rule;
+use super::{CLUSTER_BINDINGS, CLUSTER_ROLES, GROUP, node};
+
+const READ: &[&str] = &["get", "list", "watch"];
+const WRITE: &[&str] = &["create", "delete", "deletecollection", "patch", "update"];
+
+/// Rules on resources of one group: verbs, group, resources.
+type Grant = (&'static [&'static str], &'static str, &'static [&'static str]);
+
+/// What `view` may read: everything in a namespace but Secrets and RBAC.
+const VIEW: &[Grant] = &[
+    (
+        READ,
+        "",
+        &[
+            "bindings",
+            "configmaps",
+            "endpoints",
+            "events",
+            "limitranges",
+            "namespaces",
+            "namespaces/status",
+            "persistentvolumeclaims",
+            "persistentvolumeclaims/status",
+            "pods",
+            "pods/log",
+            "pods/status",
+            "replicationcontrollers",
+            "replicationcontrollers/scale",
+            "replicationcontrollers/status",
+            "resourcequotas",
+            "resourcequotas/status",
+            "serviceaccounts",
+            "services",
+            "services/status",
+        ],
+    ),
+    (READ, "discovery.k8s.io", &["endpointslices"]),
+    (
+        READ,
+        "apps",
+        &[
+            "controllerrevisions",
+            "daemonsets",
+            "daemonsets/status",
+            "deployments",
+            "deployments/scale",
+            "deployments/status",
+            "replicasets",
+            "replicasets/scale",
+            "replicasets/status",
+            "statefulsets",
+            "statefulsets/scale",
+            "statefulsets/status",
+        ],
+    ),
+    (READ, "autoscaling", &["horizontalpodautoscalers", "horizontalpodautoscalers/status"]),
+    (READ, "batch", &["cronjobs", "cronjobs/status", "jobs", "jobs/status"]),
+    (READ, "policy", &["poddisruptionbudgets", "poddisruptionbudgets/status"]),
+    (READ, "networking.k8s.io", &["ingresses", "ingresses/status", "networkpolicies"]),
+];
+
+/// What `edit` may do besides.
+const EDIT: &[Grant] = &[
+    (READ, "", &["pods/attach", "pods/exec", "pods/portforward", "pods/proxy", "secrets", "services/proxy"]),
+    (&["impersonate"], "", &["serviceaccounts"]),
+    (WRITE, "", &["pods", "pods/attach", "pods/exec", "pods/portforward", "pods/proxy"]),
+    (&["create"], "", &["pods/eviction", "serviceaccounts/token"]),
+    (
+        WRITE,
+        "",
+        &[
+            "configmaps",
+            "events",
+            "persistentvolumeclaims",
+            "replicationcontrollers",
+            "replicationcontrollers/scale",
+            "secrets",
+            "serviceaccounts",
+            "services",
+            "services/proxy",
+        ],
+    ),
+    (
+        WRITE,
+        "apps",
+        &[
+            "daemonsets",
+            "deployments",
+            "deployments/rollback",
+            "deployments/scale",
+            "replicasets",
+            "replicasets/scale",
+            "statefulsets",
+            "statefulsets/scale",
+        ],
+    ),
+    (WRITE, "autoscaling", &["horizontalpodautoscalers"]),
+    (WRITE, "batch", &["cronjobs", "jobs"]),
+    (WRITE, "policy", &["poddisruptionbudgets"]),
+    (WRITE, "networking.k8s.io", &["ingresses", "networkpolicies"]),
+    (
+        &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"],
+        "coordination.k8s.io",
+        &["leases"],
+    ),
+];
+
+/// What `admin` may do besides.
+const ADMIN: &[Grant] = &[
+    (&["create"], "authorization.k8s.io", &["localsubjectaccessreviews"]),
+    (
+        &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"],
+        GROUP,
+        &["rolebindings", "roles"],
+    ),
+];
+
+/// The paths that tell what the server is.
+const DISCOVERY: &[&str] = &[
+    "/api",
+    "/api/*",
+    "/apis",
+    "/apis/*",
+    "/healthz",
+    "/livez",
+    "/openapi",
+    "/openapi/*",
+    "/readyz",
+    "/version",
+    "/version/",
+];
+const PUBLIC: &[&str] = &["/healthz", "/livez", "/readyz", "/version", "/version/"];
+
+/// The objects to create at first start, parents first. They lack what every create adds (uid, timestamps): the server
+/// creates them through [`crate::Registry::decide`] like anything else, and leaves alone what exists.
+pub fn bootstrap_objects() -> Vec<(Key, Value)> {
+    let mut out: Vec<(Key, Value)> = ["default", "kube-system", "kube-public", "kube-node-lease"]
+        .into_iter()
+        .map(|name| {
+            let object = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } });
+            (Key::new("namespaces", "", name), object)
+        })
+        .collect();
+    let paths = |verbs: &[&str], urls: &[&str]| vec![json!({ "verbs": verbs, "nonResourceURLs": urls })];
+    let everything = vec![Rule::everything().to_json(), Rule::every_path().to_json()];
+    let basic = [
+        grants(&[(&["create"], "authorization.k8s.io", &["selfsubjectaccessreviews", "selfsubjectrulesreviews"])]),
+        grants(&[(&["create"], "authentication.k8s.io", &["selfsubjectreviews"])]),
+    ]
+    .concat();
+    let reviews: &[Grant] = &[
+        (&["create"], "authentication.k8s.io", &["tokenreviews"]),
+        (&["create"], "authorization.k8s.io", &["subjectaccessreviews"]),
+    ];
+    let monitoring =
+        ["/healthz", "/healthz/*", "/livez", "/livez/*", "/metrics", "/metrics/slis", "/readyz", "/readyz/*"];
+    out.extend([
+        role("cluster-admin", everything),
+        role("system:discovery", paths(&["get"], DISCOVERY)),
+        role("system:public-info-viewer", paths(&["get"], PUBLIC)),
+        role("system:monitoring", paths(&["get"], &monitoring)),
+        role("system:basic-user", basic),
+        role("system:auth-delegator", grants(reviews)),
+        role(
+            "system:service-account-issuer-discovery",
+            paths(
+                &["get"],
+                &[
+                    "/.well-known/openid-configuration",
+                    "/.well-known/openid-configuration/",
+                    "/openid/v1/jwks",
+                    "/openid/v1/jwks/",
+                ],
+            ),
+        ),
+        role("system:node", node::RULES.iter().map(Rule::to_json).collect()),
+        part("view", VIEW),
+        part("edit", EDIT),
+        part("admin", ADMIN),
+        aggregate("view", &["edit"], grants(VIEW)),
+        aggregate("edit", &["admin"], [grants(EDIT), grants(VIEW)].concat()),
+        aggregate("admin", &[], [grants(ADMIN), grants(EDIT), grants(VIEW)].concat()),
+        binding("cluster-admin", "cluster-admin", &["system:masters"]),
+        binding("system:discovery", "system:discovery", &["system:authenticated"]),
+        binding("system:basic-user", "system:basic-user", &["system:authenticated"]),
+        binding(
+            "system:public-info-viewer",
+            "system:public-info-viewer",
+            &["system:authenticated", "system:unauthenticated"],
+        ),
+        binding("system:monitoring", "system:monitoring", &["system:monitoring"]),
+        binding(
+            "system:service-account-issuer-discovery",
+            "system:service-account-issuer-discovery",
+            &["system:serviceaccounts"],
+        ),
+        // For people to see: agents have their rights from the node authorizer.
+        binding("system:node", "system:node", &[]),
+    ]);
+    out
+}
+
+fn grants(all: &[Grant]) -> Vec<Value> {
+    all.iter()
+        .map(|(verbs, group, resources)| json!({ "verbs": verbs, "apiGroups": [group], "resources": resources }))
+        .collect()
+}
+
+fn metadata(name: &str) -> Value {
+    json!({
+        "name": name,
+        "labels": { "kubernetes.io/bootstrapping": "rbac-defaults" },
+        "annotations": { "rbac.authorization.kubernetes.io/autoupdate": "true" },
+    })
+}
+
+fn role(name: &str, rules: Vec<Value>) -> (Key, Value) {
+    let object = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": metadata(name), "rules": rules,
+    });
+    (Key::new(CLUSTER_ROLES, "", name), object)
+}
+
+fn label(of: &str) -> String {
+    format!("{GROUP}/aggregate-to-{of}")
+}
+
+/// `system:aggregate-to-…`: what one of the roles for people adds to those below it.
+fn part(of: &str, rules: &[Grant]) -> (Key, Value) {
+    let (key, mut object) = role(&format!("system:aggregate-to-{of}"), grants(rules));
+    object["metadata"]["labels"][label(of)] = "true".into();
+    (key, object)
+}
+
+/// A role for people, which takes in all roles with its label and is itself taken in by others.
+fn aggregate(name: &str, part_of: &[&str], rules: Vec<Value>) -> (Key, Value) {
+    let (key, mut object) = role(name, rules);
+    for of in part_of {
+        object["metadata"]["labels"][label(of)] = "true".into();
+    }
+    object["aggregationRule"] = json!({ "clusterRoleSelectors": [{ "matchLabels": { label(name): "true" } }] });
+    (key, object)
+}
+
+fn binding(name: &str, role: &str, groups: &[&str]) -> (Key, Value) {
+    let mut object = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": metadata(name),
+        "roleRef": { "apiGroup": GROUP, "kind": "ClusterRole", "name": role },
+    });
+    if !groups.is_empty() {
+        let subject = |g: &&str| json!({ "apiGroup": GROUP, "kind": "Group", "name": g });
+        object["subjects"] = groups.iter().map(subject).collect();
+    }
+    (Key::new(CLUSTER_BINDINGS, "", name), object)
+}

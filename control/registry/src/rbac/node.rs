@@ -1,0 +1,123 @@
+//! The node authorizer: what an agent needs, and of Secrets and ConfigMaps only what its own pods refer to.
+
+use std::sync::LazyLock;
+
+use copepod_machine::View;
+use copepod_model::UserInfo;
+use serde_json::Value;
+
+use super::Attributes;
+use super::rules::Rule;
+use crate::value::{list, text};
+
+const PREFIX: &str = "system:node:";
+const NODES: &str = "system:nodes";
+
+/// The node whose agent the user is.
+pub(crate) fn name_of(user: &UserInfo) -> Option<&str> {
+    let name = user.name.strip_prefix(PREFIX).filter(|n| !n.is_empty())?;
+    user.in_group(NODES).then_some(name)
+}
+
+/// The rules of the role `system:node`.
+pub(crate) static RULES: LazyLock<Vec<Rule>> = LazyLock::new(|| {
+    let read = &["get", "list", "watch"][..];
+    [
+        (&["create"][..], "authentication.k8s.io", &["tokenreviews"][..]),
+        (&["create"], "authorization.k8s.io", &["subjectaccessreviews", "localsubjectaccessreviews"]),
+        (read, "", &["services", "endpoints", "namespaces", "persistentvolumeclaims", "persistentvolumes"]),
+        (&["create", "get", "list", "watch"], "", &["nodes"]),
+        (&["update", "patch"], "", &["nodes", "nodes/status"]),
+        (&["create", "update", "patch"], "", &["events"]),
+        (&["create", "update", "patch"], "events.k8s.io", &["events"]),
+        (&["get", "list", "watch", "create", "delete"], "", &["pods"]),
+        (&["update", "patch"], "", &["pods/status"]),
+        (&["create"], "", &["pods/eviction", "serviceaccounts/token"]),
+        (read, "", &["secrets", "configmaps", "serviceaccounts"]),
+        (&["create", "get", "list", "watch"], "certificates.k8s.io", &["certificatesigningrequests"]),
+        (&["get", "create", "update", "patch", "delete"], "coordination.k8s.io", &["leases"]),
+        (read, "node.k8s.io", &["runtimeclasses"]),
+        (read, "discovery.k8s.io", &["endpointslices"]),
+        // The agent is the node's proxy and ingress as well.
+        (read, "networking.k8s.io", &["ingresses", "ingressclasses", "networkpolicies"]),
+        (read, "gateway.networking.k8s.io", &["gateways", "gatewayclasses", "httproutes"]),
+    ]
+    .into_iter()
+    .map(|(verbs, group, resources)| Rule {
+        verbs: verbs.iter().map(|v| Box::from(*v)).collect(),
+        groups: vec![group.into()],
+        resources: resources.iter().map(|r| Box::from(*r)).collect(),
+        ..Rule::default()
+    })
+    .collect()
+});
+
+/// Whether the agent of `node` may do `a`; an error says what is in its way.
+pub(super) fn authorize(view: &dyn View, node: &str, a: &Attributes<'_>) -> Result<bool, String> {
+    if !RULES.iter().any(|r| r.allows(a)) {
+        return Ok(false);
+    }
+    let guarded = match (a.group, a.resource) {
+        ("", "secrets" | "configmaps" | "serviceaccounts") => true,
+        ("coordination.k8s.io", "leases") if a.verb != "create" && a.name != node => {
+            return Err(format!("can only access node lease with the same name as the requesting node {node:?}"));
+        }
+        _ => false,
+    };
+    if !guarded {
+        return Ok(true);
+    }
+    if a.name.is_empty() || a.namespace.is_empty() {
+        return Err(format!("can only read one {} at a time, by name", a.resource));
+    }
+    let mut own = view.list("pods", Some(a.namespace)).filter(|p| p.meta.node_name.as_deref() == Some(node));
+    if own.any(|p| refers(&p.value()["spec"], a.resource, a.name)) {
+        return Ok(true);
+    }
+    Err(format!("no relationship found between node {node:?} and this object"))
+}
+
+/// Whether a pod refers to the object.
+fn refers(spec: &Value, resource: &str, name: &str) -> bool {
+    if resource == "serviceaccounts" {
+        return text(spec, "serviceAccountName") == name;
+    }
+    let secret = resource == "secrets";
+    let (volume, named, key, env) = if secret {
+        ("secret", "secretName", "secretKeyRef", "secretRef")
+    } else {
+        ("configMap", "name", "configMapKeyRef", "configMapRef")
+    };
+    let is = |v: &Value, field: &str| text(v, field) == name;
+    let volumes = list(spec, "volumes").iter().any(|v| {
+        let projected = list(&v["projected"], "sources").iter().any(|s| is(&s[volume], "name"));
+        projected || is(&v[volume], named)
+    });
+    let containers = ["containers", "initContainers", "ephemeralContainers"].into_iter().flat_map(|l| list(spec, l));
+    let mut env = containers.map(|c| {
+        list(c, "env").iter().any(|e| is(&e["valueFrom"][key], "name"))
+            || list(c, "envFrom").iter().any(|e| is(&e[env], "name"))
+    });
+    volumes || env.any(|e| e) || (secret && list(spec, "imagePullSecrets").iter().any(|s| is(s, "name")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn references_are_found_wherever_a_pod_can_have_them() {
+        for (spec, secret, config) in [
+            (json!({"volumes":[{"secret":{"secretName":"a"}}]}), true, false),
+            (json!({"volumes":[{"configMap":{"name":"a"}}]}), false, true),
+            (json!({"volumes":[{"projected":{"sources":[{"secret":{"name":"a"}}]}}]}), true, false),
+            (json!({"containers":[{"env":[{"valueFrom":{"secretKeyRef":{"name":"a"}}}]}]}), true, false),
+            (json!({"initContainers":[{"envFrom":[{"configMapRef":{"name":"a"}}]}]}), false, true),
+            (json!({"imagePullSecrets":[{"name":"a"}]}), true, false),
+            (json!({"imagePullSecrets":[{"name":"b"}]}), false, false),
+        ] {
+            assert_eq!((refers(&spec, "secrets", "a"), refers(&spec, "configmaps", "a")), (secret, config), "{spec}");
+        }
+    }
+}

@@ -1,0 +1,211 @@
+use copepod_model::Verb;
+use copepod_model::request::Body;
+use serde_json::json;
+
+use crate::Attributes;
+use crate::testing::{Cluster, error, pod, request, user};
+
+fn cluster() -> Cluster {
+    let mut c = Cluster::new();
+    let role = |name: &str, rules| json!({"metadata":{"name":name},"rules":rules});
+    let binding = |name: &str, kind: &str, role: &str, subject| json!({"metadata":{"name":name},"roleRef":{"kind":kind,"name":role},"subjects":[subject]});
+    let rbac = |plural: &str, ns: &str| format!("{plural}.rbac.authorization.k8s.io {ns}");
+    let pods = json!([{"verbs":["get","list"],"apiGroups":[""],"resources":["pods","pods/log"]},
+        {"verbs":["get"],"apiGroups":[""],"resources":["secrets"],"resourceNames":["one"]}]);
+    c.create(&rbac("roles", "default/"), role("reader", pods)).unwrap();
+    c.create(&rbac("rolebindings", "default/"), binding("r", "Role", "reader", json!({"kind":"User","name":"ann"})))
+        .unwrap();
+    c.create(
+        &rbac("rolebindings", "default/"),
+        binding("v", "ClusterRole", "view", json!({"kind":"Group","name":"viewers"})),
+    )
+    .unwrap();
+    let account = json!({"kind":"ServiceAccount","name":"bot","namespace":"default"});
+    c.create(&rbac("clusterrolebindings", ""), binding("bot", "ClusterRole", "edit", account)).unwrap();
+    c
+}
+
+#[test]
+fn rules_allow_what_they_say() {
+    let c = cluster();
+    for (who, groups, verb, what, want) in [
+        ("ann", &[][..], Verb::List, "pods default/", true),
+        ("ann", &[], Verb::Get, "pods default/p log", true),
+        ("ann", &[], Verb::Get, "pods default/p exec", false),
+        ("ann", &[], Verb::Delete, "pods default/p", false),
+        ("ann", &[], Verb::List, "pods kube-system/", false),
+        ("ann", &[], Verb::List, "pods", false),
+        ("ann", &[], Verb::Get, "secrets default/one", true),
+        ("ann", &[], Verb::Get, "secrets default/two", false),
+        ("ann", &[], Verb::List, "secrets default/", false),
+        ("bob", &["viewers"], Verb::List, "deployments.apps default/", true),
+        ("bob", &["viewers"], Verb::Get, "namespaces default", true),
+        ("bob", &["viewers"], Verb::Get, "namespaces kube-system", false),
+        ("bob", &["viewers"], Verb::Get, "secrets default/one", false),
+        ("system:serviceaccount:default:bot", &[], Verb::Update, "deployments.apps kube-system/x scale", true),
+        ("system:serviceaccount:default:bot", &[], Verb::Create, "roles.rbac.authorization.k8s.io default/", false),
+        ("system:serviceaccount:other:bot", &[], Verb::Get, "pods default/p", false),
+        ("root", &["system:masters"], Verb::Delete, "nodes n", true),
+        ("bob", &["system:authenticated"], Verb::Create, "selfsubjectaccessreviews.authorization.k8s.io", true),
+    ] {
+        let mut req = request(verb, what);
+        req.user = user(who, groups);
+        let authz = c.registry.authorize(&c.tables, &Attributes::of(&req));
+        assert_eq!(authz.allowed, want, "{who} {} {what}: {}", verb.as_str(), authz.reason);
+    }
+    let bob = user("bob", &["system:authenticated"]);
+    for (path, want) in [("/version", true), ("/apis/apps/v1", true), ("/metrics", false), ("/healthz", true)] {
+        assert_eq!(c.registry.authorize(&c.tables, &Attributes::of_path(&bob, "get", path)).allowed, want, "{path}");
+    }
+}
+
+#[test]
+fn answers_say_why() {
+    let c = cluster();
+    let mut req = request(Verb::List, "pods default/");
+    req.user = user("ann", &[]);
+    let authz = c.registry.authorize(&c.tables, &Attributes::of(&req));
+    assert_eq!(authz.reason, "RBAC: allowed by RoleBinding \"r/default\" of Role \"reader\" to User \"ann\"");
+    for (verb, what, want) in [
+        (
+            Verb::List,
+            "pods d/",
+            "pods is forbidden: User \"x\" cannot list resource \"pods\" in API group \"\" in the namespace \"d\"",
+        ),
+        (
+            Verb::Get,
+            "nodes n",
+            "nodes \"n\" is forbidden: User \"x\" cannot get resource \"nodes\" in API group \"\" at the cluster scope",
+        ),
+        (
+            Verb::Update,
+            "deployments.apps d/w scale",
+            "deployments.apps \"w\" is forbidden: User \"x\" cannot update resource \"deployments/scale\" in API group \"apps\" in \
+             the namespace \"d\"",
+        ),
+    ] {
+        let mut req = request(verb, what);
+        req.user = user("x", &[]);
+        assert_eq!(Attributes::of(&req).forbidden("").message, want);
+    }
+    let x = user("x", &[]);
+    let status = Attributes::of_path(&x, "get", "/metrics").forbidden("");
+    assert_eq!((status.code, &*status.message), (403, "forbidden: User \"x\" cannot get path \"/metrics\""));
+}
+
+#[test]
+fn roles_aggregate_what_is_labelled_later() {
+    let mut c = cluster();
+    let mut req = request(Verb::List, "widgets.example.com default/");
+    req.user = user("bob", &["viewers"]);
+    assert!(!c.registry.authorize(&c.tables, &Attributes::of(&req)).allowed);
+    let role = json!({"metadata":{"name":"widgets","labels":{"rbac.authorization.k8s.io/aggregate-to-view":"true"}},
+        "rules":[{"verbs":["list"],"apiGroups":["example.com"],"resources":["widgets"]}]});
+    c.create("clusterroles.rbac.authorization.k8s.io", role).unwrap();
+    assert!(c.registry.authorize(&c.tables, &Attributes::of(&req)).allowed);
+    // edit takes view, so it has it too.
+    req.user = user("system:serviceaccount:default:bot", &[]);
+    assert!(c.registry.authorize(&c.tables, &Attributes::of(&req)).allowed);
+}
+
+#[test]
+fn nobody_grants_what_they_do_not_have() {
+    let mut c = cluster();
+    let ann = user("ann", &["g"]);
+    let mut send = |what: &str, object| {
+        let mut req = request(Verb::Create, what);
+        req.user = ann.clone();
+        req.body = Body::Object(object);
+        error(c.send(&req))
+    };
+    let roles = "roles.rbac.authorization.k8s.io default/";
+    let rules = |verb: &str| json!([{"verbs":[verb],"apiGroups":[""],"resources":["pods"]}]);
+    assert!(send(roles, json!({"metadata":{"name":"a"},"rules":rules("get")})).starts_with("201"));
+    assert_eq!(
+        send(roles, json!({"metadata":{"name":"b"},"rules":rules("delete")})),
+        "403 roles.rbac.authorization.k8s.io \"b\" is forbidden: user \"ann\" (groups=[\"g\"]) is attempting to grant RBAC \
+         permissions not currently held:\n{APIGroups:[\"\"], Resources:[\"pods\"], Verbs:[\"delete\"]}"
+    );
+    let bindings = "rolebindings.rbac.authorization.k8s.io default/";
+    let binding =
+        |name: &str, kind: &str, role: &str| json!({"metadata":{"name":name},"roleRef":{"kind":kind,"name":role}});
+    assert!(send(bindings, binding("a", "Role", "reader")).starts_with("201"));
+    assert!(send(bindings, binding("b", "ClusterRole", "admin")).starts_with("403"));
+    assert_eq!(
+        send(bindings, binding("c", "ClusterRole", "nope")),
+        "404 clusterroles.rbac.authorization.k8s.io \"nope\" not found"
+    );
+    // Whoever may bind a role need not hold it.
+    let bind = json!({"metadata":{"name":"binder"},"rules":[{"verbs":["bind"],"apiGroups":["rbac.authorization.k8s.io"],
+        "resources":["clusterroles"],"resourceNames":["admin"]}]});
+    c.create(roles, bind).unwrap();
+    c.create(
+        bindings,
+        json!({"metadata":{"name":"binder"},"roleRef":{"kind":"Role","name":"binder"},
+        "subjects":[{"kind":"User","name":"ann"}]}),
+    )
+    .unwrap();
+    let mut req = request(Verb::Create, bindings);
+    req.user = ann.clone();
+    req.body = Body::Object(binding("b", "ClusterRole", "admin"));
+    assert_eq!(c.send(&req).unwrap().0, 201);
+}
+
+#[test]
+fn an_agent_reads_what_its_pods_refer_to() {
+    let mut c = cluster();
+    let mut p = pod("p");
+    p["spec"]["volumes"] = json!([{"name":"v","secret":{"secretName":"mine"}}]);
+    c.create("pods default/", p).unwrap();
+    c.create("pods default/p binding", json!({"target":{"name":"n1"}})).unwrap();
+    for (node, verb, what, want) in [
+        ("n1", Verb::Get, "secrets default/mine", true),
+        ("n2", Verb::Get, "secrets default/mine", false),
+        ("n1", Verb::Get, "secrets default/other", false),
+        ("n1", Verb::List, "secrets default/", false),
+        ("n1", Verb::Watch, "pods", true),
+        ("n1", Verb::Update, "leases.coordination.k8s.io kube-node-lease/n1", true),
+        ("n1", Verb::Update, "leases.coordination.k8s.io kube-node-lease/n2", false),
+        ("n1", Verb::Delete, "deployments.apps default/x", false),
+    ] {
+        let mut req = request(verb, what);
+        req.user = user(&format!("system:node:{node}"), &["system:nodes"]);
+        assert_eq!(c.registry.authorize(&c.tables, &Attributes::of(&req)).allowed, want, "{node} {what}");
+    }
+    let mut req = request(Verb::Watch, "pods");
+    req.user = user("system:node:n1", &[]);
+    assert!(!c.registry.authorize(&c.tables, &Attributes::of(&req)).allowed, "the group makes the agent");
+}
+
+#[test]
+fn reviews_answer_without_storing() {
+    let mut c = cluster();
+    let mut ask = |resource: &str, object| {
+        let mut req = request(Verb::Create, resource);
+        req.user = user("ann", &["system:authenticated"]);
+        req.body = Body::Object(object);
+        c.send(&req)
+    };
+    let access = "selfsubjectaccessreviews.authorization.k8s.io";
+    let attributes =
+        |verb: &str| json!({"spec":{"resourceAttributes":{"verb":verb,"resource":"pods","namespace":"default"}}});
+    let (code, v) = ask(access, attributes("list")).unwrap();
+    assert_eq!((code, v["status"]["allowed"].as_bool()), (201, Some(true)));
+    assert_eq!(ask(access, attributes("delete")).unwrap().1["status"], json!({"allowed": false}));
+    assert_eq!(ask(access, json!({"spec":{}})).unwrap_err().code, 400);
+    let (_, v) = ask(
+        "subjectaccessreviews.authorization.k8s.io",
+        json!({"spec":{"groups":["viewers"],
+        "resourceAttributes":{"verb":"get","resource":"pods","namespace":"default"}}}),
+    )
+    .unwrap();
+    assert_eq!(v["status"]["allowed"], true);
+    let (_, v) = ask("selfsubjectrulesreviews.authorization.k8s.io", json!({"spec":{"namespace":"default"}})).unwrap();
+    let rules = v["status"]["resourceRules"].as_array().unwrap();
+    assert!(
+        rules.contains(&json!({"verbs":["get","list"],"apiGroups":[""],"resources":["pods","pods/log"]})),
+        "{rules:?}"
+    );
+    let (_, v) = ask("selfsubjectreviews.authentication.k8s.io", json!({})).unwrap();
+    assert_eq!(v["status"]["userInfo"], json!({"username":"ann","groups":["system:authenticated"]}));
+}

@@ -1,0 +1,9 @@
+//! Every verb as a client sees it.
+
+mod create;
+mod delete;
+mod patch;
+mod properties;
+mod read;
+mod services;
+mod update;

@@ -1,0 +1,130 @@
+use copepod_model::Verb;
+use copepod_model::request::{Body, PatchType};
+use copepod_state::{Outcome, apply};
+use serde_json::{Value, json};
+
+use crate::testing::{Cluster, error, request};
+use crate::{Decision, Env};
+
+fn service(name: &str, spec: Value) -> Value {
+    let mut v = json!({"metadata":{"name":name},"spec":{"ports":[{"port":80}],"selector":{"a":"b"}}});
+    for (k, x) in spec.as_object().unwrap() {
+        v["spec"][k] = x.clone();
+    }
+    v
+}
+
+#[test]
+fn each_type_gets_what_it_needs() {
+    let mut c = Cluster::new();
+    let (_, v) = c.create("services default/", service("a", json!({}))).unwrap();
+    let ip = v["spec"]["clusterIP"].as_str().unwrap().to_string();
+    assert!(ip.starts_with("10.96."), "{ip}");
+    assert_eq!(v["spec"]["clusterIPs"], json!([ip]));
+    assert_eq!(
+        (v["spec"]["ipFamilies"].clone(), v["spec"]["ipFamilyPolicy"].as_str()),
+        (json!(["IPv4"]), Some("SingleStack"))
+    );
+    let (_, v) = c.create("services default/", service("h", json!({"clusterIP":"None"}))).unwrap();
+    assert_eq!(v["spec"]["clusterIPs"], json!(["None"]));
+    let (_, v) = c.create("services default/", service("hs", json!({"clusterIP":"None","selector":null}))).unwrap();
+    assert_eq!(
+        (v["spec"]["ipFamilies"].clone(), v["spec"]["ipFamilyPolicy"].as_str()),
+        (json!(["IPv4", "IPv6"]), Some("RequireDualStack"))
+    );
+    let (_, v) =
+        c.create("services default/", service("e", json!({"type":"ExternalName","externalName":"x.io"}))).unwrap();
+    assert!(v["spec"].get("clusterIP").is_none() && v["spec"].get("ipFamilies").is_none());
+    let ports =
+        json!([{"name":"t","port":53,"protocol":"TCP"},{"name":"u","port":53,"protocol":"UDP"},{"name":"x","port":1}]);
+    let (_, v) = c.create("services default/", service("n", json!({"type":"NodePort","ports":ports}))).unwrap();
+    let got: Vec<u64> =
+        v["spec"]["ports"].as_array().unwrap().iter().map(|p| p["nodePort"].as_u64().unwrap()).collect();
+    assert!(got.iter().all(|p| (30000..=32767).contains(p)) && got[0] == got[1] && got[0] != got[2], "{got:?}");
+    assert_eq!((c.internal("_serviceips").len(), c.internal("_nodeports").len()), (2, 2));
+    for name in ["a", "h", "hs", "e", "n"] {
+        c.delete(&format!("services default/{name}")).unwrap();
+    }
+    assert_eq!((c.internal("_serviceips").len(), c.internal("_nodeports").len()), (0, 0));
+}
+
+#[test]
+fn what_is_asked_for_is_given_or_refused() {
+    let mut c = Cluster::new();
+    let (_, v) = c.create("services default/", service("dns", json!({"clusterIP":"10.96.0.10"}))).unwrap();
+    assert_eq!(v["spec"]["clusterIP"], "10.96.0.10");
+    c.create("services default/", service("n", json!({"type":"NodePort","ports":[{"port":1,"nodePort":30001}]})))
+        .unwrap();
+    for (spec, want) in [
+        (
+            json!({"clusterIP":"10.96.0.10"}),
+            "422 Service \"x\" is invalid: spec.clusterIPs: Invalid value: [\"10.96.0.10\"]: failed to allocate IP 10.96.0.10: \
+             provided IP is already allocated",
+        ),
+        (
+            json!({"clusterIP":"1.2.3.4"}),
+            "422 Service \"x\" is invalid: spec.clusterIPs: Invalid value: [\"1.2.3.4\"]: failed to allocate IP 1.2.3.4: the \
+             provided IP (1.2.3.4) is not in the valid range. The range of valid IPs is 10.96.0.0/16",
+        ),
+        (json!({"clusterIP":"zero"}), "422 Service \"x\" is invalid: spec.clusterIPs"),
+        (
+            json!({"type":"NodePort","ports":[{"port":1,"nodePort":30001}]}),
+            "422 Service \"x\" is invalid: spec.ports[0].nodePort: Invalid value: 30001: provided port is already allocated",
+        ),
+        (
+            json!({"type":"NodePort","ports":[{"port":1,"nodePort":80}]}),
+            "422 Service \"x\" is invalid: spec.ports[0].nodePort: Invalid value: 80: provided port is not in the valid range. \
+             The range of valid ports is 30000-32767",
+        ),
+        (
+            json!({"ipFamilyPolicy":"RequireDualStack"}),
+            "422 Service \"x\" is invalid: spec.ipFamilyPolicy: Invalid value",
+        ),
+        (json!({"ipFamilies":["IPv6"]}), "422 Service \"x\" is invalid: spec.ipFamilies[0]: Invalid value: \"IPv6\""),
+    ] {
+        let got = error(c.create("services default/", service("x", spec.clone())));
+        assert!(got.starts_with(want), "{spec}\n got {got}\nwant {want}");
+    }
+    assert_eq!((c.internal("_serviceips").len(), c.internal("_nodeports").len()), (2, 1));
+}
+
+#[test]
+fn changes_keep_give_and_release() {
+    let mut c = Cluster::new();
+    let what = "services default/a";
+    let (_, v) = c.create("services default/", service("a", json!({}))).unwrap();
+    let ip = v["spec"]["clusterIP"].clone();
+    // Whoever sends the manifest again without the address keeps it.
+    let (_, v) = c.update(what, service("a", json!({"sessionAffinity":"ClientIP"}))).unwrap();
+    assert_eq!(v["spec"]["clusterIP"], ip);
+    let got =
+        error(c.patch(PatchType::Merge, what, json!({"spec":{"clusterIP":"10.96.0.77","clusterIPs":["10.96.0.77"]}})));
+    assert!(got.starts_with("422 ") && got.contains("may not change once set"), "{got}");
+    let (_, v) = c.patch(PatchType::Merge, what, json!({"spec":{"type":"NodePort"}})).unwrap();
+    let port = v["spec"]["ports"][0]["nodePort"].clone();
+    assert_eq!(c.internal("_nodeports"), [port.to_string()]);
+    let (_, v) = c.patch(PatchType::Merge, what, json!({"spec":{"type":"ClusterIP"}})).unwrap();
+    assert!(v["spec"]["ports"][0].get("nodePort").is_none());
+    assert!(c.internal("_nodeports").is_empty());
+    c.patch(PatchType::Merge, what, json!({"spec":{"type":"ExternalName","externalName":"x.io"}})).unwrap();
+    assert!(c.internal("_serviceips").is_empty());
+    let (_, v) = c.patch(PatchType::Merge, what, json!({"spec":{"type":"ClusterIP","externalName":null}})).unwrap();
+    assert_eq!(c.internal("_serviceips"), [v["spec"]["clusterIP"].as_str().unwrap()]);
+}
+
+#[test]
+fn of_two_that_race_for_an_address_one_decides_again() {
+    let mut c = Cluster::new();
+    let decide = |c: &mut Cluster, name: &str| {
+        let mut req = request(Verb::Create, "services default/");
+        req.body = Body::Object(service(name, json!({"clusterIP":"10.96.0.10"})));
+        let mut env = Env { view: &c.tables, now: c.now, ids: &mut c.ids };
+        c.registry.decide(&mut env, &req)
+    };
+    let (Decision::Write(a), Decision::Write(b)) = (decide(&mut c, "a").unwrap(), decide(&mut c, "b").unwrap()) else {
+        panic!()
+    };
+    assert!(matches!(apply(&mut c.tables, 1, &a.txn).0, Outcome::Applied(_)));
+    assert!(matches!(apply(&mut c.tables, 1, &b.txn).0, Outcome::Failed(_)));
+    assert_eq!(decide(&mut c, "b").unwrap_err().code, 422);
+}

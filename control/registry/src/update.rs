@@ -1,0 +1,205 @@
+//! Changing an object: what PUT, the patches, the status and the scale subresource have in common.
+
+use std::sync::Arc;
+
+use copepod_model::kinds::Kind;
+use copepod_model::{Object, Status};
+use copepod_state::{Op, Require};
+use serde_json::Value;
+
+use crate::adapt;
+use crate::admission::{self, Operation, Review};
+use crate::call::{Call, Part};
+use crate::decision::{Answer, Decision, Reply};
+use crate::fields::managers::{self, Applied};
+use crate::value::{self, list, restore, text};
+
+/// Decides a PUT.
+pub(crate) fn update(call: &mut Call<'_, '_>) -> Result<Decision, Status> {
+    let (mut object, warnings) = call.object()?;
+    match text(&object["metadata"], "name") {
+        "" => {
+            let name = &*call.key.name;
+            value::child(&mut object, "metadata").insert("name".into(), name.into());
+        }
+        name if name == &*call.key.name => {}
+        name => {
+            return Err(Status::bad_request(format!(
+                "the name of the object ({name}) does not match the name on the URL ({})",
+                call.key.name
+            )));
+        }
+    }
+    call.settle_namespace(&mut object)?;
+    let old = call.stored()?;
+    let before = call.registry.unseal(&old)?;
+    finish(call, Change { old, before, after: object, warnings, applied: None })
+}
+
+/// A change that is ready to be judged.
+pub(crate) struct Change {
+    /// The stored object.
+    pub(crate) old: Arc<Object>,
+    /// Its value, unsealed.
+    pub(crate) before: Value,
+    /// What the client wants it to be: decoded and normalised.
+    pub(crate) after: Value,
+    /// Warnings so far.
+    pub(crate) warnings: Vec<String>,
+    /// Of server-side apply.
+    pub(crate) applied: Option<Applied>,
+}
+
+/// Decides the change of an object.
+pub(crate) fn finish(call: &mut Call<'_, '_>, change: Change) -> Result<Decision, Status> {
+    let (object, effects, change) = match settle(call, change)? {
+        Settled::Changed(object, effects, change) => (object, effects, change),
+        Settled::Same(object, warnings) => return Ok(Decision::Answer(Answer { code: 200, object, warnings })),
+    };
+    let at = Require::At(call.key.clone(), change.old.revision);
+    if is_gone(&call.kind, &object) {
+        return remove(call, at, object, *effects, change.warnings);
+    }
+    call.put(at, object, *effects, 200, change.warnings)
+}
+
+/// What became of a change.
+pub(crate) enum Settled {
+    /// The object to store, what admission adds, and the change (its `after` taken).
+    Changed(Value, Box<admission::Effects>, Box<Change>),
+    /// The stored object is already like that.
+    Same(Value, Vec<String>),
+}
+
+/// Checks a change and completes the object: preconditions, what may not change, defaults, admission, validation,
+/// generation and managed fields.
+pub(crate) fn settle(call: &mut Call<'_, '_>, mut change: Change) -> Result<Settled, Status> {
+    let mut after = std::mem::take(&mut change.after);
+    let before = &change.before;
+    preconditions(call, &change.old, &after)?;
+    call.kind.strategy.default(&mut after);
+    system_metadata(&mut after, before);
+    match call.part {
+        Part::Status => only_status(&mut after, before),
+        Part::Other("finalize") => only_finalizers(&mut after, before),
+        _ => {
+            if call.kind.status {
+                restore(value::object(&mut after), before, "status");
+            }
+            call.kind.strategy.prepare_update(&mut after, before);
+        }
+    }
+    adapt::complete(&call.registry.schema, call.ty, &mut after);
+    let mut review = Review::new(call, Operation::Update, Some(before));
+    admission::mutate(&mut review, &mut after)?;
+    let mut effects = review.effects;
+    if value::same(&after, before) && change.applied.is_none() {
+        // Who may not write may not write the same either.
+        admission::validate(&mut Review::new(call, Operation::Update, Some(before)), &after)?;
+        return Ok(Settled::Same(change.before, change.warnings));
+    }
+    if call.kind.generation && !value::same_spec(&after, before) {
+        let generation = before["metadata"]["generation"].as_i64().unwrap_or(0) + 1;
+        value::child(&mut after, "metadata").insert("generation".into(), generation.into());
+    }
+    call.validate(&after, Some(before))?;
+    let mut review = Review::new(call, Operation::Update, Some(before));
+    admission::validate(&mut review, &after)?;
+    effects.merge(review.effects);
+    let entries = managers::updated(call, before, &after, change.applied.take());
+    let unchanged = value::same(&after, before) && managers::same(&entries, &before["metadata"]["managedFields"]);
+    if unchanged {
+        return Ok(Settled::Same(change.before, change.warnings));
+    }
+    value::child(&mut after, "metadata").insert("managedFields".into(), entries);
+    // The resource version is the revision of the write, which is not known yet; a dry run answers the old one.
+    let meta = value::child(&mut after, "metadata");
+    restore(meta, &before["metadata"], "resourceVersion");
+    Ok(Settled::Changed(after, Box::new(effects), Box::new(change)))
+}
+
+/// The optimistic lock and the uid that a client may send along.
+fn preconditions(call: &Call<'_, '_>, old: &Object, after: &Value) -> Result<(), Status> {
+    let meta = &after["metadata"];
+    let uid = text(meta, "uid");
+    if !uid.is_empty() && uid != &*old.meta.uid {
+        let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", old.meta.uid);
+        return Err(Status::conflict(&call.key.resource, &call.key.name, &why));
+    }
+    match text(meta, "resourceVersion") {
+        "" | "0" => Ok(()),
+        version => match version.parse::<u64>() {
+            Ok(version) if version == old.revision => Ok(()),
+            Ok(_) => Err(Status::stale(&call.key.resource, &call.key.name)),
+            Err(_) => Err(Status::bad_request(format!("invalid resource version {version:?}"))),
+        },
+    }
+}
+
+/// Metadata that a change keeps, or that is filled in when the client leaves it out. A client that sends another value
+/// is told so by validation.
+fn system_metadata(after: &mut Value, before: &Value) {
+    let old = &before["metadata"];
+    let meta = value::child(after, "metadata");
+    meta.remove("selfLink");
+    for name in ["generation", "managedFields", "deletionTimestamp", "deletionGracePeriodSeconds", "resourceVersion"] {
+        restore(meta, old, name);
+    }
+    for name in ["uid", "creationTimestamp", "generateName"] {
+        if meta.get(name).and_then(Value::as_str).unwrap_or_default().is_empty() {
+            restore(meta, old, name);
+        }
+    }
+}
+
+/// A status write takes the status, and of the metadata what upstream's strategies let through.
+fn only_status(after: &mut Value, before: &Value) {
+    let mut out = before.clone();
+    restore(value::object(&mut out), after, "status");
+    let meta = value::child(&mut out, "metadata");
+    for name in ["uid", "creationTimestamp", "annotations", "finalizers"] {
+        restore(meta, &after["metadata"], name);
+    }
+    *after = out;
+}
+
+/// A write to `finalize` takes `spec.finalizers` alone.
+fn only_finalizers(after: &mut Value, before: &Value) {
+    let mut out = before.clone();
+    let spec = value::child(&mut out, "spec");
+    restore(spec, &after["spec"], "finalizers");
+    *after = out;
+}
+
+/// Whether nothing keeps a deleted object any longer. Pods wait for the kubelet, which deletes them with no grace; a
+/// namespace waits for its own finalizers, which are in its spec.
+pub(crate) fn is_gone(kind: &Kind, object: &Value) -> bool {
+    let meta = &object["metadata"];
+    meta["deletionTimestamp"].is_string()
+        && list(meta, "finalizers").is_empty()
+        && meta["deletionGracePeriodSeconds"].as_i64().unwrap_or(0) == 0
+        && (!keeps_own_finalizers(kind) || list(&object["spec"], "finalizers").is_empty())
+}
+
+/// Whether the kind has finalizers in its spec, which its `finalize` subresource takes away.
+pub(crate) fn keeps_own_finalizers(kind: &Kind) -> bool {
+    kind.subresources.iter().any(|(name, ..)| *name == "finalize")
+}
+
+/// Deletes what a change has released, and answers the object as it was last.
+fn remove(
+    call: &mut Call<'_, '_>,
+    at: Require,
+    object: Value,
+    mut effects: admission::Effects,
+    warnings: Vec<String>,
+) -> Result<Decision, Status> {
+    if call.req.dry_run {
+        return Ok(Decision::Answer(Answer { code: 200, object, warnings }));
+    }
+    let mut review = Review::new(call, Operation::Delete, Some(&object));
+    admission::released(&mut review, &object);
+    effects.merge(review.effects);
+    let op = Op::Delete { key: call.key.clone() };
+    Ok(call.write(at, op, effects, object, Reply::Revised, 200, warnings))
+}

@@ -1,0 +1,154 @@
+//! What every node has left, kept up to date by each change instead of summed up anew for each pod.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use copepod_machine::View;
+use copepod_model::facts::PodFacts;
+use copepod_model::{Key, Object};
+
+use crate::node::{Node, Offer, Used};
+use crate::pod::{Pod, Request};
+use crate::wants_scheduling;
+
+/// Nodes with their sums, and where each pod counts. Equal to what [`Cache::build`] makes of the same view, plus the pods
+/// that are assumed to be bound.
+#[derive(Debug, Default, PartialEq)]
+pub struct Cache {
+    nodes: BTreeMap<String, Node>,
+    /// Pods bound to nodes that are not there (yet), so that the sums are right when they come.
+    homeless: BTreeMap<String, Used>,
+    pods: BTreeMap<Key, Placed>,
+    /// Pods that fitted nowhere at their last try.
+    waiting: BTreeSet<Key>,
+}
+
+#[derive(Debug, PartialEq)]
+struct Placed {
+    uid: String,
+    node: String,
+    request: Request,
+}
+
+impl Cache {
+    /// From all nodes and pods of a view.
+    pub fn build(view: &dyn View) -> Cache {
+        let mut cache = Cache::default();
+        for resource in ["nodes", "pods"] {
+            for object in view.list(resource, None) {
+                cache.observe(None, Some(&object));
+            }
+        }
+        cache
+    }
+
+    /// Takes in the change of one object; the keys of the pods that are worth a try because of it. To be called for every
+    /// change of pods and nodes, in order. Changes of other resources are ignored.
+    pub fn observe(&mut self, old: Option<&Object>, new: Option<&Object>) -> Vec<Key> {
+        let Some(object) = new.or(old) else { return vec![] };
+        match &*object.key.resource {
+            "nodes" => self.node(&object.key.name, new),
+            "pods" => self.pod(&object.key, old, new),
+            _ => vec![],
+        }
+    }
+
+    fn node(&mut self, name: &str, new: Option<&Object>) -> Vec<Key> {
+        let Some(new) = new else {
+            if let Some(node) = self.nodes.remove(name).filter(|n| n.used.pods > 0) {
+                self.homeless.insert(name.into(), node.used);
+            }
+            return vec![];
+        };
+        let offer = Offer::read(new);
+        match self.nodes.get_mut(name) {
+            Some(node) if node.offer == offer => return vec![],
+            Some(node) => node.offer = offer,
+            None => {
+                let used = self.homeless.remove(name).unwrap_or_default();
+                self.nodes.insert(name.into(), Node { name: name.into(), offer, used });
+            }
+        }
+        self.wake()
+    }
+
+    fn pod(&mut self, key: &Key, old: Option<&Object>, new: Option<&Object>) -> Vec<Key> {
+        let Some(pod) = new else {
+            self.waiting.remove(key);
+            return if self.remove(key) { self.wake() } else { vec![] };
+        };
+        match pod.meta.node_name.as_deref().filter(|n| !n.is_empty()) {
+            Some(_) if matches!(pod.facts::<PodFacts>().phase.as_str(), "Succeeded" | "Failed") => {
+                self.waiting.remove(key);
+                if self.remove(key) { self.wake() } else { vec![] }
+            }
+            Some(node) => {
+                self.waiting.remove(key);
+                let same = |p: &Placed| p.node == node && *p.uid == *pod.meta.uid;
+                if !self.pods.get(key).is_some_and(same) {
+                    let request = Request::read(pod, &pod.value()["spec"]);
+                    self.place(key.clone(), &pod.meta.uid, node, request);
+                }
+                vec![]
+            }
+            None if !wants_scheduling(pod) => {
+                self.waiting.remove(key);
+                vec![]
+            }
+            // That it fitted nowhere is written into its status, which must not count as news.
+            None if self.waiting.contains(key) && old.is_some_and(|o| o.value()["spec"] == pod.value()["spec"]) => {
+                vec![]
+            }
+            None if old.is_some() && self.pods.contains_key(key) => vec![],
+            None => vec![key.clone()],
+        }
+    }
+
+    /// All that wait, once: each comes back to the waiting when its next try fails.
+    fn wake(&mut self) -> Vec<Key> {
+        std::mem::take(&mut self.waiting).into_iter().collect()
+    }
+
+    pub(crate) fn nodes(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.values()
+    }
+
+    pub(crate) fn assume(&mut self, key: Key, pod: &Pod, node: &str) {
+        self.place(key, &pod.uid, node, pod.request.clone());
+    }
+
+    pub(crate) fn unschedulable(&mut self, key: Key) {
+        self.waiting.insert(key);
+    }
+
+    /// A pod that is not to be placed any more; where it is bound it goes on counting.
+    pub(crate) fn settled(&mut self, key: &Key) {
+        self.waiting.remove(key);
+    }
+
+    /// Takes back an assumption whose binding failed.
+    pub(crate) fn forget(&mut self, key: &Key) {
+        self.remove(key);
+    }
+
+    fn used(&mut self, node: &str) -> &mut Used {
+        match self.nodes.get_mut(node) {
+            Some(node) => &mut node.used,
+            None => self.homeless.entry(node.into()).or_default(),
+        }
+    }
+
+    fn place(&mut self, key: Key, uid: &str, node: &str, request: Request) {
+        self.remove(&key);
+        self.used(node).change(&request, 1);
+        self.pods.insert(key, Placed { uid: uid.into(), node: node.into(), request });
+    }
+
+    fn remove(&mut self, key: &Key) -> bool {
+        let Some(placed) = self.pods.remove(key) else { return false };
+        self.used(&placed.node).change(&placed.request, -1);
+        if self.homeless.get(&placed.node).is_some_and(|u| u.pods == 0) {
+            self.homeless.remove(&placed.node);
+        }
+        true
+    }
+}

@@ -1,0 +1,104 @@
+//! What the plugins need to know of a pod.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use copepod_model::Object;
+use copepod_model::facts::PodFacts;
+use copepod_model::quantity::Quantity;
+use serde_json::Value;
+
+use crate::terms::Toleration;
+
+/// What upstream assumes a container without requests uses, when it compares nodes: CPU in millicores.
+const ASSUMED_CPU: i64 = 100;
+/// The same for memory, in bytes.
+const ASSUMED_MEMORY: i64 = 200 << 20;
+
+/// What a pod takes from its node.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Request {
+    pub cpu_millis: i64,
+    pub memory_bytes: i64,
+    /// Other resources by name, in whole units.
+    pub others: BTreeMap<String, i64>,
+    /// Host ports: protocol, address, port.
+    pub ports: Vec<(String, String, u16)>,
+}
+
+impl Request {
+    /// CPU and memory as they count in scores, where asking for nothing is not using nothing.
+    pub(crate) fn scored(&self) -> (i64, i64) {
+        let or = |n: i64, default: i64| if n == 0 { default } else { n };
+        (or(self.cpu_millis, ASSUMED_CPU), or(self.memory_bytes, ASSUMED_MEMORY))
+    }
+
+    /// Reads a pod's.
+    pub(crate) fn read(pod: &Object, spec: &Value) -> Request {
+        let facts = pod.facts::<PodFacts>();
+        let containers = || spec["containers"].as_array().into_iter().flatten();
+        let mut others: BTreeMap<String, i64> = BTreeMap::new();
+        let mut each = |c: &Value, fold: fn(i64, i64) -> i64| {
+            let all = c["resources"]["requests"].as_object().into_iter().flatten();
+            for (name, amount) in all.filter(|(name, _)| !matches!(name.as_str(), "cpu" | "memory")) {
+                let amount = amount.as_str().and_then(|a| a.parse::<Quantity>().ok()).map_or(0, |q| q.value());
+                let entry = others.entry(name.clone()).or_default();
+                *entry = fold(*entry, amount);
+            }
+        };
+        containers().for_each(|c| each(c, |a, b| a.saturating_add(b)));
+        spec["initContainers"].as_array().into_iter().flatten().for_each(|c| each(c, i64::max));
+        let port = |p: &Value| {
+            let number = u16::try_from(p["hostPort"].as_u64()?).ok().filter(|n| *n > 0)?;
+            let text = |f: &str, default: &str| p[f].as_str().filter(|s| !s.is_empty()).unwrap_or(default).to_string();
+            Some((text("protocol", "TCP"), text("hostIP", "0.0.0.0"), number))
+        };
+        Request {
+            cpu_millis: facts.cpu_millis,
+            memory_bytes: facts.memory_bytes,
+            others,
+            ports: containers().flat_map(|c| c["ports"].as_array().into_iter().flatten()).filter_map(port).collect(),
+        }
+    }
+}
+
+/// A pod to be placed.
+pub(crate) struct Pod {
+    pub uid: Arc<str>,
+    pub request: Request,
+    pub tolerations: Vec<Toleration>,
+    /// `spec.nodeSelector`.
+    pub selector: BTreeMap<String, String>,
+    /// `nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms`, if given.
+    pub required: Option<Vec<Value>>,
+    /// `preferredDuringSchedulingIgnoredDuringExecution`.
+    pub preferred: Vec<Value>,
+    /// Whether someone still holds it back (`schedulingGates`).
+    pub gated: bool,
+}
+
+impl Pod {
+    pub(crate) fn read(object: &Object) -> Pod {
+        let value = object.value();
+        let spec = &value["spec"];
+        let affinity = &spec["affinity"]["nodeAffinity"];
+        let (now, wish) =
+            ("requiredDuringSchedulingIgnoredDuringExecution", "preferredDuringSchedulingIgnoredDuringExecution");
+        let text = |v: &Value| v.as_str().unwrap_or_default().to_string();
+        let pairs = spec["nodeSelector"].as_object().into_iter().flatten();
+        Pod {
+            uid: object.meta.uid.clone(),
+            request: Request::read(object, spec),
+            tolerations: spec["tolerations"].as_array().into_iter().flatten().map(Toleration::read).collect(),
+            selector: pairs.map(|(k, v)| (k.clone(), text(v))).collect(),
+            required: affinity[now]["nodeSelectorTerms"].as_array().cloned(),
+            preferred: affinity[wish].as_array().cloned().unwrap_or_default(),
+            gated: spec["schedulingGates"].as_array().is_some_and(|g| !g.is_empty()),
+        }
+    }
+
+    /// Whether it tolerates a taint.
+    pub(crate) fn tolerates(&self, taint: &crate::terms::Taint) -> bool {
+        self.tolerations.iter().any(|t| t.tolerates(taint))
+    }
+}

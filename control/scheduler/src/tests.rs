@@ -1,0 +1,339 @@
+use std::sync::Arc;
+
+use copepod_model::object::{encode, with_revision};
+use proptest::prelude::*;
+
+use super::*;
+
+/// The objects of a test.
+#[derive(Default)]
+struct TestView {
+    objects: BTreeMap<Key, Arc<Object>>,
+    revision: u64,
+}
+
+impl View for TestView {
+    fn revision(&self) -> u64 {
+        self.revision
+    }
+    fn get(&self, resource: &str, namespace: &str, name: &str) -> Option<Arc<Object>> {
+        self.objects.get(&Key::new(resource, namespace, name)).cloned()
+    }
+    fn list(&self, resource: &str, _: Option<&str>) -> Box<dyn Iterator<Item = Arc<Object>> + '_> {
+        let resource = resource.to_string();
+        Box::new(self.objects.values().filter(move |o| *o.key.resource == *resource).cloned())
+    }
+}
+
+/// A view with its scheduler.
+struct Cluster {
+    view: TestView,
+    cache: Cache,
+    scheduler: Scheduler,
+    /// Keys that changes made worth a try.
+    queue: std::collections::BTreeSet<Key>,
+}
+
+impl Cluster {
+    fn new(packing: Packing) -> Cluster {
+        let (view, cache) = (TestView::default(), Cache::default());
+        Cluster { view, cache, scheduler: Scheduler::new(packing), queue: Default::default() }
+    }
+    fn store(&mut self, key: &Key, value: Option<Value>) {
+        let old = self.view.objects.remove(key);
+        self.view.revision += 1;
+        let n = self.view.revision;
+        let new = value.map(|v| Arc::new(Object::decode(key.clone(), n, with_revision(&encode(&v), n))));
+        if let Some(new) = &new {
+            self.view.objects.insert(key.clone(), new.clone());
+        }
+        self.queue.extend(self.cache.observe(old.as_deref(), new.as_deref()));
+    }
+    fn node(&mut self, name: &str, cpu: &str, change: impl FnOnce(&mut Value)) -> Key {
+        let mut v = json!({"metadata": {"name": name, "labels": {"name": name}}, "spec": {},
+            "status": {"allocatable": {"cpu": cpu, "memory": "8Gi", "pods": "110"}}});
+        change(&mut v);
+        let key = Key::new("nodes", "", name);
+        self.store(&key, Some(v));
+        key
+    }
+    fn pod(&mut self, name: &str, cpu: &str, change: impl FnOnce(&mut Value)) -> Key {
+        let mut v = json!({"metadata": {"name": name, "namespace": "a", "uid": format!("uid-{name}")},
+            "spec": {"schedulerName": NAME, "containers": [{"resources": {"requests": {"cpu": cpu}}}]},
+            "status": {"phase": "Pending"}});
+        change(&mut v["spec"]);
+        let key = Key::new("pods", "a", name);
+        self.store(&key, Some(v));
+        key
+    }
+    fn plan(&mut self, key: &Key) -> Plan {
+        self.queue.remove(key);
+        self.scheduler.schedule(&self.view, key, Time::from_secs(1_800_000_000), &mut self.cache)
+    }
+    /// The plan in one line.
+    fn line(&mut self, key: &Key) -> String {
+        self.plan(key).to_string()
+    }
+    /// Schedules one pod and shows the result; the node.
+    fn place(&mut self, key: &Key) -> Option<String> {
+        let plan = self.plan(key);
+        let mut bound = None;
+        for step in &plan.0 {
+            match &step.action {
+                Action::Bind { node, .. } => {
+                    self.edit(key, |p| p["spec"]["nodeName"] = node.as_str().into());
+                    bound = Some(node.clone());
+                }
+                Action::Patch { patch, .. } => {
+                    self.edit(key, |p| p["status"]["conditions"] = patch["status"]["conditions"].clone());
+                }
+                _ => {}
+            }
+        }
+        bound
+    }
+    fn edit(&mut self, key: &Key, change: impl FnOnce(&mut Value)) {
+        let mut v = self.view.objects[key].value();
+        change(&mut v);
+        self.store(key, Some(v));
+    }
+    fn message(&mut self, key: &Key) -> String {
+        let plan = self.plan(key);
+        let event = plan.0.iter().find_map(|s| match &s.action {
+            Action::Event { message, .. } => Some(message.clone()),
+            _ => None,
+        });
+        event.unwrap_or_default()
+    }
+}
+
+#[test]
+fn binds_and_says_so() {
+    let mut c = Cluster::new(Packing::LeastAllocated);
+    c.node("n1", "4", |_| {});
+    let p = c.pod("p", "1", |_| {});
+    assert_eq!(
+        c.line(&p),
+        "bind pods/p to n1 (the best node that it fits on); event Scheduled: Successfully assigned a/p to n1 (for people)"
+    );
+}
+
+#[test]
+fn tells_why_not_once() {
+    let mut c = Cluster::new(Packing::LeastAllocated);
+    let p = c.pod("p", "2", |s| s["nodeSelector"] = json!({"disk": "ssd"}));
+    assert_eq!(c.message(&p), "no nodes available to schedule pods");
+    let ssd = |n: &mut Value| n["metadata"]["labels"]["disk"] = "ssd".into();
+    c.node("small", "1", ssd);
+    c.node("hdd", "4", |_| {});
+    for name in ["t1", "t2"] {
+        c.node(name, "4", |n| n["spec"]["taints"] = json!([{"key": "k", "value": "v", "effect": "NoSchedule"}]));
+    }
+    c.node("cordoned", "4", |n| n["spec"]["unschedulable"] = true.into());
+    c.node("full", "4", |n| {
+        ssd(n);
+        n["status"]["allocatable"] = json!({"cpu": "1", "memory": "1Gi", "pods": "0"});
+    });
+    assert_eq!(c.place(&p), None);
+    let conditions = c.view.objects[&p].value()["status"]["conditions"].clone();
+    assert_eq!(
+        conditions,
+        json!([{"type": "PodScheduled", "status": "False", "reason": "Unschedulable",
+            "lastTransitionTime": "2027-01-15T08:00:00Z",
+            "message": "0/6 nodes are available: 1 Too many pods, 1 node(s) didn't match Pod's node affinity/selector, \
+                1 node(s) were unschedulable, 2 Insufficient cpu, 2 node(s) had untolerated taint {k: v}."}])
+    );
+    assert!(c.queue.is_empty(), "its own condition is no news");
+    assert_eq!(c.line(&p), "again after 300s (in case a change went unnoticed)");
+}
+
+#[test]
+fn changes_bring_the_waiting_back() {
+    let mut c = Cluster::new(Packing::LeastAllocated);
+    let n = c.node("n", "1", |_| {});
+    let first = c.pod("first", "1", |_| {});
+    let second = c.pod("second", "1", |_| {});
+    assert_eq!(c.place(&first), Some("n".into()));
+    assert_eq!(c.place(&second), None);
+    assert!(c.queue.is_empty());
+    c.edit(&n, |n| n["status"]["conditions"] = json!([]));
+    assert!(c.queue.is_empty(), "nothing that matters changed");
+    c.store(&first, None);
+    assert_eq!(c.queue.pop_first(), Some(second.clone()));
+    c.node("other", "1", |_| {});
+    assert!(c.queue.is_empty(), "it is being tried already");
+    assert!(c.place(&second).is_some());
+    let third = c.pod("third", "1500m", |_| {});
+    assert_eq!(c.place(&third), None);
+    c.edit(&n, |n| n["status"]["allocatable"]["cpu"] = "4".into());
+    assert!(c.queue.contains(&third));
+    assert_eq!(c.place(&third), Some("n".into()));
+}
+
+#[test]
+fn assumed_pods_count_at_once_and_a_failed_binding_is_taken_back() {
+    let mut c = Cluster::new(Packing::LeastAllocated);
+    c.node("n", "1", |_| {});
+    let (a, b) = (c.pod("a", "1", |_| {}), c.pod("b", "1", |_| {}));
+    assert!(c.line(&a).starts_with("bind pods/a to n"));
+    assert_eq!(c.message(&b), "0/1 nodes are available: 1 Insufficient cpu.");
+    assert!(c.line(&a).starts_with("bind pods/a to n"), "its binding failed, and it fits as before");
+    c.store(&a, None);
+    assert_eq!(c.place(&b), Some("n".into()));
+}
+
+#[test]
+fn others_pods_are_left_alone() {
+    let mut c = Cluster::new(Packing::LeastAllocated);
+    c.node("n", "4", |_| {});
+    let other = c.pod("other", "1", |s| s["schedulerName"] = "mine".into());
+    let bound = c.pod("bound", "1", |s| s["nodeName"] = "n".into());
+    let gated = c.pod("gated", "1", |s| s["schedulingGates"] = json!([{"name": "x"}]));
+    c.edit(&other, |p| p["metadata"]["labels"] = json!({}));
+    for key in [&other, &bound, &gated] {
+        assert_eq!(c.line(key), "", "{key}");
+    }
+    assert_eq!(all(&c.view), std::slice::from_ref(&gated));
+    c.edit(&gated, |p| p["spec"]["schedulingGates"] = json!([]));
+    assert!(c.queue.contains(&gated));
+}
+
+#[test]
+fn affinity_taints_and_ports() {
+    let mut c = Cluster::new(Packing::LeastAllocated);
+    c.node("a", "4", |n| n["metadata"]["labels"]["rank"] = "3".into());
+    c.node("b", "4", |n| n["spec"]["taints"] = json!([{"key": "k", "effect": "NoExecute"}]));
+    c.node("c", "4", |n| n["spec"]["taints"] = json!([{"key": "soft", "effect": "PreferNoSchedule"}]));
+    let required = |terms: Value| json!({"nodeAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}});
+    let mut n = 0;
+    let mut try_with = |c: &mut Cluster, change: &dyn Fn(&mut Value)| {
+        n += 1;
+        let key = c.pod(&format!("p{n}"), "10m", change);
+        c.place(&key)
+    };
+    let gt = required(json!([{"matchExpressions": [{"key": "rank", "operator": "Gt", "values": ["2"]}]}]));
+    assert_eq!(try_with(&mut c, &|s| s["affinity"] = gt.clone()), Some("a".into()));
+    let field = required(json!([{"matchFields": [{"key": "metadata.name", "operator": "In", "values": ["c"]}]}]));
+    assert_eq!(try_with(&mut c, &|s| s["affinity"] = field.clone()), Some("c".into()));
+    assert_eq!(try_with(&mut c, &|s| s["affinity"] = required(json!([{}]))), None, "an empty term matches nothing");
+    assert_eq!(try_with(&mut c, &|s| s["nodeSelector"] = json!({"name": "b"})), None);
+    let tolerant = |s: &mut Value| {
+        s["nodeSelector"] = json!({"name": "b"});
+        s["tolerations"] = json!([{"key": "k", "operator": "Exists"}]);
+    };
+    assert_eq!(try_with(&mut c, &tolerant), Some("b".into()));
+    let wish = json!({"nodeAffinity": {"preferredDuringSchedulingIgnoredDuringExecution": [
+        {"weight": 10, "preference": {"matchExpressions": [{"key": "name", "operator": "In", "values": ["c"]}]}}]}});
+    assert_eq!(try_with(&mut c, &|_| {}), Some("a".into()), "c would rather not");
+    let tolerant_wish = |s: &mut Value| {
+        s["affinity"] = wish.clone();
+        s["tolerations"] = json!([{"key": "soft", "operator": "Exists"}]);
+    };
+    assert_eq!(try_with(&mut c, &tolerant_wish), Some("c".into()));
+    let port = |ip: &'static str| {
+        move |s: &mut Value| {
+            s["nodeSelector"] = json!({"name": "a"});
+            s["containers"][0]["ports"] = json!([{"containerPort": 1, "hostPort": 80, "hostIP": ip}]);
+        }
+    };
+    assert_eq!(try_with(&mut c, &port("10.0.0.1")), Some("a".into()));
+    assert_eq!(try_with(&mut c, &port("10.0.0.2")), Some("a".into()));
+    assert_eq!(try_with(&mut c, &port("")), None);
+}
+
+#[test]
+fn spreads_or_packs() {
+    for (packing, want) in [(Packing::LeastAllocated, 2), (Packing::MostAllocated, 1)] {
+        let mut c = Cluster::new(packing);
+        for n in ["n1", "n2"] {
+            c.node(n, "4", |_| {});
+        }
+        let mut used = std::collections::BTreeSet::new();
+        for i in 0..4 {
+            let key = c.pod(&format!("p{i}"), "500m", |_| {});
+            used.insert(c.place(&key));
+        }
+        assert_eq!(used.len(), want, "{packing:?}");
+    }
+}
+
+#[test]
+fn equal_nodes_share_and_the_choice_is_stable() {
+    let mut c = Cluster::new(Packing::LeastAllocated);
+    for i in 0..10 {
+        c.node(&format!("n{i}"), "64", |_| {});
+    }
+    let mut per_node: BTreeMap<String, usize> = BTreeMap::new();
+    for i in 0..1000 {
+        let key = c.pod(&format!("p{i}"), "100m", |_| {});
+        *per_node.entry(c.place(&key).unwrap()).or_default() += 1;
+    }
+    assert_eq!(per_node.len(), 10);
+    assert!(per_node.values().all(|n| (90..=110).contains(n)), "{per_node:?}");
+    let pod = c.pod("again", "100m", |_| {});
+    assert_eq!(c.line(&pod), c.line(&pod));
+}
+
+#[derive(Clone, Debug)]
+enum Deed {
+    Pod(u8, u16),
+    Gone(u8),
+    Done(u8),
+    Schedule(u8),
+    Node(u8, u8),
+    NodeGone(u8),
+}
+
+fn deed() -> impl Strategy<Value = Deed> {
+    prop_oneof![
+        4 => (0u8..20, 0u16..1500).prop_map(|(n, cpu)| Deed::Pod(n, cpu)),
+        2 => (0u8..20).prop_map(Deed::Gone),
+        1 => (0u8..20).prop_map(Deed::Done),
+        8 => (0u8..20).prop_map(Deed::Schedule),
+        1 => (0u8..4, 1u8..4).prop_map(|(n, cpu)| Deed::Node(n, cpu)),
+        1 => (0u8..4).prop_map(Deed::NodeGone),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(128))]
+
+    /// The cache always equals one built anew, and no node is given more than it has while what it has does not shrink.
+    #[test]
+    fn the_cache_is_right_and_nothing_is_overcommitted(deeds in prop::collection::vec(deed(), 1..120)) {
+        let mut c = Cluster::new(Packing::LeastAllocated);
+        for i in 0..4 {
+            c.node(&format!("n{i}"), "4", |_| {});
+        }
+        for deed in deeds {
+            let pod = |n: u8| Key::new("pods", "a", format!("p{n}"));
+            match deed {
+                Deed::Pod(n, cpu) if !c.view.objects.contains_key(&pod(n)) => {
+                    c.pod(&format!("p{n}"), &format!("{cpu}m"), |_| {});
+                }
+                Deed::Gone(n) => c.store(&pod(n), None),
+                Deed::Done(n) if c.view.objects.contains_key(&pod(n)) => {
+                    c.edit(&pod(n), |p| p["status"]["phase"] = "Succeeded".into());
+                }
+                Deed::Schedule(n) => {
+                    c.place(&pod(n));
+                }
+                Deed::Node(n, cpu) => {
+                    // Only ever more than before, or the test's claim would not hold.
+                    c.node(&format!("n{n}"), &format!("{}", 4 + cpu), |_| {});
+                }
+                Deed::NodeGone(n) => c.store(&Key::new("nodes", "", format!("n{n}")), None),
+                _ => {}
+            }
+            let mut fresh = Cache::build(&c.view);
+            for n in 0..20 {
+                c.cache.settled(&pod(n));
+                fresh.settled(&pod(n));
+            }
+            prop_assert_eq!(&c.cache, &fresh);
+            for node in c.cache.nodes().filter(|n| n.offer.cpu_millis >= 7000) {
+                prop_assert!(node.used.cpu_millis <= node.offer.cpu_millis, "{:?}", node);
+            }
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! Requests as plain values, whoever sent them: authorize, decide, propose, answer.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use copepod_machine::View as _;
+use copepod_model::kinds::Kind;
+use copepod_model::{ApiRequest, Object, Status, UserInfo, Verb};
+use copepod_registry::{Attributes, Decision, Env, Page, Reply, Write};
+use copepod_state::{Outcome, Tables};
+use serde_json::{Value, json};
+
+use super::{Api, discovery};
+use crate::store::ProposeError;
+use crate::{SystemIds, now};
+
+/// What a request came to.
+pub(super) enum Answer {
+    /// A stored object: its bytes are served as they are.
+    Object(u16, Arc<Object>, Vec<String>),
+    /// Something that is not stored.
+    Value(u16, Value, Vec<String>),
+    /// A collection.
+    List(Page),
+}
+
+impl Api {
+    /// Whether a user may do something to a resource; the error is upstream's 403.
+    pub(super) fn authorize(&self, request: &ApiRequest) -> Result<(), Status> {
+        let subresource = request.subresource.as_deref().unwrap_or_default();
+        let attributes = Attributes {
+            user: &request.user,
+            verb: request.verb.as_str(),
+            group: &request.group,
+            resource: &request.resource,
+            subresource,
+            namespace: &request.namespace,
+            name: &request.name,
+            path: None,
+        };
+        let answer = self.registry.authorize(&*self.store.snapshot(), &attributes);
+        if answer.allowed {
+            return Ok(());
+        }
+        Err(attributes.forbidden(&answer.reason))
+    }
+
+    /// Whether a user may use a path that is no resource.
+    pub(super) fn authorize_url(&self, user: &UserInfo, verb: &str, path: &str) -> Result<(), Status> {
+        let attributes =
+            Attributes { user, verb, group: "", resource: "", subresource: "", namespace: "", name: "", path: Some(path) };
+        let answer = self.registry.authorize(&*self.store.snapshot(), &attributes);
+        if answer.allowed { Ok(()) } else { Err(attributes.forbidden(&answer.reason)) }
+    }
+
+    /// The kind that a request is for; 404 when nothing serves it.
+    pub(super) fn kind(&self, request: &ApiRequest) -> Result<Arc<Kind>, Status> {
+        let kind = self.registry.kinds.resource(&request.group, &request.resource);
+        kind.filter(|k| k.version == request.version).cloned().ok_or_else(Status::no_such_path)
+    }
+
+    /// Does what an authorized request asks, watches apart.
+    pub(super) async fn execute(&self, request: &ApiRequest) -> Result<Answer, Status> {
+        if discovery::VIRTUAL.iter().any(|(g, v, r, ..)| (*g, *v, *r) == (&request.group, &request.version, &request.resource)) {
+            return self.write(request).await;
+        }
+        self.kind(request)?;
+        if request.subresource.as_deref() == Some("token") {
+            return self.token(request).map(|v| Answer::Value(201, v, vec![]));
+        }
+        match request.verb {
+            Verb::Get => self.get(request),
+            Verb::List => self.list(request).map(Answer::List),
+            Verb::DeleteCollection => self.delete_collection(request).await,
+            Verb::Watch => Err(Status::bad_request("a watch has no single answer")),
+            _ => self.write(request).await,
+        }
+    }
+
+    fn get(&self, request: &ApiRequest) -> Result<Answer, Status> {
+        let view = self.store.snapshot();
+        if request.subresource.as_deref() == Some("scale") {
+            return self.registry.get_scale(&*view, request).map(|v| Answer::Value(200, v, vec![]));
+        }
+        let object = self.registry.get(&*view, request)?;
+        Ok(Answer::Object(200, object, vec![]))
+    }
+
+    fn list(&self, request: &ApiRequest) -> Result<Page, Status> {
+        let view = self.list_snapshot(request)?;
+        let page = self.registry.list(&*view, request)?;
+        if !page.continue_token.is_empty() {
+            self.pages.keep(&view, now());
+        }
+        Ok(page)
+    }
+
+    /// The snapshot that a list is taken from: the newest, that of its `continue` token, or the one it names.
+    fn list_snapshot(&self, request: &ApiRequest) -> Result<Arc<Tables>, Status> {
+        let newest = self.store.snapshot();
+        let options = &request.list;
+        if !options.continue_token.is_empty() {
+            let revision = copepod_registry::continue_revision(&options.continue_token)?;
+            return if revision == newest.revision() { Some(newest) } else { self.pages.at(revision) }.ok_or_else(|| {
+                Status::expired(
+                    "The provided continue parameter is too old to display a consistent list result. You can start a new list \
+                     without the continue parameter.",
+                )
+            });
+        }
+        let asked = options.resource_version.as_deref().and_then(|v| v.parse::<u64>().ok()).unwrap_or(0);
+        if asked > newest.revision() {
+            return Err(Status::timeout(format!("Too large resource version: {asked}, current: {}", newest.revision())));
+        }
+        let exact = options.resource_version_match.as_deref() == Some("Exact");
+        if exact && asked != newest.revision() {
+            return self.pages.at(asked).ok_or_else(|| Status::expired(format!("The resourceVersion for the provided list is too old: {asked}")));
+        }
+        Ok(newest)
+    }
+
+    async fn write(&self, request: &ApiRequest) -> Result<Answer, Status> {
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            let view = self.store.snapshot();
+            let decided = {
+                let mut ids = SystemIds;
+                let mut env = Env { view: &*view, now: now(), ids: &mut ids };
+                self.registry.decide(&mut env, request)?
+            };
+            let mut write = match decided {
+                Decision::Answer(a) => return Ok(Answer::Value(a.code, a.object, a.warnings)),
+                Decision::Write(write) => write,
+            };
+            // The ops are needed for the answer, whose bytes are those that are stored; bodies are shared, not copied.
+            match self.propose(write.txn.clone()).await? {
+                Outcome::Applied(revisions) => {
+                    let warnings = std::mem::take(&mut write.warnings);
+                    return Ok(match write.reply {
+                        Reply::Stored => Answer::Object(write.code, self.stored(&write, &revisions), warnings),
+                        _ => Answer::Value(write.code, write.response_value(&revisions), warnings),
+                    });
+                }
+                Outcome::Fenced => return Err(Status::unavailable("the leader changed")),
+                Outcome::OutOfRange(_) | Outcome::Failed(_) if attempt >= write.retry.attempts => {
+                    return Err(write.retry.exhausted());
+                }
+                Outcome::OutOfRange(_) | Outcome::Failed(_) => {}
+            }
+        }
+    }
+
+    /// The object that a write has stored: the cache's own, unless a later write has replaced it already.
+    fn stored(&self, write: &Write, revisions: &[u64]) -> Arc<Object> {
+        let (key, revision) = (&write.key, write.revision(revisions));
+        let newest = self.store.snapshot().get(&key.resource, &key.namespace, &key.name);
+        newest
+            .filter(|o| o.revision == revision)
+            .unwrap_or_else(|| Arc::new(Object::decode(key.clone(), revision, write.response(revisions))))
+    }
+
+    async fn propose(&self, txn: copepod_state::Txn) -> Result<Outcome, Status> {
+        self.store.propose(txn).await.map_err(|e| match e {
+            ProposeError::Unknown(why) => Status::timeout(format!("the outcome of the write is unknown: {why}")),
+            other => Status::unavailable(other.to_string()),
+        })
+    }
+
+    async fn delete_collection(&self, request: &ApiRequest) -> Result<Answer, Status> {
+        let listing = ApiRequest { verb: Verb::List, ..request.clone() };
+        let page = self.list(&listing)?;
+        let view = self.store.snapshot();
+        for one in self.registry.deletions(&*view, request)? {
+            match self.write(&one).await {
+                Ok(_) => {}
+                Err(e) if e.code == 404 => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(Answer::List(page))
+    }
+
+    /// The bytes of an object as its reader sees them: Secrets unsealed.
+    pub(super) fn bytes(&self, object: &Object) -> Result<Bytes, Status> {
+        if !self.registry.is_sealed(&object.key.resource) {
+            return Ok(object.body.clone());
+        }
+        self.registry.unseal(object).map(|v| v.to_string().into())
+    }
+
+    /// Metadata of a list.
+    pub(super) fn list_meta(page: &Page) -> Value {
+        let mut meta = json!({"resourceVersion": page.revision.to_string()});
+        if !page.continue_token.is_empty() {
+            meta["continue"] = page.continue_token.as_str().into();
+        }
+        if let Some(n) = page.remaining {
+            meta["remainingItemCount"] = n.into();
+        }
+        meta
+    }
+}

@@ -1,0 +1,120 @@
+//! One HTTP request from its head to its answer: who asks, what for, may they, do it.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use copepod_client::Body;
+use copepod_model::{Status, UserInfo};
+use http::{Method, Request, Response, header};
+
+use super::path::{self, Query, Target};
+use super::{Api, discovery, negotiate, respond};
+use crate::now;
+
+/// How long a request that is neither a watch nor a followed log may take.
+const DEADLINE: Duration = Duration::from_secs(60);
+
+impl Api {
+    /// The user of a request: bearer token, else client certificate, else anonymous. A token that does not hold is an
+    /// error even beside a good certificate, as upstream.
+    pub(super) fn authenticate(
+        &self,
+        request: &Request<Body>,
+        certificate: Option<Arc<UserInfo>>,
+    ) -> Result<Arc<UserInfo>, Status> {
+        if let Some(value) = request.headers().get(header::AUTHORIZATION) {
+            let text = value.to_str().unwrap_or_default();
+            let token = text.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, t)| t.trim());
+            if let Some(token) = token {
+                let user = self.tokens.check(token, &*self.store.snapshot(), now());
+                return user.map(Arc::new).ok_or_else(Status::unauthorized);
+            }
+        }
+        Ok(certificate.unwrap_or_else(|| {
+            Arc::new(UserInfo {
+                name: "system:anonymous".into(),
+                groups: vec!["system:unauthenticated".into()],
+                ..UserInfo::default()
+            })
+        }))
+    }
+
+    /// Answers a request of a known user.
+    pub(super) async fn serve(self: &Arc<Self>, request: Request<Body>, user: Arc<UserInfo>) -> Response<Body> {
+        let started = Instant::now();
+        let method = request.method().clone();
+        let answer = self.route(request, user).await.unwrap_or_else(|status| respond::status(&status));
+        self.metrics.request(&method, answer.status(), started.elapsed());
+        answer
+    }
+
+    async fn route(self: &Arc<Self>, request: Request<Body>, user: Arc<UserInfo>) -> Result<Response<Body>, Status> {
+        let target = path::parse(request.uri().path())?;
+        if let Target::Resource(path) = target {
+            let query = Query::parse(request.uri().query().unwrap_or_default())?;
+            // Watches and followed logs end by their own clock; the head of their answer comes at once all the same.
+            return tokio::time::timeout(DEADLINE, self.resource(request, user, path, query)).await.unwrap_or_else(|_| {
+                Err(Status::timeout("request did not complete within the allotted timeout"))
+            });
+        }
+        let url = request.uri().path().to_string();
+        let verb = match *request.method() {
+            Method::GET => "get",
+            Method::HEAD => "head",
+            Method::POST => "post",
+            Method::PUT => "put",
+            Method::DELETE => "delete",
+            Method::PATCH => "patch",
+            _ => "options",
+        };
+        self.authorize_url(&user, verb, &url)?;
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            return Err(Status::no_such_path());
+        }
+        self.url(&request, target)
+    }
+
+    fn url(&self, request: &Request<Body>, target: Target) -> Result<Response<Body>, Status> {
+        let kinds = &self.registry.kinds;
+        let header = |name| request.headers().get(name).and_then(|v: &http::HeaderValue| v.to_str().ok()).unwrap_or_default();
+        let query = || Query::parse(request.uri().query().unwrap_or_default());
+        match target {
+            Target::CoreVersions | Target::Groups => {
+                let core = target == Target::CoreVersions;
+                let accepted = negotiate::accept(header("accept"))?;
+                let legacy = || if core { discovery::core_versions(&self.address) } else { discovery::api_groups(kinds) };
+                let (value, media) = match accepted.shape {
+                    negotiate::Shape::Discovery(beta) => (
+                        discovery::aggregated(kinds, core, beta),
+                        format!(
+                            "application/json;g=apidiscovery.k8s.io;v={};as=APIGroupDiscoveryList",
+                            if beta { "v2beta1" } else { "v2" }
+                        ),
+                    ),
+                    _ => (legacy(), "application/json".into()),
+                };
+                Ok(respond::tagged(value.to_string().into(), &media, header("if-none-match")))
+            }
+            Target::Group(group) => {
+                discovery::one_group(kinds, &group).map(|v| respond::json(200, &v)).ok_or_else(Status::no_such_path)
+            }
+            Target::GroupVersion(group, version) => {
+                let found = discovery::resources(kinds, &group, &version);
+                found.map(|v| respond::json(200, &v)).ok_or_else(Status::no_such_path)
+            }
+            _ => {
+                let path = request.uri().path();
+                if let Some(answer) = self.openapi.answer(kinds, path, header("accept"), header("if-none-match")) {
+                    return Ok(answer);
+                }
+                match path {
+                    "/version" | "/version/" => Ok(respond::json(200, &super::health::version())),
+                    "/healthz" | "/livez" | "/readyz" => Ok(self.health(path, query()?.flag("verbose"))),
+                    "/metrics" => Ok(self.metrics.answer(&self.store)),
+                    "/" => Ok(respond::json(200, &super::health::paths())),
+                    _ => Err(Status::no_such_path()),
+                }
+            }
+        }
+    }
+}

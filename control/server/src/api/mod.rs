@@ -1,0 +1,90 @@
+//! The API: HTTP in front, the registry's decisions behind, the store underneath.
+
+pub mod discovery;
+mod execute;
+mod health;
+mod http;
+mod inproc;
+mod logs;
+mod metrics;
+pub mod negotiate;
+mod openapi;
+mod pages;
+pub mod path;
+mod respond;
+mod resource;
+mod table;
+mod tokens;
+mod watch;
+
+use std::collections::HashMap;
+use std::sync::{Arc, RwLock};
+
+use async_trait::async_trait;
+use copepod_client::Body;
+use copepod_model::{Status, UserInfo};
+use copepod_registry::Registry;
+use http_body_util::BodyExt;
+
+use crate::auth::token::Tokens;
+use crate::store::Store;
+
+pub use inproc::InProcess;
+
+/// A node's own API (the kubelet's paths, such as `/containerLogs/NS/POD/CONTAINER`), wherever the node is.
+#[async_trait]
+pub trait NodeApi: Send + Sync {
+    /// Sends a request to the node.
+    async fn request(&self, request: ::http::Request<Body>) -> Result<::http::Response<Body>, Status>;
+}
+
+/// Everything that answers requests.
+pub struct Api {
+    store: Store,
+    registry: Registry,
+    tokens: Tokens,
+    nodes: RwLock<HashMap<String, Arc<dyn NodeApi>>>,
+    pages: pages::Pages,
+    openapi: openapi::Documents,
+    metrics: metrics::Metrics,
+    address: String,
+}
+
+impl Api {
+    /// An API over a store. `address` is `host:port`, as discovery tells clients.
+    pub fn new(store: Store, registry: Registry, tokens: Tokens, address: String) -> Arc<Api> {
+        Arc::new(Api {
+            store,
+            registry,
+            tokens,
+            nodes: RwLock::default(),
+            pages: pages::Pages::default(),
+            openapi: openapi::Documents::default(),
+            metrics: metrics::Metrics::default(),
+            address,
+        })
+    }
+
+    /// Makes a node's API reachable under the node's name.
+    pub fn add_node(&self, name: &str, node: Arc<dyn NodeApi>) {
+        self.nodes.write().unwrap_or_else(std::sync::PoisonError::into_inner).insert(name.into(), node);
+    }
+
+    /// The store underneath, for whoever runs in the same process.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Answers one HTTP request. `certificate` is the user of the client certificate, if there was one.
+    pub async fn http(
+        self: Arc<Self>,
+        request: ::http::Request<hyper::body::Incoming>,
+        certificate: Option<Arc<UserInfo>>,
+    ) -> ::http::Response<Body> {
+        let request = request.map(|b| b.map_err(std::io::Error::other).boxed());
+        match self.authenticate(&request, certificate) {
+            Ok(user) => self.serve(request, user).await,
+            Err(status) => respond::status(&status),
+        }
+    }
+}

@@ -1,0 +1,285 @@
+//! Requests for resources over HTTP: the head and body become an [`ApiRequest`], the answer takes the shape that was asked for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use copepod_client::Body;
+use copepod_model::request::{Body as Payload, DeleteOptions, Propagation};
+use copepod_model::schema::Schema;
+use copepod_model::{ApiRequest, Status, UserInfo, Verb};
+use http::{Method, Request, Response, header};
+use http_body_util::{BodyExt, Limited};
+use serde_json::{Value, json};
+
+use super::execute::Answer;
+use super::negotiate::{self, Accepted, Content, Encoding, Shape};
+use super::path::{Query, ResourcePath};
+use super::table::{self, Include};
+use super::{Api, respond};
+use crate::now;
+
+/// Longest request body in bytes: kube-apiserver's `MaxRequestBodyBytes`.
+const BODY: usize = 3 * 1024 * 1024;
+/// How long a client may take to send it.
+const BODY_DEADLINE: Duration = Duration::from_secs(30);
+
+impl Api {
+    pub(super) async fn resource(
+        self: &Arc<Self>,
+        request: Request<Body>,
+        user: Arc<UserInfo>,
+        path: ResourcePath,
+        query: Query,
+    ) -> Result<Response<Body>, Status> {
+        let header = |name: header::HeaderName| {
+            request.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_string()
+        };
+        let mut api = api_request(request.method(), user, &path, &query, &header(header::USER_AGENT))?;
+        // Whether it is served at all comes before whether it is allowed, for those who may know; upstream authorizes
+        // first, so that a stranger learns nothing from a 404.
+        self.authorize(&api)?;
+        if path.subresource == "log" && path.resource == "pods" && api.verb == Verb::Get {
+            return self.pod_log(&api, &query).await;
+        }
+        let accepted = negotiate::accept(&header(header::ACCEPT))?;
+        if api.verb == Verb::Watch {
+            return self.watch_http(&api, accepted, Include::parse(query.get("includeObject").unwrap_or_default()));
+        }
+        if !matches!(api.verb, Verb::Get | Verb::List) {
+            let content_type = header(header::CONTENT_TYPE);
+            let bytes = read(request.into_body()).await?;
+            decode(&mut api, &content_type, bytes, &query)?;
+        }
+        let answer = self.execute(&api).await?;
+        let include = Include::parse(query.get("includeObject").unwrap_or_default());
+        self.respond(&api, answer, accepted, include)
+    }
+
+    fn respond(&self, api: &ApiRequest, answer: Answer, accepted: Accepted, include: Include) -> Result<Response<Body>, Status> {
+        let (code, warnings, list_meta, bytes) = match answer {
+            Answer::Object(code, object, warnings) => {
+                if accepted == (Accepted { encoding: Encoding::Json, shape: Shape::Object }) {
+                    let mut response = respond::bytes(code, "application/json", self.bytes(&object)?);
+                    respond::warn(&mut response, &warnings);
+                    return Ok(response);
+                }
+                (code, warnings, None, vec![self.bytes(&object)?])
+            }
+            Answer::Value(code, value, warnings) => (code, warnings, None, vec![value.to_string().into()]),
+            Answer::List(page) => {
+                let items: Vec<Bytes> = page.items.iter().map(|o| self.bytes(o)).collect::<Result<_, _>>()?;
+                (200, vec![], Some(Self::list_meta(&page)), items)
+            }
+        };
+        let kind = self.kind(api).ok();
+        let (name, version) = match &kind {
+            Some(k) => (k.kind.to_string(), k.api_version()),
+            None => (String::new(), String::new()),
+        };
+        let values = || -> Result<Vec<Value>, Status> {
+            bytes.iter().map(|b| serde_json::from_slice(b).map_err(Status::internal)).collect()
+        };
+        let mut response = match (accepted.shape, &kind) {
+            (Shape::Table(beta), Some(kind)) if api.subresource.is_none() && !is_status(&bytes) => {
+                let values = values()?;
+                let meta = list_meta.unwrap_or_else(|| {
+                    let rv = values.first().map_or(Value::Null, |v| v["metadata"]["resourceVersion"].clone());
+                    json!({"resourceVersion": rv})
+                });
+                respond::json(code, &table::table(kind, &values, meta, true, include, beta, now()))
+            }
+            (Shape::Partial, _) => {
+                let items: Vec<Value> = values()?.iter().map(|v| table::partial(v, false)).collect();
+                let value = match list_meta {
+                    None => items.into_iter().next().unwrap_or_default(),
+                    Some(meta) => json!({
+                        "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": meta, "items": items,
+                    }),
+                };
+                encode(code, &value, accepted.encoding)?
+            }
+            (_, _) => match (accepted.encoding, list_meta) {
+                (Encoding::Json, Some(meta)) => respond::bytes(code, "application/json", list_bytes(&name, &version, &meta, &bytes)),
+                (Encoding::Json, None) => {
+                    respond::bytes(code, "application/json", bytes.into_iter().next().unwrap_or_default())
+                }
+                (encoding, None) => encode(code, values()?.first().unwrap_or(&Value::Null), encoding)?,
+                (encoding, Some(meta)) => {
+                    let list = json!({
+                        "kind": format!("{name}List"), "apiVersion": version, "metadata": meta, "items": values()?,
+                    });
+                    encode(code, &list, encoding)?
+                }
+            },
+        };
+        respond::warn(&mut response, &warnings);
+        Ok(response)
+    }
+}
+
+fn is_status(bytes: &[Bytes]) -> bool {
+    // A deletion's Status is served as it is even to those who asked for a Table.
+    matches!(bytes, [one] if serde_json::from_slice::<Value>(one).is_ok_and(|v| v["kind"] == "Status"))
+}
+
+/// A list's JSON around its items' bytes, which are copied once and never decoded.
+fn list_bytes(kind: &str, api_version: &str, meta: &Value, items: &[Bytes]) -> Bytes {
+    let mut out = BytesMut::with_capacity(items.iter().map(|i| i.len() + 1).sum::<usize>() + 256);
+    out.put_slice(format!("{{\"kind\":\"{kind}List\",\"apiVersion\":\"{api_version}\",\"metadata\":{meta},\"items\":[").as_bytes());
+    for (i, item) in items.iter().enumerate() {
+        if i > 0 {
+            out.put_u8(b',');
+        }
+        out.put_slice(item);
+    }
+    out.put_slice(b"]}");
+    out.freeze()
+}
+
+fn encode(code: u16, value: &Value, encoding: Encoding) -> Result<Response<Body>, Status> {
+    Ok(match encoding {
+        Encoding::Json => respond::json(code, value),
+        Encoding::Protobuf => {
+            let bytes = Schema::builtin().encode_protobuf(value).map_err(Status::internal)?;
+            respond::bytes(code, negotiate::PROTOBUF, bytes.into())
+        }
+        Encoding::Yaml => {
+            let text = yaml_serde::to_string(value).map_err(Status::internal)?;
+            respond::bytes(code, "application/yaml", text.into())
+        }
+    })
+}
+
+/// What a method, path and query ask for.
+fn api_request(method: &Method, user: Arc<UserInfo>, path: &ResourcePath, query: &Query, agent: &str) -> Result<ApiRequest, Status> {
+    let named = !path.name.is_empty();
+    let watch = path.watch || query.flag("watch");
+    let verb = match (method, named) {
+        (&Method::GET | &Method::HEAD, _) if watch && path.subresource.is_empty() => Verb::Watch,
+        (&Method::GET | &Method::HEAD, true) => Verb::Get,
+        (&Method::GET | &Method::HEAD, false) => Verb::List,
+        (&Method::POST, _) => Verb::Create,
+        (&Method::PUT, _) => Verb::Update,
+        (&Method::PATCH, _) => Verb::Patch,
+        (&Method::DELETE, true) => Verb::Delete,
+        (&Method::DELETE, false) => Verb::DeleteCollection,
+        _ => return Err(Status::method_not_supported(&path.resource, &method.as_str().to_lowercase())),
+    };
+    let no_target = (matches!(verb, Verb::Update | Verb::Patch) && !named)
+        || (verb == Verb::Create && named && path.subresource.is_empty());
+    if no_target {
+        return Err(Status::method_not_supported(&path.resource, verb.as_str()));
+    }
+    let mut api = ApiRequest::new(user, verb, &path.group, &path.version, &path.resource);
+    api.namespace = path.namespace.clone();
+    api.name = path.name.clone();
+    api.subresource = (!path.subresource.is_empty()).then(|| path.subresource.clone());
+    api.list = query.list_options()?;
+    if verb == Verb::Watch && named {
+        api.list.field_selector = format!("metadata.name={}", path.name);
+        api.name.clear();
+    }
+    if !matches!(verb, Verb::Get | Verb::List | Verb::Watch) {
+        api.dry_run = query.dry_run()?;
+        api.field_validation = query.field_validation()?;
+        api.force = query.flag("force");
+        // Without a fieldManager upstream takes the client's name from its User-Agent.
+        let default = agent.split(['/', ' ']).next().unwrap_or_default();
+        api.field_manager = query.get("fieldManager").filter(|m| !m.is_empty()).unwrap_or(default).to_string();
+        if api.field_manager.len() > 128 {
+            return Err(Status::bad_request("fieldManager: Too long: may not be more than 128 bytes"));
+        }
+    }
+    Ok(api)
+}
+
+async fn read(body: Body) -> Result<Bytes, Status> {
+    let whole = tokio::time::timeout(BODY_DEADLINE, Limited::new(body, BODY).collect()).await;
+    match whole {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(e)) if e.is::<http_body_util::LengthLimitError>() => {
+            Err(Status::too_large(format!("limit is {BODY}")))
+        }
+        Ok(Err(e)) => Err(Status::bad_request(format!("the body broke off: {e}"))),
+        Err(_) => Err(Status::timeout("the body did not arrive in time")),
+    }
+}
+
+fn decode(api: &mut ApiRequest, content_type: &str, bytes: Bytes, query: &Query) -> Result<(), Status> {
+    match api.verb {
+        Verb::Delete | Verb::DeleteCollection => {
+            let options = if bytes.is_empty() { Value::Null } else { value(content_type, &bytes)? };
+            api.delete = delete_options(&options, query)?;
+            if options["dryRun"].as_array().is_some_and(|d| d.iter().any(|x| x == "All")) {
+                api.dry_run = true;
+            }
+        }
+        Verb::Patch => {
+            let Content::Patch(kind) = negotiate::content(content_type, true)? else {
+                return Err(Status::unsupported_media_type(""));
+            };
+            let patch = match serde_json::from_slice(&bytes) {
+                Ok(v) => v,
+                Err(_) if kind == copepod_model::request::PatchType::Apply => yaml(&bytes)?,
+                Err(e) => return Err(Status::bad_request(format!("error decoding patch: {e}"))),
+            };
+            api.body = Payload::Patch(kind, patch);
+        }
+        _ => {
+            if bytes.is_empty() {
+                return Err(Status::bad_request("the body of a create or update must not be empty"));
+            }
+            api.body = match negotiate::content(content_type, false)? {
+                Content::Json => Payload::Json(bytes),
+                _ => Payload::Object(value(content_type, &bytes)?),
+            };
+        }
+    }
+    Ok(())
+}
+
+fn value(content_type: &str, bytes: &Bytes) -> Result<Value, Status> {
+    match negotiate::content(content_type, false)? {
+        Content::Protobuf => Schema::builtin().decode_protobuf(bytes).map_err(|e| Status::bad_request(e.to_string())),
+        Content::Yaml => yaml(bytes),
+        _ => serde_json::from_slice(bytes)
+            .map_err(|e| Status::bad_request(format!("couldn't get version/kind; json parse error: {e}"))),
+    }
+}
+
+fn yaml(bytes: &Bytes) -> Result<Value, Status> {
+    yaml_serde::from_slice(bytes).map_err(|e| Status::bad_request(format!("error converting YAML to JSON: {e}")))
+}
+
+fn delete_options(body: &Value, query: &Query) -> Result<DeleteOptions, Status> {
+    let from_query = |k: &str| query.get(k).filter(|v| !v.is_empty()).map(str::to_string);
+    let grace = match body["gracePeriodSeconds"].as_i64() {
+        Some(g) => Some(g),
+        None => match from_query("gracePeriodSeconds").map(|v| v.parse::<i64>()) {
+            Some(Err(_)) => return Err(Status::bad_request("gracePeriodSeconds: not a number")),
+            parsed => parsed.and_then(Result::ok),
+        },
+    };
+    let text = |v: &Value| v.as_str().filter(|s| !s.is_empty()).map(str::to_string);
+    let policy = text(&body["propagationPolicy"]).or_else(|| from_query("propagationPolicy"));
+    let orphan = body["orphanDependents"].as_bool().or_else(|| query.get("orphanDependents").map(|v| v == "true"));
+    let propagation = match (policy.as_deref(), orphan) {
+        (Some("Background"), None) => Some(Propagation::Background),
+        (Some("Foreground"), None) => Some(Propagation::Foreground),
+        (Some("Orphan"), None) => Some(Propagation::Orphan),
+        (None, Some(true)) => Some(Propagation::Orphan),
+        (None, Some(false)) => Some(Propagation::Background),
+        (None, None) => None,
+        (Some(_), Some(_)) => {
+            return Err(Status::bad_request("orphanDependents and deletionPropagation cannot be both set"));
+        }
+        (Some(other), None) => {
+            return Err(Status::bad_request(format!(
+                "propagationPolicy: Unsupported value: \"{other}\": supported values: \"Foreground\", \"Background\", \"Orphan\""
+            )));
+        }
+    };
+    let pre = &body["preconditions"];
+    Ok(DeleteOptions { grace_period_seconds: grace, uid: text(&pre["uid"]), resource_version: text(&pre["resourceVersion"]), propagation })
+}

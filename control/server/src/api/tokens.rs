@@ -1,0 +1,84 @@
+//! `serviceaccounts/token`: TokenRequest (KEP-1205).
+
+use copepod_machine::{Ids as _, View as _};
+use copepod_model::request::Body as Payload;
+use copepod_model::{ApiRequest, FieldError, Status, Time, Verb};
+use serde_json::{Value, json};
+
+use super::Api;
+use crate::auth::token::{Claims, ISSUER};
+use crate::{SystemIds, now};
+
+/// Upstream's bounds and default, in seconds.
+const SHORTEST: u64 = 600;
+const LONGEST: u64 = 1 << 32;
+const DEFAULT: u64 = 3600;
+
+impl Api {
+    pub(super) fn token(&self, request: &ApiRequest) -> Result<Value, Status> {
+        if request.verb != Verb::Create {
+            return Err(Status::method_not_supported("serviceaccounts/token", request.verb.as_str()));
+        }
+        let asked: Value = match &request.body {
+            Payload::Object(v) => v.clone(),
+            Payload::Json(bytes) => serde_json::from_slice(bytes).map_err(|e| Status::bad_request(e.to_string()))?,
+            _ => return Err(Status::bad_request("a TokenRequest is required")),
+        };
+        let view = self.store.snapshot();
+        let account = view
+            .get("serviceaccounts", &request.namespace, &request.name)
+            .ok_or_else(|| Status::not_found("serviceaccounts", &request.name))?;
+        let spec = &asked["spec"];
+        let lifetime = spec["expirationSeconds"].as_u64().unwrap_or(DEFAULT);
+        let invalid = |error| Err(Status::invalid("authentication.k8s.io", "TokenRequest", &request.name, &[error]));
+        if lifetime < SHORTEST {
+            let text = "may not specify a duration less than 10 minutes";
+            return invalid(FieldError::invalid("spec.expirationSeconds", lifetime, text));
+        }
+        if lifetime > LONGEST {
+            let text = "may not specify a duration larger than 2^32 seconds";
+            return invalid(FieldError::invalid("spec.expirationSeconds", lifetime, text));
+        }
+        let mut audiences: Vec<String> =
+            spec["audiences"].as_array().into_iter().flatten().filter_map(|a| a.as_str().map(Into::into)).collect();
+        if audiences.is_empty() {
+            audiences.push(ISSUER.into());
+        }
+        let bound = &spec["boundObjectRef"];
+        let pod = match (bound["kind"].as_str(), bound["name"].as_str()) {
+            (None | Some(""), _) => None,
+            (Some("Pod"), Some(name)) => {
+                let pod = view.get("pods", &request.namespace, name).ok_or_else(|| Status::not_found("pods", name))?;
+                let asked_uid = bound["uid"].as_str().unwrap_or_default();
+                if !asked_uid.is_empty() && *pod.meta.uid != *asked_uid {
+                    let why = format!(
+                        "the UID in the bound object reference ({asked_uid}) does not match the UID in record. The object might have been deleted and then recreated"
+                    );
+                    return Err(Status::conflict("pods", name, &why));
+                }
+                Some((name.to_string(), pod.meta.uid.clone()))
+            }
+            _ => return Err(Status::bad_request("cannot bind token to object of this kind")),
+        };
+        let now = now();
+        let claims = Claims {
+            namespace: &request.namespace,
+            account: &request.name,
+            uid: &account.meta.uid,
+            pod: pod.as_ref().map(|(name, uid)| (name.as_str(), &**uid)),
+            audiences: &audiences,
+            lifetime,
+        };
+        let token = self.tokens.sign(&claims, &SystemIds.uid(), now).map_err(Status::internal)?;
+        let mut out = json!({
+            "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
+            "metadata": {"name": request.name, "namespace": request.namespace, "creationTimestamp": now.rfc3339()},
+            "spec": {"audiences": audiences, "expirationSeconds": lifetime},
+            "status": {"token": token, "expirationTimestamp": Time::from_secs(now.secs() + lifetime).rfc3339()},
+        });
+        if !bound.is_null() {
+            out["spec"]["boundObjectRef"] = bound.clone();
+        }
+        Ok(out)
+    }
+}

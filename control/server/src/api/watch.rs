@@ -1,0 +1,251 @@
+//! Watches: from the store's changes through the request's selectors to events, and events as HTTP.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use copepod_client::{Body, WatchEvent, WatchStream};
+use copepod_machine::View as _;
+use copepod_model::kinds::Kind;
+use copepod_model::schema::Schema;
+use copepod_model::selector::FieldSelector;
+use copepod_model::{ApiRequest, Status};
+use copepod_registry::{EventKind, WatchFilter};
+use copepod_state::{Change, Interest};
+use futures_util::{StreamExt as _, stream};
+use http::Response;
+use http_body_util::StreamBody;
+use hyper::body::Frame;
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep_until};
+
+use super::negotiate::{Accepted, Encoding, PROTOBUF, Shape};
+use super::table::{self, Include};
+use super::{Api, respond};
+use crate::now;
+use crate::store::Watcher;
+
+/// How often a bookmark tells an idle watcher how far it is.
+const BOOKMARKS: Duration = Duration::from_secs(60);
+/// How long a watch lives that asks for nothing; upstream draws between half an hour and an hour.
+const LIFETIME: Duration = Duration::from_secs(45 * 60);
+
+/// A watch in progress.
+struct Session {
+    watcher: Watcher,
+    filter: WatchFilter,
+    pending: VecDeque<WatchEvent>,
+    bookmarks: bool,
+    next_bookmark: Instant,
+    deadline: Instant,
+    revision: u64,
+    over: bool,
+}
+
+impl Api {
+    /// The events of a watch, selected.
+    pub(super) fn watch(&self, request: &ApiRequest) -> Result<WatchStream, Status> {
+        self.kind(request)?;
+        let options = &request.list;
+        let filter = self.registry.watch_filter(request)?;
+        let interest = interest(request)?;
+        let view = self.store.snapshot();
+        let asked = options.resource_version.as_deref().and_then(|v| v.parse::<u64>().ok());
+        let initial = match options.send_initial_events {
+            Some(send) => {
+                if send && !options.allow_watch_bookmarks {
+                    return Err(Status::unprocessable(
+                        "sendInitialEvents: Forbidden: sendInitialEvents requires setting allowWatchBookmarks to true",
+                    ));
+                }
+                send
+            }
+            None => matches!(asked, None | Some(0)),
+        };
+        let from = match asked {
+            Some(revision) if revision > 0 && !initial => revision,
+            _ => view.revision(),
+        };
+        if from > view.revision() {
+            return Err(Status::timeout(format!("Too large resource version: {from}, current: {}", view.revision())));
+        }
+        let watcher = self.store.watch(interest.clone(), from).map_err(|_| too_old(from))?;
+        let mut pending = VecDeque::new();
+        if initial {
+            let namespace = interest.namespace.as_deref();
+            for object in view.list(&interest.resource, namespace).filter(|o| interest.includes(o)) {
+                if filter.matches(&object) {
+                    pending.push_back(WatchEvent::Added(object));
+                }
+            }
+            if options.send_initial_events == Some(true) {
+                pending.push_back(WatchEvent::Bookmark(view.revision(), true));
+            }
+        }
+        let lifetime = options.timeout_seconds.filter(|s| *s > 0).map_or(LIFETIME, Duration::from_secs);
+        let session = Session {
+            watcher,
+            filter,
+            pending,
+            bookmarks: options.allow_watch_bookmarks,
+            next_bookmark: Instant::now() + BOOKMARKS,
+            deadline: Instant::now() + lifetime,
+            revision: from,
+            over: false,
+        };
+        Ok(Box::pin(stream::unfold(session, |mut session| async move {
+            let event = session.next().await?;
+            Some((event, session))
+        })))
+    }
+
+    /// A watch over HTTP.
+    pub(super) fn watch_http(
+        self: &Arc<Self>,
+        request: &ApiRequest,
+        accepted: Accepted,
+        include: Include,
+    ) -> Result<Response<Body>, Status> {
+        let kind = self.kind(request)?;
+        let events = self.watch(request)?;
+        let (api, mut first) = (self.clone(), true);
+        let frames = events.map(move |event| {
+            let columns = std::mem::take(&mut first);
+            let bytes = api.frame(&kind, event, accepted, include, columns).map_err(std::io::Error::other)?;
+            Ok(Frame::data(bytes))
+        });
+        let media = match accepted.encoding {
+            Encoding::Protobuf => format!("{PROTOBUF};stream=watch"),
+            _ => "application/json".into(),
+        };
+        let mut response = respond::bytes(200, &media, Bytes::new());
+        *response.body_mut() = http_body_util::BodyExt::boxed(StreamBody::new(sync(frames)));
+        Ok(response)
+    }
+
+    fn frame(&self, kind: &Kind, event: WatchEvent, accepted: Accepted, include: Include, columns: bool) -> Result<Bytes, Status> {
+        let (name, object) = match event {
+            WatchEvent::Added(o) => ("ADDED", o),
+            WatchEvent::Modified(o) => ("MODIFIED", o),
+            WatchEvent::Deleted(o) => ("DELETED", o),
+            WatchEvent::Bookmark(revision, initial) => {
+                let mut object = json!({
+                    "kind": kind.kind, "apiVersion": kind.api_version(),
+                    "metadata": {"resourceVersion": revision.to_string(), "creationTimestamp": null},
+                });
+                if initial {
+                    object["metadata"]["annotations"] = json!({"k8s.io/initial-events-end": "true"});
+                }
+                return encode("BOOKMARK", &shape(kind, object, accepted, Include::None, columns), accepted.encoding);
+            }
+            WatchEvent::Error(status) => return encode("ERROR", &status.to_json(), accepted.encoding),
+        };
+        let bytes = self.bytes(&object)?;
+        if accepted == (Accepted { encoding: Encoding::Json, shape: Shape::Object }) {
+            return Ok(line(name, &bytes));
+        }
+        let value = serde_json::from_slice(&bytes).map_err(Status::internal)?;
+        encode(name, &shape(kind, value, accepted, include, columns), accepted.encoding)
+    }
+}
+
+impl Session {
+    async fn next(&mut self) -> Option<WatchEvent> {
+        loop {
+            if let Some(event) = self.pending.pop_front() {
+                return Some(event);
+            }
+            if self.over {
+                return None;
+            }
+            tokio::select! {
+                changes = self.watcher.next() => match changes {
+                    Ok(changes) => {
+                        for change in changes {
+                            self.revision = change.revision;
+                            self.pending.extend(event(&self.filter, &change));
+                        }
+                    }
+                    Err(_) => {
+                        self.over = true;
+                        return Some(WatchEvent::Error(too_old(self.revision)));
+                    }
+                },
+                () = sleep_until(self.next_bookmark), if self.bookmarks => {
+                    self.next_bookmark = Instant::now() + BOOKMARKS;
+                    self.revision = self.revision.max(self.watcher.progress());
+                    return Some(WatchEvent::Bookmark(self.revision, false));
+                }
+                () = sleep_until(self.deadline) => self.over = true,
+            }
+        }
+    }
+}
+
+/// What a change is to a watch. What left the selection is sent as it was, at the revision of the change.
+fn event(filter: &WatchFilter, change: &Change) -> Option<WatchEvent> {
+    let (kind, _) = filter.event(change.old.as_deref(), change.new.as_deref())?;
+    Some(match kind {
+        EventKind::Added => WatchEvent::Added(change.new.clone()?),
+        EventKind::Modified => WatchEvent::Modified(change.new.clone()?),
+        EventKind::Deleted => WatchEvent::Deleted(change.departed()?),
+    })
+}
+
+fn too_old(revision: u64) -> Status {
+    Status::expired(format!("too old resource version: {revision}"))
+}
+
+/// The narrowest interest that covers the request, so that other objects' changes never reach it.
+fn interest(request: &ApiRequest) -> Result<Interest, Status> {
+    let fields = FieldSelector::parse(&request.list.field_selector).map_err(|e| Status::bad_request(e.to_string()))?;
+    let exact = |field: &str| fields.exact(field).map(Arc::<str>::from);
+    let namespace = (!request.namespace.is_empty()).then(|| Arc::from(request.namespace.as_str()));
+    let mut out = Interest::all(request.group_resource());
+    out.namespace = namespace.or_else(|| exact("metadata.namespace"));
+    out.name = exact("metadata.name");
+    out.node_name = exact("spec.nodeName").filter(|n| !n.is_empty() && request.resource == "pods");
+    Ok(out)
+}
+
+fn shape(kind: &Kind, value: Value, accepted: Accepted, include: Include, columns: bool) -> Value {
+    match accepted.shape {
+        Shape::Table(beta) => {
+            let meta = json!({"resourceVersion": value["metadata"]["resourceVersion"]});
+            table::table(kind, &[value], meta, columns, include, beta, now())
+        }
+        Shape::Partial => table::partial(&value, false),
+        _ => value,
+    }
+}
+
+fn line(name: &str, object: &[u8]) -> Bytes {
+    let mut out = BytesMut::with_capacity(object.len() + 40);
+    out.put_slice(b"{\"type\":\"");
+    out.put_slice(name.as_bytes());
+    out.put_slice(b"\",\"object\":");
+    out.put_slice(object);
+    out.put_slice(b"}\n");
+    out.freeze()
+}
+
+fn encode(name: &str, object: &Value, encoding: Encoding) -> Result<Bytes, Status> {
+    if encoding != Encoding::Protobuf {
+        return Ok(line(name, object.to_string().as_bytes()));
+    }
+    let body = Schema::builtin().encode_protobuf_watch(name, object).map_err(Status::internal)?;
+    let mut out = BytesMut::with_capacity(body.len() + 4);
+    out.put_u32(body.len() as u32);
+    out.put_slice(&body);
+    Ok(out.freeze())
+}
+
+/// Body streams have to be Sync, which a watch's stream never needs to be: nobody polls it through a shared reference.
+fn sync<S>(stream: S) -> impl futures_util::Stream<Item = S::Item> + Send + Sync
+where
+    S: futures_util::Stream + Send + 'static,
+{
+    let mut stream = sync_wrapper::SyncWrapper::new(Box::pin(stream));
+    futures_util::stream::poll_fn(move |cx| stream.get_mut().as_mut().poll_next(cx))
+}

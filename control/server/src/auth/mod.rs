@@ -1,0 +1,4 @@
+//! Who asks: client certificates and service account tokens.
+
+pub mod certificate;
+pub mod token;

@@ -1,0 +1,116 @@
+//! Service account tokens: JWTs (RFC 7519) signed with ES256, bound to their account and, if asked, to a pod (KEP-1205).
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD as B64;
+use copepod_machine::View;
+use copepod_model::{Time, UserInfo};
+use ring::rand::SystemRandom;
+use ring::signature::{self, ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
+use serde_json::{Value, json};
+
+/// The issuer, and the audience of tokens that ask for none.
+pub const ISSUER: &str = "https://kubernetes.default.svc.cluster.local";
+
+/// Signs and checks tokens.
+pub struct Tokens {
+    key: EcdsaKeyPair,
+    kid: String,
+    random: SystemRandom,
+}
+
+/// What a token is for.
+pub struct Claims<'a> {
+    /// Namespace of the account.
+    pub namespace: &'a str,
+    /// Name of the account.
+    pub account: &'a str,
+    /// UID of the account.
+    pub uid: &'a str,
+    /// The pod it dies with: (name, uid).
+    pub pod: Option<(&'a str, &'a str)>,
+    /// Audiences.
+    pub audiences: &'a [String],
+    /// Seconds that it lives.
+    pub lifetime: u64,
+}
+
+impl Tokens {
+    /// From a PKCS#8 P-256 key.
+    pub fn new(pkcs8: &[u8]) -> Result<Tokens, String> {
+        let random = SystemRandom::new();
+        let key =
+            EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8, &random).map_err(|e| e.to_string())?;
+        let digest = ring::digest::digest(&ring::digest::SHA256, key.public_key().as_ref());
+        Ok(Tokens { kid: B64.encode(digest), key, random })
+    }
+
+    /// A signed token. `id` is its `jti`.
+    pub fn sign(&self, claims: &Claims<'_>, id: &str, now: Time) -> Result<String, String> {
+        let header = json!({"alg": "ES256", "kid": self.kid, "typ": "JWT"});
+        let mut bound = json!({
+            "namespace": claims.namespace,
+            "serviceaccount": {"name": claims.account, "uid": claims.uid},
+        });
+        if let Some((name, uid)) = claims.pod {
+            bound["pod"] = json!({"name": name, "uid": uid});
+        }
+        let payload = json!({
+            "aud": claims.audiences, "iss": ISSUER, "jti": id,
+            "sub": format!("system:serviceaccount:{}:{}", claims.namespace, claims.account),
+            "iat": now.secs(), "nbf": now.secs(), "exp": now.secs() + claims.lifetime,
+            "kubernetes.io": bound,
+        });
+        let text = format!("{}.{}", B64.encode(header.to_string()), B64.encode(payload.to_string()));
+        let signature = self.key.sign(&self.random, text.as_bytes()).map_err(|e| e.to_string())?;
+        Ok(format!("{text}.{}", B64.encode(signature)))
+    }
+
+    /// The user of a token that is well signed, in its time, for us, and whose account (and pod) still exist.
+    pub fn check(&self, token: &str, view: &dyn View, now: Time) -> Option<UserInfo> {
+        let (text, sig) = token.rsplit_once('.')?;
+        let (header, payload) = text.split_once('.')?;
+        let header: Value = serde_json::from_slice(&B64.decode(header).ok()?).ok()?;
+        if header["alg"] != "ES256" {
+            return None;
+        }
+        let key = signature::UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, self.key.public_key().as_ref());
+        key.verify(text.as_bytes(), &B64.decode(sig).ok()?).ok()?;
+        let claims: Value = serde_json::from_slice(&B64.decode(payload).ok()?).ok()?;
+        let ours = claims["aud"].as_array().is_some_and(|a| a.iter().any(|x| x == ISSUER));
+        let in_time = claims["nbf"].as_u64()? <= now.secs() && now.secs() < claims["exp"].as_u64()?;
+        if claims["iss"] != ISSUER || !ours || !in_time {
+            return None;
+        }
+        let bound = &claims["kubernetes.io"];
+        let namespace = bound["namespace"].as_str()?;
+        let (name, uid) = (bound["serviceaccount"]["name"].as_str()?, bound["serviceaccount"]["uid"].as_str()?);
+        let alive = |resource: &str, name: &str, uid: &str| {
+            view.get(resource, namespace, name).is_some_and(|o| *o.meta.uid == *uid && o.meta.deletion_timestamp.is_none())
+        };
+        if !alive("serviceaccounts", name, uid) {
+            return None;
+        }
+        let mut extra = vec![("authentication.kubernetes.io/credential-id".to_string(), vec![format!(
+            "JTI={}",
+            claims["jti"].as_str().unwrap_or_default()
+        )])];
+        if let (Some(pod), Some(pod_uid)) = (bound["pod"]["name"].as_str(), bound["pod"]["uid"].as_str()) {
+            // A pod that is terminating keeps its identity until it is gone.
+            if !view.get("pods", namespace, pod).is_some_and(|o| *o.meta.uid == *pod_uid) {
+                return None;
+            }
+            extra.push(("authentication.kubernetes.io/pod-name".into(), vec![pod.into()]));
+            extra.push(("authentication.kubernetes.io/pod-uid".into(), vec![pod_uid.into()]));
+        }
+        Some(UserInfo {
+            name: format!("system:serviceaccount:{namespace}:{name}"),
+            uid: uid.into(),
+            groups: vec![
+                "system:serviceaccounts".into(),
+                format!("system:serviceaccounts:{namespace}"),
+                "system:authenticated".into(),
+            ],
+            extra,
+        })
+    }
+}

@@ -1,0 +1,41 @@
+//! Floor 3b: the control plane's process. The API's transport, the raft driver over redb, the controllers' runner. It
+//! decides nothing itself: requests become [`copepod_model::ApiRequest`]s, `copepod_registry` turns them into
+//! transactions, the store commits them.
+
+pub mod api;
+pub mod auth;
+mod bootstrap;
+pub mod listener;
+pub mod pki;
+pub mod run;
+mod server;
+pub mod store;
+
+use copepod_machine::{Ids, Time};
+
+pub use server::{Server, ServerConfig, StartError};
+
+/// What time it is: the only clock of this crate's requests, read once per request.
+pub fn now() -> Time {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Time(since.as_nanos() as u64)
+}
+
+/// Fills `buf` with random bytes from the system. Without them no key and no uid can be made, so failing is fatal.
+pub fn random(buf: &mut [u8]) {
+    use ring::rand::SecureRandom as _;
+    if ring::rand::SystemRandom::new().fill(buf).is_err() {
+        tracing::error!("the system gives no randomness");
+        std::process::abort();
+    }
+}
+
+/// Ids from the system's randomness.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SystemIds;
+
+impl Ids for SystemIds {
+    fn fill(&mut self, buf: &mut [u8]) {
+        random(buf);
+    }
+}

@@ -1,0 +1,125 @@
+//! The API's HTTPS listener: TLS with optional client certificates, HTTP/1.1 and HTTP/2, with limits on everything that a
+//! client could hold open.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use copepod_model::UserInfo;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use rustls::server::WebPkiClientVerifier;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
+
+use crate::api::Api;
+use crate::pki::Credential;
+
+/// How long a client may take for its TLS handshake, and for the head of a request.
+const HEAD_DEADLINE: Duration = Duration::from_secs(10);
+/// Connections at once; more wait in the kernel's queue.
+const CONNECTIONS: usize = 8192;
+/// HTTP/2 streams of one connection at once: kube-apiserver's default.
+const STREAMS: u32 = 250;
+/// Longest request head in bytes.
+const HEAD: usize = 64 * 1024;
+
+/// TLS for the API: our certificate, client certificates of our CA welcome but not required.
+pub fn tls(serving: &Credential, ca_pem: &str) -> Result<Arc<rustls::ServerConfig>, String> {
+    let mut roots = rustls::RootCertStore::empty();
+    for cert in CertificateDer::pem_slice_iter(ca_pem.as_bytes()) {
+        roots.add(cert.map_err(text)?).map_err(text)?;
+    }
+    let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
+        .allow_unauthenticated()
+        .build()
+        .map_err(text)?;
+    finish(builder()?.with_client_cert_verifier(clients), serving)
+}
+
+/// TLS for anyone: our certificate, no client certificates.
+pub fn server_tls(serving: &Credential) -> Result<Arc<rustls::ServerConfig>, String> {
+    finish(builder()?.with_no_client_auth(), serving)
+}
+
+fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+    Arc::new(rustls::crypto::ring::default_provider())
+}
+
+fn builder() -> Result<rustls::ConfigBuilder<rustls::ServerConfig, rustls::WantsVerifier>, String> {
+    rustls::ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().map_err(text)
+}
+
+fn finish(
+    config: rustls::ConfigBuilder<rustls::ServerConfig, rustls::server::WantsServerCert>,
+    serving: &Credential,
+) -> Result<Arc<rustls::ServerConfig>, String> {
+    let chain = CertificateDer::pem_slice_iter(serving.cert.as_bytes()).collect::<Result<Vec<_>, _>>().map_err(text)?;
+    let key = PrivateKeyDer::from_pem_slice(serving.key.as_bytes()).map_err(text)?;
+    let mut config = config.with_single_cert(chain, key).map_err(text)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(Arc::new(config))
+}
+
+fn text(e: impl std::fmt::Display) -> String {
+    e.to_string()
+}
+
+/// Serves until `shutdown` turns true, then lets open requests finish for a moment.
+pub async fn serve(listener: TcpListener, tls: Arc<rustls::ServerConfig>, api: Arc<Api>, mut shutdown: watch::Receiver<bool>) {
+    let acceptor = TlsAcceptor::from(tls);
+    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let graceful = GracefulShutdown::new();
+    loop {
+        let Ok(permit) = room.clone().acquire_owned().await else { return };
+        let stream = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(e) => {
+                    // Usually the descriptor limit: wait for connections to close instead of spinning.
+                    tracing::warn!("the API's listener cannot accept: {e}");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            },
+            () = stopped(&mut shutdown) => break,
+        };
+        let (acceptor, api) = (acceptor.clone(), api.clone());
+        let watcher = graceful.watcher();
+        tokio::spawn(async move {
+            let _permit = permit;
+            let _ = stream.set_nodelay(true);
+            let Ok(Ok(stream)) = tokio::time::timeout(HEAD_DEADLINE, acceptor.accept(stream)).await else { return };
+            let certificate = stream.get_ref().1.peer_certificates().and_then(|c| c.first());
+            let user: Option<Arc<UserInfo>> = certificate.and_then(|c| crate::auth::certificate::user(c)).map(Arc::new);
+            let service = service_fn(move |request| {
+                let (api, user) = (api.clone(), user.clone());
+                async move { Ok::<_, std::convert::Infallible>(api.http(request, user).await) }
+            });
+            let mut builder = auto::Builder::new(TokioExecutor::new());
+            builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_DEADLINE).max_buf_size(HEAD);
+            builder
+                .http2()
+                .timer(TokioTimer::new())
+                .max_concurrent_streams(STREAMS)
+                .max_header_list_size(HEAD as u32)
+                .keep_alive_interval(Duration::from_secs(30))
+                .keep_alive_timeout(Duration::from_secs(20))
+                .adaptive_window(true);
+            let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
+            if let Err(e) = watcher.watch(connection).await {
+                tracing::debug!("a connection to the API ended: {e}");
+            }
+        });
+    }
+    let _ = tokio::time::timeout(Duration::from_secs(2), graceful.shutdown()).await;
+}
+
+/// Waits until the server is told to stop. The guard that `wait_for` answers with must not live across an await.
+pub(crate) async fn stopped(shutdown: &mut watch::Receiver<bool>) {
+    let _ = shutdown.wait_for(|stop| *stop).await;
+}

@@ -1,0 +1,253 @@
+//! The cluster's certificate authority and what it issues, kept in one folder that only its owner can read.
+//!
+//! Names follow kubeadm's: `ca`, `apiserver`, `admin`, `sa`. Certificates live a year and are reissued at a start within
+//! their last month; the CA lives ten years.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::net::IpAddr;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use copepod_model::Time;
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    SanType,
+};
+
+/// A certificate chain and its key, in PEM.
+#[derive(Clone)]
+pub struct Credential {
+    /// Certificate, PEM.
+    pub cert: String,
+    /// PKCS#8 key, PEM.
+    pub key: String,
+}
+
+/// The cluster's CA, on disk under `DIR/pki`.
+pub struct Pki {
+    dir: PathBuf,
+    ca: Credential,
+}
+
+/// Why the folder of keys cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum PkiError {
+    /// A file cannot be read or written.
+    #[error("{0}: {1}")]
+    Io(PathBuf, io::Error),
+    /// A file does not hold what it should.
+    #[error("{0} is damaged: {1}")]
+    Damaged(PathBuf, String),
+}
+
+impl Pki {
+    /// Opens the folder, making the CA on first use. Half a CA (certificate or key alone) is an error: a new one would
+    /// silently lock every client out.
+    pub fn open(dir: &Path, now: Time) -> Result<Pki, PkiError> {
+        fs::create_dir_all(dir).map_err(|e| PkiError::Io(dir.into(), e))?;
+        let ca = match load(dir, "ca")? {
+            Some(ca) => ca,
+            None => {
+                let mut params = params("copepod-ca", &[], now, 10 * 365);
+                params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+                params.key_usages =
+                    vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
+                let key = KeyPair::generate().map_err(|e| damaged(dir, e))?;
+                let cert = params.self_signed(&key).map_err(|e| damaged(dir, e))?;
+                let ca = Credential { cert: cert.pem(), key: key.serialize_pem() };
+                store(dir, "ca", &ca)?;
+                ca
+            }
+        };
+        Ok(Pki { dir: dir.into(), ca })
+    }
+
+    /// The CA's certificate, PEM.
+    pub fn ca_pem(&self) -> &str {
+        &self.ca.cert
+    }
+
+    /// A serving certificate for these names and addresses, kept as `name` and reissued when they change or it ages.
+    pub fn serving(&self, name: &str, dns: &[String], ips: &[IpAddr], now: Time) -> Result<Credential, PkiError> {
+        let mut wanted: Vec<SanType> = Vec::new();
+        for d in dns {
+            wanted.push(SanType::DnsName(d.as_str().try_into().map_err(|e| damaged(&self.dir, e))?));
+        }
+        wanted.extend(ips.iter().map(|ip| SanType::IpAddress(*ip)));
+        let mark = format!("{dns:?}{ips:?}");
+        let mark_path = self.dir.join(format!("{name}.names"));
+        if let Some(old) = load(&self.dir, name)?
+            && fs::read_to_string(&mark_path).ok().as_deref() == Some(&mark)
+            && !self.stale(&old, now)
+        {
+            return Ok(old);
+        }
+        let mut params = params(name, &[], now, 365);
+        params.subject_alt_names = wanted;
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        let made = self.issue(params)?;
+        store(&self.dir, name, &made)?;
+        write(&mark_path, mark.as_bytes())?;
+        Ok(made)
+    }
+
+    /// A client certificate for a user and groups, kept as `name` and reissued when it ages.
+    pub fn client(&self, name: &str, user: &str, groups: &[&str], now: Time) -> Result<Credential, PkiError> {
+        if let Some(old) = load(&self.dir, name)?
+            && !self.stale(&old, now)
+        {
+            return Ok(old);
+        }
+        let mut params = params(user, groups, now, 365);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let made = self.issue(params)?;
+        store(&self.dir, name, &made)?;
+        Ok(made)
+    }
+
+    /// A PKCS#8 document of an ECDSA P-256 key kept as `name.key`, made on first use.
+    pub fn signing_key(&self, name: &str) -> Result<Vec<u8>, PkiError> {
+        let path = self.dir.join(format!("{name}.key"));
+        let pem = match fs::read_to_string(&path) {
+            Ok(pem) => pem,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                let pem = KeyPair::generate().map_err(|e| damaged(&path, e))?.serialize_pem();
+                write(&path, pem.as_bytes())?;
+                pem
+            }
+            Err(e) => return Err(PkiError::Io(path, e)),
+        };
+        let key = KeyPair::from_pem(&pem).map_err(|e| damaged(&path, e))?;
+        Ok(key.serialize_der())
+    }
+
+    /// 32 random bytes kept as `name.secret`, made on first use.
+    pub fn secret(&self, name: &str) -> Result<[u8; 32], PkiError> {
+        let path = self.dir.join(format!("{name}.secret"));
+        match fs::read(&path) {
+            Ok(bytes) => bytes.try_into().map_err(|_| damaged(&path, "not 32 bytes")),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                let mut bytes = [0u8; 32];
+                crate::random(&mut bytes);
+                write(&path, &bytes)?;
+                Ok(bytes)
+            }
+            Err(e) => Err(PkiError::Io(path, e)),
+        }
+    }
+
+    fn issue(&self, params: CertificateParams) -> Result<Credential, PkiError> {
+        let ca_key = KeyPair::from_pem(&self.ca.key).map_err(|e| damaged(&self.dir.join("ca.key"), e))?;
+        let issuer = Issuer::from_ca_cert_pem(&self.ca.cert, ca_key).map_err(|e| damaged(&self.dir.join("ca.crt"), e))?;
+        let key = KeyPair::generate().map_err(|e| damaged(&self.dir, e))?;
+        let cert = params.signed_by(&key, &issuer).map_err(|e| damaged(&self.dir, e))?;
+        Ok(Credential { cert: cert.pem(), key: key.serialize_pem() })
+    }
+
+    /// Whether a certificate ends within a month, or is not this CA's.
+    fn stale(&self, credential: &Credential, now: Time) -> bool {
+        let parse = |pem: &str| x509_parser::pem::parse_x509_pem(pem.as_bytes()).ok().map(|(_, p)| p.contents);
+        let (Some(der), Some(ca)) = (parse(&credential.cert), parse(&self.ca.cert)) else { return true };
+        let (Ok((_, cert)), Ok((_, ca))) =
+            (x509_parser::parse_x509_certificate(&der), x509_parser::parse_x509_certificate(&ca))
+        else {
+            return true;
+        };
+        cert.verify_signature(Some(ca.public_key())).is_err()
+            || cert.validity().not_after.timestamp() < (now.secs() + 30 * 86_400) as i64
+    }
+}
+
+fn params(common_name: &str, organizations: &[&str], now: Time, days: u64) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    let mut name = DistinguishedName::new();
+    for o in organizations {
+        name.push(DnType::OrganizationName, *o);
+    }
+    name.push(DnType::CommonName, common_name);
+    params.distinguished_name = name;
+    // A day's slack for clocks that are behind.
+    params.not_before = date(Time::from_secs(now.secs().saturating_sub(86_400)));
+    params.not_after = date(Time::from_secs(now.secs() + days * 86_400));
+    params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
+    params
+}
+
+fn date(t: Time) -> time::OffsetDateTime {
+    time::OffsetDateTime::from_unix_timestamp(t.secs() as i64).unwrap_or(time::OffsetDateTime::UNIX_EPOCH)
+}
+
+fn damaged(path: &Path, e: impl std::fmt::Display) -> PkiError {
+    PkiError::Damaged(path.into(), e.to_string())
+}
+
+fn load(dir: &Path, name: &str) -> Result<Option<Credential>, PkiError> {
+    let read = |suffix: &str| {
+        let path = dir.join(format!("{name}.{suffix}"));
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok(Some(text)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(PkiError::Io(path, e)),
+        }
+    };
+    match (read("crt")?, read("key")?) {
+        (Some(cert), Some(key)) => Ok(Some(Credential { cert, key })),
+        (None, None) => Ok(None),
+        (cert, _) => {
+            let missing = if cert.is_some() { "key" } else { "crt" };
+            Err(damaged(dir, format!("{name}.{missing} is missing")))
+        }
+    }
+}
+
+fn store(dir: &Path, name: &str, credential: &Credential) -> Result<(), PkiError> {
+    // The key first: a crash between the two leaves a key alone only if the rename of the certificate never happened,
+    // and then nothing trusts it yet.
+    let tmp = dir.join(format!("{name}.crt.tmp"));
+    write(&tmp, credential.cert.as_bytes())?;
+    write(&dir.join(format!("{name}.key")), credential.key.as_bytes())?;
+    let to = dir.join(format!("{name}.crt"));
+    fs::rename(&tmp, &to).map_err(|e| PkiError::Io(to, e))
+}
+
+/// Writes a file that only its owner may read, durably.
+pub fn write(path: &Path, bytes: &[u8]) -> Result<(), PkiError> {
+    let io = |e| PkiError::Io(path.into(), e);
+    let tmp = path.with_extension("new");
+    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&tmp).map_err(io)?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(io)?;
+    fs::rename(&tmp, path).map_err(io)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn certificates_are_kept_and_reissued_in_their_last_month() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = Time::from_secs(1_800_000_000);
+        let pki = Pki::open(dir.path(), now).unwrap();
+        let a = pki.client("admin", "admin", &["system:masters"], now).unwrap();
+        let later = now + std::time::Duration::from_secs(300 * 86_400);
+        let pki = Pki::open(dir.path(), later).unwrap();
+        assert_eq!(pki.client("admin", "admin", &["system:masters"], later).unwrap().cert, a.cert);
+        let late = now + std::time::Duration::from_secs(340 * 86_400);
+        assert_ne!(pki.client("admin", "admin", &["system:masters"], late).unwrap().cert, a.cert);
+        let s = pki.serving("apiserver", &["localhost".into()], &[], now).unwrap();
+        assert_eq!(pki.serving("apiserver", &["localhost".into()], &[], now).unwrap().cert, s.cert);
+        assert_ne!(pki.serving("apiserver", &["other".into()], &[], now).unwrap().cert, s.cert);
+        assert_eq!(pki.secret("a").unwrap(), pki.secret("a").unwrap());
+        use std::os::unix::fs::PermissionsExt as _;
+        assert_eq!(fs::metadata(dir.path().join("ca.key")).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn half_a_ca_is_an_error() {
+        let dir = tempfile::tempdir().unwrap();
+        Pki::open(dir.path(), Time::from_secs(1_800_000_000)).unwrap();
+        fs::remove_file(dir.path().join("ca.key")).unwrap();
+        assert!(matches!(Pki::open(dir.path(), Time::from_secs(1_800_000_000)), Err(PkiError::Damaged(..))));
+    }
+}

@@ -1,0 +1,116 @@
+//! Where the two databases keep their bytes: files, or what a test puts in their place.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::ops::Bound;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use redb::backends::FileBackend;
+use redb::{BackendError, StorageBackend};
+
+/// Opens the storage of a database by its file name.
+pub trait Backends: Send + Sync + 'static {
+    /// Whether there is one that is not empty.
+    fn exists(&self, name: &str) -> io::Result<bool>;
+    /// Opens it; creates it when there is none.
+    fn open(&self, name: &str) -> io::Result<Box<dyn StorageBackend>>;
+    /// Removes it, if there is one.
+    fn remove(&self, name: &str) -> io::Result<()>;
+}
+
+/// Files in a folder.
+#[derive(Debug)]
+pub struct Files {
+    dir: PathBuf,
+}
+
+impl Files {
+    /// Files in `dir`, which exists.
+    pub fn new(dir: impl Into<PathBuf>) -> Files {
+        Files { dir: dir.into() }
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        File::open(&self.dir)?.sync_all()
+    }
+}
+
+impl Backends for Files {
+    fn exists(&self, name: &str) -> io::Result<bool> {
+        match fs::metadata(self.dir.join(name)) {
+            Ok(m) => Ok(m.len() > 0),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    fn open(&self, name: &str) -> io::Result<Box<dyn StorageBackend>> {
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(self.dir.join(name))?;
+        // A file's name is durable only with its folder.
+        self.sync_dir()?;
+        let backend = FileBackend::new(file).map_err(|e| io::Error::other(e.to_string()))?;
+        Ok(Box::new(backend))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        match fs::remove_file(self.dir.join(name)) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            _ => self.sync_dir(),
+        }
+    }
+}
+
+/// Counts the syncs of the backend inside it: how many writes share one is what group commit is about.
+#[derive(Debug)]
+pub(super) struct Counted {
+    inner: Box<dyn StorageBackend>,
+    syncs: Arc<AtomicU64>,
+}
+
+impl Counted {
+    pub(super) fn new(inner: Box<dyn StorageBackend>, syncs: Arc<AtomicU64>) -> Counted {
+        Counted { inner, syncs }
+    }
+}
+
+impl StorageBackend for Counted {
+    fn len(&self) -> io::Result<u64> {
+        self.inner.len()
+    }
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        self.inner.read(offset, out)
+    }
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.inner.set_len(len)
+    }
+    fn sync_data(&self) -> io::Result<()> {
+        self.syncs.fetch_add(1, Ordering::Relaxed);
+        self.inner.sync_data()
+    }
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.inner.write(offset, data)
+    }
+    fn close(&self) -> io::Result<()> {
+        self.inner.close()
+    }
+    fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.inner.try_lock_range(start, end)
+    }
+    fn try_lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.inner.try_lock_shared_range(start, end)
+    }
+    fn lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.inner.lock_range(start, end)
+    }
+    fn lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.inner.lock_shared_range(start, end)
+    }
+    fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.inner.unlock_range(start, end)
+    }
+    fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.inner.query_lock_range(start, end)
+    }
+}

@@ -1,0 +1,125 @@
+//! `raft.redb`: the log and the hard state. Every batch is one durable commit.
+
+use copepod_consensus::record::{seal, unseal};
+use copepod_consensus::{ConfState, Entry, HardState, SnapshotMetadata};
+use redb::{Builder, Database, Durability, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
+
+use super::backend::Counted;
+use super::error::Fault;
+use super::meta;
+
+const ENTRIES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("entries");
+const HARD_STATE: &str = "hard_state";
+/// The position before the first entry, and the members there. What rows stand at and before it is garbage.
+const TRUNCATED: &str = "truncated";
+/// How many rows of garbage one commit takes away, so that no batch waits long for it.
+const SWEEP: usize = 1024;
+
+/// The open log.
+pub(super) struct LogFile {
+    db: Database,
+    /// The first row that may exist.
+    first: u64,
+    /// The last row.
+    last: u64,
+    truncated: u64,
+    durability: Durability,
+}
+
+/// What it held.
+#[derive(Debug)]
+pub(super) struct LogContents {
+    pub(super) hard_state: HardState,
+    pub(super) truncated: SnapshotMetadata,
+    pub(super) entries: Vec<Entry>,
+}
+
+impl LogFile {
+    /// Opens the log of member `id`; a new one begins with `id` as its only member.
+    pub(super) fn open(backend: Counted, id: u64, durability: Durability) -> Result<(LogFile, LogContents), Fault> {
+        let db = Builder::new().set_cache_size(8 << 20).create_with_backend(backend)?;
+        if !meta::is_ready(&db)? {
+            let members = ConfState { voters: vec![id], ..ConfState::default() };
+            let start = SnapshotMetadata { conf_state: Some(members), ..SnapshotMetadata::default() };
+            let txn = db.begin_write()?;
+            {
+                txn.open_table(ENTRIES)?;
+                let mut table = txn.open_table(meta::TABLE)?;
+                table.insert(HARD_STATE, seal(0, &HardState::default()).as_slice())?;
+                table.insert(TRUNCATED, seal(0, &start).as_slice())?;
+                meta::init(&mut table, id)?;
+            }
+            txn.commit()?;
+        }
+        let contents = read(&db, id)?;
+        let truncated = contents.truncated.index;
+        let txn = db.begin_read()?;
+        let table = txn.open_table(ENTRIES)?;
+        let first = table.first()?.map_or(truncated + 1, |(k, _)| k.value());
+        let last = table.last()?.map_or(truncated, |(k, _)| k.value());
+        drop((table, txn));
+        Ok((LogFile { db, first, last, truncated, durability }, contents))
+    }
+
+    /// Makes a batch durable: all of it or nothing.
+    pub(super) fn persist(
+        &mut self,
+        hard_state: &HardState,
+        entries: &[Entry],
+        truncate: Option<&SnapshotMetadata>,
+    ) -> Result<(), redb::Error> {
+        let mut txn = self.db.begin_write()?;
+        // Only the tests use another one, to prove that they see the difference.
+        txn.set_durability(self.durability).map_err(redb::Error::from)?;
+        let truncated = truncate.map_or(self.truncated, |t| t.index);
+        let (mut first, mut last) = (self.first, self.last);
+        {
+            let mut table = txn.open_table(meta::TABLE)?;
+            table.insert(HARD_STATE, seal(0, hard_state).as_slice())?;
+            if let Some(t) = truncate {
+                table.insert(TRUNCATED, seal(0, t).as_slice())?;
+            }
+            let mut table = txn.open_table(ENTRIES)?;
+            if let Some(end) = entries.last() {
+                for index in end.index + 1..=last {
+                    table.remove(index)?;
+                }
+                for entry in entries {
+                    table.insert(entry.index, seal(entry.index, entry).as_slice())?;
+                }
+                last = end.index;
+            }
+            let stop = truncated.min(last).min(first + SWEEP as u64 - 1);
+            while first <= stop {
+                table.remove(first)?;
+                first += 1;
+            }
+        }
+        txn.commit()?;
+        (self.first, self.last, self.truncated) = (first, last, truncated);
+        Ok(())
+    }
+
+    /// Whether garbage is left that another [`LogFile::persist`] would take away.
+    pub(super) fn has_garbage(&self) -> bool {
+        self.first <= self.truncated.min(self.last)
+    }
+}
+
+fn read(db: &Database, id: u64) -> Result<LogContents, Fault> {
+    let txn = db.begin_read()?;
+    let table = txn.open_table(meta::TABLE)?;
+    meta::check(&table, id)?;
+    let hard_state = meta::sealed(&table, HARD_STATE)?;
+    let truncated: SnapshotMetadata = meta::sealed(&table, TRUNCATED)?;
+    let table = txn.open_table(ENTRIES)?;
+    let mut entries = Vec::with_capacity(table.len()? as usize);
+    for row in table.range(truncated.index + 1..)? {
+        let (index, bytes) = row?;
+        let index = index.value();
+        let entry: Entry =
+            unseal(index, bytes.value()).map_err(|e| Fault::Damaged(format!("log entry {index}: {e}")))?;
+        entries.push(entry);
+    }
+    Ok(LogContents { hard_state, truncated, entries })
+}

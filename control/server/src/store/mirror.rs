@@ -1,0 +1,114 @@
+//! `objects.redb`: the objects as of an applied index, behind the log by as much as one checkpoint.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use copepod_consensus::record::seal;
+use copepod_consensus::{ConfState, Position, Snapshot, SnapshotMetadata};
+use copepod_model::{Key, Object};
+use copepod_state::{Tables, envelope};
+use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition};
+
+use super::backend::Counted;
+use super::error::Fault;
+use super::meta;
+
+const OBJECTS: TableDefinition<'_, (&str, &str, &str), &[u8]> = TableDefinition::new("objects");
+/// A [`Snapshot`]: applied index and term, the members there, and as its data the revision and how many objects there
+/// are (redb would not notice that a damaged page hides some).
+const APPLIED: &str = "applied";
+
+/// The open mirror.
+pub(super) struct Mirror {
+    db: Database,
+}
+
+/// Up to where a state goes, and who the members are there.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Applied {
+    pub(super) at: Position,
+    pub(super) members: ConfState,
+}
+
+impl Applied {
+    pub(super) fn metadata(&self) -> SnapshotMetadata {
+        SnapshotMetadata { conf_state: Some(self.members.clone()), index: self.at.index, term: self.at.term }
+    }
+
+    fn record(&self, tables: &Tables) -> Vec<u8> {
+        let data = [tables.revision(), tables.len() as u64].map(u64::to_le_bytes).concat();
+        seal(0, &Snapshot { data, metadata: Some(self.metadata()) })
+    }
+}
+
+impl Mirror {
+    /// Opens the mirror of member `id` and loads it. A new one begins empty, before the first entry.
+    pub(super) fn open(backend: Counted, id: u64, members: &ConfState) -> Result<(Mirror, Tables, Applied), Fault> {
+        let db = Builder::new().set_cache_size(8 << 20).create_with_backend(backend)?;
+        if !meta::is_ready(&db)? {
+            let start = Applied { members: members.clone(), ..Applied::default() };
+            let mut txn = db.begin_write()?;
+            txn.set_quick_repair(true);
+            {
+                txn.open_table(OBJECTS)?;
+                let mut table = txn.open_table(meta::TABLE)?;
+                table.insert(APPLIED, start.record(&Tables::default()).as_slice())?;
+                meta::init(&mut table, id)?;
+            }
+            txn.commit()?;
+        }
+        let (tables, applied) = load(&db, id)?;
+        Ok((Mirror { db }, tables, applied))
+    }
+
+    /// Brings the mirror to `tables`, of which `dirty` changed since the last time: all of it or nothing.
+    pub(super) fn write(&self, tables: &Tables, dirty: &BTreeSet<Key>, applied: &Applied) -> Result<(), redb::Error> {
+        let mut txn = self.db.begin_write()?;
+        txn.set_quick_repair(true);
+        {
+            let mut table = txn.open_table(OBJECTS)?;
+            for key in dirty {
+                let row = (&*key.resource, &*key.namespace, &*key.name);
+                match tables.at(key) {
+                    Some(o) => table.insert(row, envelope::encode(key, o.revision, &o.body).as_slice())?,
+                    None => table.remove(row)?,
+                };
+            }
+            let mut table = txn.open_table(meta::TABLE)?;
+            table.insert(APPLIED, applied.record(tables).as_slice())?;
+        }
+        txn.commit()?;
+        Ok(())
+    }
+}
+
+fn load(db: &Database, id: u64) -> Result<(Tables, Applied), Fault> {
+    let txn = db.begin_read()?;
+    let table = txn.open_table(meta::TABLE)?;
+    meta::check(&table, id)?;
+    let snapshot: Snapshot = meta::sealed(&table, APPLIED)?;
+    let damaged = |what: &str| Fault::Damaged(format!("`{APPLIED}`: {what}"));
+    let (revision, count) = snapshot.data.split_at_checked(8).ok_or_else(|| damaged("it has no revision"))?;
+    let number = |bytes: &[u8]| bytes.try_into().map(u64::from_le_bytes).map_err(|_| damaged("it is cut short"));
+    let (revision, count) = (number(revision)?, number(count)?);
+    let metadata = snapshot.metadata.ok_or_else(|| damaged("it has no metadata"))?;
+    let mut tables = Tables::default();
+    for row in txn.open_table(OBJECTS)?.iter()? {
+        let (k, v) = row?;
+        let (resource, namespace, name) = k.value();
+        let key = tables.shared_key(&Key::new(resource, namespace, name));
+        let (changed, body) =
+            envelope::decode(&key, v.value()).map_err(|e| Fault::Damaged(format!("object {key}: {e}")))?;
+        if changed > revision {
+            return Err(Fault::Damaged(format!("object {key} has revision {changed} after {revision}")));
+        }
+        let body = bytes::Bytes::copy_from_slice(body);
+        tables.put(Arc::new(Object::decode(key, changed, body)));
+    }
+    if tables.len() as u64 != count {
+        return Err(Fault::Damaged(format!("there are {} objects instead of {count}", tables.len())));
+    }
+    tables.set_revision(revision);
+    let at = Position { index: metadata.index, term: metadata.term };
+    Ok((tables, Applied { at, members: metadata.conf_state.unwrap_or_default() }))
+}

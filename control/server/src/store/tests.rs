@@ -1,0 +1,218 @@
+//! The store on a disk in memory: what it promises, and what it does when the disk breaks the promise.
+
+mod crash;
+pub(crate) mod disk;
+mod open;
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use copepod_model::{Key, object};
+use copepod_state::{Interest, Op, Outcome, Require, Tables, Txn, WindowLimits};
+use serde_json::json;
+
+use super::folder::LOG;
+use super::*;
+use disk::Disk;
+
+/// A store on `disk`, whose folder (lock and format) is a real one. No checkpoint comes by time.
+pub(crate) fn options(dir: &tempfile::TempDir, disk: &Disk) -> StoreOptions {
+    StoreOptions {
+        backends: Arc::new(disk.clone()),
+        checkpoint: CheckpointPolicy { bytes: usize::MAX, interval: Duration::from_secs(1 << 30) },
+        ..StoreOptions::new(dir.path(), 1)
+    }
+}
+
+pub(crate) fn put(name: &str, data: &str) -> Op {
+    let value = json!({"metadata": {"name": name}, "data": data});
+    Op::Put { key: Key::new("configmaps", "d", name), body: object::encode(&value), revised: true }
+}
+
+pub(crate) fn txn(ops: impl Into<Vec<Op>>) -> Txn {
+    Txn { ops: ops.into(), ..Txn::default() }
+}
+
+pub(crate) fn data(tables: &Tables, name: &str) -> Option<String> {
+    tables.find("configmaps", "d", name).map(|o| o.value()["data"].as_str().unwrap_or_default().to_string())
+}
+
+fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+    pin!(future).poll(&mut Context::from_waker(Waker::noop()))
+}
+
+#[tokio::test]
+async fn a_write_is_visible_when_it_is_acknowledged() {
+    let (dir, disk) = (tempfile::tempdir().unwrap(), Disk::default());
+    let store = Store::open(options(&dir, &disk)).unwrap();
+    assert!(store.is_leader() && store.leader() == Some(1) && store.health().is_ok());
+    let before = store.snapshot();
+    assert_eq!(store.propose(txn([put("a", "1"), put("b", "1")])).await, Ok(Outcome::Applied(vec![1, 2])));
+    assert_eq!(data(&store.snapshot(), "a").as_deref(), Some("1"));
+    assert_eq!(store.read_index().await.unwrap().revision(), 2);
+    assert_eq!((before.revision(), data(&before, "a")), (0, None));
+    let require = vec![Require::Absent(Key::new("configmaps", "d", "a"))];
+    assert_eq!(store.propose(Txn { require, ..txn([put("c", "1")]) }).await, Ok(Outcome::Failed(0)));
+    let fenced = Txn { fence: Some(store.term() + 1), ..txn([put("c", "1")]) };
+    assert_eq!(store.propose(fenced).await, Ok(Outcome::Fenced));
+    let fenced = Txn { fence: Some(store.term()), ..txn([put("c", "1")]) };
+    assert_eq!(store.propose(fenced).await, Ok(Outcome::Applied(vec![3])));
+    store.close().await.unwrap();
+    assert_eq!(store.propose(txn([put("c", "1")])).await, Err(ProposeError::Stopped));
+    assert!(!store.is_leader());
+}
+
+#[tokio::test]
+async fn it_continues_where_it_was_closed_or_left() {
+    let (dir, disk) = (tempfile::tempdir().unwrap(), Disk::default());
+    let mut term = 0;
+    for round in 1..=6u64 {
+        let store = Store::open(options(&dir, &disk)).unwrap();
+        assert!(store.term() > term, "each start is a term of its own");
+        term = store.term();
+        assert_eq!(store.snapshot().revision(), round - 1);
+        store.propose(txn([put("a", &round.to_string())])).await.unwrap();
+        if round == 3 {
+            store.checkpoint().await;
+            assert_eq!(store.stats().checkpoints, 1);
+        }
+        if round % 2 == 0 { store.close().await.unwrap() } else { store.abandon().await.unwrap() }
+    }
+    let store = Store::open(options(&dir, &disk)).unwrap();
+    assert_eq!(data(&store.snapshot(), "a").as_deref(), Some("6"));
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_watch_can_begin_where_the_replayed_log_does() {
+    let (dir, disk) = (tempfile::tempdir().unwrap(), Disk::default());
+    let store = Store::open(options(&dir, &disk)).unwrap();
+    store.propose(txn([put("a", "1"), put("b", "1")])).await.unwrap();
+    store.checkpoint().await;
+    store.propose(txn([put("c", "1")])).await.unwrap();
+    store.abandon().await.unwrap();
+    let store = Store::open(options(&dir, &disk)).unwrap();
+    assert_eq!(store.oldest_watch(), 2);
+    assert!(store.watch(Interest::all("configmaps"), 1).is_err());
+    let mut watch = store.watch(Interest::all("configmaps"), 2).unwrap();
+    assert_eq!(watch.next().await.unwrap()[0].key, Key::new("configmaps", "d", "c"));
+    store.close().await.unwrap();
+    assert_eq!(watch.next().await.unwrap_err(), WatchError::Stopped);
+}
+
+#[tokio::test]
+async fn writers_that_wait_together_share_a_commit() {
+    let (dir, disk) = (tempfile::tempdir().unwrap(), Disk::default());
+    let store = Store::open(options(&dir, &disk)).unwrap();
+    let before = store.stats();
+    disk.hold(LOG);
+    let mut first = Box::pin(store.propose(txn([put("first", "1")])));
+    assert!(poll_once(&mut first).is_pending());
+    disk.wait_for_sync();
+    // The first is being made durable; these come meanwhile.
+    let propose = |i| Box::pin(tokio::task::unconstrained(store.propose(txn([put(&format!("n{i}"), "1")]))));
+    let mut others: Vec<_> = (0..500).map(propose).collect();
+    for other in &mut others {
+        assert!(poll_once(other).is_pending());
+    }
+    assert_eq!(store.snapshot().revision(), 0, "nothing is shown before it is durable");
+    disk.release();
+    first.await.unwrap();
+    for other in others {
+        other.await.unwrap();
+    }
+    let after = store.stats();
+    assert_eq!(after.proposals - before.proposals, 501);
+    assert_eq!(after.commits - before.commits, 2);
+    assert!(after.log_syncs - before.log_syncs <= 4, "{after:?}");
+    assert_eq!(store.snapshot().count("configmaps"), 501);
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_broken_disk_ends_all_promises_and_nothing_else() {
+    let (dir, disk) = (tempfile::tempdir().unwrap(), Disk::default());
+    let store = Store::open(options(&dir, &disk)).unwrap();
+    store.propose(txn([put("a", "1")])).await.unwrap();
+    let mut watch = store.watch(Interest::all("configmaps"), 1).unwrap();
+    disk.fail_syncs();
+    assert!(matches!(store.propose(txn([put("a", "2")])).await, Err(ProposeError::Unknown(_))));
+    assert!(store.health().unwrap_err().contains("the disk is broken"), "{:?}", store.health());
+    assert!(matches!(store.propose(txn([put("a", "3")])).await, Err(ProposeError::Unhealthy(_))));
+    assert!(matches!(store.read_index().await, Err(ReadError::Unhealthy(_))));
+    assert!(!store.is_leader());
+    // What was acknowledged is still there to be looked at; what was not was never shown.
+    assert_eq!(data(&store.snapshot(), "a").as_deref(), Some("1"));
+    assert!(watch.try_next().unwrap().is_none());
+    assert!(store.close().await.is_err());
+    let store = Store::open(options(&dir, &disk.reboot(None))).unwrap();
+    assert_eq!(data(&store.snapshot(), "a").as_deref(), Some("1"));
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_failed_checkpoint_is_a_failure() {
+    let (dir, disk) = (tempfile::tempdir().unwrap(), Disk::default());
+    let store = Store::open(options(&dir, &disk)).unwrap();
+    store.propose(txn([put("a", "1")])).await.unwrap();
+    disk.fail_syncs();
+    store.checkpoint().await;
+    assert!(store.health().is_err());
+    assert!(store.close().await.is_err());
+    // All of it is in the log.
+    let store = Store::open(options(&dir, &disk.reboot(None))).unwrap();
+    assert_eq!(data(&store.snapshot(), "a").as_deref(), Some("1"));
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_log_is_cut_behind_checkpoints() {
+    let (dir, disk) = (tempfile::tempdir().unwrap(), Disk::default());
+    let policy = CheckpointPolicy { bytes: 64 << 10, ..options(&dir, &disk).checkpoint };
+    let store = Store::open(StoreOptions { checkpoint: policy, ..options(&dir, &disk) }).unwrap();
+    let text = "x".repeat(1000);
+    for i in 0..600 {
+        store.propose(txn([put(&format!("n{}", i % 40), &text)])).await.unwrap();
+    }
+    assert!(store.stats().checkpoints >= 5, "{:?}", store.stats());
+    store.abandon().await.unwrap();
+    let backend = Counted::new(disk.open(LOG).unwrap(), Arc::default());
+    let (log, contents) = LogFile::open(backend, 1, Durability::Immediate).map_err(|e| format!("{e:?}")).unwrap();
+    assert!(contents.entries.len() < 400 && contents.truncated.index > 200, "{}", contents.truncated.index);
+    drop(log);
+    let store = Store::open(options(&dir, &disk)).unwrap();
+    assert_eq!((store.snapshot().revision(), store.snapshot().count("configmaps")), (600, 40));
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn dropping_the_last_handle_gives_the_folder_back() {
+    let (dir, disk) = (tempfile::tempdir().unwrap(), Disk::default());
+    let store = Store::open(options(&dir, &disk)).unwrap();
+    let mut watch = store.watch(Interest::all("pods"), 0).unwrap();
+    let other = store.clone();
+    drop(store);
+    other.propose(txn([put("a", "1")])).await.unwrap();
+    drop(other);
+    assert_eq!(watch.next().await.unwrap_err(), WatchError::Stopped);
+}
+
+#[tokio::test]
+async fn the_window_is_bounded() {
+    let (dir, disk) = (tempfile::tempdir().unwrap(), Disk::default());
+    let window = WindowLimits { changes: 10, bytes: usize::MAX };
+    let store = Store::open(StoreOptions { window, ..options(&dir, &disk) }).unwrap();
+    let mut slow = store.watch(Interest::all("configmaps"), 0).unwrap();
+    for i in 0..1000 {
+        store.propose(txn([put("a", &i.to_string())])).await.unwrap();
+    }
+    assert_eq!(store.oldest_watch(), 990);
+    // It had room for some; what came after that is gone.
+    let got = slow.next().await.unwrap();
+    assert!(got.windows(2).all(|w| w[0].revision + 1 == w[1].revision) && got[0].revision == 1);
+    assert!(matches!(slow.next().await, Err(WatchError::Compacted(_))));
+    store.close().await.unwrap();
+}

@@ -1,0 +1,20 @@
+//! Floor 2: the replicated state machine. A [`Txn`] goes in, changes come out; every change has its own revision. It
+//! knows no kinds, reads no clock, calls nobody, and is the same on every member.
+
+mod apply;
+mod change;
+pub mod codec;
+pub mod envelope;
+mod tables;
+pub mod txn;
+mod watch;
+mod window;
+mod wire;
+
+pub use apply::apply;
+pub use change::Change;
+pub use codec::CodecError;
+pub use tables::Tables;
+pub use txn::{Op, Outcome, Require, Txn};
+pub use watch::{Interest, WatchIndex};
+pub use window::{Compacted, Window, WindowLimits};

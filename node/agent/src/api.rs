@@ -1,0 +1,159 @@
+//! The node API: what the API server asks a node for (the kubelet's paths). Called in process, or behind mTLS.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use copepod_client::{Body, body};
+use copepod_model::Time;
+use copepod_node_plan::ContainerId;
+use http::{Method, Request, Response, StatusCode, header};
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::clock::now;
+use crate::logs::{LogOptions, Logs, stream};
+use crate::pods::Ask;
+
+/// Answers for one node. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct NodeApi {
+    pub asks: mpsc::Sender<Ask>,
+    pub logs: Arc<Logs>,
+}
+
+impl NodeApi {
+    /// Answers one request.
+    pub async fn handle(&self, request: Request<Body>) -> Response<Body> {
+        let path: Vec<String> = request.uri().path().split('/').filter(|p| !p.is_empty()).map(decode).collect();
+        let path: Vec<&str> = path.iter().map(String::as_str).collect();
+        if request.method() != Method::GET {
+            return text(StatusCode::METHOD_NOT_ALLOWED, "405: Method Not Allowed");
+        }
+        match path.as_slice() {
+            ["healthz"] => text(StatusCode::OK, "ok"),
+            ["pods"] => self.pods().await,
+            ["containerLogs", namespace, pod, container] => {
+                match options(request.uri().query().unwrap_or_default(), now()) {
+                    Ok(options) => self.log(namespace, pod, container, options).await,
+                    Err(e) => text(StatusCode::BAD_REQUEST, &e),
+                }
+            }
+            _ => text(StatusCode::NOT_FOUND, "404 page not found"),
+        }
+    }
+
+    async fn pods(&self) -> Response<Body> {
+        let (tx, rx) = oneshot::channel();
+        let asked = self.asks.send(Ask::Pods(tx)).await.is_ok();
+        let Some(pods) = (if asked { rx.await.ok() } else { None }) else { return stopping() };
+        let items: Vec<Value> = pods.iter().map(|o| o.value()).collect();
+        let list = json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items}).to_string();
+        let mut response = Response::new(body(list));
+        response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
+        response
+    }
+
+    async fn log(&self, namespace: &str, pod: &str, container: &str, options: LogOptions) -> Response<Body> {
+        let (answer, rx) = oneshot::channel();
+        let ask = Ask::Log {
+            namespace: namespace.into(),
+            pod: pod.into(),
+            container: container.into(),
+            previous: options.previous,
+            answer,
+        };
+        let asked = self.asks.send(ask).await.is_ok();
+        let Some(found) = (if asked { rx.await.ok() } else { None }) else { return stopping() };
+        let (pod_uid, attempt) = match found {
+            Ok(found) => found,
+            Err((code, why)) => return text(StatusCode::from_u16(code).unwrap_or(StatusCode::BAD_REQUEST), &why),
+        };
+        let id = ContainerId { pod_uid, container: container.into(), attempt };
+        let live = self.logs.live(&id).filter(|l| !l.has_ended());
+        let mut response = Response::new(stream(self.logs.path(&id, namespace, pod), live, options));
+        response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("text/plain"));
+        response
+    }
+}
+
+fn stopping() -> Response<Body> {
+    text(StatusCode::SERVICE_UNAVAILABLE, "the node is shutting down")
+}
+
+fn text(status: StatusCode, what: &str) -> Response<Body> {
+    let mut response = Response::new(body(what.to_string()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
+
+/// `v1.PodLogOptions` from a query.
+fn options(query: &str, now: Time) -> Result<LogOptions, String> {
+    let mut o = LogOptions::default();
+    for (key, value) in query.split('&').filter(|p| !p.is_empty()).map(|p| p.split_once('=').unwrap_or((p, ""))) {
+        let value = decode(&value.replace('+', " "));
+        let flag = || matches!(value.as_str(), "true" | "1" | "t" | "T" | "TRUE" | "True");
+        let number = |least: u64| match value.parse::<u64>() {
+            Ok(n) if n >= least => Ok(n),
+            _ => Err(format!("invalid value \"{value}\" for {key}: must be an integer of at least {least}")),
+        };
+        match key {
+            "follow" => o.follow = flag(),
+            "previous" => o.previous = flag(),
+            "timestamps" => o.timestamps = flag(),
+            "tailLines" => o.tail = Some(number(0)?),
+            "limitBytes" => o.limit = Some(number(1)?),
+            "sinceSeconds" => {
+                let ago = u64::try_from(Duration::from_secs(number(1)?).as_nanos()).unwrap_or(u64::MAX);
+                o.since = Some(Time(now.0.saturating_sub(ago)));
+            }
+            "sinceTime" => o.since = Some(Time::parse(&value).ok_or_else(|| format!("invalid sinceTime \"{value}\""))?),
+            _ => {}
+        }
+    }
+    Ok(o)
+}
+
+/// Percent-decoding; what is malformed stays as it is.
+fn decode(text: &str) -> String {
+    let b = text.as_bytes();
+    let hex = |c: u8| char::from(c).to_digit(16).and_then(|d| u8::try_from(d).ok());
+    let mut out = Vec::with_capacity(b.len());
+    let mut i = 0;
+    while i < b.len() {
+        if b[i] == b'%'
+            && let (Some(high), Some(low)) = (b.get(i + 1).copied().and_then(hex), b.get(i + 2).copied().and_then(hex))
+        {
+            out.push(high << 4 | low);
+            i += 3;
+            continue;
+        }
+        out.push(b[i]);
+        i += 1;
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn log_options_are_read_from_the_query() {
+        let now = Time::from_secs(100);
+        let o = options("follow=true&tailLines=5&sinceSeconds=40&timestamps=1&limitBytes=9&container=x", now).unwrap();
+        let want = LogOptions {
+            follow: true,
+            tail: Some(5),
+            since: Some(Time::from_secs(60)),
+            timestamps: true,
+            limit: Some(9),
+            previous: false,
+        };
+        assert_eq!(o, want);
+        assert_eq!(options("sinceTime=1970-01-01T00%3A00%3A05Z", now).unwrap().since, Some(Time::from_secs(5)));
+        for bad in ["tailLines=-1", "limitBytes=0", "sinceSeconds=x", "sinceTime=yesterday"] {
+            assert!(options(bad, now).is_err(), "{bad}");
+        }
+    }
+}

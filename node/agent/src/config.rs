@@ -1,0 +1,68 @@
+//! How an agent is set up.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use copepod_client::Client;
+
+use crate::addresses::Cidr;
+
+/// How an agent is set up.
+#[derive(Clone)]
+pub struct AgentConfig {
+    /// The node's name.
+    pub node_name: String,
+    /// Images, compiled modules and logs are kept below it.
+    pub data_dir: PathBuf,
+    /// The API, as `system:node:<name>`.
+    pub client: Client,
+    /// Addresses of pods.
+    pub pod_cidr: Cidr,
+    /// Addresses of Services.
+    pub service_cidr: Cidr,
+    /// The cluster's domain, such as `cluster.local`.
+    pub cluster_domain: String,
+    /// Address of the cluster's DNS Service, for the zone's own records.
+    pub cluster_dns: Option<IpAddr>,
+    /// The node's own address, as its status shows it.
+    pub host_ip: IpAddr,
+    /// Labels of the node besides the usual ones.
+    pub labels: BTreeMap<String, String>,
+    /// Whether images may be files of this host.
+    pub allow_file_images: bool,
+    /// Where the ingress listens; port 0 takes a free one. Name an address: a wildcard would take the port from all.
+    pub ingress_addr: Option<SocketAddr>,
+    /// Where the ingress listens for TLS, and with what.
+    pub ingress_tls: Option<(SocketAddr, Arc<rustls::ServerConfig>)>,
+    /// Where DNS is served, over UDP and TCP.
+    pub dns_addr: Option<SocketAddr>,
+    /// Whether pods may connect to the world outside the cluster.
+    pub egress: bool,
+    /// How many pods the node takes.
+    pub max_pods: u32,
+}
+
+impl AgentConfig {
+    /// The usual settings.
+    pub fn new(node_name: impl Into<String>, data_dir: impl Into<PathBuf>, client: Client) -> AgentConfig {
+        AgentConfig {
+            node_name: node_name.into(),
+            data_dir: data_dir.into(),
+            client,
+            pod_cidr: (Ipv4Addr::new(10, 244, 0, 0), 16),
+            service_cidr: (Ipv4Addr::new(10, 96, 0, 0), 16),
+            cluster_domain: "cluster.local".into(),
+            cluster_dns: None,
+            host_ip: Ipv4Addr::LOCALHOST.into(),
+            labels: BTreeMap::new(),
+            allow_file_images: false,
+            ingress_addr: None,
+            ingress_tls: None,
+            dns_addr: None,
+            egress: true,
+            max_pods: 10_000,
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! The containers that run: started, stopped, and told of when they end.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, Weak};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use copepod_client::Body;
+use copepod_images::Store;
+use copepod_node_network::{BoxError, HttpService, Network, PodHandle, ServeGuard};
+use copepod_node_plan::{ContainerId, ContainerSpec, Observation, PodIdentity};
+use copepod_runtime_wasm::{Container, Exit, HttpHandler, Kind, Module, Runtime};
+use http::{Request, Response};
+
+use super::Observer;
+use super::net::Net;
+use crate::clock::now;
+use crate::logs::{LogFile, Logs, Sink, lock};
+
+/// How many modules are kept ready though nothing runs from them.
+const SPARE_MODULES: usize = 64;
+/// How long a served container that has failed is kept, so that its other requests may finish.
+const LAST_REQUESTS: Duration = Duration::from_secs(6);
+/// The port of a `wasi:http` component that declares none.
+const DEFAULT_PORT: u16 = 80;
+
+/// A pod that is attached.
+struct Pod {
+    identity: PodIdentity,
+    handle: Arc<PodHandle>,
+    slots: BTreeMap<ContainerId, Slot>,
+}
+
+/// One attempt, from the moment it is asked for until it has ended.
+#[derive(Default)]
+struct Slot {
+    container: Option<Arc<Container>>,
+    guard: Option<ServeGuard>,
+    log: Option<Arc<LogFile>>,
+}
+
+/// All containers of the node.
+pub(super) struct Containers {
+    runtime: Arc<Runtime>,
+    images: Store,
+    network: Network,
+    logs: Arc<Logs>,
+    observer: Observer,
+    pods: Mutex<HashMap<Arc<str>, Pod>>,
+    modules: Mutex<HashMap<String, Arc<Module>>>,
+}
+
+impl Containers {
+    pub fn new(runtime: Arc<Runtime>, images: Store, network: Network, logs: Arc<Logs>, observer: Observer) -> Containers {
+        Containers { runtime, images, network, logs, observer, pods: Mutex::default(), modules: Mutex::default() }
+    }
+
+    /// The module with this digest, compiled.
+    pub async fn module(&self, digest: &str) -> Result<Arc<Module>, String> {
+        if let Some(module) = lock(&self.modules).get(digest) {
+            return Ok(module.clone());
+        }
+        let bytes = self.images.read(digest).await.map_err(|e| format!("cannot read {digest}: {e}"))?;
+        let module = self.runtime.compile(digest, bytes).await.map_err(|e| e.to_string())?;
+        let mut modules = lock(&self.modules);
+        if modules.len() >= SPARE_MODULES {
+            modules.retain(|_, m| Arc::strong_count(m) > 1);
+        }
+        modules.insert(digest.into(), module.clone());
+        Ok(module)
+    }
+
+    /// A pod is on the network.
+    pub fn attach(&self, identity: PodIdentity, handle: Arc<PodHandle>) {
+        let mut pods = lock(&self.pods);
+        match pods.get_mut(&identity.uid) {
+            Some(pod) => (pod.identity, pod.handle) = (identity, handle),
+            None => drop(pods.insert(identity.uid.clone(), Pod { identity, handle, slots: BTreeMap::new() })),
+        }
+    }
+
+    /// Starts an attempt; at once if its module is at hand.
+    pub fn start(self: &Arc<Self>, id: ContainerId, spec: ContainerSpec) {
+        {
+            let mut pods = lock(&self.pods);
+            let Some(pod) = pods.get_mut(&id.pod_uid) else {
+                return self.not_started(&id, "the pod is not on the network".into());
+            };
+            if pod.slots.contains_key(&id) {
+                return; // asked for already
+            }
+            pod.slots.insert(id.clone(), Slot::default());
+        }
+        let at_hand = lock(&self.modules).get(&spec.digest).cloned();
+        match at_hand {
+            Some(module) => self.run(id, spec, module),
+            None => {
+                let this = self.clone();
+                tokio::spawn(async move {
+                    match this.module(&spec.digest).await {
+                        Ok(module) => this.run(id, spec, module),
+                        Err(e) => this.not_started(&id, e),
+                    }
+                });
+            }
+        }
+    }
+
+    fn run(self: &Arc<Self>, id: ContainerId, spec: ContainerSpec, module: Arc<Module>) {
+        let served = module.kind() == Kind::Http;
+        let (identity, handle) = {
+            let pods = lock(&self.pods);
+            // It may have been stopped, or its pod removed, while its module was compiled.
+            let Some(pod) = pods.get(&id.pod_uid).filter(|p| p.slots.contains_key(&id)) else { return };
+            (pod.identity.clone(), pod.handle.clone())
+        };
+        let log = self.logs.create(&id, &identity.namespace, &identity.name);
+        if let Some(slot) = lock(&self.pods).get_mut(&id.pod_uid).and_then(|p| p.slots.get_mut(&id)) {
+            slot.log = Some(log.clone());
+        }
+        if !served {
+            // A command may end before `start` returns, and its start comes first.
+            self.say(Observation::Started { id: id.clone(), at: now() });
+        }
+        let ip = handle.ip();
+        let (this, which) = (Arc::downgrade(self), id.clone());
+        let on_exit = move |exit: Exit| ended(&this, &which, exit, served);
+        let net = Arc::new(Net(handle));
+        let started = self.runtime.start(id.clone(), &spec, &identity, module, net, Arc::new(Sink(log)), on_exit);
+        let container = match started {
+            Ok(container) => Arc::new(container),
+            Err(e) => return self.not_started(&id, e.to_string()),
+        };
+        if let Some(handler) = container.handler() {
+            let port = spec.ports.iter().find(|(_, _, protocol)| protocol == "TCP").map_or(DEFAULT_PORT, |(_, port, _)| *port);
+            match self.network.serve_http(ip, port, Arc::new(Served(handler))) {
+                Ok(guard) => self.keep(&id, container, Some(guard)),
+                Err(e) => {
+                    self.not_started(&id, format!("cannot listen on port {port}: {e}"));
+                    return;
+                }
+            }
+            self.say(Observation::Started { id, at: now() });
+        } else {
+            self.keep(&id, container, None);
+        }
+    }
+
+    /// Holds a started container, unless it has ended or was stopped in the meantime: then it is dropped, which kills it.
+    fn keep(&self, id: &ContainerId, container: Arc<Container>, guard: Option<ServeGuard>) {
+        let mut pods = lock(&self.pods);
+        if let Some(slot) = pods.get_mut(&id.pod_uid).and_then(|p| p.slots.get_mut(id)) {
+            (slot.container, slot.guard) = (Some(container), guard);
+        }
+    }
+
+    /// Stops an attempt. Its end is reported in any case.
+    pub fn stop(self: &Arc<Self>, id: &ContainerId, grace: Duration) {
+        let found = {
+            let mut pods = lock(&self.pods);
+            let slot = pods.get_mut(&id.pod_uid).and_then(|p| p.slots.get_mut(id));
+            slot.map(|slot| (slot.container.clone(), slot.guard.take()))
+        };
+        match found {
+            // New connections are refused from now on, so that whoever comes by a Service tries another endpoint.
+            Some((Some(container), guard)) => {
+                drop(guard);
+                tokio::spawn(async move { container.stop(grace).await });
+            }
+            // Not yet started, or long gone.
+            _ => {
+                self.take(id);
+                let (reason, message) = ("Error".into(), String::new());
+                self.say(Observation::Exited { id: id.clone(), code: 137, reason, message, at: now() });
+            }
+        }
+    }
+
+    /// Kills whatever runs in a pod; its identity stays for its logs.
+    pub fn end_pod(&self, uid: &str) {
+        let slots = lock(&self.pods).get_mut(uid).map(|p| std::mem::take(&mut p.slots));
+        drop(slots);
+    }
+
+    /// Kills whatever runs in a pod and forgets it.
+    pub fn forget(&self, uid: &str) -> Option<PodIdentity> {
+        let pod = lock(&self.pods).remove(uid);
+        pod.map(|p| p.identity)
+    }
+
+    fn take(&self, id: &ContainerId) -> Option<Slot> {
+        let slot = lock(&self.pods).get_mut(&id.pod_uid).and_then(|p| p.slots.remove(id))?;
+        if let Some(log) = &slot.log {
+            log.end();
+        }
+        Some(slot)
+    }
+
+    fn not_started(&self, id: &ContainerId, message: String) {
+        self.take(id);
+        let reason = "StartError".into();
+        self.say(Observation::Exited { id: id.clone(), code: 128, reason, message, at: now() });
+    }
+
+    fn say(&self, observation: Observation) {
+        // The agent goes only when this process does.
+        let _ = self.observer.send(observation);
+    }
+}
+
+/// A container has ended. Its port is free before anyone hears of it, since the next attempt wants it.
+fn ended(containers: &Weak<Containers>, id: &ContainerId, exit: Exit, served: bool) {
+    let Some(containers) = containers.upgrade() else { return };
+    let slot = containers.take(id);
+    if let Some(mut slot) = slot {
+        drop(slot.guard.take());
+        // Dropping a container kills what it still answers; and it must not be dropped by its own call.
+        let later = if served { LAST_REQUESTS } else { Duration::ZERO };
+        if let Some(container) = slot.container.take() {
+            match tokio::runtime::Handle::try_current() {
+                Ok(runtime) => drop(runtime.spawn(async move {
+                    tokio::time::sleep(later).await;
+                    drop(container);
+                })),
+                Err(_) => drop(container),
+            }
+        }
+    }
+    containers.say(Observation::Exited {
+        id: id.clone(),
+        code: exit.code,
+        reason: exit.reason.as_str().into(),
+        message: exit.message,
+        at: now(),
+    });
+}
+
+/// A `wasi:http` container on the network.
+struct Served(Arc<dyn HttpHandler>);
+
+#[async_trait]
+impl HttpService for Served {
+    async fn handle(&self, request: Request<Body>) -> Result<Response<Body>, BoxError> {
+        Ok(self.0.handle(request).await.unwrap_or_else(|e| {
+            tracing::debug!(error = %e, "a request has failed");
+            e.into_response()
+        }))
+    }
+}

@@ -1,0 +1,149 @@
+//! Records Events: repetitions are counted on one object, and a pod that talks too much is not listened to.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use copepod_client::Client;
+use copepod_machine::EventType;
+use copepod_model::request::PatchType;
+use copepod_model::{Object, Time};
+use copepod_node_plan::PodEvent;
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use crate::clock::now;
+
+/// How many Events wait to be written; more are lost.
+const QUEUE: usize = 4096;
+/// How many repetitions are remembered.
+const REMEMBERED: usize = 4096;
+/// How many Events one object may have at once, and the seconds after which it may have one more (client-go's limits).
+const BURST: u32 = 25;
+const REFILL_SECONDS: u64 = 300;
+
+/// Where Events are recorded. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Recorder(mpsc::Sender<Record>);
+
+struct Record {
+    object: Arc<Object>,
+    event: PodEvent,
+    at: Time,
+}
+
+impl Recorder {
+    /// A recorder, and the task that writes for it.
+    pub fn new(client: Client, node: String) -> (Recorder, impl Future<Output = ()> + Send) {
+        let (tx, rx) = mpsc::channel(QUEUE);
+        (Recorder(tx), write(client, node, rx))
+    }
+
+    /// Records an Event about a pod. Never waits.
+    pub fn record(&self, object: &Arc<Object>, event: PodEvent) {
+        let _ = self.0.try_send(Record { object: object.clone(), event, at: now() });
+    }
+}
+
+/// An Event that was written and may repeat.
+struct Seen {
+    name: String,
+    count: u64,
+}
+
+type Same = (Arc<str>, &'static str, String, Option<String>);
+
+#[derive(Default)]
+struct Memory {
+    seen: HashMap<Same, Seen>,
+    budget: HashMap<Arc<str>, (u32, Time)>,
+}
+
+impl Memory {
+    /// Whether the object may have one more.
+    fn allow(&mut self, uid: &Arc<str>, at: Time) -> bool {
+        if self.budget.len() > REMEMBERED {
+            self.budget.clear();
+        }
+        let (tokens, since) = self.budget.entry(uid.clone()).or_insert((BURST, at));
+        let refill = at.since(*since).as_secs() / REFILL_SECONDS;
+        if refill > 0 {
+            *tokens = BURST.min(tokens.saturating_add(u32::try_from(refill).unwrap_or(BURST)));
+            *since = at;
+        }
+        let allowed = *tokens > 0;
+        *tokens = tokens.saturating_sub(1);
+        allowed
+    }
+}
+
+async fn write(client: Client, node: String, mut queue: mpsc::Receiver<Record>) {
+    let mut memory = Memory::default();
+    while let Some(r) = queue.recv().await {
+        let uid = r.object.meta.uid.clone();
+        let key: Same = (uid.clone(), r.event.reason, r.event.message.clone(), r.event.field_path.clone());
+        if !memory.allow(&uid, r.at) {
+            continue;
+        }
+        let namespace = r.object.namespace();
+        if let Some(seen) = memory.seen.get_mut(&key) {
+            seen.count += 1;
+            let patch = json!({"count": seen.count, "lastTimestamp": r.at.rfc3339()});
+            match client.patch("events", namespace, &seen.name, "", PatchType::Merge, patch).await {
+                Ok(_) => continue,
+                // It expired meanwhile: begin anew.
+                Err(e) if e.code == 404 => drop(memory.seen.remove(&key)),
+                Err(e) => {
+                    tracing::debug!(error = %e, "an event is lost");
+                    continue;
+                }
+            }
+        }
+        let name = format!("{}.{:x}", r.object.name(), r.at.0);
+        let object = event(&r, &name, &node);
+        match client.create("events", namespace, object).await {
+            Ok(_) => {
+                if memory.seen.len() >= REMEMBERED {
+                    memory.seen.clear();
+                }
+                memory.seen.insert(key, Seen { name, count: 1 });
+            }
+            // The namespace may be on its way out.
+            Err(e) => tracing::debug!(error = %e, "an event is lost"),
+        }
+    }
+}
+
+fn event(r: &Record, name: &str, node: &str) -> Value {
+    let mut regarding = json!({
+        "apiVersion": "v1", "kind": "Pod", "namespace": r.object.namespace(), "name": r.object.name(),
+        "uid": &*r.object.meta.uid, "resourceVersion": r.object.revision.to_string(),
+    });
+    if let Some(path) = &r.event.field_path {
+        regarding["fieldPath"] = path.as_str().into();
+    }
+    let kind = match r.event.kind {
+        EventType::Normal => "Normal",
+        EventType::Warning => "Warning",
+    };
+    json!({
+        "apiVersion": "v1", "kind": "Event",
+        "metadata": {"name": name, "namespace": r.object.namespace()},
+        "involvedObject": regarding, "reason": r.event.reason, "message": r.event.message, "type": kind, "count": 1,
+        "source": {"component": "kubelet", "host": node}, "reportingComponent": "kubelet", "reportingInstance": node,
+        "firstTimestamp": r.at.rfc3339(), "lastTimestamp": r.at.rfc3339(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_noisy_pod_runs_out_of_events_and_recovers() {
+        let (mut m, uid) = (Memory::default(), Arc::<str>::from("u"));
+        let t = Time::from_secs(1000);
+        assert_eq!((0..100).filter(|_| m.allow(&uid, t)).count(), 25);
+        assert_eq!((0..9).filter(|_| m.allow(&uid, Time::from_secs(1600))).count(), 2);
+        assert!(m.allow(&"other".into(), t));
+    }
+}

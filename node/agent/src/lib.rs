@@ -1,0 +1,300 @@
+//! Floor 3b: the node's agent. It registers the node, follows the pods that are bound to it, asks `copepod-node-plan` what
+//! to do about each, carries effects to the data plane and status to the API, and answers the node API.
+//!
+//! It is crash-only: it keeps no state of its own but logs and images, and begins from what the API says.
+
+mod addresses;
+mod api;
+mod clock;
+mod config;
+mod dataplane;
+mod events;
+mod host;
+mod logs;
+mod pods;
+mod reflect;
+mod register;
+mod routes;
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use copepod_client::Body;
+use copepod_dns_server::Forwarder;
+use copepod_node_network::{Ingress, IngressConfig, Network, NetworkConfig};
+use copepod_node_plan::NodeFacts;
+use copepod_runtime_wasm::{Runtime, RuntimeConfig, RuntimeError};
+use tokio::net::{TcpListener, UdpSocket};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+pub use addresses::{AddressPool, Cidr};
+pub use config::AgentConfig;
+
+use api::NodeApi;
+use dataplane::DataPlane;
+use events::Recorder;
+use host::Host;
+use logs::Logs;
+use pods::{Pods, Wires};
+use routes::Services;
+
+/// The version that the node reports: the Kubernetes level and this program's own.
+const VERSION: &str = concat!("v1.35.0+copepod.", env!("CARGO_PKG_VERSION"));
+/// How often log files that nobody writes to are closed.
+const CLOSE_IDLE: Duration = Duration::from_secs(5);
+/// Memory that is not for pods: the kubelet's default eviction threshold.
+const RESERVED_MEMORY: i64 = 100 << 20;
+
+/// Why there is no agent.
+#[derive(Debug, thiserror::Error)]
+pub enum AgentError {
+    /// A folder or a file of the node.
+    #[error("{0}: {1}")]
+    Folder(PathBuf, io::Error),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {0}: {1}")]
+    Listen(SocketAddr, io::Error),
+    /// The wasm runtime.
+    #[error("cannot start the wasm runtime: {0}")]
+    Runtime(#[from] RuntimeError),
+}
+
+/// A running agent.
+pub struct Agent {
+    api: NodeApi,
+    network: Network,
+    ready: watch::Receiver<bool>,
+    ingress: Option<SocketAddr>,
+    ingress_tls: Option<SocketAddr>,
+    dns: Option<SocketAddr>,
+    stop: watch::Sender<bool>,
+    tasks: JoinSet<()>,
+    /// Ends in its own time: requests may finish.
+    front: JoinSet<()>,
+}
+
+impl Agent {
+    /// Starts everything and comes back at once; the node registers itself as soon as the API answers.
+    pub async fn start(config: AgentConfig) -> Result<Agent, AgentError> {
+        let folder = |path: PathBuf| move |e: io::Error| AgentError::Folder(path.clone(), e);
+        let dir = config.data_dir.clone();
+        std::fs::create_dir_all(&dir).map_err(folder(dir.clone()))?;
+        let ingress = match config.ingress_addr {
+            Some(addr) => Some(TcpListener::bind(addr).await.map_err(|e| AgentError::Listen(addr, e))?),
+            None => None,
+        };
+        let ingress_tls = match &config.ingress_tls {
+            Some((addr, tls)) => {
+                let listener = TcpListener::bind(addr).await.map_err(|e| AgentError::Listen(*addr, e))?;
+                Some((listener, tls.clone()))
+            }
+            None => None,
+        };
+        let dns = match config.dns_addr {
+            Some(addr) => Some(bind_dns(addr).await.map_err(|e| AgentError::Listen(addr, e))?),
+            None => None,
+        };
+        let images = dataplane::images(&dir.join("images"), config.allow_file_images).map_err(folder(dir.join("images")))?;
+        let runtime = Arc::new(Runtime::new(&RuntimeConfig::new(&dir))?);
+        let logs = Arc::new(Logs::new(dir.join("logs")));
+        let network = Network::new(NetworkConfig {
+            cluster: vec![(config.pod_cidr.0.into(), config.pod_cidr.1), (config.service_cidr.0.into(), config.service_cidr.1)],
+            node_ip: config.pod_cidr.0.into(),
+            egress: config.egress,
+            ..NetworkConfig::default()
+        });
+        let facts = facts(&config);
+        let (stop, stopped) = watch::channel(false);
+        let (ready_tx, ready) = watch::channel(false);
+        let (mut tasks, mut front) = (JoinSet::new(), JoinSet::new());
+
+        let (effects_tx, effects) = mpsc::unbounded_channel();
+        let (observer, observations) = mpsc::unbounded_channel();
+        tasks.spawn(DataPlane::new(runtime, images.clone(), network.clone(), logs.clone(), observer).run(effects));
+
+        let services = Services::default();
+        let routing = copepod_node_routes::Config { node: Some(config.node_name.as_str().into()), ..Default::default() };
+        let zone = copepod_dns_zone::Config {
+            domain: config.cluster_domain.as_str().into(),
+            dns_ip: config.cluster_dns,
+            networks: vec![(config.pod_cidr.0.into(), config.pod_cidr.1), (config.service_cidr.0.into(), config.service_cidr.1)],
+            ..Default::default()
+        };
+        tasks.spawn(routes::run(config.client.clone(), network.clone(), services.clone(), routing, zone, ready_tx));
+
+        let (recorder, writer) = Recorder::new(config.client.clone(), config.node_name.clone());
+        tasks.spawn(writer);
+        let (asks_tx, asks) = mpsc::channel(64);
+        let wires = Node { effects: effects_tx, observations, asks, ready: ready.clone(), recorder, services, images };
+        tasks.spawn(node(config, facts, logs.clone(), wires));
+
+        let idle = logs.clone();
+        tasks.spawn(async move {
+            let mut ticks = tokio::time::interval(CLOSE_IDLE);
+            loop {
+                ticks.tick().await;
+                idle.close_idle();
+            }
+        });
+
+        let mut dns_addr = None;
+        if let Some((udp, tcp)) = dns {
+            let zones = network.clone();
+            let own = udp.local_addr().unwrap_or(SocketAddr::from(([127, 0, 0, 1], 53)));
+            let upstream = Arc::new(Forwarder::from_resolv_conf(Path::new("/etc/resolv.conf"), own));
+            let server = copepod_dns_server::serve(udp, tcp, Arc::new(move || zones.zone()), upstream);
+            let server = server.map_err(|e| AgentError::Listen(own, e))?;
+            dns_addr = Some(server.udp_addr());
+            let mut stopped = stopped.clone();
+            front.spawn(async move {
+                let _ = stopped.wait_for(|s| *s).await;
+                server.shutdown().await;
+            });
+        }
+        let mut enter = |listener: TcpListener, tls| {
+            let at = listener.local_addr().ok();
+            let (network, mut stopped) = (network.clone(), stopped.clone());
+            front.spawn(async move {
+                let shutdown = async move { drop(stopped.wait_for(|s| *s).await) };
+                let config = IngressConfig { tls, ..IngressConfig::default() };
+                if let Err(error) = Ingress::serve(listener, network, config, shutdown).await {
+                    tracing::error!(%error, "the ingress has ended");
+                }
+            });
+            at
+        };
+        let ingress_addr = ingress.and_then(|listener| enter(listener, None));
+        let ingress_tls_addr = ingress_tls.and_then(|(listener, tls)| enter(listener, Some(tls)));
+        let api = NodeApi { asks: asks_tx, logs };
+        Ok(Agent { api, network, ready, ingress: ingress_addr, ingress_tls: ingress_tls_addr, dns: dns_addr, stop, tasks, front })
+    }
+
+    /// Answers one request of the node API: `/containerLogs/{namespace}/{pod}/{container}`, `/pods`, `/healthz`.
+    pub async fn node_api(&self, request: http::Request<Body>) -> http::Response<Body> {
+        self.api.handle(request).await
+    }
+
+    /// The node API as something to keep: answers as long as the agent runs.
+    pub fn node_api_handle(&self) -> NodeApiHandle {
+        NodeApiHandle(self.api.clone())
+    }
+
+    /// The pod network, for whoever forwards ports or routes into it.
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// Waits until Services and routes are known, which is when pods may start.
+    pub async fn ready(&self) {
+        let _ = self.ready.clone().wait_for(|r| *r).await;
+    }
+
+    /// Where the ingress listens.
+    pub fn ingress_addr(&self) -> Option<SocketAddr> {
+        self.ingress
+    }
+
+    /// Where the ingress listens for TLS.
+    pub fn ingress_tls_addr(&self) -> Option<SocketAddr> {
+        self.ingress_tls
+    }
+
+    /// Where DNS is served.
+    pub fn dns_addr(&self) -> Option<SocketAddr> {
+        self.dns
+    }
+
+    /// Ends the agent: the ingress finishes what it has begun, then everything stops and containers are killed. Their pods
+    /// stay in the API and start again with the next agent.
+    pub async fn shutdown(mut self) {
+        self.stop.send_replace(true);
+        while self.front.join_next().await.is_some() {}
+        self.tasks.shutdown().await;
+    }
+}
+
+/// The same port over UDP and TCP. Where any free one will do, the one that TCP got may be taken over UDP.
+async fn bind_dns(addr: SocketAddr) -> io::Result<(UdpSocket, TcpListener)> {
+    let mut tries = if addr.port() == 0 { 10 } else { 1 };
+    loop {
+        let tcp = TcpListener::bind(addr).await?;
+        tries -= 1;
+        match UdpSocket::bind(tcp.local_addr()?).await {
+            Ok(udp) => return Ok((udp, tcp)),
+            Err(e) if tries == 0 => return Err(e),
+            Err(_) => {}
+        }
+    }
+}
+
+/// A handle on a node's API. Cheap to clone.
+#[derive(Clone)]
+pub struct NodeApiHandle(NodeApi);
+
+impl NodeApiHandle {
+    /// Answers one request.
+    pub async fn call(&self, request: http::Request<Body>) -> http::Response<Body> {
+        self.0.handle(request).await
+    }
+}
+
+/// What the node's main task is connected to.
+struct Node {
+    effects: mpsc::UnboundedSender<copepod_node_plan::Effect>,
+    observations: mpsc::UnboundedReceiver<copepod_node_plan::Observation>,
+    asks: mpsc::Receiver<pods::Ask>,
+    ready: watch::Receiver<bool>,
+    recorder: Recorder,
+    services: Services,
+    images: copepod_images::Store,
+}
+
+/// Registers the node, then looks after its Lease and its pods.
+async fn node(config: AgentConfig, mut facts: NodeFacts, logs: Arc<Logs>, wires: Node) {
+    let client = config.client.clone();
+    let registered = register::register(&client, &facts, &config.labels).await;
+    let blocks = registered.meta.annotations.get(register::BLOCKS).map(ToString::to_string).unwrap_or_default();
+    let blocks = blocks.split(',').filter_map(|b| b.trim().split('/').next()?.parse().ok());
+    let addresses = AddressPool::new(config.pod_cidr, blocks);
+    facts.pod_cidrs = addresses.cidrs();
+    let images = move || wires.images.images().into_iter().map(|(name, _, size)| (name, size)).collect();
+    let mut beside = JoinSet::new();
+    beside.spawn(register::heartbeat(client.clone(), facts.clone(), config.data_dir.clone(), images));
+    let (changes_tx, changes) = mpsc::channel(1024);
+    let selector = format!("spec.nodeName={}", config.node_name);
+    beside.spawn(reflect::reflect(client.clone(), "pods", selector, changes_tx, |c| c));
+    let pods = Pods::new(client, facts, wires.recorder, logs, addresses, wires.services, wires.effects.clone());
+    let wires = Wires { changes, observations: wires.observations, asks: wires.asks, ready: wires.ready };
+    pods.run(wires).await;
+}
+
+fn facts(config: &AgentConfig) -> NodeFacts {
+    let host = Host::read(&config.data_dir);
+    NodeFacts {
+        name: config.node_name.clone(),
+        host_ip: config.host_ip,
+        cluster_domain: config.cluster_domain.clone(),
+        cpu_millis: host.cpu_millis,
+        memory: host.memory,
+        storage: host.storage,
+        allocatable_cpu_millis: host.cpu_millis,
+        allocatable_memory: (host.memory - RESERVED_MEMORY).max(0),
+        max_pods: config.max_pods,
+        machine_id: host.machine_id,
+        boot_id: host.boot_id,
+        kernel_version: host.kernel,
+        os_image: host.os_image,
+        architecture: host.architecture.into(),
+        version: VERSION.into(),
+        runtime_version: "wasmtime://48.0.8".into(),
+        api_port: 0,
+        pod_cidrs: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,109 @@
+//! What the agent keeps of one pod.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use copepod_model::{Object, Time};
+use copepod_node_plan::Observed;
+use serde_json::{Value, json};
+
+use super::status::diff;
+
+/// A pod of this node.
+pub(crate) struct Entry {
+    /// The newest version that the watch or a write of ours has shown.
+    pub object: Arc<Object>,
+    pub observed: Observed,
+    /// When it wants to be planned again.
+    pub wake: Option<Time>,
+    /// The status that it should have, until it is written.
+    pub wanted: Option<Value>,
+    /// Hash of the status that was written last: what the API made of it, such as another spelling of a quantity, is no
+    /// reason to write it again.
+    written: Option<u64>,
+    /// A write is under way.
+    pub writing: bool,
+    /// Nothing of it is left here: its object can go.
+    pub remove: bool,
+    pub delete_sent: bool,
+    /// Its object has gone already.
+    pub gone: bool,
+    /// It has an address of the pool.
+    pub addressed: bool,
+}
+
+/// A write that is due.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Write {
+    /// Patch the status; the number is the hash of what was wanted.
+    Status(Value, u64),
+    /// Delete the object with no grace.
+    Delete,
+}
+
+impl Entry {
+    pub fn new(object: Arc<Object>, observed: Observed, addressed: bool) -> Entry {
+        Entry {
+            object,
+            observed,
+            wake: None,
+            wanted: None,
+            written: None,
+            writing: false,
+            remove: false,
+            delete_sent: false,
+            gone: false,
+            addressed,
+        }
+    }
+
+    /// The status as it is known best.
+    pub fn status(&self) -> Value {
+        self.wanted.clone().unwrap_or_else(|| self.object.value()["status"].take())
+    }
+
+    /// What has to be written now, if anything.
+    pub fn write(&mut self) -> Option<Write> {
+        if self.writing || self.gone {
+            return None;
+        }
+        // The last words of a pod that goes at once matter to those who still hold it, or who wait for its result.
+        let matters = |o: &Object| !o.meta.finalizers.is_empty() || o.value()["spec"]["restartPolicy"] != "Always";
+        if let Some(wanted) = &self.wanted
+            && (!self.remove || matters(&self.object))
+        {
+            let mut hasher = DefaultHasher::new();
+            wanted.to_string().hash(&mut hasher);
+            let hash = hasher.finish();
+            let patch = diff(&self.object.value()["status"], wanted).filter(|_| self.written != Some(hash));
+            match patch {
+                Some(status) => {
+                    self.writing = true;
+                    return Some(Write::Status(json!({"metadata": {"uid": &*self.object.meta.uid}, "status": status}), hash));
+                }
+                None => self.wanted = None,
+            }
+        }
+        if self.remove && !self.delete_sent {
+            self.writing = true;
+            self.delete_sent = true;
+            return Some(Write::Delete);
+        }
+        None
+    }
+
+    /// A status write has succeeded.
+    pub fn wrote(&mut self, hash: u64, object: Arc<Object>) {
+        self.written = Some(hash);
+        self.see(object);
+    }
+
+    /// Takes in a version of the object; `false` if it is known already.
+    pub fn see(&mut self, object: Arc<Object>) -> bool {
+        let newer = object.revision > self.object.revision;
+        if newer {
+            self.object = object;
+        }
+        newer
+    }
+}

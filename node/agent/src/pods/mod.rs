@@ -1,0 +1,421 @@
+//! The loop over all pods of the node: one task, no matter how many there are. Changes and observations come in, plans are
+//! made, effects and writes go out.
+
+mod entry;
+mod refs;
+mod status;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use copepod_client::Client;
+use copepod_model::request::{DeleteOptions, PatchType};
+use copepod_model::{Object, Status, Time};
+use copepod_node_plan::{Effect, Lookup, NodeFacts, Observation, Observed, Reference, log_attempt, plan, vanish};
+use k8s_openapi::api::core::v1::Pod;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+
+use crate::addresses::AddressPool;
+use crate::clock::{now, until};
+use crate::events::Recorder;
+use crate::logs::Logs;
+use crate::reflect::Change;
+use crate::register::record_blocks;
+use crate::routes::Services;
+use entry::{Entry, Write};
+use refs::{RefCache, values};
+
+/// How many writes to the API are under way at once.
+const WRITES: usize = 32;
+/// How long a write that failed waits.
+const RETRY: Duration = Duration::from_secs(1);
+
+type Uid = Arc<str>;
+
+/// A question of the node API.
+pub(crate) enum Ask {
+    /// Which attempt of which pod a log request means; or the HTTP status and text of the refusal.
+    Log {
+        namespace: String,
+        pod: String,
+        container: String,
+        previous: bool,
+        answer: oneshot::Sender<Result<(Uid, u32), (u16, String)>>,
+    },
+    /// All pods.
+    Pods(oneshot::Sender<Vec<Arc<Object>>>),
+}
+
+/// What the loop is connected to.
+pub(crate) struct Wires {
+    pub changes: mpsc::Receiver<Change>,
+    pub observations: mpsc::UnboundedReceiver<Observation>,
+    pub asks: mpsc::Receiver<Ask>,
+    /// True once Services and routes are known.
+    pub ready: watch::Receiver<bool>,
+}
+
+/// The loop's state.
+pub(crate) struct Pods {
+    client: Client,
+    facts: NodeFacts,
+    recorder: Recorder,
+    logs: Arc<Logs>,
+    addresses: AddressPool,
+    refs: RefCache,
+    entries: HashMap<Uid, Entry>,
+    /// Pods for which there is no address.
+    homeless: BTreeMap<Uid, Arc<Object>>,
+    timers: BTreeSet<(Time, Uid)>,
+    dirty: BTreeSet<Uid>,
+    /// Pods that may have something to write.
+    unwritten: BTreeSet<Uid>,
+    /// Who waits for an image; the data plane is asked once.
+    pulling: HashMap<String, BTreeSet<Uid>>,
+    effects: mpsc::UnboundedSender<Effect>,
+    jobs: JoinSet<Done>,
+    writing: usize,
+    swept: bool,
+}
+
+/// How a request to the API ended.
+enum Done {
+    Wrote(Uid, Option<u64>, Result<Option<Arc<Object>>, Status>),
+    Fetched(Reference, Lookup),
+    Recorded,
+}
+
+impl Pods {
+    pub fn new(
+        client: Client,
+        facts: NodeFacts,
+        recorder: Recorder,
+        logs: Arc<Logs>,
+        addresses: AddressPool,
+        services: Services,
+        effects: mpsc::UnboundedSender<Effect>,
+    ) -> Pods {
+        Pods {
+            client,
+            facts,
+            recorder,
+            logs,
+            addresses,
+            refs: RefCache::new(services),
+            entries: HashMap::new(),
+            homeless: BTreeMap::new(),
+            timers: BTreeSet::new(),
+            dirty: BTreeSet::new(),
+            unwritten: BTreeSet::new(),
+            pulling: HashMap::new(),
+            effects,
+            jobs: JoinSet::new(),
+            writing: 0,
+            swept: false,
+        }
+    }
+
+    /// Runs until the watch's side is dropped.
+    pub async fn run(mut self, mut wires: Wires) {
+        if wires.ready.wait_for(|r| *r).await.is_err() {
+            return;
+        }
+        loop {
+            let at = now();
+            while let Some((when, uid)) = self.timers.first().cloned().filter(|(when, _)| *when <= at) {
+                self.timers.remove(&(when, uid.clone()));
+                self.dirty.insert(uid);
+            }
+            while let Some(uid) = self.dirty.pop_first() {
+                self.plan(&uid, at);
+            }
+            self.write();
+            let next = self.timers.first().map(|(when, _)| *when);
+            tokio::select! {
+                change = wires.changes.recv() => match change {
+                    Some(change) => self.change(change),
+                    None => return,
+                },
+                Some(o) = wires.observations.recv() => self.observe(o),
+                Some(ask) = wires.asks.recv() => self.answer(ask),
+                Some(done) = self.jobs.join_next() => self.done(done),
+                () = until(next) => {}
+            }
+            // What waits already is taken in before anything is planned: one plan for all of it.
+            while let Ok(change) = wires.changes.try_recv() {
+                self.change(change);
+            }
+            while let Ok(o) = wires.observations.try_recv() {
+                self.observe(o);
+            }
+            while let Some(done) = self.jobs.try_join_next() {
+                self.done(done);
+            }
+        }
+    }
+
+    fn change(&mut self, change: Change) {
+        match change {
+            Change::Reset(all) => {
+                if !std::mem::replace(&mut self.swept, true) {
+                    let known: BTreeSet<&str> = all.iter().map(|o| &*o.meta.uid).collect();
+                    self.logs.sweep(|uid| known.contains(uid));
+                }
+                let keep: BTreeSet<&Uid> = all.iter().map(|o| &o.meta.uid).collect();
+                let gone: Vec<Uid> = self.entries.keys().chain(self.homeless.keys()).filter(|u| !keep.contains(u)).cloned().collect();
+                gone.iter().for_each(|uid| self.forget(uid));
+                // Addresses that pods have are theirs before any is given away.
+                let (with, without): (Vec<_>, Vec<_>) = all.into_iter().partition(|o| pod_ip(o).is_some());
+                with.into_iter().chain(without).for_each(|o| self.put(o));
+            }
+            Change::Put(o) => self.put(o),
+            Change::Gone(o) => self.forget(&o.meta.uid),
+        }
+    }
+
+    fn put(&mut self, object: Arc<Object>) {
+        let uid = object.meta.uid.clone();
+        if let Some(entry) = self.entries.get_mut(&uid) {
+            if entry.see(object) {
+                self.dirty.insert(uid);
+            }
+            return;
+        }
+        let Some(pod) = object.typed::<Pod>() else {
+            tracing::warn!(pod = %object.key, "the pod does not decode");
+            return;
+        };
+        let (ip, addressed) = match self.address(&object, &pod) {
+            Some(found) => found,
+            None => {
+                self.homeless.insert(uid, object);
+                return;
+            }
+        };
+        self.homeless.remove(&uid);
+        let observed = Observed::adopt(&pod, ip, now());
+        self.entries.insert(uid.clone(), Entry::new(object, observed, addressed));
+        self.dirty.insert(uid);
+    }
+
+    /// The pod's address: the one it has, or a new one; and whether it counts as taken.
+    fn address(&mut self, object: &Object, pod: &Pod) -> Option<(IpAddr, bool)> {
+        let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
+        let own = pod_ip(object);
+        if let (Some(ip), Some("Succeeded" | "Failed")) = (own, phase) {
+            return Some((ip, false));
+        }
+        if let Some(ip) = own.filter(|ip| self.addresses.reserve(*ip)) {
+            return Some((ip, true));
+        }
+        if let Some(ip) = self.addresses.take() {
+            return Some((ip, true));
+        }
+        self.addresses.lease()?;
+        let (client, name) = (self.client.clone(), self.facts.name.clone());
+        let cidrs = self.addresses.cidrs();
+        self.jobs.spawn(async move {
+            let first = cidrs.len() == 1;
+            while let Err(e) = record_blocks(&client, &name, &cidrs, first).await {
+                tracing::warn!(node = name, error = %e, "cannot write down the node's address blocks");
+                tokio::time::sleep(RETRY).await;
+            }
+            Done::Recorded
+        });
+        self.addresses.take().map(|ip| (ip, true))
+    }
+
+    /// The pod's object is gone.
+    fn forget(&mut self, uid: &Uid) {
+        self.homeless.remove(uid);
+        if let Some(entry) = self.entries.get_mut(uid) {
+            entry.gone = true;
+            self.dirty.insert(uid.clone());
+        }
+    }
+
+    fn observe(&mut self, observation: Observation) {
+        let at = now();
+        let to: Vec<Uid> = match &observation {
+            Observation::ImageReady { image, .. } | Observation::ImageFailed { image, .. } => {
+                self.pulling.remove(image).into_iter().flatten().collect()
+            }
+            Observation::Started { id, .. } | Observation::Exited { id, .. } | Observation::Probed { id, .. } => {
+                vec![id.pod_uid.clone()]
+            }
+        };
+        for uid in to {
+            if let Some(entry) = self.entries.get_mut(&uid) {
+                entry.observed.observe(&observation, at);
+                self.dirty.insert(uid);
+            }
+        }
+    }
+
+    fn plan(&mut self, uid: &Uid, at: Time) {
+        let Some(entry) = self.entries.get_mut(uid) else { return };
+        if let Some(wake) = entry.wake.take() {
+            self.timers.remove(&(wake, uid.clone()));
+        }
+        if entry.gone {
+            let (effects, done) = vanish(&mut entry.observed, at);
+            self.carry_out(uid, effects);
+            if done {
+                self.entries.remove(uid);
+            }
+            return;
+        }
+        let Some(pod) = entry.object.typed::<Pod>() else { return };
+        let plan = plan(&pod, &mut entry.observed, &self.refs, &self.facts, at);
+        for event in plan.events {
+            self.recorder.record(&entry.object, event);
+        }
+        entry.wake = plan.wake_at;
+        entry.remove = plan.remove;
+        entry.wanted = serde_json::to_value(&plan.status).ok();
+        if let Some(wake) = plan.wake_at {
+            self.timers.insert((wake, uid.clone()));
+        }
+        self.unwritten.insert(uid.clone());
+        for reference in plan.fetch {
+            if self.refs.want(&reference, uid) {
+                self.jobs.spawn(fetch(self.client.clone(), reference));
+            }
+        }
+        self.carry_out(uid, plan.effects);
+    }
+
+    fn carry_out(&mut self, uid: &Uid, effects: Vec<Effect>) {
+        for effect in effects {
+            match &effect {
+                Effect::PullImage { image, .. } => {
+                    let waiting = self.pulling.entry(image.clone()).or_default();
+                    waiting.insert(uid.clone());
+                    if waiting.len() > 1 {
+                        continue;
+                    }
+                }
+                Effect::DetachPod { .. } | Effect::RemovePod { .. } => {
+                    if let Some(entry) = self.entries.get_mut(uid)
+                        && std::mem::take(&mut entry.addressed)
+                    {
+                        self.addresses.free(entry.observed.ip());
+                        // Whoever waits for an address may have this one.
+                        if let Some((_, object)) = self.homeless.pop_first() {
+                            self.put(object);
+                        }
+                    }
+                }
+                _ => {}
+            }
+            // The data plane goes only when the agent does.
+            let _ = self.effects.send(effect);
+        }
+    }
+
+    /// Begins as many writes as may be under way.
+    fn write(&mut self) {
+        while self.writing < WRITES
+            && let Some(uid) = self.unwritten.pop_first()
+        {
+            let Some(entry) = self.entries.get_mut(&uid) else { continue };
+            let Some(write) = entry.write() else { continue };
+            self.writing += 1;
+            let (client, key) = (self.client.clone(), entry.object.key.clone());
+            self.jobs.spawn(async move {
+                match write {
+                    Write::Status(patch, hash) => {
+                        let done = client.patch("pods", &key.namespace, &key.name, "status", PatchType::Strategic, patch).await;
+                        Done::Wrote(uid, Some(hash), done.map(Some))
+                    }
+                    Write::Delete => {
+                        let options = DeleteOptions {
+                            grace_period_seconds: Some(0),
+                            uid: Some(uid.to_string()),
+                            ..DeleteOptions::default()
+                        };
+                        let done = client.delete("pods", &key.namespace, &key.name, options).await;
+                        Done::Wrote(uid, None, done.map(|_| None))
+                    }
+                }
+            });
+        }
+    }
+
+    fn done(&mut self, done: Result<Done, tokio::task::JoinError>) {
+        let at = now();
+        match done {
+            Ok(Done::Wrote(uid, hash, result)) => {
+                self.writing -= 1;
+                let Some(entry) = self.entries.get_mut(&uid) else { return };
+                entry.writing = false;
+                match (result, hash) {
+                    (Ok(object), Some(hash)) => {
+                        object.into_iter().for_each(|o| entry.wrote(hash, o));
+                        self.unwritten.insert(uid);
+                    }
+                    (Ok(_), None) => {}
+                    // It is gone, or another one has its name: the watch tells.
+                    (Err(e), _) if e.code == 404 => {}
+                    (Err(e), hash) => {
+                        tracing::warn!(pod = %entry.object.key, error = %e, "cannot write, trying again");
+                        entry.delete_sent &= hash.is_some();
+                        self.timers.insert((at + RETRY, uid));
+                    }
+                }
+            }
+            Ok(Done::Fetched(reference, lookup)) => {
+                let unknown = lookup == Lookup::Unknown;
+                for uid in self.refs.answer(reference, lookup, at) {
+                    if unknown {
+                        self.timers.insert((at + RETRY, uid));
+                    } else {
+                        self.dirty.insert(uid);
+                    }
+                }
+            }
+            Ok(Done::Recorded) => {}
+            Err(error) => tracing::error!(%error, "a task of the agent has failed"),
+        }
+    }
+
+    fn answer(&self, ask: Ask) {
+        match ask {
+            Ask::Pods(answer) => {
+                let _ = answer.send(self.entries.values().map(|e| e.object.clone()).collect());
+            }
+            Ask::Log { namespace, pod, container, previous, answer } => {
+                let named = |e: &&Entry| e.object.namespace() == namespace && e.object.name() == pod;
+                // A pod that is going may share its name with the next one.
+                let found = self.entries.values().filter(named).max_by_key(|e| !e.gone);
+                let result = match found {
+                    None => Err((404, "pod does not exist".into())),
+                    Some(e) => match log_attempt(&pod, &e.status(), &container, previous) {
+                        Ok(attempt) => Ok((e.object.meta.uid.clone(), attempt)),
+                        Err(text) => Err((400, text)),
+                    },
+                };
+                let _ = answer.send(result);
+            }
+        }
+    }
+}
+
+fn pod_ip(object: &Object) -> Option<IpAddr> {
+    object.value()["status"]["podIP"].as_str().and_then(|ip| ip.parse().ok())
+}
+
+async fn fetch(client: Client, reference: Reference) -> Done {
+    let lookup = match client.get(reference.resource, &reference.namespace, &reference.name).await {
+        Ok(o) => Lookup::Found(Arc::new(values(reference.resource, &o.value()))),
+        Err(e) if e.code == 404 => Lookup::Missing,
+        Err(e) => {
+            tracing::warn!(?reference, error = %e, "cannot read what a pod refers to");
+            Lookup::Unknown
+        }
+    };
+    Done::Fetched(reference, lookup)
+}

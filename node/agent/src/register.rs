@@ -1,0 +1,162 @@
+//! The node's own objects: its Node, its Lease, its status.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use copepod_client::Client;
+use copepod_model::request::PatchType;
+use copepod_model::{Object, Status};
+use copepod_node_plan::NodeFacts;
+use copepod_node_plan::node::{self, Health, LEASE_NAMESPACE};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{Node, NodeStatus};
+use serde_json::{Value, json};
+
+use crate::clock::now;
+use crate::host;
+
+/// Annotation that lists the blocks of the pod network that a node has leased, comma separated. `spec.podCIDRs` holds one
+/// per address family at most, by Kubernetes' validation, so it names the first.
+pub(crate) const BLOCKS: &str = "copepod.dev/pod-blocks";
+
+/// How often the Lease is renewed.
+const HEARTBEAT: Duration = Duration::from_secs(10);
+/// How often the status is written though nothing has changed.
+const REPORT: Duration = Duration::from_secs(300);
+/// Less available memory than this is pressure.
+const MEMORY_LOW: i64 = 100 << 20;
+
+/// Creates the Node, or takes the one that exists; tries until the API answers.
+pub(crate) async fn register(client: &Client, facts: &NodeFacts, labels: &std::collections::BTreeMap<String, String>) -> Arc<Object> {
+    let mut wait = Duration::from_millis(50);
+    loop {
+        match try_register(client, facts, labels).await {
+            Ok(node) => return node,
+            Err(e) => tracing::warn!(node = facts.name, error = %e, "cannot register the node yet"),
+        }
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(Duration::from_secs(5));
+    }
+}
+
+async fn try_register(
+    client: &Client,
+    facts: &NodeFacts,
+    labels: &std::collections::BTreeMap<String, String>,
+) -> Result<Arc<Object>, Status> {
+    let wanted = serde_json::to_value(node::node(facts, labels)).map_err(Status::internal)?;
+    match client.get("nodes", "", &facts.name).await {
+        Ok(there) => {
+            let missing = |k: &str, v: &Value| there.meta.labels.get(k).is_none_or(|have| v != &**have);
+            let labels = wanted["metadata"]["labels"].as_object().cloned().unwrap_or_default();
+            if labels.iter().any(|(k, v)| missing(k, v)) {
+                let patch = json!({"metadata": {"labels": labels}});
+                return client.patch("nodes", "", &facts.name, "", PatchType::Merge, patch).await;
+            }
+            Ok(there)
+        }
+        Err(e) if e.code == 404 => client.create("nodes", "", wanted).await,
+        Err(e) => Err(e),
+    }
+}
+
+/// Writes down which blocks the node has leased.
+pub(crate) async fn record_blocks(client: &Client, name: &str, cidrs: &[String], first: bool) -> Result<(), Status> {
+    let mut patch = json!({"metadata": {"annotations": {BLOCKS: cidrs.join(",")}}});
+    if first && let Some(cidr) = cidrs.first() {
+        patch["spec"] = json!({"podCIDR": cidr, "podCIDRs": [cidr]});
+    }
+    client.patch("nodes", "", name, "", PatchType::Merge, patch).await.map(drop)
+}
+
+/// Keeps the Lease and the status fresh, for ever.
+pub(crate) async fn heartbeat(client: Client, facts: NodeFacts, data_dir: PathBuf, images: impl Fn() -> Vec<(String, u64)> + Send) {
+    let mut ticks = tokio::time::interval(HEARTBEAT);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut lease: Option<Lease> = None;
+    let mut reported: Option<(NodeStatus, copepod_model::Time)> = None;
+    loop {
+        ticks.tick().await;
+        if let Err(e) = report(&client, &facts, health(&data_dir), &images(), &mut reported).await {
+            tracing::warn!(node = facts.name, error = %e, "cannot write the node's status");
+        }
+        match renew(&client, &facts.name, lease.take()).await {
+            Ok(renewed) => lease = Some(renewed),
+            Err(e) => tracing::warn!(node = facts.name, error = %e, "cannot renew the node's lease"),
+        }
+    }
+}
+
+fn health(data_dir: &std::path::Path) -> Health {
+    Health {
+        memory_pressure: host::memory_available().is_some_and(|free| free < MEMORY_LOW),
+        // The kubelet's default threshold of nodefs.available: a tenth.
+        disk_pressure: host::disk(data_dir).is_some_and(|(total, free)| total > 0 && free < total / 10 && free < 1 << 30),
+        pid_pressure: false,
+    }
+}
+
+async fn report(
+    client: &Client,
+    facts: &NodeFacts,
+    health: Health,
+    images: &[(String, u64)],
+    reported: &mut Option<(NodeStatus, copepod_model::Time)>,
+) -> Result<(), Status> {
+    let at = now();
+    let before = match reported {
+        Some((status, when)) => {
+            let same = node::node_status(facts, Some(status), health, images, at);
+            if unchanged(status, &same) && at.since(*when) < REPORT {
+                return Ok(());
+            }
+            status.clone()
+        }
+        None => {
+            let there = client.get("nodes", "", &facts.name).await?;
+            there.typed::<Node>().and_then(|n| n.status).unwrap_or_default()
+        }
+    };
+    let status = node::node_status(facts, Some(&before), health, images, at);
+    let value = serde_json::to_value(&status).map_err(Status::internal)?;
+    client.patch("nodes", "", &facts.name, "status", PatchType::Merge, json!({"status": value})).await?;
+    *reported = Some((status, at));
+    Ok(())
+}
+
+/// Equal but for the time of the heartbeat.
+fn unchanged(a: &NodeStatus, b: &NodeStatus) -> bool {
+    let strip = |s: &NodeStatus| {
+        let mut s = s.clone();
+        s.conditions.iter_mut().flatten().for_each(|c| c.last_heartbeat_time = None);
+        s
+    };
+    strip(a) == strip(b)
+}
+
+async fn renew(client: &Client, name: &str, have: Option<Lease>) -> Result<Lease, Status> {
+    const LEASES: &str = "leases.coordination.k8s.io";
+    let have = match have {
+        Some(lease) => Some(lease),
+        None => match client.get(LEASES, LEASE_NAMESPACE, name).await {
+            Ok(o) => o.typed::<Lease>(),
+            Err(e) if e.code == 404 => None,
+            Err(e) => return Err(e),
+        },
+    };
+    let node = match have {
+        Some(_) => None,
+        None => Some(client.get("nodes", "", name).await?),
+    };
+    let uid = node.map(|n| n.meta.uid.to_string()).unwrap_or_default();
+    let create = have.is_none();
+    let lease = node::lease(name, &uid, have, now());
+    let value = serde_json::to_value(&lease).map_err(Status::internal)?;
+    let written = if create {
+        client.create(LEASES, LEASE_NAMESPACE, value).await?
+    } else {
+        client.update(LEASES, LEASE_NAMESPACE, name, "", value).await?
+    };
+    written.typed().ok_or_else(|| Status::internal("the renewed lease does not decode"))
+}

@@ -1,0 +1,230 @@
+//! Keeps the network's route table and DNS zone as the API's Services, EndpointSlices, Ingresses and namespaces say.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex};
+
+use copepod_client::Client;
+use copepod_dns_zone::{self as dns, Zone};
+use copepod_model::Object;
+use copepod_model::facts::{EndpointSliceFacts, ServiceFacts};
+use copepod_node_network::Network;
+use copepod_node_plan::{ServicePort, ServiceRecord};
+use copepod_node_routes::{self as routing, RouteTable};
+use tokio::sync::{mpsc, watch};
+
+use crate::logs::lock;
+use crate::reflect::{Change, reflect};
+
+/// What is followed, in the order of [`Kind`].
+const RESOURCES: [&str; 5] = [
+    "services",
+    "endpointslices.discovery.k8s.io",
+    "ingresses.networking.k8s.io",
+    "ingressclasses.networking.k8s.io",
+    "namespaces",
+];
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Service,
+    Slice,
+    Ingress,
+    Class,
+    Namespace,
+}
+
+const KINDS: [Kind; 5] = [Kind::Service, Kind::Slice, Kind::Ingress, Kind::Class, Kind::Namespace];
+
+/// The Services, for environment variables. Cheap to clone; clones see the same.
+#[derive(Clone, Default)]
+pub(crate) struct Services(Arc<Mutex<BTreeMap<Name, Arc<Object>>>>);
+
+type Name = (Arc<str>, Arc<str>);
+
+impl Services {
+    /// The Services of a namespace that have an address.
+    pub fn of(&self, namespace: &str) -> Vec<ServiceRecord> {
+        let all = lock(&self.0);
+        let from: Name = (namespace.into(), "".into());
+        let own = all.range(from..).take_while(|((ns, _), _)| &**ns == namespace);
+        own.filter_map(|(_, o)| {
+            let facts: Arc<ServiceFacts> = o.facts();
+            let ip: IpAddr = *facts.cluster_ips.first().filter(|_| !facts.headless)?;
+            let port = |p: &copepod_model::facts::ServicePortFacts| ServicePort {
+                name: p.name.clone(),
+                port: p.port,
+                protocol: p.protocol.clone(),
+            };
+            Some(ServiceRecord { name: o.name().into(), ip: ip.to_string(), ports: facts.ports.iter().map(port).collect() })
+        })
+        .collect()
+    }
+}
+
+/// Follows the API for ever. `ready` turns true once everything was listed, and the network knows it.
+pub(crate) async fn run(
+    client: Client,
+    network: Network,
+    services: Services,
+    routing: routing::Config,
+    zone: dns::Config,
+    ready: watch::Sender<bool>,
+) {
+    let (tx, mut rx) = mpsc::channel(1024);
+    for (kind, resource) in KINDS.into_iter().zip(RESOURCES) {
+        tokio::spawn(reflect(client.clone(), resource, String::new(), tx.clone(), move |c| (kind, c)));
+    }
+    drop(tx);
+    let mut state = State {
+        services,
+        slices: BTreeMap::new(),
+        slice_of: BTreeMap::new(),
+        others: BTreeMap::new(),
+        table: RouteTable::new(routing),
+        zone: Zone::new(zone),
+        seen: BTreeSet::new(),
+        revision: 0,
+    };
+    while let Some(first) = rx.recv().await {
+        let mut dirty = Dirty::default();
+        state.take(first, &mut dirty);
+        // Everything that waits is one change.
+        while let Ok(next) = rx.try_recv() {
+            state.take(next, &mut dirty);
+        }
+        state.rebuild(&dirty);
+        // Nothing is published before everything was listed: a table without half of the objects would refuse what exists.
+        if state.seen.len() == KINDS.len() {
+            network.set_routes(Arc::new(state.table.clone()));
+            network.set_zone(Arc::new(state.zone.clone()));
+            ready.send_if_modified(|r| !std::mem::replace(r, true));
+        }
+    }
+}
+
+/// What has to be computed anew.
+#[derive(Default)]
+struct Dirty {
+    services: BTreeSet<Name>,
+    ingresses: bool,
+    namespaces: bool,
+}
+
+struct State {
+    services: Services,
+    /// Slices by the Service they belong to.
+    slices: BTreeMap<Name, BTreeMap<Arc<str>, Arc<Object>>>,
+    /// The Service that a slice belongs to.
+    slice_of: BTreeMap<Name, Name>,
+    others: BTreeMap<Kind, BTreeMap<Name, Arc<Object>>>,
+    table: RouteTable,
+    zone: Zone,
+    seen: BTreeSet<Kind>,
+    revision: u64,
+}
+
+fn name_of(o: &Object) -> Name {
+    (o.key.namespace.clone(), o.key.name.clone())
+}
+
+impl State {
+    fn take(&mut self, (kind, change): (Kind, Change), dirty: &mut Dirty) {
+        match change {
+            Change::Reset(all) => {
+                self.seen.insert(kind);
+                let keep: BTreeSet<Name> = all.iter().map(|o| name_of(o)).collect();
+                for gone in self.names(kind).into_iter().filter(|n| !keep.contains(n)) {
+                    self.remove(kind, &gone, dirty);
+                }
+                all.into_iter().for_each(|o| self.put(kind, o, dirty));
+            }
+            Change::Put(o) => self.put(kind, o, dirty),
+            Change::Gone(o) => {
+                self.revision = self.revision.max(o.revision);
+                self.remove(kind, &name_of(&o), dirty);
+            }
+        }
+    }
+
+    fn names(&self, kind: Kind) -> Vec<Name> {
+        match kind {
+            Kind::Service => lock(&self.services.0).keys().cloned().collect(),
+            Kind::Slice => self.slice_of.keys().cloned().collect(),
+            other => self.others.get(&other).into_iter().flat_map(|m| m.keys().cloned()).collect(),
+        }
+    }
+
+    fn put(&mut self, kind: Kind, o: Arc<Object>, dirty: &mut Dirty) {
+        self.revision = self.revision.max(o.revision);
+        let name = name_of(&o);
+        match kind {
+            Kind::Service => {
+                lock(&self.services.0).insert(name.clone(), o);
+                dirty.services.insert(name);
+            }
+            Kind::Slice => {
+                self.remove(kind, &name, dirty);
+                let facts: Arc<EndpointSliceFacts> = o.facts();
+                if facts.service.is_empty() {
+                    return;
+                }
+                let service: Name = (name.0.clone(), facts.service.as_str().into());
+                self.slice_of.insert(name.clone(), service.clone());
+                self.slices.entry(service.clone()).or_default().insert(name.1, o);
+                dirty.services.insert(service);
+            }
+            other => {
+                dirty.ingresses |= matches!(other, Kind::Ingress | Kind::Class);
+                // Only the names of namespaces matter.
+                let fresh = self.others.entry(other).or_default().insert(name, o).is_none();
+                dirty.namespaces |= other == Kind::Namespace && fresh;
+            }
+        }
+    }
+
+    fn remove(&mut self, kind: Kind, name: &Name, dirty: &mut Dirty) {
+        match kind {
+            Kind::Service => {
+                if lock(&self.services.0).remove(name).is_some() {
+                    dirty.services.insert(name.clone());
+                }
+            }
+            Kind::Slice => {
+                let Some(service) = self.slice_of.remove(name) else { return };
+                if let Some(slices) = self.slices.get_mut(&service) {
+                    slices.remove(&name.1);
+                    if slices.is_empty() {
+                        self.slices.remove(&service);
+                    }
+                }
+                dirty.services.insert(service);
+            }
+            other => {
+                let gone = self.others.get_mut(&other).is_some_and(|m| m.remove(name).is_some());
+                dirty.ingresses |= gone && matches!(other, Kind::Ingress | Kind::Class);
+                dirty.namespaces |= gone && other == Kind::Namespace;
+            }
+        }
+    }
+
+    fn rebuild(&mut self, dirty: &Dirty) {
+        let empty = BTreeMap::new();
+        for name in &dirty.services {
+            let service = lock(&self.services.0).get(name).cloned();
+            let slices = self.slices.get(name).unwrap_or(&empty);
+            let slices = || slices.values().map(|o| &**o);
+            self.table = self.table.with_service(&name.0, &name.1, service.as_deref(), slices());
+            self.zone = self.zone.with_service(&name.0, &name.1, service.as_deref(), slices());
+        }
+        let all = |kind: Kind| self.others.get(&kind).into_iter().flat_map(|m| m.values()).map(|o| &**o);
+        if dirty.ingresses {
+            self.table = self.table.with_ingresses(all(Kind::Ingress), all(Kind::Class));
+        }
+        if dirty.namespaces {
+            self.zone = self.zone.with_namespaces(all(Kind::Namespace));
+        }
+        // Serial numbers are compared modulo 2^32.
+        self.zone.serial = self.revision as u32;
+    }
+}

@@ -1,0 +1,155 @@
+//! The one body type of requests and responses, and its guards.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::combinators::BoxBody;
+use http_body_util::{BodyExt, Empty, Full};
+use hyper::body::{Body as HttpBody, Frame, Incoming, SizeHint};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
+
+use crate::sync::lock;
+
+/// A streamed body.
+pub type Body = BoxBody<Bytes, io::Error>;
+
+/// No body. Does not allocate.
+pub fn empty() -> Body {
+    Empty::new().map_err(|e| match e {}).boxed()
+}
+
+/// A body in one piece.
+pub fn full(bytes: impl Into<Bytes>) -> Body {
+    Full::new(bytes.into()).map_err(|e| match e {}).boxed()
+}
+
+/// A received body.
+pub(crate) fn incoming(body: Incoming) -> Body {
+    if body.is_end_stream() { empty() } else { body.map_err(io::Error::other).boxed() }
+}
+
+/// How far the sending of a body has come: the time that a response may take does not run while its request is still
+/// on the way.
+#[derive(Debug)]
+pub(crate) struct Progress(Mutex<Step>);
+
+#[derive(Clone, Copy, Debug)]
+struct Step {
+    /// The body's sender is being waited for, and has a deadline of its own.
+    awaited: bool,
+    at: Instant,
+}
+
+impl Progress {
+    pub(crate) fn new() -> Arc<Progress> {
+        Arc::new(Progress(Mutex::new(Step { awaited: false, at: Instant::now() })))
+    }
+
+    fn note(&self, awaited: bool) {
+        *lock(&self.0) = Step { awaited, at: Instant::now() };
+    }
+
+    /// Ends when nothing has moved for `time`, and not for want of the body.
+    pub(crate) async fn stalled(&self, time: Duration) {
+        loop {
+            let step = *lock(&self.0);
+            if step.awaited {
+                sleep(time).await;
+                continue;
+            }
+            sleep_until(step.at + time).await;
+            let now = *lock(&self.0);
+            if !now.awaited && now.at == step.at {
+                return;
+            }
+        }
+    }
+}
+
+/// A body that fails when it grows beyond a limit, or when its sender is silent for too long.
+pub(crate) struct Guarded<B> {
+    inner: B,
+    left: u64,
+    idle: Duration,
+    /// Made when the sender first keeps us waiting.
+    timer: Option<Pin<Box<Sleep>>>,
+    armed: bool,
+    progress: Option<Arc<Progress>>,
+}
+
+impl<B> Guarded<B> {
+    pub(crate) fn new(inner: B, limit: u64, idle: Duration) -> Guarded<B> {
+        Guarded { inner, left: limit, idle, timer: None, armed: false, progress: None }
+    }
+
+    /// Reports to `progress`.
+    pub(crate) fn reporting(mut self, progress: Arc<Progress>) -> Guarded<B> {
+        self.progress = Some(progress);
+        self
+    }
+}
+
+impl<B> Drop for Guarded<B> {
+    fn drop(&mut self) {
+        // Whoever was sending it has lost interest: from here on only the response is awaited.
+        if let Some(progress) = &self.progress {
+            progress.note(false);
+        }
+    }
+}
+
+impl<B> HttpBody for Guarded<B>
+where
+    B: HttpBody<Data = Bytes> + Unpin,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.inner).poll_frame(cx);
+        if let Some(progress) = &this.progress {
+            progress.note(polled.is_pending());
+        }
+        match polled {
+            Poll::Ready(Some(Ok(frame))) => {
+                this.armed = false;
+                let n = frame.data_ref().map_or(0, |d| d.len() as u64);
+                let Some(left) = this.left.checked_sub(n) else {
+                    return Poll::Ready(Some(Err(io::Error::new(io::ErrorKind::FileTooLarge, "body too large"))));
+                };
+                this.left = left;
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(e))) => Poll::Ready(Some(Err(io::Error::other(e)))),
+            Poll::Ready(None) => Poll::Ready(None),
+            Poll::Pending => {
+                let timer = this.timer.get_or_insert_with(|| Box::pin(sleep(this.idle)));
+                if !this.armed {
+                    this.armed = true;
+                    // A far future for "never".
+                    let far = Duration::from_secs(86_400 * 365);
+                    timer.as_mut().reset(Instant::now() + this.idle.min(far));
+                }
+                match timer.as_mut().poll(cx) {
+                    Poll::Ready(()) => Poll::Ready(Some(Err(io::ErrorKind::TimedOut.into()))),
+                    Poll::Pending => Poll::Pending,
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

@@ -1,0 +1,197 @@
+//! Opening a connection: what an address means to whoever asks, and the way there.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use copepod_node_routes::{Protocol, ServicePort};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::error::NetError;
+use crate::http::{ConnInfo, server};
+use crate::network::Network;
+use crate::pod::{Bound, PodHandle, Scope};
+use crate::stream::Stream;
+use crate::tracker::Tracker;
+
+/// How many endpoints of a Service one connection tries.
+const ATTEMPTS: usize = 4;
+
+/// Who opens a connection.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// A pod.
+    Pod(Arc<PodHandle>),
+    /// The node itself: probes, ingress, port-forward.
+    Node,
+}
+
+/// An open connection.
+#[derive(Debug)]
+pub struct Conn {
+    /// This end's address.
+    pub local: SocketAddr,
+    /// The other end's address, as this end knows it: a Service's, if it connected to one.
+    pub peer: SocketAddr,
+    /// The bytes.
+    pub stream: Stream,
+}
+
+/// What an address leads to.
+pub(crate) enum Target {
+    Pod(Arc<PodHandle>, Scope),
+    Service(Arc<ServicePort>),
+    /// An address of the host's network.
+    Outside(SocketAddr),
+}
+
+impl Source {
+    pub(crate) fn ip(&self, network: &Network) -> IpAddr {
+        match self {
+            Source::Pod(pod) => pod.ip(),
+            Source::Node => network.0.config.node_ip,
+        }
+    }
+
+    fn local(&self, network: &Network, scope: Scope) -> SocketAddr {
+        match self {
+            Source::Pod(pod) => pod.ephemeral(scope),
+            Source::Node => {
+                let port = 32_768 + u16::try_from(network.sequence() % 28_000).unwrap_or(0);
+                SocketAddr::new(network.0.config.node_ip, port)
+            }
+        }
+    }
+
+    fn tracker(&self) -> Option<&Arc<Tracker>> {
+        match self {
+            Source::Pod(pod) => Some(&pod.tracker),
+            Source::Node => None,
+        }
+    }
+}
+
+impl Network {
+    /// Opens a connection. A Service's address leads to one of its ready endpoints, another one if the first refuses.
+    pub async fn connect(&self, from: Source, to: SocketAddr) -> Result<Conn, NetError> {
+        match self.target(&from, to, Protocol::Tcp)? {
+            Target::Service(port) => self.connect_service(&from, &port, to).await,
+            direct => self.open(&from, &direct, to).await,
+        }
+    }
+
+    /// Opens a connection to an endpoint of a Service; the peer's address is shown as `shown`.
+    async fn connect_service(&self, from: &Source, port: &ServicePort, shown: SocketAddr) -> Result<Conn, NetError> {
+        let mut last = NetError::ConnectionRefused;
+        for endpoint in port.candidates(Some(from.ip(self)), self.sequence()).take(ATTEMPTS) {
+            match self.connect_endpoint(from, endpoint.addr).await {
+                Ok(conn) => return Ok(Conn { peer: shown, ..conn }),
+                Err(e) => last = e,
+            }
+        }
+        Err(last)
+    }
+
+    /// Opens a connection to an address that must not be a Service's.
+    pub(crate) async fn connect_endpoint(&self, from: &Source, to: SocketAddr) -> Result<Conn, NetError> {
+        let target = self.endpoint_target(to)?;
+        self.open(from, &target, to).await
+    }
+
+    /// What `to` means to `from`.
+    pub(crate) fn target(&self, from: &Source, to: SocketAddr, protocol: Protocol) -> Result<Target, NetError> {
+        let ip = to.ip().to_canonical();
+        if to.port() == 0 {
+            return Err(NetError::InvalidArgument);
+        }
+        // As Linux does, the unspecified address as a destination is the loopback one. Loopback is the pod's own, never
+        // the host's.
+        if ip.is_loopback() || ip.is_unspecified() {
+            return match from {
+                Source::Pod(pod) => Ok(Target::Pod(pod.clone(), Scope::Loopback)),
+                Source::Node => Err(NetError::ConnectionRefused),
+            };
+        }
+        if let Some(pod) = self.pod(ip) {
+            return Ok(Target::Pod(pod, Scope::Pod));
+        }
+        let routes = self.routes();
+        if let Some(port) = routes.service(ip, to.port(), protocol) {
+            return Ok(Target::Service(port.clone()));
+        }
+        if routes.is_vip(ip) {
+            return Err(NetError::ConnectionRefused);
+        }
+        self.outside(to)
+    }
+
+    /// What an endpoint's address means.
+    pub(crate) fn endpoint_target(&self, to: SocketAddr) -> Result<Target, NetError> {
+        let ip = to.ip().to_canonical();
+        // Validation refuses such endpoints; the host's loopback must stay out of reach even so.
+        if ip.is_loopback() || ip.is_unspecified() || to.port() == 0 {
+            return Err(NetError::ConnectionRefused);
+        }
+        match self.pod(ip) {
+            Some(pod) => Ok(Target::Pod(pod, Scope::Pod)),
+            None => self.outside(to),
+        }
+    }
+
+    fn outside(&self, to: SocketAddr) -> Result<Target, NetError> {
+        let ip = to.ip().to_canonical();
+        if let Some(host) = self.host_alias(SocketAddr::new(ip, to.port())) {
+            return Ok(Target::Outside(host));
+        }
+        if self.in_cluster(ip) || ip.is_multicast() || ip == IpAddr::V4(std::net::Ipv4Addr::BROADCAST) {
+            return Err(NetError::RemoteUnreachable);
+        }
+        if !self.0.config.egress {
+            return Err(NetError::AccessDenied);
+        }
+        Ok(Target::Outside(to))
+    }
+
+    pub(crate) async fn open(&self, from: &Source, target: &Target, to: SocketAddr) -> Result<Conn, NetError> {
+        match target {
+            Target::Pod(pod, scope) => self.open_pod(from, pod, *scope, to),
+            Target::Outside(host) => self.open_outside(from, *host, to).await,
+            Target::Service(_) => Err(NetError::RemoteUnreachable),
+        }
+    }
+
+    fn open_pod(&self, from: &Source, pod: &PodHandle, scope: Scope, to: SocketAddr) -> Result<Conn, NetError> {
+        let bound = pod.tcp(scope, to.port()).ok_or(NetError::ConnectionRefused)?;
+        let local = from.local(self, scope);
+        let (mut near, far) = Stream::pair();
+        if let Some(tracker) = from.tracker() {
+            near = near.tracked(tracker);
+        }
+        let accepted = Conn { local: to, peer: local, stream: far.tracked(&pod.tracker) };
+        match bound {
+            Bound::Listener(backlog) => {
+                if !backlog.push(accepted) {
+                    return Err(NetError::ConnectionRefused);
+                }
+            }
+            Bound::Http(service) => {
+                let info = ConnInfo { local: to, peer: local };
+                self.0.runtime.spawn(server::serve(accepted.stream, service, info));
+            }
+        }
+        Ok(Conn { local, peer: to, stream: near })
+    }
+
+    async fn open_outside(&self, from: &Source, host: SocketAddr, to: SocketAddr) -> Result<Conn, NetError> {
+        let connecting = timeout(self.0.config.connect_timeout, TcpStream::connect(host));
+        let tcp = connecting.await.map_err(|_| NetError::Timeout)??;
+        let _ = tcp.set_nodelay(true);
+        let local = tcp.local_addr()?;
+        let mut stream = Stream::host(tcp);
+        if let Some(tracker) = from.tracker() {
+            stream = stream.tracked(tracker);
+        }
+        // The node's own address is nothing that a pod should build on.
+        Ok(Conn { local: SocketAddr::new(from.ip(self), local.port()), peer: to, stream })
+    }
+}

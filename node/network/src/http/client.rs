@@ -1,0 +1,352 @@
+//! Sending a request: by function call where the endpoint is a service, over a connection elsewhere.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use copepod_node_routes::{Protocol, ServicePort};
+use http::{Method, Request, Response, StatusCode, Uri, Version, header};
+use http_body_util::BodyExt;
+use hyper::client::conn::{http1, http2};
+use hyper::rt::{Read, Write};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::time::timeout;
+
+use super::pool::{Key, Pool, Returning, Sender};
+use super::server::to_origin_form;
+use super::{ConnInfo, HttpOptions, HttpService};
+use crate::body::{Body, Guarded, Progress, empty};
+use crate::connect::{Source, Target};
+use crate::error::{HttpError, NetError};
+use crate::network::Network;
+use crate::pod::{Bound, Scope};
+
+/// How many endpoints, or addresses of a name, one request tries.
+const ATTEMPTS: usize = 4;
+
+/// `appProtocol` of an endpoint that speaks HTTP/2 in clear text with prior knowledge.
+const H2C: &str = "kubernetes.io/h2c";
+
+/// A request that did not get through. While nothing of it was sent it comes back, and may be tried elsewhere.
+pub(crate) enum Failure {
+    NotSent(HttpError, Box<Request<Body>>),
+    Final(HttpError),
+}
+
+impl From<Failure> for HttpError {
+    fn from(failure: Failure) -> Self {
+        match failure {
+            Failure::NotSent(e, _) | Failure::Final(e) => e,
+        }
+    }
+}
+
+/// How to speak to an endpoint.
+#[derive(Clone, Copy)]
+struct Speech<'a> {
+    tls: Option<&'a Arc<str>>,
+    h2c: bool,
+}
+
+impl Network {
+    /// Sends a request to an address, as a probe or a proxy does: the `Host` header stays as it is.
+    pub async fn request(
+        &self,
+        from: Source,
+        to: SocketAddr,
+        mut request: Request<Body>,
+        options: HttpOptions,
+    ) -> Result<Response<Body>, HttpError> {
+        let host: Option<Arc<str>> = match options.tls {
+            true => Some(request.uri().host().map_or_else(|| to.ip().to_string().into(), Into::into)),
+            false => None,
+        };
+        to_origin_form(&mut request);
+        if !request.headers().contains_key(header::HOST)
+            && let Ok(value) = http::HeaderValue::from_str(&to.to_string())
+        {
+            request.headers_mut().insert(header::HOST, value);
+        }
+        Ok(self.dispatch(&from, to, host.as_ref(), request, &options).await?)
+    }
+
+    /// Sends a request to the authority of its URI.
+    pub(crate) async fn send_http(
+        &self,
+        from: &Source,
+        mut request: Request<Body>,
+        options: HttpOptions,
+    ) -> Result<Response<Body>, HttpError> {
+        if request.method() == Method::CONNECT {
+            return Err(HttpError::InvalidRequest("CONNECT"));
+        }
+        let host: Arc<str> = request.uri().host().ok_or(HttpError::InvalidRequest("no authority"))?.into();
+        let port = request.uri().port_u16().unwrap_or(if options.tls { 443 } else { 80 });
+        let ips = match from {
+            Source::Pod(pod) => pod.resolve(&host).await,
+            Source::Node => self.resolve(&host, &[]).await,
+        };
+        let ips = ips.map_err(|e| HttpError::Dns(host.to_string(), e))?;
+        to_origin_form(&mut request);
+        let tls = options.tls.then_some(&host);
+        let mut last = HttpError::Dns(host.to_string(), NetError::NameUnresolvable);
+        for ip in ips.into_iter().take(ATTEMPTS) {
+            match self.dispatch(from, SocketAddr::new(ip, port), tls, request, &options).await {
+                Ok(response) => return Ok(response),
+                Err(Failure::NotSent(e, back)) => (last, request) = (e, *back),
+                Err(Failure::Final(e)) => return Err(e),
+            }
+        }
+        Err(last)
+    }
+
+    /// Sends a request in origin form to what an address leads to.
+    async fn dispatch(
+        &self,
+        from: &Source,
+        to: SocketAddr,
+        tls: Option<&Arc<str>>,
+        request: Request<Body>,
+        options: &HttpOptions,
+    ) -> Result<Response<Body>, Failure> {
+        match self.target(from, to, Protocol::Tcp) {
+            Ok(Target::Service(port)) => self.send_to_service(from, &port, tls, request, options).await,
+            Ok(target) => self.send_to(from, target, to, Speech { tls, h2c: false }, request, options).await,
+            Err(e) => Err(Failure::NotSent(HttpError::Connect(e), Box::new(request))),
+        }
+    }
+
+    /// Sends a request in origin form to an endpoint of a Service, to another one while none has got it.
+    pub(crate) async fn send_to_service(
+        &self,
+        from: &Source,
+        port: &ServicePort,
+        tls: Option<&Arc<str>>,
+        mut request: Request<Body>,
+        options: &HttpOptions,
+    ) -> Result<Response<Body>, Failure> {
+        let speech = Speech { tls, h2c: port.app_protocol.as_deref() == Some(H2C) };
+        let client = request.extensions().get::<ConnInfo>().map_or_else(|| from.ip(self), |i| i.peer.ip());
+        let mut last = HttpError::Connect(NetError::ConnectionRefused);
+        for endpoint in port.candidates(Some(client), self.sequence()).take(ATTEMPTS) {
+            let sent = match self.endpoint_target(endpoint.addr) {
+                Ok(target) => self.send_to(from, target, endpoint.addr, speech, request, options).await,
+                Err(e) => Err(Failure::NotSent(HttpError::Connect(e), Box::new(request))),
+            };
+            match sent {
+                Ok(response) => return Ok(response),
+                Err(Failure::NotSent(e, back)) => (last, request) = (e, *back),
+                Err(failure) => return Err(failure),
+            }
+        }
+        Err(Failure::NotSent(last, Box::new(request)))
+    }
+
+    async fn send_to(
+        &self,
+        from: &Source,
+        target: Target,
+        to: SocketAddr,
+        speech: Speech<'_>,
+        request: Request<Body>,
+        options: &HttpOptions,
+    ) -> Result<Response<Body>, Failure> {
+        if let Target::Pod(pod, scope) = &target
+            && speech.tls.is_none()
+        {
+            match pod.tcp(*scope, to.port()) {
+                Some(Bound::Http(service)) => {
+                    let peer = self.peer(from, *scope, &request);
+                    return call(&*service, ConnInfo { local: to, peer }, request, options).await;
+                }
+                Some(Bound::Listener(_)) => {}
+                None => {
+                    return Err(Failure::NotSent(HttpError::Connect(NetError::ConnectionRefused), Box::new(request)));
+                }
+            }
+        }
+        let own = match from {
+            Source::Pod(pod) => &pod.pool,
+            Source::Node => &self.0.pool,
+        };
+        let key = Key { addr: to, h2c: speech.h2c, tls: speech.tls.cloned() };
+        let mut request = request;
+        // A kept connection may close just as we use it: then the request comes back and takes a new one.
+        if let Some(sender) = own.take(&key).await {
+            match send(sender, own, &key, request, options).await {
+                Err(Failure::NotSent(_, back)) => request = *back,
+                done => return done,
+            }
+        }
+        let connecting = timeout(options.connect_timeout, self.dial(from, target, to, &key, own));
+        match connecting.await.unwrap_or(Err(HttpError::Connect(NetError::Timeout))) {
+            Ok(sender) => send(sender, own, &key, request, options).await,
+            Err(e) => Err(Failure::NotSent(e, Box::new(request))),
+        }
+    }
+
+    /// The client's address that a called service is told: the one that a proxy vouches for, or the caller's.
+    fn peer(&self, from: &Source, scope: Scope, request: &Request<Body>) -> SocketAddr {
+        match request.extensions().get::<ConnInfo>() {
+            Some(info) => info.peer,
+            None => match (from, scope) {
+                (Source::Pod(_), Scope::Loopback) => SocketAddr::from(([127, 0, 0, 1], 0)),
+                _ => SocketAddr::new(from.ip(self), 0),
+            },
+        }
+    }
+
+    async fn dial(
+        &self,
+        from: &Source,
+        target: Target,
+        to: SocketAddr,
+        key: &Key,
+        pool: &Pool,
+    ) -> Result<Sender, HttpError> {
+        let conn = self.open(from, &target, to).await.map_err(HttpError::Connect)?;
+        match &key.tls {
+            None => self.handshake(TokioIo::new(conn.stream), key.h2c, key, pool).await,
+            Some(host) => {
+                let stream = self.0.tls.connect(conn.stream, host).await?;
+                let h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+                self.handshake(TokioIo::new(stream), h2, key, pool).await
+            }
+        }
+    }
+
+    async fn handshake<I>(&self, io: I, h2: bool, key: &Key, pool: &Pool) -> Result<Sender, HttpError>
+    where
+        I: Read + Write + Unpin + Send + 'static,
+    {
+        let protocol = |e: hyper::Error| HttpError::Protocol(text(&e));
+        if h2 {
+            let mut builder = http2::Builder::new(TokioExecutor::new());
+            builder.timer(TokioTimer::new()).adaptive_window(true);
+            let (sender, connection) = builder.handshake(io).await.map_err(protocol)?;
+            self.0.runtime.spawn(connection);
+            pool.share(key.clone(), sender.clone());
+            Ok(Sender::Http2(sender))
+        } else {
+            let (sender, connection) = http1::Builder::new().handshake(io).await.map_err(protocol)?;
+            self.0.runtime.spawn(connection.with_upgrades());
+            Ok(Sender::Http1(sender))
+        }
+    }
+}
+
+/// A request as a function call.
+async fn call(
+    service: &dyn HttpService,
+    info: ConnInfo,
+    mut request: Request<Body>,
+    options: &HttpOptions,
+) -> Result<Response<Body>, Failure> {
+    let head = request.method() == Method::HEAD;
+    request.extensions_mut().insert(info);
+    let progress = request.extensions_mut().remove();
+    let answer = in_time(options, progress, service.handle(request)).await;
+    let mut response = answer?.map_err(|e| Failure::Final(HttpError::Service(e.to_string())))?;
+    let status = response.status();
+    if head || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED {
+        *response.body_mut() = empty();
+    }
+    Ok(guarded(response, options))
+}
+
+/// A request over a connection.
+async fn send(
+    sender: Sender,
+    pool: &Pool,
+    key: &Key,
+    mut request: Request<Body>,
+    options: &HttpOptions,
+) -> Result<Response<Body>, Failure> {
+    // Whoever forwards a request has its client's address among the extensions; it does not go on the wire.
+    let progress = request.extensions_mut().remove();
+    request.extensions_mut().clear();
+    let response = match sender {
+        Sender::Http1(mut sender) => {
+            *request.version_mut() = Version::HTTP_11;
+            let sent = in_time(options, progress, sender.try_send_request(request)).await?;
+            let response = sent.map_err(|mut e| not_sent(e.take_message(), e.into_error()))?;
+            if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                response.map(|_| empty())
+            } else {
+                response.map(|body| Returning::new(body, pool, key.clone(), sender).boxed())
+            }
+        }
+        Sender::Http2(mut sender) => {
+            to_absolute_form(&mut request, key);
+            let sent = in_time(options, progress, sender.try_send_request(request)).await?;
+            let response = sent.map_err(|mut e| not_sent(e.take_message(), e.into_error()))?;
+            response.map(crate::body::incoming)
+        }
+    };
+    Ok(guarded(response, options))
+}
+
+/// What `answer` gives, unless it is late. The clock rests while the request's own body is awaited.
+async fn in_time<T>(
+    options: &HttpOptions,
+    progress: Option<Arc<Progress>>,
+    answer: impl Future<Output = T>,
+) -> Result<T, Failure> {
+    let late = || Failure::Final(HttpError::ResponseTimeout);
+    match progress {
+        None => timeout(options.first_byte_timeout, answer).await.map_err(|_| late()),
+        Some(progress) => tokio::select! {
+            answer = answer => Ok(answer),
+            () = progress.stalled(options.first_byte_timeout) => Err(late()),
+        },
+    }
+}
+
+fn guarded(response: Response<Body>, options: &HttpOptions) -> Response<Body> {
+    use hyper::body::Body as _;
+    if response.body().is_end_stream() {
+        return response;
+    }
+    response.map(|body| Guarded::new(body, u64::MAX, options.between_bytes_timeout).boxed())
+}
+
+fn not_sent(request: Option<Request<Body>>, error: hyper::Error) -> Failure {
+    use std::error::Error as _;
+    // A "user" error with an io::Error inside is the request body's.
+    let body = error.source().filter(|_| error.is_user()).and_then(|e| e.downcast_ref::<std::io::Error>());
+    let error = match body {
+        Some(e) => HttpError::RequestBody(e.kind()),
+        None => HttpError::Protocol(text(&error)),
+    };
+    match request {
+        Some(mut request) => {
+            to_origin_form(&mut request);
+            Failure::NotSent(error, Box::new(request))
+        }
+        None => Failure::Final(error),
+    }
+}
+
+/// HTTP/2 carries scheme and authority instead of a `Host` header.
+fn to_absolute_form(request: &mut Request<Body>, key: &Key) {
+    *request.version_mut() = Version::HTTP_2;
+    let host = request.headers_mut().remove(header::HOST);
+    let authority = host.as_ref().and_then(|h| h.to_str().ok()).map_or_else(|| key.addr.to_string(), String::from);
+    let scheme = if key.tls.is_some() { "https" } else { "http" };
+    let path = request.uri().path_and_query().map_or("/", |p| p.as_str());
+    if let Ok(uri) = Uri::builder().scheme(scheme).authority(authority).path_and_query(path).build() {
+        *request.uri_mut() = uri;
+    }
+}
+
+/// An error with its causes: hyper's own text leaves them out.
+fn text(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(e) = cause {
+        text.push_str(": ");
+        text.push_str(&e.to_string());
+        cause = e.source();
+    }
+    text
+}

@@ -1,0 +1,82 @@
+//! HTTP inside the network: a service that is a function, and the client that calls it or dials.
+
+pub(crate) mod client;
+pub(crate) mod pool;
+pub(crate) mod server;
+pub(crate) mod tls;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use http::{Request, Response};
+
+use crate::body::Body;
+use crate::pod::PodHandle;
+
+/// Any error.
+pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Something that answers HTTP requests, such as a pod of a `wasi:http` component.
+///
+/// A request comes with its target in origin form (`/path?query`), a `Host` header, and [`ConnInfo`] among its
+/// extensions.
+#[async_trait]
+pub trait HttpService: Send + Sync + 'static {
+    /// Answers one request. Dropping the future means that the client has gone.
+    async fn handle(&self, request: Request<Body>) -> Result<Response<Body>, BoxError>;
+}
+
+/// Which addresses a request travelled between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnInfo {
+    /// The server's.
+    pub local: SocketAddr,
+    /// The client's.
+    pub peer: SocketAddr,
+}
+
+/// How patient a request is, and whether it is encrypted.
+#[derive(Clone, Debug)]
+pub struct HttpOptions {
+    /// For the connection, TLS included.
+    pub connect_timeout: Duration,
+    /// For the response to begin.
+    pub first_byte_timeout: Duration,
+    /// Between pieces of the response's body.
+    pub between_bytes_timeout: Duration,
+    /// https.
+    pub tls: bool,
+}
+
+impl Default for HttpOptions {
+    fn default() -> Self {
+        HttpOptions {
+            connect_timeout: Duration::from_secs(30),
+            first_byte_timeout: Duration::from_secs(600),
+            between_bytes_timeout: Duration::from_secs(600),
+            tls: false,
+        }
+    }
+}
+
+/// Keeps a service bound; dropping it frees the port.
+pub struct ServeGuard {
+    pub(crate) pod: Arc<PodHandle>,
+    pub(crate) port: u16,
+    pub(crate) service: Arc<dyn HttpService>,
+}
+
+impl ServeGuard {
+    /// The port that is served: the one asked for, or a free one if that was 0.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+}
+
+impl Drop for ServeGuard {
+    fn drop(&mut self) {
+        self.pod.unbind_http(&self.service);
+    }
+}

@@ -1,0 +1,137 @@
+//! One request: match, forward, answer.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use copepod_node_routes::ServicePort;
+use http::uri::Authority;
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http_body_util::BodyExt;
+use hyper::body::{Body as _, Incoming};
+
+use super::IngressConfig;
+use super::headers::{Forwarded, host_is_clear, strip};
+use super::respond::{Refusal, respond};
+use crate::body::{Body, Guarded, Progress, empty};
+use crate::connect::Source;
+use crate::http::server::to_origin_form;
+use crate::http::{ConnInfo, HttpOptions};
+use crate::network::Network;
+use crate::protocol::{Handle, upgrade};
+
+/// What serves the requests of one connection.
+pub(super) struct Front {
+    network: Network,
+    config: Arc<IngressConfig>,
+    options: HttpOptions,
+    info: ConnInfo,
+    forwarded: Forwarded,
+}
+
+impl Front {
+    pub(super) fn new(network: Network, config: Arc<IngressConfig>, peer: SocketAddr, port: u16) -> Front {
+        let client = HeaderValue::from_str(&peer.ip().to_canonical().to_string());
+        let options = HttpOptions {
+            connect_timeout: config.connect_timeout,
+            first_byte_timeout: config.response_timeout,
+            between_bytes_timeout: config.body_timeout,
+            tls: false,
+        };
+        let forwarded = Forwarded {
+            // An address is always a valid header value.
+            client: client.unwrap_or_else(|_| HeaderValue::from_static("unknown")),
+            port: HeaderValue::from(port),
+            proto: HeaderValue::from_static(if config.tls.is_some() { "https" } else { "http" }),
+        };
+        Front { network, config, options, info: ConnInfo { local: peer, peer }, forwarded }
+    }
+
+    async fn proxy(&self, mut request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
+        let port = self.route(&request)?;
+        if request.body().size_hint().lower() > self.config.max_body_bytes {
+            return Err(Refusal::TooLarge);
+        }
+        let protocol = upgrade::wanted(request.headers());
+        let client = protocol.is_some().then(|| upgrade::take(&mut request));
+        let mut request = self.rewrite(request);
+        if let Some(protocol) = protocol {
+            request.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+            request.headers_mut().insert(header::UPGRADE, protocol);
+        }
+        let sent = self.network.send_to_service(&Source::Node, &port, None, request, &self.options).await;
+        let mut response = sent.map_err(|failure| Refusal::Failed(failure.into()))?;
+        *response.version_mut() = Version::HTTP_11;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            strip(response.headers_mut());
+            return Ok(response);
+        }
+        match client {
+            Some(client) => {
+                upgrade::splice(&self.network.0.runtime, client, &mut response);
+                Ok(response)
+            }
+            None => Err(Refusal::Failed(crate::error::HttpError::Protocol("101 without a request for it".into()))),
+        }
+    }
+
+    /// The Service port that the request is for.
+    fn route(&self, request: &Request<Incoming>) -> Result<Arc<ServicePort>, Refusal> {
+        if request.method() == Method::CONNECT {
+            return Err(Refusal::Method);
+        }
+        let target = request.uri().authority().map(Authority::as_str);
+        if !host_is_clear(request.headers(), request.version(), target.is_some()) {
+            return Err(Refusal::BadRequest);
+        }
+        let host = match target {
+            Some(authority) => authority.rsplit_once('@').map_or(authority, |(_, host)| host),
+            None => match request.headers().get(header::HOST) {
+                Some(host) => host.to_str().map_err(|_| Refusal::BadRequest)?,
+                None => "",
+            },
+        };
+        let routes = self.network.routes();
+        let backend = routes.match_http(host, request.uri().path()).ok_or(Refusal::NoRule)?;
+        let port = routes.backend(backend).ok_or(Refusal::NoEndpoint)?;
+        if port.eligible.is_empty() {
+            return Err(Refusal::NoEndpoint);
+        }
+        Ok(port.clone())
+    }
+
+    /// The request as an endpoint gets it.
+    fn rewrite(&self, mut request: Request<Incoming>) -> Request<Body> {
+        // In a request with an authority in its target, that one counts and not the header (RFC 9112, section 3.2.2).
+        if request.uri().authority().is_some() {
+            request.headers_mut().remove(header::HOST);
+        }
+        to_origin_form(&mut request);
+        let headers = request.headers_mut();
+        strip(headers);
+        // The server in front has answered it already.
+        headers.remove(header::EXPECT);
+        let host = headers.get(header::HOST).cloned();
+        if host.is_none() {
+            headers.insert(header::HOST, HeaderValue::from_static(""));
+        }
+        self.forwarded.apply(headers, host);
+        *request.version_mut() = Version::HTTP_11;
+        request.extensions_mut().insert(self.info);
+        if request.body().is_end_stream() {
+            return request.map(|_| empty());
+        }
+        let progress = Progress::new();
+        request.extensions_mut().insert(progress.clone());
+        let config = &self.config;
+        request.map(|body| Guarded::new(body, config.max_body_bytes, config.body_timeout).reporting(progress).boxed())
+    }
+}
+
+impl Handle for Front {
+    async fn handle(&self, request: Request<Incoming>) -> Response<Body> {
+        self.proxy(request).await.unwrap_or_else(|refusal| {
+            tracing::debug!(?refusal, peer = %self.info.peer, "ingress");
+            respond(&refusal)
+        })
+    }
+}

@@ -1,0 +1,31 @@
+//! The virtual pod network of one node: pod addresses, Services' virtual addresses and names in memory, the way out to
+//! the host, and the ingress. Where something goes is decided by `copepod-node-routes` and `copepod-dns-zone`; this
+//! crate moves the bytes. No file descriptor and no task belongs to an idle pod.
+
+mod body;
+mod connect;
+mod error;
+mod http;
+mod ingress;
+mod listener;
+mod network;
+mod pod;
+mod protocol;
+mod resolve;
+mod stream;
+mod sync;
+mod tracker;
+mod udp;
+
+pub use body::{Body, empty, full};
+pub use connect::{Conn, Source};
+pub use error::{HttpError, NetError};
+pub use http::tls::client_config;
+pub use http::{BoxError, ConnInfo, HttpOptions, HttpService, ServeGuard};
+pub use ingress::{Ingress, IngressConfig};
+pub use listener::Listener;
+pub use network::{Network, NetworkConfig};
+pub use pod::{Identity, PodHandle};
+pub use resolve::{HostResolver, Upstream};
+pub use stream::Stream;
+pub use udp::{Datagram, UdpSocket};

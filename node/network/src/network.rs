@@ -1,0 +1,211 @@
+//! The network of one node: who is on it, and the tables by which it decides.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, RwLock, Weak};
+use std::time::Duration;
+
+use copepod_dns_zone::Zone;
+use copepod_node_routes::RouteTable;
+use rustls::ClientConfig;
+use tokio::runtime::Handle;
+
+use crate::error::NetError;
+use crate::http::pool::Pool;
+use crate::http::tls::Tls;
+use crate::http::{HttpService, ServeGuard};
+use crate::pod::{Bound, Identity, PodHandle};
+use crate::resolve::{HostResolver, Upstream};
+use crate::sync::{read, write};
+
+/// How the network is set up.
+#[derive(Clone)]
+pub struct NetworkConfig {
+    /// Pod and Service networks (address, prefix length): what is not found in them is never sought outside.
+    pub cluster: Vec<(IpAddr, u8)>,
+    /// The address that probes and the ingress come from.
+    pub node_ip: IpAddr,
+    /// Whether pods may connect to the world outside.
+    pub egress: bool,
+    /// How long a connection to the world outside may take.
+    pub connect_timeout: Duration,
+    /// Resolves what the cluster's zone does not know.
+    pub upstream: Arc<dyn Upstream>,
+    /// For https to the world outside; without one, the host's root certificates are trusted.
+    pub tls: Option<Arc<ClientConfig>>,
+}
+
+impl Default for NetworkConfig {
+    fn default() -> Self {
+        NetworkConfig {
+            cluster: vec![(Ipv4Addr::new(10, 244, 0, 0).into(), 16), (Ipv4Addr::new(10, 96, 0, 0).into(), 16)],
+            node_ip: Ipv4Addr::new(10, 244, 0, 0).into(),
+            egress: true,
+            connect_timeout: Duration::from_secs(30),
+            upstream: Arc::new(HostResolver),
+            tls: None,
+        }
+    }
+}
+
+/// The virtual network of a node. Cheap to clone; all clones are the same network.
+#[derive(Clone)]
+pub struct Network(pub(crate) Arc<Shared>);
+
+pub(crate) struct Shared {
+    pub(crate) config: NetworkConfig,
+    pub(crate) runtime: Handle,
+    pub(crate) tls: Tls,
+    /// Connections of the node itself: probes, ingress.
+    pub(crate) pool: Pool,
+    pods: RwLock<Pods>,
+    routes: RwLock<Arc<RouteTable>>,
+    zone: RwLock<Arc<Zone>>,
+    aliases: RwLock<HashMap<SocketAddr, SocketAddr>>,
+    sequence: AtomicU64,
+}
+
+#[derive(Default)]
+struct Pods {
+    by_ip: HashMap<IpAddr, Arc<PodHandle>>,
+    by_uid: HashMap<Arc<str>, IpAddr>,
+}
+
+#[derive(Clone)]
+pub(crate) struct WeakNetwork(Weak<Shared>);
+
+impl WeakNetwork {
+    pub(crate) fn upgrade(&self) -> Option<Network> {
+        self.0.upgrade().map(Network)
+    }
+}
+
+impl Network {
+    /// An empty network. Must be called inside a tokio runtime, which will carry its tasks.
+    pub fn new(config: NetworkConfig) -> Network {
+        Network(Arc::new(Shared {
+            tls: Tls::new(config.tls.clone()),
+            config,
+            runtime: Handle::current(),
+            pool: Pool::default(),
+            pods: RwLock::default(),
+            routes: RwLock::default(),
+            zone: RwLock::default(),
+            aliases: RwLock::default(),
+            sequence: AtomicU64::new(0),
+        }))
+    }
+
+    /// Puts a pod on the network. Attaching the same pod again gives the same handle; whoever else has its address is
+    /// taken off.
+    pub fn attach(&self, identity: Identity) -> Arc<PodHandle> {
+        let mut pods = write(&self.0.pods);
+        let mut old = Vec::new();
+        if let Some(ip) = pods.by_uid.get(&identity.uid).copied() {
+            match pods.by_ip.get(&ip) {
+                Some(same) if *same.identity() == identity => return same.clone(),
+                _ => old.extend(pods.remove(&identity.uid)),
+            }
+        }
+        let uid = pods.by_ip.get(&identity.ip).map(|p| p.identity().uid.clone());
+        old.extend(uid.and_then(|uid| pods.remove(&uid)));
+        let pod = Arc::new(PodHandle::new(identity.clone(), WeakNetwork(Arc::downgrade(&self.0))));
+        pods.by_uid.insert(identity.uid, identity.ip);
+        pods.by_ip.insert(identity.ip, pod.clone());
+        drop(pods);
+        old.into_iter().for_each(|p| p.close());
+        pod
+    }
+
+    /// Takes a pod off the network: its listeners and streams are cut.
+    pub fn detach(&self, uid: &str) {
+        let gone = write(&self.0.pods).remove(uid);
+        if let Some(pod) = gone {
+            pod.close();
+        }
+    }
+
+    /// The pod with this address.
+    pub fn pod(&self, ip: IpAddr) -> Option<Arc<PodHandle>> {
+        read(&self.0.pods).by_ip.get(&ip).cloned()
+    }
+
+    /// Replaces the route table, at once for all new connections.
+    pub fn set_routes(&self, routes: Arc<RouteTable>) {
+        let old = std::mem::replace(&mut *write(&self.0.routes), routes);
+        drop(old);
+    }
+
+    /// The route table in use.
+    pub fn routes(&self) -> Arc<RouteTable> {
+        read(&self.0.routes).clone()
+    }
+
+    /// Replaces the DNS zone.
+    pub fn set_zone(&self, zone: Arc<Zone>) {
+        let old = std::mem::replace(&mut *write(&self.0.zone), zone);
+        drop(old);
+    }
+
+    /// The DNS zone in use.
+    pub fn zone(&self) -> Arc<Zone> {
+        read(&self.0.zone).clone()
+    }
+
+    /// The resolver of names outside the cluster.
+    pub fn upstream(&self) -> Arc<dyn Upstream> {
+        self.0.config.upstream.clone()
+    }
+
+    /// Serves HTTP on a pod's port, by function call: until the guard is dropped, requests from inside reach `service`
+    /// with no byte stream in between. Plain TCP clients get an HTTP/1 and h2c server in front of it.
+    pub fn serve_http(&self, ip: IpAddr, port: u16, service: Arc<dyn HttpService>) -> Result<ServeGuard, NetError> {
+        let pod = self.pod(ip).ok_or(NetError::AddressNotBindable)?;
+        let any = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port);
+        let port = pod.bind_tcp(any, Bound::Http(service.clone()))?;
+        Ok(ServeGuard { pod, port, service })
+    }
+
+    /// Makes one address of the host, a loopback one for instance, reachable in the network as `at` (TCP, and UDP with
+    /// answers that show the host's address): the API server as the endpoint of `kubernetes`, say. `at` must be no pod's
+    /// or Service's address.
+    pub fn expose_host(&self, at: SocketAddr, host: SocketAddr) {
+        write(&self.0.aliases).insert(at, host);
+    }
+
+    pub(crate) fn host_alias(&self, at: SocketAddr) -> Option<SocketAddr> {
+        read(&self.0.aliases).get(&at).copied()
+    }
+
+    /// A number that no other call gets: spreads connections over endpoints.
+    pub(crate) fn sequence(&self) -> u64 {
+        self.0.sequence.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Whether an address is in the cluster's own networks.
+    pub(crate) fn in_cluster(&self, ip: IpAddr) -> bool {
+        self.0.config.cluster.iter().any(|(network, bits)| match (network, ip) {
+            (IpAddr::V4(n), IpAddr::V4(i)) => prefix_v4(*n, *bits) == prefix_v4(i, *bits),
+            (IpAddr::V6(n), IpAddr::V6(i)) => {
+                let shift = 128u32.saturating_sub(u32::from(*bits));
+                n.to_bits().checked_shr(shift) == i.to_bits().checked_shr(shift)
+            }
+            _ => false,
+        })
+    }
+}
+
+fn prefix_v4(ip: Ipv4Addr, bits: u8) -> Option<u32> {
+    ip.to_bits().checked_shr(32u32.saturating_sub(u32::from(bits)))
+}
+
+impl Pods {
+    fn remove(&mut self, uid: &str) -> Option<Arc<PodHandle>> {
+        let ip = self.by_uid.remove(uid)?;
+        self.by_ip.remove(&ip)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

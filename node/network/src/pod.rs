@@ -1,0 +1,261 @@
+//! A pod as the network sees it: its address, its ports, and what it has open.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex};
+
+use http::{Request, Response};
+
+use crate::body::Body;
+use crate::connect::{Conn, Source};
+use crate::error::{HttpError, NetError};
+use crate::http::pool::Pool;
+use crate::http::{HttpOptions, HttpService};
+use crate::listener::{Backlog, Listener};
+use crate::network::{Network, WeakNetwork};
+use crate::sync::lock;
+use crate::tracker::Tracker;
+use crate::udp::{Mailbox, UdpSocket};
+
+/// Linux's default range of ephemeral ports.
+const EPHEMERAL: std::ops::RangeInclusive<u16> = 32_768..=60_999;
+
+/// Who a pod is. It travels with its connections.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// UID.
+    pub uid: Arc<str>,
+    /// Namespace.
+    pub namespace: Arc<str>,
+    /// Name.
+    pub name: Arc<str>,
+    /// Service account.
+    pub service_account: Arc<str>,
+    /// Address.
+    pub ip: IpAddr,
+    /// Host name; it resolves to the pod's own address.
+    pub hostname: String,
+    /// The search list of name lookups.
+    pub dns_search: Vec<String>,
+}
+
+/// Where inside a pod a port is bound: on its address, or on its own loopback.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Scope {
+    Pod,
+    Loopback,
+}
+
+/// What answers on a TCP port.
+#[derive(Clone)]
+pub(crate) enum Bound {
+    Listener(Arc<Backlog>),
+    Http(Arc<dyn HttpService>),
+}
+
+#[derive(Default)]
+struct Ports {
+    closed: bool,
+    tcp: HashMap<(Scope, u16), Bound>,
+    udp: HashMap<(Scope, u16), Arc<Mailbox>>,
+    last: u16,
+}
+
+/// A pod on the network: what its guest may do with sockets and names.
+pub struct PodHandle {
+    identity: Identity,
+    network: WeakNetwork,
+    ports: Mutex<Ports>,
+    pub(crate) tracker: Arc<Tracker>,
+    pub(crate) pool: Pool,
+}
+
+impl PodHandle {
+    pub(crate) fn new(identity: Identity, network: WeakNetwork) -> PodHandle {
+        PodHandle { identity, network, ports: Mutex::default(), tracker: Arc::default(), pool: Pool::default() }
+    }
+
+    /// The pod's address.
+    pub fn ip(&self) -> IpAddr {
+        self.identity.ip
+    }
+
+    /// Who the pod is.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    pub(crate) fn network(&self) -> Result<Network, NetError> {
+        self.network.upgrade().ok_or(NetError::Detached)
+    }
+
+    /// Listens on an address of the pod: its own, a loopback one or the unspecified one. Port 0 takes a free one.
+    pub fn listen_tcp(self: &Arc<Self>, addr: SocketAddr) -> Result<Listener, NetError> {
+        let backlog = Arc::new(Backlog::default());
+        let port = self.bind_tcp(addr, Bound::Listener(backlog.clone()))?;
+        Ok(Listener { pod: self.clone(), addr: SocketAddr::new(addr.ip(), port), backlog })
+    }
+
+    /// Connects to a pod, a Service, the pod itself or the world outside.
+    pub async fn connect_tcp(self: &Arc<Self>, to: SocketAddr) -> Result<Conn, NetError> {
+        self.network()?.connect(Source::Pod(self.clone()), to).await
+    }
+
+    /// Binds a UDP socket; port 0 takes a free one.
+    pub fn bind_udp(self: &Arc<Self>, addr: SocketAddr) -> Result<UdpSocket, NetError> {
+        let mailbox = Arc::new(Mailbox::default());
+        let port = self.bind(
+            addr,
+            |ports, at| match ports.udp.entry(at) {
+                Entry::Occupied(_) => false,
+                Entry::Vacant(free) => {
+                    free.insert(mailbox.clone());
+                    true
+                }
+            },
+            |ports, at| drop(ports.udp.remove(&at)),
+        )?;
+        Ok(UdpSocket::new(self.clone(), SocketAddr::new(addr.ip(), port), mailbox))
+    }
+
+    /// The addresses of a name, as the pod's resolver finds them.
+    pub async fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, NetError> {
+        let name = name.trim();
+        if name.eq_ignore_ascii_case(&self.identity.hostname) && !name.is_empty() {
+            return Ok(vec![self.identity.ip]);
+        }
+        self.network()?.resolve(name, &self.identity.dns_search).await
+    }
+
+    /// Sends an HTTP request to the authority of its URI, resolved as the pod resolves names.
+    pub async fn send_http(
+        self: &Arc<Self>,
+        request: Request<Body>,
+        options: HttpOptions,
+    ) -> Result<Response<Body>, HttpError> {
+        let network = self.network().map_err(HttpError::Connect)?;
+        network.send_http(&Source::Pod(self.clone()), request, options).await
+    }
+
+    pub(crate) fn bind_tcp(&self, addr: SocketAddr, bound: Bound) -> Result<u16, NetError> {
+        self.bind(
+            addr,
+            |ports, at| match ports.tcp.entry(at) {
+                Entry::Occupied(_) => false,
+                Entry::Vacant(free) => {
+                    free.insert(bound.clone());
+                    true
+                }
+            },
+            |ports, at| drop(ports.tcp.remove(&at)),
+        )
+    }
+
+    /// Binds in every scope that `addr` means, in all or in none.
+    fn bind(
+        &self,
+        addr: SocketAddr,
+        mut put: impl FnMut(&mut Ports, (Scope, u16)) -> bool,
+        undo: impl Fn(&mut Ports, (Scope, u16)),
+    ) -> Result<u16, NetError> {
+        let scopes = self.scopes(addr.ip().to_canonical())?;
+        let mut ports = lock(&self.ports);
+        if ports.closed {
+            return Err(NetError::Detached);
+        }
+        let mut all = |ports: &mut Ports, port| match scopes.iter().position(|s| !put(ports, (*s, port))) {
+            None => true,
+            Some(failed) => {
+                scopes[..failed].iter().for_each(|s| undo(ports, (*s, port)));
+                false
+            }
+        };
+        if addr.port() != 0 {
+            return if all(&mut ports, addr.port()) { Ok(addr.port()) } else { Err(NetError::AddressInUse) };
+        }
+        for _ in EPHEMERAL {
+            let port = ports.next();
+            if all(&mut ports, port) {
+                return Ok(port);
+            }
+        }
+        Err(NetError::NewSocketLimit)
+    }
+
+    fn scopes(&self, ip: IpAddr) -> Result<&'static [Scope], NetError> {
+        match ip {
+            ip if ip.is_unspecified() => Ok(&[Scope::Pod, Scope::Loopback]),
+            ip if ip.is_loopback() => Ok(&[Scope::Loopback]),
+            ip if ip == self.identity.ip => Ok(&[Scope::Pod]),
+            _ => Err(NetError::AddressNotBindable),
+        }
+    }
+
+    pub(crate) fn tcp(&self, scope: Scope, port: u16) -> Option<Bound> {
+        lock(&self.ports).tcp.get(&(scope, port)).cloned()
+    }
+
+    pub(crate) fn udp(&self, scope: Scope, port: u16) -> Option<Arc<Mailbox>> {
+        lock(&self.ports).udp.get(&(scope, port)).cloned()
+    }
+
+    pub(crate) fn unbind_backlog(&self, backlog: &Arc<Backlog>) {
+        let mine = |b: &Bound| matches!(b, Bound::Listener(l) if Arc::ptr_eq(l, backlog));
+        lock(&self.ports).tcp.retain(|_, b| !mine(b));
+    }
+
+    pub(crate) fn unbind_http(&self, service: &Arc<dyn HttpService>) {
+        let mine = |b: &Bound| matches!(b, Bound::Http(s) if Arc::ptr_eq(s, service));
+        lock(&self.ports).tcp.retain(|_, b| !mine(b));
+    }
+
+    pub(crate) fn unbind_udp(&self, mailbox: &Arc<Mailbox>) {
+        lock(&self.ports).udp.retain(|_, m| !Arc::ptr_eq(m, mailbox));
+    }
+
+    /// The local address of a new connection in `scope`.
+    pub(crate) fn ephemeral(&self, scope: Scope) -> SocketAddr {
+        let ip = match scope {
+            Scope::Pod => self.identity.ip,
+            Scope::Loopback => Ipv4Addr::LOCALHOST.into(),
+        };
+        SocketAddr::new(ip, lock(&self.ports).next())
+    }
+
+    /// Takes the pod off the network: nothing of it is reachable, and what it has open is cut.
+    pub(crate) fn close(&self) {
+        let (tcp, udp) = {
+            let mut ports = lock(&self.ports);
+            ports.closed = true;
+            (std::mem::take(&mut ports.tcp), std::mem::take(&mut ports.udp))
+        };
+        for bound in tcp.into_values() {
+            if let Bound::Listener(backlog) = bound {
+                backlog.close();
+            }
+        }
+        udp.into_values().for_each(|mailbox| mailbox.close());
+        self.tracker.cut_all();
+        self.pool.clear();
+    }
+}
+
+impl Ports {
+    /// The next ephemeral port, free or not: connections are told apart by both ends.
+    fn next(&mut self) -> u16 {
+        self.last = if EPHEMERAL.contains(&self.last) && self.last < *EPHEMERAL.end() {
+            self.last + 1
+        } else {
+            *EPHEMERAL.start()
+        };
+        self.last
+    }
+}
+
+impl std::fmt::Debug for PodHandle {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Identity { namespace, name, ip, .. } = &self.identity;
+        write!(f, "Pod({namespace}/{name} {ip})")
+    }
+}

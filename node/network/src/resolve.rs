@@ -1,0 +1,102 @@
+//! Names to addresses: the cluster's zone in process, then the host's resolver.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use async_trait::async_trait;
+use copepod_dns_zone::{Answer, NDOTS, RecordType, Zone, search};
+
+use crate::error::NetError;
+use crate::network::Network;
+
+/// How many aliases a lookup follows.
+const ALIASES: usize = 8;
+
+/// Resolves names that are not the cluster's.
+#[async_trait]
+pub trait Upstream: Send + Sync + 'static {
+    /// The addresses of an absolute name (without the final dot), or [`NetError::NameUnresolvable`].
+    async fn lookup(&self, name: &str) -> Result<Vec<IpAddr>, NetError>;
+}
+
+/// The host's own resolver.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HostResolver;
+
+#[async_trait]
+impl Upstream for HostResolver {
+    async fn lookup(&self, name: &str) -> Result<Vec<IpAddr>, NetError> {
+        match tokio::net::lookup_host((name, 0)).await {
+            Ok(found) => Ok(found.map(|a| a.ip()).collect()),
+            // getaddrinfo's reasons arrive as text only.
+            Err(e) if e.to_string().contains("Temporary failure") => Err(NetError::TemporaryResolverFailure),
+            Err(_) => Err(NetError::NameUnresolvable),
+        }
+    }
+}
+
+/// What the zone says to both address questions about one name.
+enum Found {
+    Addresses(Vec<IpAddr>),
+    Alias(String),
+    Nothing,
+    Elsewhere,
+}
+
+fn in_zone(zone: &Zone, name: &str) -> Found {
+    let mut ips = Vec::new();
+    for rtype in [RecordType::A, RecordType::Aaaa] {
+        match zone.lookup(name, rtype) {
+            Answer::Records(records) => ips.extend(records.answers.iter().filter_map(|r| r.data.ip())),
+            Answer::External(target) => return Found::Alias(target),
+            Answer::NotOurs => return Found::Elsewhere,
+            Answer::NxDomain => return Found::Nothing,
+            Answer::NoData => {}
+        }
+    }
+    if ips.is_empty() { Found::Nothing } else { Found::Addresses(ips) }
+}
+
+impl Network {
+    /// The addresses of a name with a search list.
+    pub async fn resolve(&self, name: &str, list: &[String]) -> Result<Vec<IpAddr>, NetError> {
+        let literal = name.trim_start_matches('[').trim_end_matches(']');
+        if let Ok(ip) = literal.parse::<IpAddr>() {
+            return Ok(vec![ip]);
+        }
+        let bare = name.strip_suffix('.').unwrap_or(name);
+        let local = |suffix: &str| {
+            bare.len() >= suffix.len()
+                && bare.is_char_boundary(bare.len() - suffix.len())
+                && bare[bare.len() - suffix.len()..].eq_ignore_ascii_case(suffix)
+        };
+        if bare.eq_ignore_ascii_case("localhost") || local(".localhost") {
+            return Ok(vec![Ipv4Addr::LOCALHOST.into()]);
+        }
+        let well_formed = |l: &str| !l.is_empty() && l.len() <= 63 && l.bytes().all(|b| b.is_ascii_graphic());
+        if bare.len() > 253 || !bare.split('.').all(well_formed) {
+            return Err(NetError::NameUnresolvable);
+        }
+        let mut result = Err(NetError::NameUnresolvable);
+        for candidate in search(name, list, NDOTS) {
+            match self.resolve_absolute(candidate).await {
+                Ok(ips) if !ips.is_empty() => return Ok(ips),
+                Ok(_) | Err(NetError::NameUnresolvable) => {}
+                // A later candidate may still have an answer.
+                Err(e) => result = Err(e),
+            }
+        }
+        result
+    }
+
+    async fn resolve_absolute(&self, mut name: String) -> Result<Vec<IpAddr>, NetError> {
+        for _ in 0..ALIASES {
+            match in_zone(&self.zone(), &name) {
+                Found::Addresses(ips) => return Ok(ips),
+                Found::Nothing => return Err(NetError::NameUnresolvable),
+                Found::Alias(target) => name = target,
+                Found::Elsewhere => return self.0.config.upstream.lookup(&name).await,
+            }
+        }
+        Err(NetError::NameUnresolvable)
+    }
+}

@@ -1,0 +1,68 @@
+//! What a pod has open, so that detaching it cuts everything at once.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use crate::sync::lock;
+
+/// Something that can be cut from outside; whoever uses it sees a reset.
+pub(crate) trait Cut: Send + Sync {
+    fn cut(&self);
+}
+
+#[derive(Default)]
+pub(crate) struct Tracker {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    closed: bool,
+    next: u64,
+    live: HashMap<u64, Arc<dyn Cut>>,
+}
+
+/// Keeps something tracked until it is dropped.
+pub(crate) struct Live {
+    tracker: Arc<Tracker>,
+    id: u64,
+}
+
+impl Tracker {
+    /// Tracks `what`, or cuts it at once when the pod is gone already.
+    pub(crate) fn add(self: &Arc<Self>, what: Arc<dyn Cut>) -> Option<Live> {
+        let mut state = lock(&self.state);
+        if state.closed {
+            drop(state);
+            what.cut();
+            return None;
+        }
+        state.next += 1;
+        let id = state.next;
+        state.live.insert(id, what);
+        Some(Live { tracker: self.clone(), id })
+    }
+
+    pub(crate) fn cut_all(&self) {
+        let live = {
+            let mut state = lock(&self.state);
+            state.closed = true;
+            std::mem::take(&mut state.live)
+        };
+        for what in live.into_values() {
+            what.cut();
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
+        lock(&self.state).live.len()
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        let gone = lock(&self.tracker.state).live.remove(&self.id);
+        drop(gone);
+    }
+}

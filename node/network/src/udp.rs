@@ -1,0 +1,302 @@
+//! UDP: mailboxes inside, and a host socket for those who talk to the world outside.
+
+use std::collections::{HashMap, VecDeque};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use copepod_node_routes::Protocol;
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+
+use crate::connect::{Source, Target};
+use crate::error::NetError;
+use crate::pod::{PodHandle, Scope};
+use crate::sync::lock;
+
+/// What UDP over IPv4 can carry.
+const MAX_DATAGRAM: usize = 65_507;
+/// How many bytes wait for a reader before datagrams are lost, as in a kernel's receive buffer.
+const MAX_WAITING: usize = 256 * 1024;
+/// How many Services, or peers outside, one socket remembers.
+const MAX_FLOWS: usize = 1024;
+
+/// A received datagram.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Datagram {
+    /// Who sent it; a Service's address if the sender was asked by it.
+    pub from: SocketAddr,
+    /// What it says.
+    pub data: Bytes,
+}
+
+#[derive(Default)]
+pub(crate) struct Mailbox {
+    state: Mutex<State>,
+    notify: Notify,
+    /// Apart from `notify`, whose single wake-up belongs to a reader.
+    closing: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: VecDeque<Datagram>,
+    bytes: usize,
+    closed: bool,
+}
+
+impl Mailbox {
+    fn push(&self, datagram: Datagram) {
+        let mut state = lock(&self.state);
+        if state.closed || state.bytes + datagram.data.len() > MAX_WAITING {
+            return;
+        }
+        // An empty datagram takes room as well.
+        state.bytes += datagram.data.len() + 64;
+        state.waiting.push_back(datagram);
+        drop(state);
+        self.notify.notify_one();
+    }
+
+    fn pop(&self) -> Result<Option<Datagram>, NetError> {
+        let mut state = lock(&self.state);
+        match state.waiting.pop_front() {
+            Some(datagram) => {
+                state.bytes -= datagram.data.len() + 64;
+                Ok(Some(datagram))
+            }
+            None if state.closed => Err(NetError::Detached),
+            None => Ok(None),
+        }
+    }
+
+    pub(crate) fn close(&self) {
+        lock(&self.state).closed = true;
+        self.notify.notify_waiters();
+        self.closing.notify_waiters();
+    }
+
+    fn has_news(&self) -> bool {
+        let state = lock(&self.state);
+        state.closed || !state.waiting.is_empty()
+    }
+}
+
+/// A bound UDP socket. Dropping it frees its port.
+pub struct UdpSocket {
+    pod: Arc<PodHandle>,
+    local: SocketAddr,
+    mailbox: Arc<Mailbox>,
+    flows: Mutex<Flows>,
+}
+
+/// What a socket remembers about whom it has sent to.
+#[derive(Default)]
+struct Flows {
+    /// Service address → endpoint: one conversation stays with one endpoint.
+    endpoints: HashMap<SocketAddr, SocketAddr>,
+    /// Endpoint → Service address: answers seem to come from whom was asked.
+    services: HashMap<SocketAddr, SocketAddr>,
+    v4: Option<Outside>,
+    v6: Option<Outside>,
+}
+
+/// A host socket, opened by the first datagram that leaves the cluster.
+struct Outside {
+    /// For sending; the receiver has a duplicate (tokio's would not send before its first turn of the event loop).
+    socket: std::net::UdpSocket,
+    /// Only those who were sent something may answer.
+    peers: Arc<Mutex<HashMap<SocketAddr, ()>>>,
+    receiver: AbortHandle,
+}
+
+impl Drop for Outside {
+    fn drop(&mut self) {
+        self.receiver.abort();
+    }
+}
+
+impl UdpSocket {
+    pub(crate) fn new(pod: Arc<PodHandle>, local: SocketAddr, mailbox: Arc<Mailbox>) -> UdpSocket {
+        UdpSocket { pod, local, mailbox, flows: Mutex::default() }
+    }
+
+    /// The bound address; the port is the real one.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// Sends a datagram. As with any UDP, success does not mean that it arrives.
+    pub fn send_to(&self, data: impl Into<Bytes>, to: SocketAddr) -> Result<(), NetError> {
+        let data = data.into();
+        if data.len() > MAX_DATAGRAM {
+            return Err(NetError::DatagramTooLarge);
+        }
+        let network = self.pod.network()?;
+        if lock(&self.mailbox.state).closed {
+            return Err(NetError::Detached);
+        }
+        let source = Source::Pod(self.pod.clone());
+        let mut at = to;
+        let mut target = network.target(&source, to, Protocol::Udp)?;
+        if let Target::Service(port) = &target {
+            let flows = &mut *lock(&self.flows);
+            let known = flows.endpoints.get(&to).filter(|e| port.eligible.iter().any(|x| x.addr == **e)).copied();
+            let chosen =
+                known.or_else(|| port.candidates(Some(self.pod.ip()), network.sequence()).next().map(|e| e.addr));
+            at = chosen.ok_or(NetError::ConnectionRefused)?;
+            if flows.endpoints.len() >= MAX_FLOWS {
+                flows.endpoints.clear();
+                flows.services.clear();
+            }
+            flows.endpoints.insert(to, at);
+            flows.services.insert(at, to);
+            target = network.endpoint_target(at)?;
+        }
+        match target {
+            Target::Pod(pod, scope) => {
+                let mailbox = pod.udp(scope, at.port()).ok_or(NetError::ConnectionRefused)?;
+                mailbox.push(Datagram { from: self.seen_from(scope), data });
+                Ok(())
+            }
+            Target::Outside(host) => self.send_outside(&network.0.runtime, &data, host),
+            Target::Service(_) => Err(NetError::RemoteUnreachable),
+        }
+    }
+
+    fn seen_from(&self, scope: Scope) -> SocketAddr {
+        let ip = match scope {
+            Scope::Loopback => Ipv4Addr::LOCALHOST.into(),
+            Scope::Pod => self.pod.ip(),
+        };
+        SocketAddr::new(ip, self.local.port())
+    }
+
+    fn send_outside(&self, runtime: &tokio::runtime::Handle, data: &[u8], to: SocketAddr) -> Result<(), NetError> {
+        let to = SocketAddr::new(to.ip().to_canonical(), to.port());
+        let mut flows = lock(&self.flows);
+        let slot = if to.is_ipv4() { &mut flows.v4 } else { &mut flows.v6 };
+        let outside = match slot {
+            Some(open) => open,
+            None => slot.insert(Outside::open(runtime, to.is_ipv4(), self.mailbox.clone())?),
+        };
+        let mut peers = lock(&outside.peers);
+        if peers.len() >= MAX_FLOWS {
+            peers.clear();
+        }
+        peers.insert(to, ());
+        drop(peers);
+        match outside.socket.send_to(data, to) {
+            // A full send buffer loses datagrams; that is UDP.
+            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => Ok(()),
+            Err(e) => Err(e.into()),
+            Ok(_) => Ok(()),
+        }
+    }
+
+    /// The next datagram. Fails only when the pod has left the network.
+    pub async fn recv_from(&self) -> Result<Datagram, NetError> {
+        loop {
+            if let Some(datagram) = self.try_recv_from()? {
+                return Ok(datagram);
+            }
+            self.ready().await;
+        }
+    }
+
+    /// The next datagram, if one waits.
+    pub fn try_recv_from(&self) -> Result<Option<Datagram>, NetError> {
+        let Some(mut datagram) = self.mailbox.pop()? else { return Ok(None) };
+        if let Some(service) = lock(&self.flows).services.get(&datagram.from) {
+            datagram.from = *service;
+        }
+        Ok(Some(datagram))
+    }
+
+    /// Waits until [`UdpSocket::try_recv_from`] has something to say.
+    pub async fn ready(&self) {
+        loop {
+            let mut notified = std::pin::pin!(self.mailbox.notify.notified());
+            notified.as_mut().enable();
+            if self.mailbox.has_news() {
+                return;
+            }
+            notified.await;
+        }
+    }
+}
+
+impl Outside {
+    fn open(runtime: &tokio::runtime::Handle, v4: bool, mailbox: Arc<Mailbox>) -> Result<Outside, NetError> {
+        let any: IpAddr = if v4 { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+        let socket = std::net::UdpSocket::bind((any, 0))?;
+        socket.set_nonblocking(true)?;
+        let _entered = runtime.enter();
+        let receiving = tokio::net::UdpSocket::from_std(socket.try_clone()?)?;
+        let peers: Arc<Mutex<HashMap<SocketAddr, ()>>> = Arc::default();
+        let allowed = peers.clone();
+        let receiver = runtime.spawn(async move {
+            let mut buf = vec![0u8; 65_536];
+            loop {
+                tokio::select! {
+                    received = receiving.recv_from(&mut buf) => match received {
+                        Ok((n, peer)) if lock(&allowed).contains_key(&peer) => {
+                            mailbox.push(Datagram { from: peer, data: Bytes::copy_from_slice(&buf[..n]) });
+                        }
+                        // Errors are ICMP's about earlier datagrams.
+                        _ => {}
+                    },
+                    () = mailbox.closed() => return,
+                }
+            }
+        });
+        Ok(Outside { socket, peers, receiver: receiver.abort_handle() })
+    }
+}
+
+impl Mailbox {
+    async fn closed(&self) {
+        loop {
+            let mut notified = std::pin::pin!(self.closing.notified());
+            notified.as_mut().enable();
+            if lock(&self.state).closed {
+                return;
+            }
+            notified.await;
+        }
+    }
+}
+
+impl Drop for UdpSocket {
+    fn drop(&mut self) {
+        self.pod.unbind_udp(&self.mailbox);
+        self.mailbox.close();
+    }
+}
+
+impl std::fmt::Debug for UdpSocket {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "UdpSocket({})", self.local)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::network::tests::{attach, network};
+
+    #[tokio::test]
+    async fn only_those_who_were_asked_may_answer_from_outside() {
+        let net = network();
+        let socket = attach(&net, 1).bind_udp("0.0.0.0:0".parse().unwrap()).unwrap();
+        let host = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        let stranger = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        socket.send_outside(&net.0.runtime, b"ask", host.local_addr().unwrap()).unwrap();
+        let mut buf = [0; 16];
+        let (n, from) = host.recv_from(&mut buf).await.unwrap();
+        assert_eq!(&buf[..n], b"ask");
+        stranger.send_to(b"forged", from).await.unwrap();
+        host.send_to(b"answer", from).await.unwrap();
+        let got = socket.recv_from().await.unwrap();
+        assert_eq!((&got.data[..], got.from), (&b"answer"[..], host.local_addr().unwrap()));
+    }
+}

@@ -1,0 +1,204 @@
+//! The message boundary of the data plane: effects go in, observations come out. Nothing else crosses it, so that the
+//! data plane can live in the agent's process or in one of its own.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use copepod_model::Time;
+use serde::{Deserialize, Serialize};
+
+/// One start of one container: the name under which effects and observations speak of it. A restart is a new attempt.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ContainerId {
+    /// UID of the pod.
+    pub pod_uid: Arc<str>,
+    /// Name of the container.
+    pub container: Arc<str>,
+    /// How many starts came before: `restartCount`.
+    pub attempt: u32,
+}
+
+/// What identifies a pod to the data plane.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodIdentity {
+    /// UID.
+    pub uid: Arc<str>,
+    /// Namespace.
+    pub namespace: Arc<str>,
+    /// Name.
+    pub name: Arc<str>,
+    /// Service account, whose identity its streams carry.
+    pub service_account: Arc<str>,
+    /// Its address in the pod network.
+    pub ip: IpAddr,
+    /// Host name inside the pod.
+    pub hostname: Arc<str>,
+    /// DNS search list, most specific first, such as `default.svc.cluster.local`.
+    pub dns_search: Vec<Arc<str>>,
+}
+
+/// Everything a runtime needs to run one container. All references (ConfigMaps, Secrets, fields) are resolved.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ContainerSpec {
+    /// Digest of the module or component in the content store, `sha256:…`, as the image pull answered.
+    pub digest: String,
+    /// `args` after `argv[0]`; `command` and `args` as Kubernetes combines them.
+    pub args: Vec<String>,
+    /// Environment in order, later ones win.
+    pub env: Vec<(String, String)>,
+    /// `workingDir`, empty for the default.
+    pub working_dir: String,
+    /// Declared container ports: (name, port, protocol). A `wasi:http` component is served on the first TCP port, 80 if
+    /// there is none.
+    pub ports: Vec<(String, u16, String)>,
+    /// Memory limit in bytes over all instances, tables and stacks of the container.
+    pub memory_limit: Option<u64>,
+    /// CPU limit in millicores.
+    pub cpu_limit_millis: Option<u32>,
+}
+
+/// What the data plane is asked to do. Repeating one is harmless.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Effect {
+    /// Have an image in the content store, compiled. Answer: `ImageReady` or `ImageFailed`.
+    PullImage {
+        /// Reference as the pod gives it.
+        image: String,
+        /// Whether to ask the registry even if the reference is known (`imagePullPolicy: Always`).
+        always: bool,
+        /// Whether to fail if it is not present (`imagePullPolicy: Never`).
+        never: bool,
+    },
+    /// Attach a pod to the network before its first container.
+    AttachPod(PodIdentity),
+    /// Start a container. Answer: `Started`, later `Exited`.
+    Start {
+        /// Which.
+        id: ContainerId,
+        /// The pod's namespace and name, for log paths.
+        pod: (Arc<str>, Arc<str>),
+        /// What.
+        spec: Box<ContainerSpec>,
+    },
+    /// Stop a container: no new requests, what runs may finish within `grace`, then it is dead. Answer: `Exited`.
+    Stop {
+        /// Which.
+        id: ContainerId,
+        /// How long what runs may take.
+        grace: Duration,
+    },
+    /// Detach a pod that has finished: its address is free again, its logs stay.
+    DetachPod {
+        /// UID.
+        uid: Arc<str>,
+    },
+    /// Forget a pod: detach it and delete its logs.
+    RemovePod {
+        /// UID.
+        uid: Arc<str>,
+    },
+    /// Probe once. Answer: `Probed`.
+    Probe {
+        /// Which container.
+        id: ContainerId,
+        /// `readiness`, `liveness` or `startup`.
+        kind: ProbeKind,
+        /// How.
+        how: ProbeHow,
+        /// How long it may take.
+        timeout: Duration,
+    },
+}
+
+/// Which probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum ProbeKind {
+    /// Holds back the others until it has succeeded.
+    Startup,
+    /// Whether traffic may come.
+    Readiness,
+    /// Whether to restart.
+    Liveness,
+}
+
+/// How to probe.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ProbeHow {
+    /// GET; 200..=399 is success.
+    Http {
+        /// Pod address or an explicit host.
+        host: String,
+        /// Port.
+        port: u16,
+        /// Path and query.
+        path: String,
+        /// Extra headers.
+        headers: Vec<(String, String)>,
+        /// Over TLS, unverified.
+        https: bool,
+    },
+    /// Connect; an open port is success.
+    Tcp {
+        /// Pod address or an explicit host.
+        host: String,
+        /// Port.
+        port: u16,
+    },
+}
+
+/// What the data plane says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Observation {
+    /// The image is here and compiled.
+    ImageReady {
+        /// Reference as asked for.
+        image: String,
+        /// Digest to start containers from.
+        digest: String,
+        /// Size in bytes.
+        size: u64,
+        /// How long the pull took; zero when it was present.
+        took: Duration,
+    },
+    /// The image cannot be had.
+    ImageFailed {
+        /// Reference as asked for.
+        image: String,
+        /// Kubernetes' reason: `ErrImagePull`, `InvalidImageName`, `ErrImageNeverPull`.
+        reason: String,
+        /// In the registry's or compiler's own words.
+        message: String,
+    },
+    /// The container runs (a `wasi:http` component: is being served).
+    Started {
+        /// Which.
+        id: ContainerId,
+        /// When.
+        at: Time,
+    },
+    /// The container ended or could not be started.
+    Exited {
+        /// Which.
+        id: ContainerId,
+        /// Exit code; 128 + signal's number for kills (137), 1 for traps without one of their own.
+        code: i32,
+        /// `Completed`, `Error`, `OOMKilled`, `DeadlineExceeded`, `StartError`.
+        reason: String,
+        /// For people: a trap's text and wasm backtrace.
+        message: String,
+        /// When.
+        at: Time,
+    },
+    /// A probe's answer.
+    Probed {
+        /// Which container.
+        id: ContainerId,
+        /// Which probe.
+        kind: ProbeKind,
+        /// `Err` carries what went wrong, in the kubelet's words.
+        result: Result<(), String>,
+        /// When.
+        at: Time,
+    },
+}

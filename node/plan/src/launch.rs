@@ -1,0 +1,189 @@
+//! From a pod's spec to what a runtime needs to start one of its containers.
+
+use std::sync::Arc;
+
+use copepod_model::quantity::Quantity;
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Volume};
+
+use crate::args::expand;
+use crate::effect::{ContainerSpec, PodIdentity};
+use crate::env::{EnvError, Found, Source, resolve};
+use crate::node::NodeFacts;
+
+/// A pod as the network and its logs know it.
+pub(crate) fn identity(pod: &Pod, ip: std::net::IpAddr, node: &NodeFacts) -> PodIdentity {
+    let text = |s: &Option<String>| -> Arc<str> { s.as_deref().unwrap_or_default().into() };
+    let spec = pod.spec.as_ref();
+    let account = spec.and_then(|s| s.service_account_name.as_deref()).filter(|s| !s.is_empty());
+    PodIdentity {
+        uid: text(&pod.metadata.uid),
+        namespace: text(&pod.metadata.namespace),
+        name: text(&pod.metadata.name),
+        service_account: account.unwrap_or("default").into(),
+        ip,
+        hostname: hostname(pod).into(),
+        dns_search: search(spec, pod.metadata.namespace.as_deref().unwrap_or_default(), node),
+    }
+}
+
+/// The pod's host name: at most 63 characters, as the kernel has it.
+pub(crate) fn hostname(pod: &Pod) -> String {
+    let spec = pod.spec.as_ref();
+    let set = |s: Option<&String>| s.filter(|s| !s.is_empty()).cloned();
+    let name = set(spec.and_then(|s| s.hostname_override.as_ref()))
+        .or_else(|| set(spec.and_then(|s| s.hostname.as_ref())))
+        .unwrap_or_else(|| pod.metadata.name.clone().unwrap_or_default());
+    let cut: String = name.chars().take(63).collect();
+    cut.trim_end_matches(['-', '.']).to_string()
+}
+
+fn search(spec: Option<&PodSpec>, namespace: &str, node: &NodeFacts) -> Vec<Arc<str>> {
+    let domain = &node.cluster_domain;
+    let mut list: Vec<Arc<str>> = match spec.and_then(|s| s.dns_policy.as_deref()) {
+        None | Some("" | "ClusterFirst" | "ClusterFirstWithHostNet") => {
+            vec![format!("{namespace}.svc.{domain}").into(), format!("svc.{domain}").into(), domain.as_str().into()]
+        }
+        _ => Vec::new(),
+    };
+    let own = spec.and_then(|s| s.dns_config.as_ref()).and_then(|d| d.searches.as_deref()).unwrap_or_default();
+    for s in own.iter().map(|s| s.trim_end_matches('.')).filter(|s| !s.is_empty()) {
+        if !list.iter().any(|l| **l == *s) {
+            list.push(s.into());
+        }
+    }
+    list
+}
+
+/// Everything to start `container` from `digest`, or why not yet.
+pub(crate) fn container_spec(source: &Source<'_>, container: &Container, digest: &str, found: &mut Found) -> Result<ContainerSpec, EnvError> {
+    supported(source.pod, container).map_err(EnvError::Config)?;
+    let env = resolve(source, container, &hostname(source.pod), found)?;
+    let value = |name: &str| env.iter().find(|(k, _)| k == name).map(|(_, v)| v.as_str());
+    let command = container.command.as_deref().unwrap_or_default();
+    // A wasm image's entry point is its module: `command` names another program only by its argv[0], and what follows it
+    // comes before `args`.
+    let args = command.iter().skip(1).chain(container.args.iter().flatten());
+    let args = args.map(|a| expand(a, value)).collect();
+    let limit = |what: &str| {
+        let limits = container.resources.as_ref().and_then(|r| r.limits.as_ref());
+        limits.and_then(|l| l.get(what)).and_then(|q| q.0.parse::<Quantity>().ok())
+    };
+    let ports = container.ports.iter().flatten().filter_map(|p| {
+        let number = u16::try_from(p.container_port).ok().filter(|n| *n > 0)?;
+        Some((p.name.clone().unwrap_or_default(), number, p.protocol.clone().unwrap_or_else(|| "TCP".into())))
+    });
+    Ok(ContainerSpec {
+        digest: digest.into(),
+        args,
+        ports: ports.collect(),
+        working_dir: container.working_dir.clone().unwrap_or_default(),
+        memory_limit: limit("memory").and_then(|q| u64::try_from(q.value()).ok()).filter(|n| *n > 0),
+        cpu_limit_millis: limit("cpu").and_then(|q| u32::try_from(q.millis()).ok()).filter(|n| *n > 0),
+        env,
+    })
+}
+
+/// Says what a container asks for that no runtime here gives yet.
+fn supported(pod: &Pod, container: &Container) -> Result<(), String> {
+    let spec = pod.spec.as_ref();
+    if spec.and_then(|s| s.host_network) == Some(true) {
+        return Err("hostNetwork is not supported for wasm pods".into());
+    }
+    for mount in container.volume_mounts.iter().flatten() {
+        let volume = spec.and_then(|s| s.volumes.as_ref()).and_then(|v| v.iter().find(|v| v.name == mount.name));
+        let Some(volume) = volume else {
+            return Err(format!("mountPath \"{}\": volume \"{}\" not found", mount.mount_path, mount.name));
+        };
+        if !is_token(volume) {
+            return Err(format!("volumes of type {} are not supported yet", volume_type(volume)));
+        }
+    }
+    if container.lifecycle.as_ref().is_some_and(|l| l.post_start.is_some()) {
+        return Err("postStart hooks are not supported yet".into());
+    }
+    Ok(())
+}
+
+/// The projected volume with the pod's own token that admission adds to every pod: it is left out silently.
+fn is_token(volume: &Volume) -> bool {
+    let sources = volume.projected.as_ref().and_then(|p| p.sources.as_ref());
+    sources.is_some_and(|s| s.iter().any(|s| s.service_account_token.is_some()))
+}
+
+/// A volume's type is its only field besides the name.
+fn volume_type(volume: &Volume) -> String {
+    let value = serde_json::to_value(volume).unwrap_or_default();
+    let kind = value.as_object().into_iter().flatten().map(|(k, _)| k.as_str()).find(|k| *k != "name");
+    kind.unwrap_or("emptyDir").to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::refs::{Lookup, Refs, ServiceRecord};
+    use copepod_model::Time;
+    use serde_json::json;
+
+    struct Nothing;
+    impl Refs for Nothing {
+        fn config_map(&self, _: &str, _: &str, _: Time) -> Lookup {
+            Lookup::Missing
+        }
+        fn secret(&self, _: &str, _: &str, _: Time) -> Lookup {
+            Lookup::Missing
+        }
+        fn services(&self, _: &str) -> Vec<ServiceRecord> {
+            Vec::new()
+        }
+    }
+
+    fn spec(container: serde_json::Value, mut pod: serde_json::Value) -> Result<ContainerSpec, EnvError> {
+        let mut c = container;
+        c["name"] = "c".into();
+        pod["containers"] = json!([c]);
+        let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "ns"}, "spec": pod})).unwrap();
+        let node = NodeFacts::example();
+        let source = Source { pod: &pod, ip: "10.0.0.1".parse().unwrap(), node: &node, refs: &Nothing, now: Time::default() };
+        container_spec(&source, &pod.spec.as_ref().unwrap().containers[0], "sha256:1", &mut Found::default())
+    }
+
+    #[test]
+    fn command_arguments_limits_and_ports() {
+        let s = spec(
+            json!({"command": ["x", "-a"], "args": ["$(E)", "$(F)"], "env": [{"name": "E", "value": "1"}],
+                "ports": [{"containerPort": 80, "name": "web"}], "resources": {"limits": {"cpu": "250m", "memory": "64Mi"}}}),
+            json!({}),
+        )
+        .unwrap();
+        assert_eq!(s.args, ["-a", "1", "$(F)"]);
+        assert_eq!(s.ports, [("web".into(), 80, "TCP".into())]);
+        assert_eq!((s.memory_limit, s.cpu_limit_millis), (Some(64 << 20), Some(250)));
+    }
+
+    #[test]
+    fn unsupported_volumes_say_so_and_the_token_is_left_out() {
+        let mount = json!({"volumeMounts": [{"name": "v", "mountPath": "/x"}]});
+        let volume = |source: serde_json::Value| {
+            let mut v = source;
+            v["name"] = "v".into();
+            json!({"volumes": [v]})
+        };
+        let e = spec(mount.clone(), volume(json!({"configMap": {"name": "m"}}))).unwrap_err();
+        assert_eq!(e, EnvError::Config("volumes of type configMap are not supported yet".into()));
+        assert!(spec(mount, volume(json!({"projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}}))).is_ok());
+        assert!(spec(json!({}), volume(json!({"emptyDir": {}}))).is_ok(), "a volume that nobody mounts harms nobody");
+    }
+
+    #[test]
+    fn the_search_list_follows_the_policy() {
+        let list = |spec: serde_json::Value| {
+            let spec: PodSpec = serde_json::from_value(spec).unwrap();
+            search(Some(&spec), "ns", &NodeFacts::example()).join(" ")
+        };
+        let cluster = "ns.svc.cluster.local svc.cluster.local cluster.local";
+        assert_eq!(list(json!({"containers": []})), cluster);
+        let own = json!({"containers": [], "dnsConfig": {"searches": ["a.b", "cluster.local"]}});
+        assert_eq!(list(own), format!("{cluster} a.b"));
+        assert_eq!(list(json!({"containers": [], "dnsPolicy": "None", "dnsConfig": {"searches": ["a.b"]}})), "a.b");
+    }
+}

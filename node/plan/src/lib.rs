@@ -1,0 +1,29 @@
+//! Floor 2: what a node's agent decides. Pod × observed × now → effects, status and events, as plain values.
+//!
+//! [`plan`] says in one value everything that is about to happen to a pod; [`Observed`] is what the data plane has told so
+//! far and what was asked of it. The agent only carries effects to the data plane and status to the API.
+#![deny(clippy::iter_over_hash_type)]
+
+mod args;
+mod conditions;
+pub mod effect;
+mod env;
+mod launch;
+mod logs;
+pub mod node;
+mod observed;
+mod probes;
+mod refs;
+mod restart;
+mod status;
+mod sync;
+mod text;
+mod when;
+
+pub use effect::{ContainerId, ContainerSpec, Effect, Observation, PodIdentity, ProbeHow, ProbeKind};
+pub use logs::log_attempt;
+pub use node::NodeFacts;
+pub use observed::{Observed, PodEvent, Termination};
+pub use refs::{Lookup, Reference, Refs, ServicePort, ServiceRecord};
+pub use sync::{PodPlan, plan, vanish};
+pub use when::{micro, stamp};

@@ -1,0 +1,245 @@
+//! What a node says of itself: its Node object and its Lease.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use copepod_model::Time;
+use copepod_model::quantity::Quantity as Amount;
+use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
+use k8s_openapi::api::core::v1::{
+    ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeRuntimeHandler, NodeSpec, NodeStatus,
+    NodeSystemInfo,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+
+use crate::when::{micro, stamp};
+
+/// How long a Lease is good for, in seconds.
+pub const LEASE_SECONDS: i32 = 40;
+/// Where node Leases live.
+pub const LEASE_NAMESPACE: &str = "kube-node-lease";
+
+/// A node as the agent found it. Nothing here changes while the agent runs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NodeFacts {
+    /// Name.
+    pub name: String,
+    /// Its address.
+    pub host_ip: IpAddr,
+    /// Cluster domain, such as `cluster.local`.
+    pub cluster_domain: String,
+    /// Capacity in millicores.
+    pub cpu_millis: i64,
+    /// Capacity in bytes.
+    pub memory: i64,
+    /// Capacity of the file system that images and logs are on, in bytes.
+    pub storage: i64,
+    /// What pods may use, in millicores.
+    pub allocatable_cpu_millis: i64,
+    /// What pods may use, in bytes.
+    pub allocatable_memory: i64,
+    /// How many pods it takes.
+    pub max_pods: u32,
+    /// `/etc/machine-id`.
+    pub machine_id: String,
+    /// The kernel's boot id.
+    pub boot_id: String,
+    /// `uname -r`.
+    pub kernel_version: String,
+    /// The distribution's name.
+    pub os_image: String,
+    /// Go's name of the architecture: `amd64`, `arm64`.
+    pub architecture: String,
+    /// `v1.35.x+copepod`.
+    pub version: String,
+    /// `wasmtime://…`.
+    pub runtime_version: String,
+    /// Port of the node API, 0 when it is reached in process only.
+    pub api_port: u16,
+    /// Blocks of the pod network that this node has leased.
+    pub pod_cidrs: Vec<String>,
+}
+
+/// How the node is doing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Health {
+    /// Memory is short.
+    pub memory_pressure: bool,
+    /// The data folder's disk is nearly full.
+    pub disk_pressure: bool,
+    /// Address space or threads are short: no more instances fit.
+    pub pid_pressure: bool,
+}
+
+/// The Node to register.
+pub fn node(facts: &NodeFacts, labels: &BTreeMap<String, String>) -> Node {
+    let mut all: BTreeMap<String, String> = [
+        ("kubernetes.io/hostname", facts.name.as_str()),
+        ("kubernetes.io/os", "linux"),
+        ("kubernetes.io/arch", facts.architecture.as_str()),
+        ("beta.kubernetes.io/os", "linux"),
+        ("beta.kubernetes.io/arch", facts.architecture.as_str()),
+    ]
+    .map(|(k, v)| (k.to_string(), v.to_string()))
+    .into();
+    all.extend(labels.clone());
+    Node {
+        metadata: ObjectMeta { name: Some(facts.name.clone()), labels: Some(all), ..ObjectMeta::default() },
+        spec: Some(NodeSpec {
+            pod_cidr: facts.pod_cidrs.first().cloned(),
+            pod_cidrs: (!facts.pod_cidrs.is_empty()).then(|| facts.pod_cidrs.clone()),
+            ..NodeSpec::default()
+        }),
+        status: None,
+    }
+}
+
+/// The node's status. Transition times are kept from `before` where a condition has not changed.
+pub fn node_status(facts: &NodeFacts, before: Option<&NodeStatus>, health: Health, images: &[(String, u64)], now: Time) -> NodeStatus {
+    let conditions = [
+        ("MemoryPressure", health.memory_pressure, "HasInsufficientMemory", "HasSufficientMemory", "insufficient memory available", "sufficient memory available"),
+        ("DiskPressure", health.disk_pressure, "HasDiskPressure", "HasNoDiskPressure", "disk pressure", "no disk pressure"),
+        ("PIDPressure", health.pid_pressure, "HasInsufficientPID", "HasSufficientPID", "insufficient PID available", "sufficient PID available"),
+    ]
+    .map(|(kind, bad, bad_reason, good_reason, bad_text, good_text)| {
+        let (status, reason, text) = if bad { ("True", bad_reason, bad_text) } else { ("False", good_reason, good_text) };
+        condition(kind, status, format!("Kubelet{reason}"), format!("kubelet has {text}"), before, now)
+    });
+    let mut conditions = conditions.to_vec();
+    conditions.push(condition("Ready", "True", "KubeletReady".into(), "kubelet is posting ready status".into(), before, now));
+    // Conditions of others, such as NetworkUnavailable, stay.
+    let others = before.and_then(|b| b.conditions.as_deref()).unwrap_or_default().iter();
+    let others: Vec<_> = others.filter(|o| !conditions.iter().any(|c| c.type_ == o.type_)).cloned().collect();
+    conditions.splice(0..0, others);
+    let amounts = |cpu: i64, memory: i64| -> BTreeMap<String, Quantity> {
+        [
+            ("cpu", Amount::from_millis(cpu)),
+            ("memory", Amount::from_bytes(memory)),
+            ("ephemeral-storage", Amount::from_bytes(facts.storage)),
+            ("pods", Amount::from_units(i64::from(facts.max_pods))),
+        ]
+        .map(|(k, v)| (k.to_string(), Quantity(v.to_string())))
+        .into()
+    };
+    let address = |kind: &str, address: String| NodeAddress { type_: kind.into(), address };
+    NodeStatus {
+        capacity: Some(amounts(facts.cpu_millis, facts.memory)),
+        allocatable: Some(amounts(facts.allocatable_cpu_millis, facts.allocatable_memory)),
+        addresses: Some(vec![address("InternalIP", facts.host_ip.to_string()), address("Hostname", facts.name.clone())]),
+        conditions: Some(conditions),
+        daemon_endpoints: (facts.api_port > 0).then(|| NodeDaemonEndpoints {
+            kubelet_endpoint: Some(DaemonEndpoint { port: i32::from(facts.api_port) }),
+        }),
+        images: (!images.is_empty()).then(|| {
+            let image = |(name, size): &(String, u64)| ContainerImage {
+                names: Some(vec![name.clone()]),
+                size_bytes: i64::try_from(*size).ok(),
+            };
+            images.iter().map(image).collect()
+        }),
+        node_info: Some(NodeSystemInfo {
+            architecture: facts.architecture.clone(),
+            boot_id: facts.boot_id.clone(),
+            container_runtime_version: facts.runtime_version.clone(),
+            kernel_version: facts.kernel_version.clone(),
+            kubelet_version: facts.version.clone(),
+            kube_proxy_version: String::new(),
+            machine_id: facts.machine_id.clone(),
+            operating_system: "linux".into(),
+            os_image: facts.os_image.clone(),
+            system_uuid: facts.machine_id.clone(),
+            ..NodeSystemInfo::default()
+        }),
+        runtime_handlers: Some(vec![NodeRuntimeHandler { name: Some("wasm".into()), ..NodeRuntimeHandler::default() }]),
+        ..NodeStatus::default()
+    }
+}
+
+fn condition(kind: &str, status: &str, reason: String, message: String, before: Option<&NodeStatus>, now: Time) -> NodeCondition {
+    let old = before.and_then(|b| b.conditions.as_ref()).and_then(|c| c.iter().find(|c| c.type_ == kind));
+    let kept = old.filter(|o| o.status == status).and_then(|o| o.last_transition_time.clone());
+    NodeCondition {
+        type_: kind.into(),
+        status: status.into(),
+        reason: Some(reason),
+        message: Some(message),
+        last_heartbeat_time: Some(stamp(now)),
+        last_transition_time: Some(kept.unwrap_or_else(|| stamp(now))),
+    }
+}
+
+/// The node's Lease, renewed at `now`; `node_uid` makes the Node its owner.
+pub fn lease(name: &str, node_uid: &str, before: Option<Lease>, now: Time) -> Lease {
+    let mut lease = before.unwrap_or_else(|| Lease {
+        metadata: ObjectMeta { name: Some(name.into()), namespace: Some(LEASE_NAMESPACE.into()), ..ObjectMeta::default() },
+        spec: None,
+    });
+    if lease.metadata.owner_references.as_ref().is_none_or(Vec::is_empty) && !node_uid.is_empty() {
+        lease.metadata.owner_references = Some(vec![OwnerReference {
+            api_version: "v1".into(),
+            kind: "Node".into(),
+            name: name.into(),
+            uid: node_uid.into(),
+            ..OwnerReference::default()
+        }]);
+    }
+    let spec = lease.spec.get_or_insert_with(LeaseSpec::default);
+    spec.holder_identity = Some(name.into());
+    spec.lease_duration_seconds = Some(LEASE_SECONDS);
+    spec.renew_time = Some(micro(now));
+    lease
+}
+
+#[cfg(test)]
+impl NodeFacts {
+    pub(crate) fn example() -> NodeFacts {
+        NodeFacts {
+            name: "node".into(),
+            host_ip: [192, 0, 2, 1].into(),
+            cluster_domain: "cluster.local".into(),
+            cpu_millis: 2000,
+            memory: 2 << 30,
+            storage: 10 << 30,
+            allocatable_cpu_millis: 2000,
+            allocatable_memory: 1 << 30,
+            max_pods: 10_000,
+            machine_id: "m".into(),
+            boot_id: "b".into(),
+            kernel_version: "6.1".into(),
+            os_image: "Debian".into(),
+            architecture: "amd64".into(),
+            version: "v1.35.0+copepod".into(),
+            runtime_version: "wasmtime://48.0.8".into(),
+            api_port: 0,
+            pod_cidrs: vec!["10.244.0.0/24".into()],
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn transitions_are_kept_until_something_changes() {
+        let facts = NodeFacts::example();
+        let find = |s: &NodeStatus, kind: &str| s.conditions.clone().unwrap().into_iter().find(|c| c.type_ == kind).unwrap();
+        let first = node_status(&facts, None, Health::default(), &[], Time::from_secs(100));
+        assert_eq!(first.allocatable.as_ref().unwrap()["pods"].0, "10k");
+        let second = node_status(&facts, Some(&first), Health::default(), &[], Time::from_secs(200));
+        let third = node_status(&facts, Some(&second), Health { disk_pressure: true, ..Health::default() }, &[], Time::from_secs(300));
+        let times: Vec<_> = [&first, &second, &third].map(|s| find(s, "DiskPressure").last_transition_time).to_vec();
+        assert_eq!(times, [Some(stamp(Time::from_secs(100))), Some(stamp(Time::from_secs(100))), Some(stamp(Time::from_secs(300)))]);
+        assert_eq!(find(&third, "DiskPressure").reason.as_deref(), Some("KubeletHasDiskPressure"));
+        assert_eq!(find(&third, "Ready").last_transition_time, Some(stamp(Time::from_secs(100))));
+    }
+
+    #[test]
+    fn a_lease_is_renewed_in_place() {
+        let first = lease("n", "uid", None, Time::from_secs(1));
+        let second = lease("n", "uid", Some(first.clone()), Time::from_secs(11));
+        assert_eq!(first.metadata, second.metadata);
+        assert_eq!(second.spec.unwrap().renew_time, Some(micro(Time::from_secs(11))));
+    }
+}

@@ -1,0 +1,416 @@
+//! What the data plane has told about a pod so far, and what it has been asked.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use copepod_machine::{Backoff, EventType};
+use copepod_model::Time;
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+
+use crate::effect::{ContainerId, Observation, ProbeKind};
+use crate::probes::Probes;
+use crate::text::go_duration;
+use crate::when::time;
+
+/// How long a failed image pull waits.
+const PULL_BACKOFF: Backoff = Backoff { first: Duration::from_secs(10), max: Duration::from_secs(300) };
+/// A container that ran this long has recovered: its crashes are counted anew.
+const RECOVERED: Duration = Duration::from_secs(600);
+
+/// An Event to record about the pod.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PodEvent {
+    /// Normal or Warning.
+    pub kind: EventType,
+    /// CamelCase reason.
+    pub reason: &'static str,
+    /// Text for people, in the kubelet's words.
+    pub message: String,
+    /// `spec.containers{name}`, for events about a container.
+    pub field_path: Option<String>,
+}
+
+/// How an attempt ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Termination {
+    /// Which attempt.
+    pub attempt: u32,
+    /// Exit code.
+    pub code: i32,
+    /// `Completed`, `Error`, `OOMKilled`, …
+    pub reason: String,
+    /// For people.
+    pub message: String,
+    /// When it began to run, if it did.
+    pub started: Option<Time>,
+    /// When it ended.
+    pub finished: Time,
+}
+
+/// Where a container stands.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum State {
+    /// Its attempt has not been started.
+    Pending,
+    /// Asked to start.
+    Starting,
+    /// Runs.
+    Running {
+        /// Since when.
+        since: Time,
+    },
+    /// Has ended.
+    Exited(Termination),
+}
+
+/// The last thing that went wrong with an image.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct PullFailure {
+    pub reason: String,
+    pub message: String,
+    pub at: Time,
+    pub failures: u32,
+}
+
+impl PullFailure {
+    /// When to ask again.
+    pub fn retry_at(&self) -> Time {
+        self.at + PULL_BACKOFF.delay(self.failures)
+    }
+}
+
+/// Where a container's image stands.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Image {
+    /// Not asked for.
+    Absent,
+    /// Asked for; the failure is the one before.
+    Pulling(Option<PullFailure>),
+    /// Here.
+    Ready { digest: String, at: Time },
+    /// Cannot be had for now.
+    Failed(PullFailure),
+}
+
+/// A stop that was asked for.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Stopping {
+    /// When it should be over.
+    pub deadline: Time,
+    /// Whether the container comes back whatever its restart policy says (its definition changed).
+    pub replace: bool,
+}
+
+/// One container of the pod.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Tracked {
+    /// `containers` or `initContainers`, and the name: for events.
+    pub field_path: String,
+    /// The attempt that `state` is about.
+    pub attempt: u32,
+    pub state: State,
+    /// How the attempt before ended.
+    pub last: Option<Termination>,
+    /// Ends in a row without a long run between them.
+    pub failures: u32,
+    pub image: Image,
+    /// Reference that `image` is about, empty before the first pull.
+    pub image_ref: String,
+    /// Digest that the current attempt was started from.
+    pub digest: String,
+    /// Why its configuration cannot be made.
+    pub config_error: Option<String>,
+    pub probes: Probes,
+    pub stop: Option<Stopping>,
+    /// The attempt whose back-off was announced by an event.
+    pub announced: Option<u32>,
+    /// The pull failure whose back-off was announced by an event.
+    pub announced_pull_at: Option<Time>,
+    /// Its attempt was replaced because its definition changed: it restarts at once.
+    pub replace: bool,
+}
+
+impl Tracked {
+    fn new(list: &str, name: &str) -> Tracked {
+        Tracked {
+            field_path: format!("spec.{list}{{{name}}}"),
+            attempt: 0,
+            state: State::Pending,
+            last: None,
+            failures: 0,
+            image: Image::Absent,
+            image_ref: String::new(),
+            digest: String::new(),
+            config_error: None,
+            probes: Probes::default(),
+            stop: None,
+            announced: None,
+            announced_pull_at: None,
+            replace: false,
+        }
+    }
+
+    /// Whether an attempt is at large: started or asked to, and not known to have ended.
+    pub fn alive(&self) -> bool {
+        matches!(self.state, State::Starting | State::Running { .. })
+    }
+    /// How it ended, if it has.
+    pub fn exited(&self) -> Option<&Termination> {
+        match &self.state {
+            State::Exited(t) => Some(t),
+            _ => None,
+        }
+    }
+    /// Whether it runs and, where it has a startup probe, has passed it.
+    pub fn started(&self) -> bool {
+        matches!(self.state, State::Running { .. }) && self.probes.startup_passed()
+    }
+    /// Whether traffic may come.
+    pub fn ready(&self) -> bool {
+        self.started() && self.probes.ready()
+    }
+
+    fn exit(&mut self, termination: Termination) {
+        let ran = termination.started.map_or(Duration::ZERO, |s| termination.finished.since(s));
+        self.failures = if ran >= RECOVERED { 1 } else { self.failures.saturating_add(1) };
+        self.replace = self.stop.take().is_some_and(|s| s.replace);
+        if self.replace {
+            self.failures = 0;
+        }
+        self.state = State::Exited(termination);
+        self.probes = Probes::default();
+    }
+}
+
+/// Everything known of one pod on this node.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Observed {
+    pub(crate) uid: std::sync::Arc<str>,
+    pub(crate) ip: IpAddr,
+    pub(crate) containers: BTreeMap<String, Tracked>,
+    pub(crate) events: Vec<PodEvent>,
+    pub(crate) attached: bool,
+    pub(crate) removed: bool,
+    pub(crate) start_time: Option<Time>,
+    /// Status and transition time of the conditions that the agent writes.
+    pub(crate) conditions: BTreeMap<String, (String, Time)>,
+    /// Set once the phase is final.
+    pub(crate) verdict: Option<Verdict>,
+    /// The deadline has passed; the verdict follows when everything has stopped.
+    pub(crate) deadline_exceeded: bool,
+}
+
+/// A final phase.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Verdict {
+    pub phase: String,
+    pub reason: Option<String>,
+    pub message: Option<String>,
+}
+
+impl Observed {
+    /// What an agent knows that has just met the pod, whether the pod is new or the agent is: nothing of it runs here, so
+    /// what its status says was running has been lost, as by a reboot of the node, and attempts are counted on from there.
+    pub fn adopt(pod: &Pod, ip: IpAddr, now: Time) -> Observed {
+        let status = pod.status.as_ref();
+        let phase = status.and_then(|s| s.phase.as_deref()).unwrap_or_default();
+        let verdict = matches!(phase, "Succeeded" | "Failed").then(|| Verdict {
+            phase: phase.into(),
+            reason: status.and_then(|s| s.reason.clone()),
+            message: status.and_then(|s| s.message.clone()),
+        });
+        let conditions = status.and_then(|s| s.conditions.as_deref()).unwrap_or_default().iter();
+        let mut observed = Observed {
+            uid: pod.metadata.uid.as_deref().unwrap_or_default().into(),
+            ip,
+            containers: BTreeMap::new(),
+            events: Vec::new(),
+            attached: false,
+            removed: false,
+            start_time: status.and_then(|s| s.start_time.as_ref()).map(time),
+            conditions: conditions
+                .map(|c| (c.type_.clone(), (c.status.clone(), c.last_transition_time.as_ref().map_or(now, time))))
+                .collect(),
+            verdict,
+            deadline_exceeded: false,
+        };
+        let Some(spec) = &pod.spec else { return observed };
+        let find = |list: Option<&Vec<ContainerStatus>>, name: &str| list.and_then(|l| l.iter().find(|c| c.name == name)).cloned();
+        let mut interrupted = false;
+        for c in &spec.containers {
+            let mut tracked = Tracked::new("containers", &c.name);
+            if let Some(s) = find(status.and_then(|s| s.container_statuses.as_ref()), &c.name) {
+                interrupted |= resume(&mut tracked, &s, now);
+            }
+            observed.containers.insert(c.name.clone(), tracked);
+        }
+        for c in spec.init_containers.iter().flatten() {
+            let mut tracked = Tracked::new("initContainers", &c.name);
+            if let Some(s) = find(status.and_then(|s| s.init_container_statuses.as_ref()), &c.name) {
+                resume(&mut tracked, &s, now);
+            }
+            // A pod that is set up anew runs its init containers again, as after a reboot.
+            if interrupted && observed.verdict.is_none() && let State::Exited(t) = &tracked.state {
+                tracked.attempt = t.attempt + 1;
+                tracked.last = Some(t.clone());
+                tracked.state = State::Pending;
+            }
+            observed.containers.insert(c.name.clone(), tracked);
+        }
+        observed
+    }
+
+    /// The pod's address.
+    pub fn ip(&self) -> IpAddr {
+        self.ip
+    }
+
+    /// Whether anything of the pod runs or was asked to.
+    pub fn alive(&self) -> bool {
+        self.containers.values().any(Tracked::alive)
+    }
+
+    /// Takes in what the data plane says. What is stale (about another attempt, about an image nobody waits for) changes
+    /// nothing.
+    pub fn observe(&mut self, observation: &Observation, now: Time) {
+        match observation {
+            Observation::ImageReady { image, digest, size, took } => self.image_ready(image, digest, *size, *took, now),
+            Observation::ImageFailed { image, reason, message } => self.image_failed(image, reason, message, now),
+            Observation::Started { id, at } => {
+                let Some(t) = self.current(id) else { return };
+                if t.state != State::Starting {
+                    return;
+                }
+                t.state = State::Running { since: *at };
+                t.probes.start(*at);
+                let path = t.field_path.clone();
+                self.event(EventType::Normal, "Created", "Container created".into(), Some(path.clone()));
+                self.event(EventType::Normal, "Started", "Container started".into(), Some(path));
+            }
+            Observation::Exited { id, code, reason, message, at } => {
+                let Some(t) = self.current(id) else { return };
+                let started = match t.state {
+                    State::Running { since } => Some(since),
+                    State::Starting => None,
+                    State::Pending | State::Exited(_) => return,
+                };
+                let (path, was_started) = (t.field_path.clone(), started.is_some());
+                t.exit(Termination {
+                    attempt: id.attempt,
+                    code: *code,
+                    reason: reason.clone(),
+                    message: message.clone(),
+                    started,
+                    finished: *at,
+                });
+                if !was_started && reason == "StartError" {
+                    self.event(EventType::Warning, "Failed", format!("Error: {message}"), Some(path));
+                }
+            }
+            Observation::Probed { id, kind, result, at } => {
+                let Some(t) = self.current(id) else { return };
+                if !matches!(t.state, State::Running { .. }) || !t.probes.answer(*kind, result.is_ok(), *at) {
+                    return;
+                }
+                if let Err(why) = result {
+                    let path = t.field_path.clone();
+                    let name = match kind {
+                        ProbeKind::Startup => "Startup",
+                        ProbeKind::Readiness => "Readiness",
+                        ProbeKind::Liveness => "Liveness",
+                    };
+                    self.event(EventType::Warning, "Unhealthy", format!("{name} probe failed: {why}"), Some(path));
+                }
+            }
+        }
+    }
+
+    pub(crate) fn event(&mut self, kind: EventType, reason: &'static str, message: String, field_path: Option<String>) {
+        self.events.push(PodEvent { kind, reason, message, field_path });
+    }
+
+    fn current(&mut self, id: &ContainerId) -> Option<&mut Tracked> {
+        if id.pod_uid != self.uid {
+            return None;
+        }
+        self.containers.get_mut(&*id.container).filter(|t| t.attempt == id.attempt)
+    }
+
+    fn waiting_for<'a>(&'a mut self, image: &'a str) -> impl Iterator<Item = &'a mut Tracked> {
+        self.containers.values_mut().filter(move |t| t.image_ref == image && matches!(t.image, Image::Pulling(_)))
+    }
+
+    fn image_ready(&mut self, image: &str, digest: &str, size: u64, took: Duration, now: Time) {
+        let mut events = Vec::new();
+        for t in self.waiting_for(image) {
+            t.image = Image::Ready { digest: digest.into(), at: now };
+            let message = if took.is_zero() {
+                format!("Container image \"{image}\" already present on machine and can be accessed by the pod")
+            } else {
+                let took = go_duration(Duration::from_millis(u64::try_from(took.as_millis()).unwrap_or(u64::MAX).max(1)));
+                format!("Successfully pulled image \"{image}\" in {took} ({took} including waiting). Image size: {size} bytes.")
+            };
+            events.push((message, t.field_path.clone()));
+        }
+        for (message, path) in events {
+            self.event(EventType::Normal, "Pulled", message, Some(path));
+        }
+    }
+
+    fn image_failed(&mut self, image: &str, reason: &str, message: &str, now: Time) {
+        let mut events = Vec::new();
+        for t in self.waiting_for(image) {
+            let Image::Pulling(before) = &t.image else { continue };
+            let failures = before.as_ref().map_or(0, |f| f.failures).saturating_add(1);
+            t.image = Image::Failed(PullFailure { reason: reason.into(), message: message.into(), at: now, failures });
+            events.push(t.field_path.clone());
+        }
+        for path in events {
+            let (event, text) = match reason {
+                "ErrImageNeverPull" => ("ErrImageNeverPull", message.to_string()),
+                "InvalidImageName" => ("InspectFailed", message.to_string()),
+                _ => ("Failed", format!("Failed to pull image \"{image}\": {message}")),
+            };
+            self.event(EventType::Warning, event, text, Some(path.clone()));
+            self.event(EventType::Warning, "Failed", format!("Error: {reason}"), Some(path));
+        }
+    }
+}
+
+/// Continues where a container's status left off; answers whether it was running.
+fn resume(tracked: &mut Tracked, status: &ContainerStatus, now: Time) -> bool {
+    let attempt = u32::try_from(status.restart_count).unwrap_or(0);
+    let ended = |t: &k8s_openapi::api::core::v1::ContainerStateTerminated| Termination {
+        attempt,
+        code: t.exit_code,
+        reason: t.reason.clone().unwrap_or_default(),
+        message: t.message.clone().unwrap_or_default(),
+        started: t.started_at.as_ref().map(time),
+        finished: t.finished_at.as_ref().map_or(now, time),
+    };
+    tracked.attempt = attempt;
+    tracked.digest = status.image_id.rsplit('@').next().unwrap_or_default().into();
+    let last = status.last_state.as_ref().and_then(|l| l.terminated.as_ref()).map(&ended);
+    let state = status.state.clone().unwrap_or_default();
+    if let Some(running) = state.running {
+        tracked.last = last.map(|l| Termination { attempt: attempt.saturating_sub(1), ..l });
+        tracked.state = State::Exited(Termination {
+            attempt,
+            code: 255,
+            reason: "Unknown".into(),
+            message: String::new(),
+            started: running.started_at.as_ref().map(time),
+            finished: now,
+        });
+        return true;
+    }
+    if let Some(terminated) = &state.terminated {
+        tracked.last = last.map(|l| Termination { attempt: attempt.saturating_sub(1), ..l });
+        tracked.state = State::Exited(ended(terminated));
+    } else if let Some(last) = last {
+        // Waiting after an end (back-off): that end is where it stands.
+        tracked.state = State::Exited(last);
+    }
+    false
+}

@@ -1,0 +1,196 @@
+//! A pod's status from what is observed.
+
+use copepod_model::Time;
+use k8s_openapi::api::core::v1::{
+    Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, HostIP, Pod,
+    PodIP, PodStatus,
+};
+
+use crate::conditions::conditions;
+use crate::node::NodeFacts;
+use crate::observed::{Image, Observed, State, Termination, Tracked};
+use crate::restart::{Role, back_off, restarts};
+use crate::sync::{PULL_ERROR_SHOWN, backs_off};
+use crate::text::{go_duration, pod_name};
+use crate::when::stamp;
+
+/// The status that the pod should have. Fields and conditions that others write are kept as they are in `pod`.
+pub(crate) fn status(pod: &Pod, observed: &mut Observed, node: &NodeFacts, now: Time) -> PodStatus {
+    let before = pod.status.clone().unwrap_or_default();
+    let Some(spec) = &pod.spec else { return before };
+    let deleting = pod.metadata.deletion_timestamp.is_some();
+    let initialized = spec.init_containers.iter().flatten().all(|c| {
+        observed.containers.get(&c.name).is_some_and(|t| match Role::of_init(c) {
+            Role::Sidecar => t.started() || t.attempt > 0,
+            _ => t.exited().is_some_and(|e| e.code == 0),
+        })
+    });
+    let writer = Writer { pod, observed, now, ending: deleting || observed.deadline_exceeded || observed.verdict.is_some() };
+    let has_init = spec.init_containers.as_ref().is_some_and(|i| !i.is_empty());
+    let waiting = if has_init && !initialized { "PodInitializing" } else { "ContainerCreating" };
+    let mains: Vec<_> = spec.containers.iter().map(|c| writer.container(c, Role::Main, waiting)).collect();
+    let inits = spec.init_containers.iter().flatten();
+    let inits: Vec<_> = inits.map(|c| writer.container(c, Role::of_init(c), "PodInitializing")).collect();
+    let phase = phase(observed, &mains, &inits, deleting);
+    let ip = observed.ip.to_string();
+    let mut status = PodStatus {
+        phase: Some(phase),
+        reason: observed.verdict.as_ref().and_then(|v| v.reason.clone()),
+        message: observed.verdict.as_ref().and_then(|v| v.message.clone()),
+        host_ip: Some(node.host_ip.to_string()),
+        host_ips: Some(vec![HostIP { ip: node.host_ip.to_string() }]),
+        pod_ip: Some(ip.clone()),
+        pod_ips: Some(vec![PodIP { ip }]),
+        start_time: observed.start_time.map(stamp),
+        observed_generation: pod.metadata.generation,
+        container_statuses: Some(mains),
+        init_container_statuses: has_init.then_some(inits),
+        ..before
+    };
+    status.conditions = Some(conditions(pod, observed, &status, initialized, now));
+    status
+}
+
+fn phase(observed: &Observed, mains: &[ContainerStatus], inits: &[ContainerStatus], deleting: bool) -> String {
+    if let Some(v) = &observed.verdict {
+        return v.phase.clone();
+    }
+    let terminated = |c: &ContainerStatus| c.state.as_ref().and_then(|s| s.terminated.as_ref()).map(|t| t.exit_code);
+    if deleting && !observed.alive() && mains.iter().chain(inits).any(|c| terminated(c).is_some()) {
+        let ok = mains.iter().all(|c| terminated(c) == Some(0));
+        return if ok { "Succeeded" } else { "Failed" }.into();
+    }
+    // A container that has never run keeps the pod pending.
+    let never_ran = |c: &ContainerStatus| {
+        let state = c.state.as_ref();
+        state.is_some_and(|s| s.waiting.is_some()) && c.last_state.as_ref().is_none_or(|l| l.terminated.is_none())
+    };
+    if mains.iter().any(never_ran) { "Pending" } else { "Running" }.into()
+}
+
+struct Writer<'a> {
+    pod: &'a Pod,
+    observed: &'a Observed,
+    now: Time,
+    /// The pod is on its way out: nothing restarts any more.
+    ending: bool,
+}
+
+impl Writer<'_> {
+    fn container(&self, c: &Container, role: Role, default_reason: &str) -> ContainerStatus {
+        let image = c.image.clone().unwrap_or_default();
+        let mut status = ContainerStatus { name: c.name.clone(), image: image.clone(), started: Some(false), ..ContainerStatus::default() };
+        if let Some(r) = c.resources.as_ref().filter(|r| r.limits.is_some() || r.requests.is_some()) {
+            status.resources = Some(r.clone());
+            status.allocated_resources = r.requests.clone();
+        }
+        let Some(t) = self.observed.containers.get(&c.name) else { return status };
+        if !t.digest.is_empty() {
+            status.image_id = image_id(&image, &t.digest);
+        }
+        let shown = |attempt| Some(format!("wasm://{}", self.id(&c.name, attempt)));
+        let last = t.last.as_ref().map(|l| terminated(l, shown(l.attempt)));
+        let count = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
+        status.restart_count = count(t.attempt);
+        status.last_state = Some(ContainerState { terminated: last, ..ContainerState::default() });
+        let state = match &t.state {
+            State::Pending => {
+                if let Some(l) = &t.last {
+                    // The attempt to come does not count before it is made.
+                    status.restart_count = count(l.attempt);
+                    status.container_id = shown(l.attempt);
+                }
+                waiting(self.hold(t, &image, default_reason))
+            }
+            State::Starting => waiting((default_reason.into(), None)),
+            State::Running { since } => {
+                status.container_id = shown(t.attempt);
+                status.started = Some(t.started());
+                status.ready = if role == Role::Init { false } else { t.ready() };
+                let running = ContainerStateRunning { started_at: Some(stamp(*since)) };
+                ContainerState { running: Some(running), ..ContainerState::default() }
+            }
+            State::Exited(end) => {
+                status.container_id = shown(end.attempt);
+                let ended = terminated(end, shown(end.attempt));
+                if !self.ending && restarts(self.pod, c, role, t, end) {
+                    status.last_state = Some(ContainerState { terminated: Some(ended), ..ContainerState::default() });
+                    let (delay, _) = back_off(t, end);
+                    let pod = pod_name(self.pod);
+                    let text = format!("back-off {} restarting failed container={} pod={pod}", go_duration(delay), c.name);
+                    waiting(("CrashLoopBackOff".into(), Some(text)))
+                } else {
+                    status.ready = role == Role::Init && end.code == 0;
+                    ContainerState { terminated: Some(ended), ..ContainerState::default() }
+                }
+            }
+        };
+        status.state = Some(state);
+        status
+    }
+
+    fn id(&self, container: &str, attempt: u32) -> String {
+        format!("{}.{container}.{attempt}", self.observed.uid)
+    }
+
+    /// Why a container that is to start has not been started.
+    fn hold(&self, t: &Tracked, image: &str, default_reason: &str) -> (String, Option<String>) {
+        let failure = match &t.image {
+            Image::Failed(f) | Image::Pulling(Some(f)) => Some(f),
+            _ => None,
+        };
+        if let Some(f) = failure {
+            let retrying = matches!(t.image, Image::Pulling(_)) || self.now >= f.at + PULL_ERROR_SHOWN;
+            if backs_off(f) && retrying {
+                let text = format!("Back-off pulling image \"{image}\": {}: {}", f.reason, f.message);
+                return ("ImagePullBackOff".into(), Some(text));
+            }
+            return (f.reason.clone(), Some(f.message.clone()));
+        }
+        match &t.config_error {
+            Some(e) => ("CreateContainerConfigError".into(), Some(e.clone())),
+            None => (default_reason.into(), None),
+        }
+    }
+}
+
+fn waiting((reason, message): (String, Option<String>)) -> ContainerState {
+    ContainerState { waiting: Some(ContainerStateWaiting { reason: Some(reason), message }), ..ContainerState::default() }
+}
+
+fn terminated(t: &Termination, container_id: Option<String>) -> ContainerStateTerminated {
+    ContainerStateTerminated {
+        container_id,
+        exit_code: t.code,
+        reason: Some(t.reason.clone()).filter(|r| !r.is_empty()),
+        message: Some(t.message.clone()).filter(|m| !m.is_empty()),
+        // An attempt that never ran has no start; Kubernetes shows the epoch for it.
+        started_at: Some(stamp(t.started.unwrap_or(t.finished))),
+        finished_at: Some(stamp(t.finished)),
+        signal: None,
+    }
+}
+
+/// `repository@digest`; a file has no repository and is known by its digest alone.
+fn image_id(image: &str, digest: &str) -> String {
+    if image.starts_with("file:") {
+        return digest.into();
+    }
+    let name = image.split('@').next().unwrap_or(image);
+    let path_at = name.rfind('/').map_or(0, |i| i + 1);
+    let name = name[path_at..].find(':').map_or(name, |i| &name[..path_at + i]);
+    format!("{name}@{digest}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::image_id;
+
+    #[test]
+    fn image_ids_drop_the_tag() {
+        assert_eq!(image_id("r.io:5000/a/b:v1", "sha256:1"), "r.io:5000/a/b@sha256:1");
+        assert_eq!(image_id("a@sha256:2", "sha256:1"), "a@sha256:1");
+        assert_eq!(image_id("localhost:5000/a", "sha256:1"), "localhost:5000/a@sha256:1");
+        assert_eq!(image_id("file:///x/y.wasm", "sha256:1"), "sha256:1");
+    }
+}

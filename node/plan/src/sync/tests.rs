@@ -1,0 +1,424 @@
+use super::*;
+use crate::effect::{Observation, ProbeHow};
+use crate::refs::{Lookup, ServiceRecord};
+use serde_json::{Value, json};
+
+mod sim;
+
+struct Known(bool);
+impl Refs for Known {
+    fn config_map(&self, _: &str, name: &str, _: Time) -> Lookup {
+        match name {
+            "unknown" => Lookup::Unknown,
+            _ if self.0 => Lookup::Found(Arc::new([("k".to_string(), b"v".to_vec())].into())),
+            _ => Lookup::Missing,
+        }
+    }
+    fn secret(&self, _: &str, _: &str, _: Time) -> Lookup {
+        Lookup::Missing
+    }
+    fn services(&self, _: &str) -> Vec<ServiceRecord> {
+        Vec::new()
+    }
+}
+
+/// A pod under test, with the clock in the tester's hand.
+struct Bench {
+    pod: Pod,
+    observed: Observed,
+    now: Time,
+    refs: Known,
+    last: PodPlan,
+}
+
+fn pod(spec: Value) -> Pod {
+    let mut spec = spec;
+    for list in ["containers", "initContainers"] {
+        for c in spec[list].as_array_mut().into_iter().flatten() {
+            c["image"] = "img:1".into();
+        }
+    }
+    serde_json::from_value(json!({
+        "metadata": {"name": "p", "namespace": "d", "uid": "u", "generation": 1, "creationTimestamp": "2026-01-01T00:00:00Z"},
+        "spec": spec,
+    }))
+    .unwrap()
+}
+
+impl Bench {
+    fn new(spec: Value) -> Bench {
+        let (pod, now) = (pod(spec), Time::from_secs(1000));
+        let observed = Observed::adopt(&pod, "10.244.0.5".parse().unwrap(), now);
+        let mut b = Bench { pod, observed, now, refs: Known(true), last: PodPlan::default() };
+        b.plan();
+        b
+    }
+    fn plan(&mut self) -> String {
+        self.last = plan(&self.pod, &mut self.observed, &self.refs, &NodeFacts::example(), self.now);
+        self.line()
+    }
+    /// The effects in one line.
+    fn line(&self) -> String {
+        let name = |e: &Effect| match e {
+            Effect::PullImage { image, .. } => format!("pull {image}"),
+            Effect::AttachPod(p) => format!("attach {}", p.ip),
+            Effect::Start { id, .. } => format!("start {}.{}", id.container, id.attempt),
+            Effect::Stop { id, grace } => format!("stop {}.{} {grace:?}", id.container, id.attempt),
+            Effect::DetachPod { .. } => "detach".into(),
+            Effect::RemovePod { .. } => "remove".into(),
+            Effect::Probe { id, kind, how, .. } => {
+                let port = match how {
+                    ProbeHow::Http { port, .. } | ProbeHow::Tcp { port, .. } => port,
+                };
+                format!("probe {}.{} {kind:?} {port}", id.container, id.attempt)
+            }
+        };
+        self.last.effects.iter().map(name).collect::<Vec<_>>().join("; ")
+    }
+    fn after(&mut self, ms: u64) -> String {
+        self.now = self.now + Duration::from_millis(ms);
+        self.plan()
+    }
+    fn see(&mut self, o: Observation) -> String {
+        self.observed.observe(&o, self.now);
+        self.plan()
+    }
+    fn image(&mut self) -> String {
+        self.see(Observation::ImageReady { image: "img:1".into(), digest: "sha256:1".into(), size: 5, took: Duration::ZERO })
+    }
+    fn id(&self, c: &str, attempt: u32) -> ContainerId {
+        ContainerId { pod_uid: "u".into(), container: c.into(), attempt }
+    }
+    fn started(&mut self, c: &str, attempt: u32) -> String {
+        self.see(Observation::Started { id: self.id(c, attempt), at: self.now })
+    }
+    fn exited(&mut self, c: &str, attempt: u32, code: i32) -> String {
+        let reason = if code == 0 { "Completed" } else { "Error" };
+        self.see(Observation::Exited { id: self.id(c, attempt), code, reason: reason.into(), message: "m".into(), at: self.now })
+    }
+    fn probed(&mut self, kind: ProbeKind, result: Result<(), String>) -> String {
+        self.see(Observation::Probed { id: self.id("c", 0), kind, result, at: self.now })
+    }
+    fn phase(&self) -> &str {
+        self.last.status.phase.as_deref().unwrap()
+    }
+    /// `waiting Reason`, `running` or `terminated Reason code`, with restarts and readiness.
+    fn state(&self, list: &str, i: usize) -> String {
+        let v = serde_json::to_value(&self.last.status).unwrap();
+        let c = &v[list][i];
+        let (s, text) = (&c["state"], |v: &Value| v.as_str().unwrap_or("-").to_string());
+        let state = if s["waiting"].is_object() {
+            format!("waiting {}", text(&s["waiting"]["reason"]))
+        } else if s["running"].is_object() {
+            "running".into()
+        } else {
+            format!("terminated {} {}", text(&s["terminated"]["reason"]), s["terminated"]["exitCode"])
+        };
+        format!("{state} {}{}", c["restartCount"], if c["ready"] == true { " ready" } else { "" })
+    }
+    fn main(&self) -> String {
+        self.state("containerStatuses", 0)
+    }
+    fn condition(&self, kind: &str) -> String {
+        let c = self.last.status.conditions.iter().flatten().find(|c| c.type_ == kind).unwrap();
+        format!("{} {}", c.status, c.reason.as_deref().unwrap_or("-"))
+    }
+    fn events(&self) -> Vec<String> {
+        self.last.events.iter().map(|e| format!("{}: {}", e.reason, e.message)).collect()
+    }
+    fn delete(&mut self, grace: u64) -> String {
+        let at = crate::when::stamp(self.now + Duration::from_secs(grace));
+        self.pod.metadata.deletion_timestamp = Some(at);
+        self.pod.metadata.deletion_grace_period_seconds = Some(grace as i64);
+        self.plan()
+    }
+}
+
+#[test]
+fn a_pod_comes_up_and_runs() {
+    let mut b = Bench::new(json!({"containers": [{"name": "c"}]}));
+    assert_eq!(b.line(), "attach 10.244.0.5; pull img:1");
+    assert_eq!((b.phase(), b.main().as_str()), ("Pending", "waiting ContainerCreating 0"));
+    assert_eq!(b.condition("Ready"), "False ContainersNotReady");
+    assert_eq!(b.plan(), "", "nothing is asked twice");
+    assert_eq!(b.image(), "start c.0");
+    assert_eq!(b.started("c", 0), "");
+    assert_eq!((b.phase(), b.main().as_str()), ("Running", "running 0 ready"));
+    assert_eq!(b.events(), ["Created: Container created", "Started: Container started"]);
+    assert_eq!((b.condition("Ready"), b.condition("PodReadyToStartContainers")), ("True -".into(), "True -".into()));
+    assert_eq!(b.last.wake_at, None, "a running pod without probes needs no timer");
+    let before = b.last.status.clone();
+    assert_eq!(b.after(60_000), "");
+    assert_eq!(b.last.status, before, "status changes only when something has changed");
+}
+
+#[test]
+fn crashes_back_off_from_milliseconds() {
+    let mut b = Bench::new(json!({"containers": [{"name": "c"}]}));
+    b.image();
+    b.started("c", 0);
+    let mut waits = Vec::new();
+    for attempt in 0..4 {
+        assert_eq!(b.exited("c", attempt, 1), "");
+        assert_eq!(b.main(), format!("waiting CrashLoopBackOff {attempt}"));
+        assert_eq!(b.phase(), "Running");
+        let wait = b.last.wake_at.unwrap().since(b.now).as_millis() as u64;
+        waits.push(wait);
+        assert_eq!(b.after(wait), format!("start c.{}", attempt + 1));
+        b.started("c", attempt + 1);
+    }
+    assert_eq!(waits, [10, 20, 40, 80]);
+    let last = b.last.status.container_statuses.as_ref().unwrap()[0].last_state.clone().unwrap().terminated.unwrap();
+    assert_eq!((last.exit_code, last.message.as_deref(), last.container_id.as_deref()), (1, Some("m"), Some("wasm://u.c.3")));
+    b.after(600_000);
+    b.exited("c", 4, 1);
+    assert_eq!(b.last.wake_at.unwrap().since(b.now).as_millis(), 10, "ten good minutes are forgiven");
+    let v = serde_json::to_value(&b.last.status).unwrap();
+    let text = &v["containerStatuses"][0]["state"]["waiting"]["message"];
+    assert_eq!(text, "back-off 10ms restarting failed container=c pod=p_d(u)");
+}
+
+#[test]
+fn restart_policies_decide_the_end() {
+    for (policy, code, phase, state) in [
+        ("Never", 0, "Succeeded", "terminated Completed 0 0"),
+        ("Never", 3, "Failed", "terminated Error 3 0"),
+        ("OnFailure", 0, "Succeeded", "terminated Completed 0 0"),
+        ("OnFailure", 1, "Running", "waiting CrashLoopBackOff 0"),
+        ("Always", 0, "Running", "waiting CrashLoopBackOff 0"),
+    ] {
+        let mut b = Bench::new(json!({"restartPolicy": policy, "containers": [{"name": "c"}]}));
+        b.image();
+        b.started("c", 0);
+        let effects = b.exited("c", 0, code);
+        assert_eq!((b.phase(), b.main().as_str()), (phase, state), "{policy} {code}");
+        assert_eq!(effects, if phase == "Running" { "" } else { "detach" }, "{policy} {code}");
+        assert_eq!(b.last.wake_at.is_some(), phase == "Running");
+    }
+}
+
+#[test]
+fn container_restart_rules_override_the_policy() {
+    let rule = json!([{"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}}]);
+    let spec = json!({"restartPolicy": "Never", "containers": [{"name": "c", "restartPolicy": "Never", "restartPolicyRules": rule}]});
+    for (code, phase) in [(42, "Running"), (1, "Failed")] {
+        let mut b = Bench::new(spec.clone());
+        b.image();
+        b.started("c", 0);
+        b.exited("c", 0, code);
+        assert_eq!(b.phase(), phase);
+    }
+}
+
+#[test]
+fn init_containers_run_one_after_the_other() {
+    let mut b = Bench::new(json!({"initContainers": [{"name": "i"}, {"name": "j"}], "containers": [{"name": "c"}]}));
+    assert_eq!(b.main(), "waiting PodInitializing 0");
+    assert_eq!(b.condition("Initialized"), "False ContainersNotInitialized");
+    assert_eq!(b.image(), "start i.0");
+    b.started("i", 0);
+    assert_eq!(b.exited("i", 0, 1), "", "a failed init container is tried again");
+    assert_eq!(b.state("initContainerStatuses", 0), "waiting CrashLoopBackOff 0");
+    assert_eq!(b.after(10), "start i.1");
+    b.started("i", 1);
+    assert_eq!(b.exited("i", 1, 0), "pull img:1");
+    assert_eq!(b.image(), "start j.0");
+    b.started("j", 0);
+    assert_eq!(b.exited("j", 0, 0), "pull img:1");
+    assert_eq!(b.condition("Initialized"), "True -");
+    assert_eq!(b.image(), "start c.0");
+    b.started("c", 0);
+    assert_eq!((b.phase(), b.state("initContainerStatuses", 1)), ("Running", "terminated Completed 0 0 ready".into()));
+
+    let mut b = Bench::new(json!({"restartPolicy": "Never", "initContainers": [{"name": "i"}], "containers": [{"name": "c"}]}));
+    b.image();
+    b.started("i", 0);
+    assert_eq!(b.exited("i", 0, 1), "detach");
+    assert_eq!((b.phase(), b.main().as_str()), ("Failed", "waiting PodInitializing 0"));
+}
+
+#[test]
+fn sidecars_start_before_and_end_after() {
+    let side = json!({"name": "s", "restartPolicy": "Always"});
+    let mut b = Bench::new(json!({"restartPolicy": "Never", "initContainers": [side], "containers": [{"name": "c"}]}));
+    assert_eq!(b.image(), "start s.0");
+    assert_eq!(b.started("s", 0), "pull img:1");
+    assert_eq!(b.image(), "start c.0");
+    b.started("c", 0);
+    assert_eq!(b.exited("c", 0, 0), "stop s.0 30s");
+    assert_eq!(b.phase(), "Running");
+    assert_eq!(b.exited("s", 0, 137), "detach");
+    assert_eq!(b.phase(), "Succeeded");
+}
+
+#[test]
+fn pulls_back_off_in_the_kubelets_words() {
+    let mut b = Bench::new(json!({"containers": [{"name": "c"}]}));
+    let fail = |b: &mut Bench| {
+        b.see(Observation::ImageFailed { image: "img:1".into(), reason: "ErrImagePull".into(), message: "no such thing".into() })
+    };
+    fail(&mut b);
+    assert_eq!(b.main(), "waiting ErrImagePull 0");
+    assert_eq!(b.events(), ["Failed: Failed to pull image \"img:1\": no such thing", "Failed: Error: ErrImagePull"]);
+    assert_eq!(b.after(3000), "");
+    assert_eq!(b.main(), "waiting ImagePullBackOff 0");
+    assert_eq!(b.events(), ["BackOff: Back-off pulling image \"img:1\"", "Failed: Error: ImagePullBackOff"]);
+    assert_eq!(b.after(7000), "pull img:1");
+    fail(&mut b);
+    assert_eq!(b.after(19_999), "");
+    assert_eq!(b.after(1), "pull img:1");
+    assert_eq!(b.image(), "start c.0");
+}
+
+#[test]
+fn a_missing_config_map_holds_the_container_until_it_appears() {
+    let env = json!([{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "m", "key": "k"}}}]);
+    let mut b = Bench::new(json!({"containers": [{"name": "c", "env": env}]}));
+    b.refs = Known(false);
+    assert_eq!(b.image(), "");
+    assert_eq!(b.main(), "waiting CreateContainerConfigError 0");
+    assert_eq!(b.events()[1], "Failed: Error: configmap \"m\" not found");
+    assert_eq!(b.after(2000), "");
+    assert!(b.events().is_empty(), "said once");
+    b.refs = Known(true);
+    assert_eq!(b.after(2000), "start c.0");
+
+    let env = json!([{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "unknown", "key": "k"}}}]);
+    let mut b = Bench::new(json!({"containers": [{"name": "c", "env": env}]}));
+    assert_eq!((b.image().as_str(), b.last.fetch.len(), b.last.wake_at), ("", 1, None));
+    assert_eq!(b.main(), "waiting ContainerCreating 0");
+}
+
+#[test]
+fn probes_gate_readiness_and_liveness_restarts() {
+    let mut b = Bench::new(json!({"terminationGracePeriodSeconds": 7, "containers": [{"name": "c",
+        "readinessProbe": {"tcpSocket": {"port": 80}, "periodSeconds": 1},
+        "livenessProbe": {"httpGet": {"port": 81}, "periodSeconds": 1, "failureThreshold": 2, "initialDelaySeconds": 5}}]}));
+    b.image();
+    assert_eq!(b.started("c", 0), "probe c.0 Readiness 80");
+    assert_eq!((b.main().as_str(), b.condition("Ready")), ("running 0", "False ContainersNotReady".into()));
+    b.probed(ProbeKind::Readiness, Ok(()));
+    assert_eq!((b.main().as_str(), b.condition("Ready")), ("running 0 ready", "True -".into()));
+    assert_eq!(b.after(5000), "probe c.0 Readiness 80; probe c.0 Liveness 81");
+    b.probed(ProbeKind::Readiness, Ok(()));
+    b.probed(ProbeKind::Liveness, Err("HTTP probe failed with statuscode: 500".into()));
+    assert_eq!(b.events(), ["Unhealthy: Liveness probe failed: HTTP probe failed with statuscode: 500"]);
+    b.after(1000);
+    assert_eq!(b.probed(ProbeKind::Liveness, Err("x".into())), "stop c.0 7s");
+    assert_eq!(b.events()[1], "Killing: Container c failed liveness probe, will be restarted");
+    assert_eq!(b.exited("c", 0, 137), "");
+    assert_eq!(b.after(10), "start c.1");
+    b.started("c", 1);
+    assert_eq!((b.main().as_str(), b.phase()), ("running 1", "Running"));
+}
+
+#[test]
+fn readiness_gates_hold_the_pod_but_not_its_containers() {
+    let mut b = Bench::new(json!({"readinessGates": [{"conditionType": "g"}], "containers": [{"name": "c"}]}));
+    b.image();
+    b.started("c", 0);
+    assert_eq!((b.condition("ContainersReady"), b.condition("Ready")), ("True -".into(), "False ReadinessGatesNotReady".into()));
+    b.pod.status = serde_json::from_value(json!({"conditions": [{"type": "g", "status": "True"}]})).unwrap();
+    b.plan();
+    assert_eq!((b.condition("g"), b.condition("Ready")), ("True -".into(), "True -".into()));
+}
+
+#[test]
+fn deletion_stops_with_what_is_left_of_the_grace_then_removes() {
+    let mut b = Bench::new(json!({"containers": [{"name": "c"}]}));
+    b.image();
+    b.started("c", 0);
+    assert_eq!(b.delete(30), "stop c.0 30s");
+    assert_eq!(b.events(), ["Killing: Stopping container c"]);
+    assert_eq!((b.plan().as_str(), b.last.remove), ("", false));
+    b.now = b.now + Duration::from_secs(4);
+    assert_eq!(b.delete(1), "stop c.0 1s", "a shorter grace counts");
+    assert_eq!((b.exited("c", 0, 0).as_str(), b.last.remove), ("remove", true));
+    assert_eq!((b.phase(), b.main().as_str()), ("Succeeded", "terminated Completed 0 0"));
+    assert_eq!((b.plan().as_str(), b.last.remove, b.last.wake_at), ("", true, None));
+}
+
+#[test]
+fn an_unanswered_stop_is_repeated_without_grace() {
+    let mut b = Bench::new(json!({"containers": [{"name": "c"}]}));
+    b.image();
+    b.started("c", 0);
+    b.delete(1);
+    assert_eq!(b.last.wake_at, Some(b.now + Duration::from_secs(6)));
+    assert_eq!(b.after(6000), "stop c.0 0ns");
+    assert_eq!(b.after(1), "");
+}
+
+#[test]
+fn the_deadline_fails_the_pod_once_it_has_stopped() {
+    let mut b = Bench::new(json!({"activeDeadlineSeconds": 5, "containers": [{"name": "c"}]}));
+    b.image();
+    b.started("c", 0);
+    assert_eq!(b.last.wake_at, Some(Time::from_secs(1005)));
+    assert_eq!(b.after(5000), "stop c.0 30s");
+    assert_eq!(b.phase(), "Running");
+    b.exited("c", 0, 137);
+    assert_eq!((b.phase(), b.last.status.reason.as_deref()), ("Failed", Some("DeadlineExceeded")));
+    assert_eq!(b.main(), "terminated Error 137 0");
+}
+
+#[test]
+fn another_image_replaces_the_container() {
+    let mut b = Bench::new(json!({"restartPolicy": "Never", "containers": [{"name": "c"}]}));
+    b.image();
+    b.started("c", 0);
+    b.pod.spec.as_mut().unwrap().containers[0].image = Some("img:2".into());
+    assert_eq!(b.plan(), "stop c.0 30s");
+    assert_eq!(b.exited("c", 0, 137), "pull img:2");
+    let ready = Observation::ImageReady { image: "img:2".into(), digest: "sha256:2".into(), size: 1, took: Duration::ZERO };
+    assert_eq!(b.see(ready), "start c.1");
+}
+
+#[test]
+fn an_agent_that_comes_back_counts_on() {
+    let mut b = Bench::new(json!({"initContainers": [{"name": "i"}], "containers": [{"name": "c"}]}));
+    b.image();
+    b.started("i", 0);
+    b.exited("i", 0, 0);
+    b.image();
+    b.started("c", 0);
+    b.exited("c", 0, 1);
+    b.after(10);
+    b.started("c", 1);
+    b.pod.status = Some(b.last.status.clone());
+    b.observed = Observed::adopt(&b.pod, "10.244.0.5".parse().unwrap(), b.now);
+    assert_eq!(b.plan(), "attach 10.244.0.5; pull img:1", "init containers run again, as after a reboot");
+    assert_eq!(b.main(), "waiting CrashLoopBackOff 1");
+    assert_eq!(b.image(), "start i.1");
+    b.started("i", 1);
+    assert_eq!(b.exited("i", 1, 0), "pull img:1");
+    assert_eq!(b.image(), "start c.2");
+    b.started("c", 2);
+    let c = &b.last.status.container_statuses.as_ref().unwrap()[0];
+    let last = c.last_state.as_ref().unwrap().terminated.as_ref().unwrap();
+    assert_eq!((c.restart_count, last.exit_code, last.reason.as_deref()), (2, 255, Some("Unknown")));
+
+    let mut done = Bench::new(json!({"restartPolicy": "Never", "containers": [{"name": "c"}]}));
+    done.image();
+    done.started("c", 0);
+    done.exited("c", 0, 0);
+    let status = done.last.status.clone();
+    done.pod.status = Some(status.clone());
+    done.observed = Observed::adopt(&done.pod, "10.244.0.5".parse().unwrap(), done.now);
+    assert_eq!(done.after(1_000_000), "");
+    assert_eq!(done.last.status, status, "what is over stays as it was");
+}
+
+#[test]
+fn a_pod_whose_object_is_gone_ends_at_once() {
+    let mut b = Bench::new(json!({"containers": [{"name": "c"}]}));
+    b.image();
+    b.started("c", 0);
+    let (effects, done) = vanish(&mut b.observed, b.now);
+    assert_eq!((effects.len(), done), (1, false));
+    assert_eq!(vanish(&mut b.observed, b.now), (vec![], false));
+    let id = b.id("c", 0);
+    b.observed.observe(&Observation::Exited { id, code: 137, reason: "Error".into(), message: String::new(), at: b.now }, b.now);
+    let (effects, done) = vanish(&mut b.observed, b.now);
+    assert_eq!((effects, done), (vec![Effect::RemovePod { uid: "u".into() }], true));
+}

@@ -1,0 +1,14 @@
+//! Where a stream or a request goes: Services, EndpointSlices and Ingresses become one immutable [`RouteTable`] that the
+//! data plane asks at connect time. It decides and never connects: no clock, no randomness (the caller brings a
+//! sequence number), no I/O.
+
+#![deny(clippy::iter_over_hash_type)]
+
+mod http;
+mod ingress;
+mod service;
+mod table;
+
+pub use http::{Backend, BackendPort, TlsSecret};
+pub use service::{Endpoint, Protocol, ServiceKey, ServicePort, pick};
+pub use table::{Config, RouteTable};

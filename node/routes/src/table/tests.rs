@@ -1,0 +1,328 @@
+use copepod_model::Key;
+use copepod_model::facts::SERVICE_NAME_LABEL;
+use copepod_model::object::{encode, with_revision};
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::pick;
+
+fn object(resource: &str, name: &str, value: Value) -> Object {
+    let namespace = if resource.starts_with("ingressclasses") { "" } else { "shop" };
+    Object::decode(Key::new(resource, namespace, name), 1, with_revision(&encode(&value), 1))
+}
+
+fn service(name: &str, spec: Value) -> Object {
+    object("services", name, json!({"metadata": {"name": name}, "spec": spec}))
+}
+
+fn slice(service: &str, ports: Value, endpoints: Value) -> Object {
+    let metadata = json!({"labels": {SERVICE_NAME_LABEL: service}});
+    object("endpointslices", service, json!({"metadata": metadata, "ports": ports, "endpoints": endpoints}))
+}
+
+fn ingress(name: &str, created: &str, spec: Value) -> Object {
+    object("ingresses", name, json!({"metadata": {"name": name, "creationTimestamp": created}, "spec": spec}))
+}
+
+fn table(services: &[Object], slices: &[Object]) -> RouteTable {
+    let config = Config { node: Some("n1".into()), ..Config::default() };
+    RouteTable::build(services, slices, &[], &[], config)
+}
+
+fn rules(ingresses: &[Object], classes: &[Object]) -> RouteTable {
+    RouteTable::default().with_ingresses(ingresses, classes)
+}
+
+fn ip(s: &str) -> IpAddr {
+    s.parse().unwrap()
+}
+
+fn picks(t: &RouteTable, port: u16, n: u64) -> Vec<String> {
+    let port = t.service(ip("10.96.0.7"), port, Protocol::Tcp).unwrap();
+    (0..n).filter_map(|i| pick(port, i)).map(|e| e.addr.to_string()).collect()
+}
+
+#[test]
+fn a_vip_leads_to_the_ready_endpoints_by_port_name() {
+    let t = table(
+        &[service(
+            "web",
+            json!({"clusterIP": "10.96.0.7", "ports": [
+            {"name": "http", "port": 80, "targetPort": "web", "nodePort": 30080}, {"name": "admin", "port": 81}]}),
+        )],
+        &[
+            slice(
+                "web",
+                json!([{"name": "http", "port": 8080}, {"name": "admin", "port": 9000}]),
+                json!([
+                {"addresses": ["10.244.0.6"], "nodeName": "n2"},
+                {"addresses": ["10.244.0.5"], "nodeName": "n1"},
+                {"addresses": ["10.244.0.7"], "conditions": {"ready": false, "serving": true, "terminating": true}}]),
+            ),
+            slice("other", json!([{"name": "http", "port": 1}]), json!([{"addresses": ["10.244.0.9"]}])),
+        ],
+    );
+    assert_eq!(picks(&t, 80, 3), ["10.244.0.5:8080", "10.244.0.6:8080", "10.244.0.5:8080"]);
+    assert_eq!(picks(&t, 81, 1), ["10.244.0.5:9000"]);
+    assert!(t.service(ip("10.96.0.7"), 82, Protocol::Tcp).is_none());
+    assert!(t.service(ip("10.96.0.7"), 80, Protocol::Udp).is_none());
+    assert!(t.is_vip(ip("10.96.0.7")) && !t.is_vip(ip("10.96.0.6")) && !t.is_vip(ip("10.96.0.8")));
+    assert_eq!(t.node_port(30080, Protocol::Tcp).unwrap().port, 80);
+    let all = t.service(ip("10.96.0.7"), 80, Protocol::Tcp).unwrap();
+    assert_eq!(all.endpoints.len(), 3);
+    assert_eq!(all.endpoints[0].node.as_deref(), Some("n1"));
+}
+
+#[test]
+fn who_is_eligible() {
+    let unready = json!({"ready": false, "serving": false});
+    let draining = json!({"ready": false, "serving": true, "terminating": true});
+    let starting = json!({"ready": false, "serving": true});
+    let cases = [
+        ("ready beats draining", json!({}), vec![("n1", json!({})), ("n1", draining.clone())], 1),
+        ("draining serves when nobody is ready", json!({}), vec![("n1", unready.clone()), ("n2", draining)], 1),
+        ("serving alone is not draining", json!({}), vec![("n1", starting)], 0),
+        ("nobody", json!({}), vec![("n1", unready)], 0),
+        ("local only", json!("Local"), vec![("n1", json!({})), ("n2", json!({}))], 1),
+        ("local only, all remote", json!("Local"), vec![("n2", json!({}))], 0),
+    ];
+    for (what, policy, endpoints, eligible) in cases {
+        let mut spec = json!({"clusterIP": "10.96.0.7", "ports": [{"port": 80}]});
+        if policy.is_string() {
+            spec["internalTrafficPolicy"] = policy;
+        }
+        let endpoints: Vec<Value> = endpoints
+            .into_iter()
+            .enumerate()
+            .map(|(i, (node, c))| json!({"addresses": [format!("10.244.0.{i}")], "nodeName": node, "conditions": c}))
+            .collect();
+        let t = table(&[service("web", spec)], &[slice("web", json!([{"name": "", "port": 8080}]), json!(endpoints))]);
+        assert_eq!(t.service(ip("10.96.0.7"), 80, Protocol::Tcp).unwrap().eligible.len(), eligible, "{what}");
+    }
+}
+
+#[test]
+fn an_endpoint_in_two_slices_counts_once() {
+    let spec = json!({"clusterIP": "10.96.0.7", "ports": [{"port": 80}]});
+    let ports = json!([{"name": "", "port": 8080}]);
+    let a = slice("web", ports.clone(), json!([{"addresses": ["10.244.0.5"], "conditions": {"ready": false}}]));
+    let b = slice("web", ports, json!([{"addresses": ["10.244.0.5"]}]));
+    let t = table(&[service("web", spec)], &[a, b]);
+    assert_eq!(t.service(ip("10.96.0.7"), 80, Protocol::Tcp).unwrap().endpoints.len(), 1);
+    assert_eq!(picks(&t, 80, 1), ["10.244.0.5:8080"]);
+}
+
+#[test]
+fn affinity_keeps_a_client_where_it_is() {
+    let spec = json!({"clusterIP": "10.96.0.7", "sessionAffinity": "ClientIP", "ports": [{"port": 80}]});
+    let of = |hosts: std::ops::Range<u8>| {
+        let endpoints: Vec<Value> = hosts.map(|i| json!({"addresses": [format!("10.244.0.{i}")]})).collect();
+        table(&[service("web", spec.clone())], &[slice("web", json!([{"name": "", "port": 80}]), json!(endpoints))])
+    };
+    let (big, small) = (of(1..9), of(1..8));
+    let choose = |t: &RouteTable, client: IpAddr, seq| {
+        t.service(ip("10.96.0.7"), 80, Protocol::Tcp).unwrap().candidates(Some(client), seq).next().unwrap().addr
+    };
+    let mut used = std::collections::BTreeSet::new();
+    for c in 0..64u8 {
+        let client = ip(&format!("10.244.1.{c}"));
+        let chosen = choose(&big, client, 0);
+        assert_eq!(chosen, choose(&big, client, 5));
+        if chosen.ip() != ip("10.244.0.8") {
+            assert_eq!(chosen, choose(&small, client, 1), "losing another endpoint moves nobody");
+        }
+        used.insert(chosen);
+    }
+    assert!(used.len() > 4, "clients spread: {used:?}");
+}
+
+#[test]
+fn a_change_of_one_service_equals_a_rebuild() {
+    let web = service("web", json!({"clusterIP": "10.96.0.7", "ports": [{"port": 80, "nodePort": 30000}]}));
+    let api = service(
+        "api",
+        json!({"clusterIP": "10.96.0.8", "externalIPs": ["10.96.0.7", "192.0.2.1"],
+        "ports": [{"port": 80}]}),
+    );
+    let slices = [
+        slice("web", json!([{"name": "", "port": 1}]), json!([{"addresses": ["10.244.0.5"]}])),
+        slice("api", json!([{"name": "", "port": 2}]), json!([{"addresses": ["10.244.0.6"]}])),
+    ];
+    let start = table(&[], &[]);
+    let both = start.with_service("shop", "web", Some(&web), &slices).with_service("shop", "api", Some(&api), &slices);
+    assert_eq!(picks(&both, 80, 1), ["10.244.0.5:1"], "another Service's external address does not take the VIP");
+    assert!(both.is_vip(ip("192.0.2.1")));
+    let without = both.with_service("shop", "api", None, &slices);
+    assert!(!without.is_vip(ip("192.0.2.1")) && without.is_vip(ip("10.96.0.7")));
+    let moved = service("web", json!({"clusterIP": "10.96.0.9", "ports": [{"port": 81}]}));
+    let moved = without.with_service("shop", "web", Some(&moved), &slices);
+    assert!(!moved.is_vip(ip("10.96.0.7")) && moved.node_port(30000, Protocol::Tcp).is_none());
+    assert!(both.is_vip(ip("10.96.0.7")), "tables are immutable");
+}
+
+#[test]
+fn headless_services_have_no_vip_but_can_be_a_backend() {
+    let t = table(
+        &[service("db", json!({"clusterIP": "None", "ports": [{"name": "sql", "port": 5432}]}))],
+        &[slice("db", json!([{"name": "sql", "port": 5432}]), json!([{"addresses": ["10.244.0.5"]}]))],
+    );
+    let key = ServiceKey { namespace: "shop".into(), name: "db".into() };
+    assert_eq!(t.service_ports(&key).len(), 1);
+    for port in [BackendPort::Number(5432), BackendPort::Name("sql".into())] {
+        let backend = Backend { service: key.clone(), port, ingress: "x".into() };
+        assert!(t.backend(&backend).is_some());
+    }
+}
+
+fn path(kind: &str, path: &str, service: &str) -> Value {
+    json!({"pathType": kind, "path": path, "backend": {"service": {"name": service, "port": {"number": 80}}}})
+}
+
+fn hit(t: &RouteTable, host: &str, path: &str) -> String {
+    t.match_http(host, path).map_or("-".into(), |b| b.service.name.to_string())
+}
+
+#[test]
+fn hosts_and_paths() {
+    let t = rules(
+        &[ingress(
+            "a",
+            "2026-01-01T00:00:00Z",
+            json!({"rules": [
+            {"host": "Shop.example.com", "http": {"paths": [path("Prefix", "/", "root"), path("Prefix", "/a/b", "ab"),
+                path("Prefix", "/c/", "c"), path("Exact", "/a/b", "exact"), path("ImplementationSpecific", "/i", "impl")]}},
+            {"host": "*.example.com", "http": {"paths": [path("Prefix", "/", "wild")]}},
+            {"host": "only.example.org", "http": {"paths": [path("Prefix", "/x", "x")]}},
+            {"http": {"paths": [path("Prefix", "/any", "any")]}},
+            {"host": "bare.example.org"}],
+            "defaultBackend": {"service": {"name": "default", "port": {"name": "http"}}}}),
+        )],
+        &[],
+    );
+    for (host, path, want) in [
+        ("shop.example.com", "/", "root"),
+        ("SHOP.example.com:8080", "/zzz", "root"),
+        ("shop.example.com.", "/a/b", "exact"),
+        ("shop.example.com", "/a/b/", "ab"),
+        ("shop.example.com", "/a/b/c", "ab"),
+        ("shop.example.com", "/a/bc", "root"),
+        ("shop.example.com", "/a", "root"),
+        ("shop.example.com", "/c", "c"),
+        ("shop.example.com", "/c/d", "c"),
+        ("shop.example.com", "/i/j", "impl"),
+        ("x.example.com", "/a/b", "wild"),
+        ("x.y.example.com", "/", "default"),
+        ("example.com", "/", "default"),
+        (".example.com", "/", "default"),
+        ("only.example.org", "/y", "default"),
+        ("only.example.org", "/any/thing", "any"),
+        ("bare.example.org", "/q", "default"),
+        ("", "/any", "any"),
+        ("[::1]:8080", "/any", "any"),
+        ("nowhere", "*", "default"),
+    ] {
+        assert_eq!(hit(&t, host, path), want, "{host} {path}");
+    }
+}
+
+#[test]
+fn the_older_ingress_wins() {
+    let of = |name: &str, created: &str, service: &str| {
+        ingress(
+            name,
+            created,
+            json!({"defaultBackend": {"service": {"name": service, "port": {"number": 1}}},
+            "rules": [{"host": "h", "http": {"paths": [path("Prefix", "/", service)]}}]}),
+        )
+    };
+    let t = rules(&[of("a", "2026-01-02T00:00:00Z", "young"), of("b", "2026-01-01T00:00:00Z", "old")], &[]);
+    assert_eq!((hit(&t, "h", "/").as_str(), hit(&t, "other", "/").as_str()), ("old", "old"));
+}
+
+#[test]
+fn which_ingresses_are_ours() {
+    let class = |name: &str, controller: &str, default: bool| {
+        object(
+            "ingressclasses",
+            name,
+            json!({"spec": {"controller": controller}, "metadata": {"name": name,
+            "annotations": {"ingressclass.kubernetes.io/is-default-class": default.to_string()}}}),
+        )
+    };
+    let ours = || class("mine", "copepod.dev/ingress", false);
+    let theirs = |default| class("nginx", "k8s.io/ingress-nginx", default);
+    for (what, name, classes, served) in [
+        ("no class, no default", None, vec![], true),
+        ("no class, default is another's", None, vec![theirs(true)], false),
+        ("no class, another's that is not default", None, vec![theirs(false)], true),
+        ("ours by name without an object", Some("copepod"), vec![], true),
+        ("ours by controller", Some("mine"), vec![ours(), theirs(true)], true),
+        ("another's", Some("nginx"), vec![theirs(false)], false),
+        ("unknown", Some("haproxy"), vec![], false),
+        ("our name taken by another controller", Some("copepod"), vec![class("copepod", "x", false)], false),
+    ] {
+        let mut spec = json!({"rules": [{"http": {"paths": [path("Prefix", "/", "s")]}}]});
+        if let Some(name) = name {
+            spec["ingressClassName"] = json!(name);
+        }
+        let t = rules(&[ingress("a", "2026-01-01T00:00:00Z", spec)], &classes);
+        assert_eq!(hit(&t, "h", "/") == "s", served, "{what}");
+    }
+}
+
+#[test]
+fn tls_secrets_are_kept() {
+    let t =
+        rules(&[ingress("a", "2026-01-01T00:00:00Z", json!({"tls": [{"hosts": ["A.b"], "secretName": "cert"}]}))], &[]);
+    assert_eq!((&*t.tls()[0].hosts[0], &*t.tls()[0].namespace, &*t.tls()[0].secret), ("a.b", "shop", "cert"));
+}
+
+/// The specification in words, written as one comparison over all rules.
+fn naive(rules: &[(String, &'static str, String)], host: &str, path: &str) -> Option<usize> {
+    let host_rank = |rule: &str| match rule {
+        "" => Some(0),
+        _ if rule == host => Some(2),
+        _ => {
+            let (first, rest) = host.split_once('.')?;
+            (rule.strip_prefix("*.") == Some(rest) && !first.is_empty()).then_some(1)
+        }
+    };
+    let elements = |p: &str| p.split('/').filter(|e| !e.is_empty()).map(String::from).collect::<Vec<_>>();
+    let path_rank = |kind: &str, rule: &str| match kind {
+        "Exact" => (rule == path).then_some(usize::MAX),
+        _ => {
+            let rule = elements(rule);
+            elements(path).starts_with(&rule).then_some(rule.len())
+        }
+    };
+    let ranked = rules
+        .iter()
+        .enumerate()
+        .filter_map(|(i, (h, kind, p))| Some(((host_rank(h)?, path_rank(kind, p)?), std::cmp::Reverse(i))));
+    ranked.max().map(|(_, std::cmp::Reverse(i))| i)
+}
+
+proptest! {
+    #[test]
+    fn matching_agrees_with_the_naive_model(
+        rules_in in prop::collection::vec(("(|a\\.b|\\*\\.b|b|\\*\\.a\\.b)", prop::bool::ANY, "(/[xy]){0,3}/?"), 0..12),
+        host in "([ab]\\.){0,2}[ab]",
+        path_in in "(/[xy]){1,3}/?",
+    ) {
+        let named: Vec<(String, &'static str, String)> = rules_in
+            .into_iter()
+            .map(|(h, exact, p)| {
+                (h, if exact { "Exact" } else { "Prefix" }, if p.starts_with('/') { p } else { format!("/{p}") })
+            })
+            .collect();
+        let spec: Vec<Value> = named
+            .iter()
+            .enumerate()
+            .map(|(i, (h, kind, p))| json!({"host": h, "http": {"paths": [path(kind, p, &i.to_string())]}}))
+            .collect();
+        let t = rules(&[ingress("a", "2026-01-01T00:00:00Z", json!({"rules": spec}))], &[]);
+        let want = naive(&named, &host, &path_in).map_or("-".to_string(), |i| i.to_string());
+        prop_assert_eq!(hit(&t, &host, &path_in), want);
+    }
+}

@@ -1,0 +1,180 @@
+//! Compiled modules on disk, by digest. They are machine code that will be run, so each is authenticated with a key
+//! that only this node has, and one that fails is compiled again.
+
+use std::collections::hash_map::DefaultHasher;
+use std::fs::{self, File, OpenOptions};
+use std::hash::{Hash, Hasher};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ring::hmac;
+use ring::rand::{SecureRandom, SystemRandom};
+
+/// The folder of one compatible kind of artifacts.
+pub(crate) struct Artifacts {
+    folder: PathBuf,
+    key: hmac::Key,
+    compatibility: u64,
+}
+
+/// An artifact whose content is proven to be ours.
+pub(crate) struct Authentic(pub(crate) File);
+
+/// Length of the tag file.
+const TAG: usize = 32;
+
+impl Artifacts {
+    /// Opens `<data_dir>/compiled`. Artifacts of other versions and settings of wasmtime lie in other folders.
+    pub(crate) fn open(data_dir: &Path, engine: &wasmtime::Engine) -> io::Result<Self> {
+        let root = data_dir.join("compiled");
+        let mut hasher = DefaultHasher::new();
+        engine.precompile_compatibility_hash().hash(&mut hasher);
+        let compatibility = hasher.finish();
+        let folder = root.join(format!("{compatibility:016x}"));
+        fs::create_dir_all(&folder)?;
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &secret(&root.join("key"))?);
+        Ok(Artifacts { folder, key, compatibility })
+    }
+
+    /// The artifact of `digest`, if there is one and it is authentic.
+    pub(crate) fn load(&self, digest: &str) -> Option<Authentic> {
+        match self.check(digest) {
+            Ok(file) => Some(Authentic(file)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => {
+                tracing::warn!(digest, %error, "compiled artifact refused; compiling again");
+                None
+            }
+        }
+    }
+
+    fn check(&self, digest: &str) -> io::Result<File> {
+        let path = self.path(digest)?;
+        let mut file = File::open(&path)?;
+        let tag = fs::read(path.with_extension("tag"))?;
+        let mut context = self.context(digest);
+        let mut buffer = vec![0; 256 << 10];
+        loop {
+            match file.read(&mut buffer)? {
+                0 => break,
+                n => context.update(&buffer[..n]),
+            }
+        }
+        let expected = context.sign();
+        // Compared through another HMAC, so that how long it takes says nothing about the tag.
+        if hmac::verify(&self.key, &tag, hmac::sign(&self.key, expected.as_ref()).as_ref()).is_err() {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "its tag does not match"));
+        }
+        file.seek(SeekFrom::Start(0))?;
+        Ok(file)
+    }
+
+    /// Keeps an artifact for the next start. A crash in between leaves one that fails its check.
+    pub(crate) fn store(&self, digest: &str, artifact: &[u8]) -> io::Result<()> {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let path = self.path(digest)?;
+        let mut context = self.context(digest);
+        context.update(artifact);
+        let temporary =
+            path.with_extension(format!("tmp-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed)));
+        // The tag comes last: without it the artifact counts as absent.
+        for (bytes, path) in [(artifact, path.clone()), (context.sign().as_ref(), path.with_extension("tag"))] {
+            let written = fs::write(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
+            if written.is_err() {
+                let _ = fs::remove_file(&temporary);
+            }
+            written?;
+        }
+        Ok(())
+    }
+
+    /// The tag covers what the content is good for, not only the content.
+    fn context(&self, digest: &str) -> hmac::Context {
+        let mut context = hmac::Context::with_key(&self.key);
+        context.update(b"copepod compiled artifact 1\0");
+        context.update(&self.compatibility.to_be_bytes());
+        context.update(&(digest.len() as u64).to_be_bytes());
+        context.update(digest.as_bytes());
+        context
+    }
+
+    fn path(&self, digest: &str) -> io::Result<PathBuf> {
+        let hex = digest.strip_prefix("sha256:").unwrap_or(digest);
+        if hex.is_empty() || !hex.bytes().all(|b| b.is_ascii_alphanumeric()) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a digest"));
+        }
+        Ok(self.folder.join(format!("{hex}.cwasm")))
+    }
+}
+
+/// Reads the node's key, or makes one that nobody else can read.
+fn secret(path: &Path) -> io::Result<Vec<u8>> {
+    loop {
+        match fs::read(path) {
+            Ok(key) if key.len() == TAG => return Ok(key),
+            Ok(_) => fs::remove_file(path)?, // damaged; its artifacts will be refused and compiled again
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            Err(_) => {}
+        }
+        let mut key = [0; TAG];
+        SystemRandom::new().fill(&mut key).map_err(|_| io::Error::other("no randomness"))?;
+        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+            Ok(mut file) => {
+                file.write_all(&key)?;
+                return Ok(key.to_vec());
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn open(dir: &Path) -> Artifacts {
+        Artifacts::open(dir, &wasmtime::Engine::default()).unwrap()
+    }
+
+    #[test]
+    fn what_was_stored_is_loaded_after_a_restart() {
+        let dir = tempfile::tempdir().unwrap();
+        open(dir.path()).store("sha256:aa", b"code").unwrap();
+        let mut text = String::new();
+        open(dir.path()).load("sha256:aa").unwrap().0.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "code");
+        assert!(open(dir.path()).load("sha256:bb").is_none());
+        let mode = fs::metadata(dir.path().join("compiled/key")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_changed_or_exchanged_artifact_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let artifacts = open(dir.path());
+        artifacts.store("sha256:aa", b"code").unwrap();
+        artifacts.store("sha256:bb", b"other").unwrap();
+        let (a, b) = (artifacts.path("sha256:aa").unwrap(), artifacts.path("sha256:bb").unwrap());
+        fs::write(&a, b"evil").unwrap();
+        assert!(artifacts.load("sha256:aa").is_none());
+        // Somebody else's artifact with its own valid tag is not this one.
+        fs::copy(&b, &a).unwrap();
+        fs::copy(b.with_extension("tag"), a.with_extension("tag")).unwrap();
+        assert!(artifacts.load("sha256:aa").is_none());
+        assert!(artifacts.load("sha256:bb").is_some());
+        // Nor is one that another node has made.
+        fs::write(dir.path().join("compiled/key"), [7; TAG]).unwrap();
+        assert!(open(dir.path()).load("sha256:bb").is_none());
+    }
+
+    #[test]
+    fn a_digest_is_not_a_path() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(open(dir.path()).store("sha256:../../x", b"code").is_err());
+    }
+}

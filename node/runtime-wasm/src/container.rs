@@ -1,0 +1,239 @@
+//! A container: what all of its instances share, and how it ends.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use copepod_node_plan::{ContainerId, ContainerSpec, PodIdentity};
+use tokio::sync::Notify;
+use wasmtime_wasi_config::WasiConfigVariables;
+
+use crate::cpu::Cpu;
+use crate::exit::Exit;
+use crate::handler::{Handler, HttpHandler};
+use crate::logs::{LogSink, LogStream};
+use crate::memory::Budget;
+use crate::net::PodNetwork;
+use crate::ticker::Ticker;
+
+/// After a container has ended, requests that it still answers may take so long.
+const LAST_REQUESTS: Duration = Duration::from_secs(5);
+
+/// What has been used so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// CPU time of all instances.
+    pub cpu: Duration,
+    /// Bytes of memory and tables of the live instances.
+    pub memory: u64,
+    /// Requests that are being answered.
+    pub requests: u64,
+}
+
+/// A started container. Dropping it kills it.
+pub struct Container {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) handler: Option<Arc<Handler>>,
+}
+
+impl Container {
+    /// Which one.
+    pub fn id(&self) -> &ContainerId {
+        &self.shared.id
+    }
+
+    /// Who answers its requests, if it is a `wasi:http` component.
+    pub fn handler(&self) -> Option<Arc<dyn HttpHandler>> {
+        self.handler.clone().map(|handler| handler as _)
+    }
+
+    /// What it has used.
+    pub fn usage(&self) -> Usage {
+        let Shared { cpu, memory, requests, .. } = &*self.shared;
+        Usage { cpu: cpu.total(), memory: memory.used(), requests: requests.load(SeqCst) }
+    }
+
+    /// Lets it end: no new requests; those being answered may finish within `grace`, then it is killed. A command gets
+    /// no signal in wasm, so it ends as one that does not handle SIGTERM: at once. The exit is reported as always.
+    pub async fn stop(&self, grace: Duration) {
+        self.shared.draining.store(true, SeqCst);
+        if self.handler.is_none() {
+            self.shared.end(Exit::terminated());
+            self.shared.kill_guests();
+            return;
+        }
+        let drained = tokio::time::timeout(grace, self.shared.drained()).await;
+        self.shared.end(if drained.is_ok() { Exit::with_code(0) } else { Exit::killed() });
+        self.shared.kill_guests();
+    }
+
+    /// Ends it at once.
+    pub fn kill(&self) {
+        self.shared.end(Exit::killed());
+        self.shared.kill_guests();
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+type OnExit = Box<dyn FnOnce(Exit) + Send>;
+
+/// What the instances of a container share.
+pub(crate) struct Shared {
+    pub(crate) id: ContainerId,
+    pub(crate) args: Vec<String>,
+    pub(crate) env: Vec<(String, String)>,
+    pub(crate) working_dir: String,
+    pub(crate) config: WasiConfigVariables,
+    /// What a request without a `Host` header was sent to.
+    pub(crate) authority: String,
+    pub(crate) net: Arc<dyn PodNetwork>,
+    pub(crate) logs: Arc<dyn LogSink>,
+    pub(crate) memory: Arc<Budget>,
+    pub(crate) cpu: Cpu,
+    pub(crate) ticker: Arc<Ticker>,
+    pub(crate) guests: tokio::runtime::Handle,
+    /// No new requests.
+    draining: AtomicBool,
+    pub(crate) killed: AtomicBool,
+    pub(crate) kill: Notify,
+    requests: AtomicU64,
+    answered: Notify,
+    on_exit: Mutex<Option<OnExit>>,
+}
+
+impl Shared {
+    #[allow(clippy::too_many_arguments)] // one caller, and each of them is stored
+    pub(crate) fn new(
+        id: ContainerId,
+        spec: &ContainerSpec,
+        pod: &PodIdentity,
+        net: Arc<dyn PodNetwork>,
+        logs: Arc<dyn LogSink>,
+        ticker: Arc<Ticker>,
+        guests: tokio::runtime::Handle,
+        on_exit: OnExit,
+    ) -> Self {
+        let mut env: Vec<(String, String)> = Vec::with_capacity(spec.env.len() + 1);
+        if !spec.env.iter().any(|(name, _)| name == "HOSTNAME") {
+            env.push(("HOSTNAME".to_owned(), pod.hostname.to_string()));
+        }
+        for (name, value) in &spec.env {
+            // Later ones win, at the place of the first.
+            match env.iter_mut().find(|(known, _)| known == name) {
+                Some((_, known)) => known.clone_from(value),
+                None => env.push((name.clone(), value.clone())),
+            }
+        }
+        let args = std::iter::once(id.container.to_string()).chain(spec.args.iter().cloned()).collect();
+        let port = spec.ports.iter().find(|(_, _, protocol)| protocol == "TCP").map_or(80, |(_, port, _)| *port);
+        Shared {
+            args,
+            config: env.iter().cloned().collect(),
+            env,
+            working_dir: spec.working_dir.clone(),
+            authority: std::net::SocketAddr::new(pod.ip, port).to_string(),
+            net,
+            logs,
+            memory: Arc::new(Budget::new(spec.memory_limit)),
+            cpu: Cpu::new(spec.cpu_limit_millis, Instant::now()),
+            ticker,
+            guests,
+            draining: AtomicBool::new(false),
+            killed: AtomicBool::new(false),
+            kill: Notify::new(),
+            requests: AtomicU64::new(0),
+            answered: Notify::new(),
+            on_exit: Mutex::new(Some(on_exit)),
+            id,
+        }
+    }
+
+    pub(crate) fn is_killed(&self) -> bool {
+        self.killed.load(SeqCst)
+    }
+
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(SeqCst)
+    }
+
+    /// The container has ended; only the first time counts. Instances that still run are left alone.
+    pub(crate) fn end(&self, exit: Exit) {
+        self.draining.store(true, SeqCst);
+        let on_exit = self.on_exit.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(on_exit) = on_exit {
+            if !exit.message.is_empty() {
+                self.logs.write(LogStream::Stderr, format!("{}\n", exit.message).as_bytes());
+            }
+            on_exit(exit);
+        }
+    }
+
+    /// The container has ended because one request has failed. The others may finish, but not for ever.
+    pub(crate) fn end_but_answer(self: &Arc<Self>, exit: Exit) {
+        self.end(exit);
+        let shared = self.clone();
+        self.guests.spawn(async move {
+            let _ = tokio::time::timeout(LAST_REQUESTS, shared.drained()).await;
+            shared.kill_guests();
+        });
+    }
+
+    pub(crate) fn kill_guests(&self) {
+        self.killed.store(true, SeqCst);
+        self.kill.notify_waiters();
+    }
+
+    /// Waits until no request is being answered.
+    async fn drained(&self) {
+        loop {
+            let answered = self.answered.notified();
+            if self.requests.load(SeqCst) == 0 {
+                return;
+            }
+            answered.await;
+        }
+    }
+
+    /// Runs something that belongs to a guest beside it; it dies with the container.
+    pub(crate) fn spawn<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl Future<Output = T> + Send + 'static,
+    ) -> tokio::task::JoinHandle<Option<T>> {
+        let shared = self.clone();
+        self.guests.spawn(async move {
+            let mut killed = std::pin::pin!(shared.kill.notified());
+            killed.as_mut().enable();
+            if shared.is_killed() {
+                return None;
+            }
+            tokio::select! {
+                biased;
+                () = killed => None,
+                output = work => Some(output),
+            }
+        })
+    }
+}
+
+/// A request that is being answered.
+pub(crate) struct InFlight(pub(crate) Arc<Shared>);
+
+impl InFlight {
+    pub(crate) fn new(shared: &Arc<Shared>) -> Self {
+        shared.requests.fetch_add(1, SeqCst);
+        InFlight(shared.clone())
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        if self.0.requests.fetch_sub(1, SeqCst) == 1 {
+            self.0.answered.notify_waiters();
+        }
+    }
+}

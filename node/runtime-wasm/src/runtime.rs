@@ -1,0 +1,184 @@
+//! The node's wasm runtime.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use copepod_node_plan::{ContainerId, ContainerSpec, PodIdentity};
+use wasmtime::{Engine, PoolConcurrencyLimitError};
+
+use crate::artifacts::Artifacts;
+use crate::compile::{CompileError, Compiler, Source};
+use crate::container::{Container, Shared};
+use crate::engine::{self, Capacity};
+use crate::exit::Exit;
+use crate::guest;
+use crate::handler::Handler;
+use crate::host::{Host, Preview1Host};
+use crate::logs::LogSink;
+use crate::memory::Limiter;
+use crate::module::{Code, Module};
+use crate::net::PodNetwork;
+use crate::threads::GuestThreads;
+use crate::ticker::Ticker;
+
+/// How to run guests.
+#[derive(Clone, Debug)]
+pub struct RuntimeConfig {
+    /// Compiled modules are kept under `<data_dir>/compiled`.
+    pub data_dir: PathBuf,
+    /// Threads for guests; `None` means one per CPU.
+    pub threads: Option<usize>,
+    /// How often running guests give way to each other.
+    pub tick: Duration,
+    /// How long one request may take; `None` means as long as it likes.
+    pub request_deadline: Option<Duration>,
+}
+
+impl RuntimeConfig {
+    /// The usual settings.
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        let tick = Duration::from_millis(5);
+        RuntimeConfig { data_dir: data_dir.into(), threads: None, tick, request_deadline: None }
+    }
+}
+
+/// Why there is no runtime.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// The folder of compiled modules, or a thread.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The engine.
+    #[error("wasmtime: {0}")]
+    Engine(String),
+}
+
+/// Why a container could not be started.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StartError {
+    /// The module was compiled for something else.
+    #[error("the container wants {wanted}, but the module is {given}")]
+    OtherModule {
+        /// The digest in the spec.
+        wanted: String,
+        /// The digest of the module.
+        given: String,
+    },
+}
+
+/// Runs wasm containers. One per node.
+pub struct Runtime {
+    engine: Engine,
+    capacity: Capacity,
+    compiler: Arc<Compiler>,
+    ticker: Arc<Ticker>,
+    deadline: Option<Duration>,
+    guests: GuestThreads,
+}
+
+impl Runtime {
+    /// Makes the engine and starts its threads.
+    pub fn new(config: &RuntimeConfig) -> Result<Self, RuntimeError> {
+        let engine_error = |error: wasmtime::Error| RuntimeError::Engine(format!("{error:#}"));
+        let (engine, capacity) = engine::new().map_err(engine_error)?;
+        let artifacts = Artifacts::open(&config.data_dir, &engine)?;
+        let compiler = Arc::new(Compiler::new(&engine, artifacts).map_err(engine_error)?);
+        let weak = engine.weak();
+        let tick = move || {
+            if let Some(engine) = weak.upgrade() {
+                engine.increment_epoch();
+            }
+        };
+        let ticker = Arc::new(Ticker::start(config.tick, tick)?);
+        let guests = GuestThreads::new(config.threads)?;
+        Ok(Runtime { engine, capacity, compiler, ticker, deadline: config.request_deadline, guests })
+    }
+
+    /// How many instances fit, and what bounds it.
+    pub fn capacity(&self) -> &Capacity {
+        &self.capacity
+    }
+
+    /// The module with this digest, compiled if need be. Everyone who asks for a digest at the same time gets the same.
+    /// The caller vouches that `wasm` has the digest.
+    pub async fn compile(&self, digest: &str, wasm: Bytes) -> Result<Arc<Module>, CompileError> {
+        self.compile_from(digest, Source::Bytes(wasm)).await
+    }
+
+    /// As [`Runtime::compile`]; the file is read only if the compiled module is not at hand.
+    pub async fn compile_file(&self, digest: &str, path: &Path) -> Result<Arc<Module>, CompileError> {
+        self.compile_from(digest, Source::File(path.to_owned())).await
+    }
+
+    async fn compile_from(&self, digest: &str, source: Source) -> Result<Arc<Module>, CompileError> {
+        // A task of its own, so that a caller who gives up does not take the others' module away.
+        let work = self.guests.handle().spawn(self.compiler.clone().module(digest.to_owned(), source));
+        work.await.unwrap_or_else(|error| Err(CompileError::Compiler(error.to_string())))
+    }
+
+    /// Starts a container. `on_exit` is called once, when it has ended for whatever reason; a `wasi:http` component
+    /// also ends when one of its requests traps. Called on a guest's or the caller's thread: must not wait.
+    #[allow(clippy::too_many_arguments)] // what a container is made of
+    pub fn start(
+        &self,
+        id: ContainerId,
+        spec: &ContainerSpec,
+        pod: &PodIdentity,
+        module: Arc<Module>,
+        net: Arc<dyn PodNetwork>,
+        logs: Arc<dyn LogSink>,
+        on_exit: impl FnOnce(Exit) + Send + 'static,
+    ) -> Result<Container, StartError> {
+        if spec.digest != module.digest {
+            return Err(StartError::OtherModule { wanted: spec.digest.clone(), given: module.digest.clone() });
+        }
+        let guests = self.guests.handle();
+        let ticker = self.ticker.clone();
+        let shared = Arc::new(Shared::new(id, spec, pod, net, logs, ticker, guests.clone(), Box::new(on_exit)));
+        if let Code::Http(_) = module.code {
+            let handler =
+                Handler { shared: shared.clone(), module, engine: self.engine.clone(), deadline: self.deadline };
+            return Ok(Container { shared, handler: Some(Arc::new(handler)) });
+        }
+        guests.spawn(run_command(self.engine.clone(), shared.clone(), module));
+        Ok(Container { shared, handler: None })
+    }
+}
+
+/// Runs a command to its end and reports it.
+async fn run_command(engine: Engine, container: Arc<Shared>, module: Arc<Module>) {
+    let limiter = container.memory.limiter();
+    let guest = command(&engine, container.clone(), &module, limiter);
+    let exit = match guest::run(&container, pin!(guest), |_| {}).await {
+        Ok(Ok(code)) => Exit::with_code(code),
+        Ok(Err(error)) if error.is::<PoolConcurrencyLimitError>() => Exit::not_started(&error),
+        Ok(Err(error)) if error.is::<guest::Killed>() => Exit::killed(),
+        Ok(Err(error)) => Exit::from_error(&error),
+        Err(guest::Killed) => Exit::killed(),
+    };
+    container.end(exit);
+    container.kill_guests();
+}
+
+async fn command(engine: &Engine, container: Arc<Shared>, module: &Module, limiter: Limiter) -> wasmtime::Result<i32> {
+    match &module.code {
+        Code::Command(pre) => {
+            let mut store = Host::store(engine, container, limiter);
+            let command = pre.instantiate_async(&mut store).await?;
+            let ended = command.wasi_cli_run().call_run(&mut store).await?;
+            Ok(if ended.is_ok() { 0 } else { 1 })
+        }
+        Code::Preview1(pre) => {
+            let mut store = Preview1Host::store(engine, container, limiter);
+            let instance = pre.instantiate_async(&mut store).await?;
+            let start = instance.get_typed_func::<(), ()>(&mut store, "_start")?;
+            start.call_async(&mut store, ()).await?;
+            Ok(0)
+        }
+        Code::Http(_) => Err(wasmtime::Error::msg("a wasi:http component is served, not run")),
+    }
+}

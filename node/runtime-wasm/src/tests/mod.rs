@@ -1,0 +1,9 @@
+//! Real guests: the committed examples, and modules in WAT.
+
+mod commands;
+mod compile;
+mod contract;
+mod fixture;
+mod http;
+mod memnet;
+mod sockets;

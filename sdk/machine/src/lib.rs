@@ -1,0 +1,13 @@
+//! Floor 1: the shapes that every decider shares. A decider reads a [`View`], is given `now`, and returns a [`Plan`]
+//! whose steps carry their reasons; a shell keeps the [`WorkQueue`], executes the plan and calls again.
+
+mod backoff;
+mod plan;
+mod queue;
+mod view;
+
+pub use backoff::Backoff;
+pub use copepod_model::Time;
+pub use plan::{Action, EventType, Plan, Step};
+pub use queue::WorkQueue;
+pub use view::{Ids, SeededIds, View};

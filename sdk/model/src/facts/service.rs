@@ -1,0 +1,290 @@
+//! Facts of Services and EndpointSlices: what the proxy and the DNS zone both read.
+
+use std::net::IpAddr;
+
+use serde::Deserialize;
+
+use super::Facts;
+use crate::Object;
+
+/// The label that ties an EndpointSlice to its Service.
+pub const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
+
+/// Facts of a Service.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ServiceFacts {
+    /// `spec.clusterIPs` (or `clusterIP`), parsed; empty for headless and ExternalName Services.
+    pub cluster_ips: Vec<IpAddr>,
+    /// `spec.clusterIP` is `None`.
+    pub headless: bool,
+    /// `spec.externalName` of a Service of that type.
+    pub external_name: Option<String>,
+    /// `spec.externalIPs` and `status.loadBalancer.ingress[].ip`: addresses that lead to the Service as well.
+    pub external_ips: Vec<IpAddr>,
+    /// `spec.ports`.
+    pub ports: Vec<ServicePortFacts>,
+    /// Seconds of `ClientIP` session affinity, if it is on.
+    pub affinity_seconds: Option<u32>,
+    /// `spec.internalTrafficPolicy` is `Local`.
+    pub internal_local: bool,
+    /// `spec.externalTrafficPolicy` is `Local`.
+    pub external_local: bool,
+}
+
+/// One of a Service's ports.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ServicePortFacts {
+    /// Name, empty when there is only one.
+    pub name: String,
+    /// `TCP`, `UDP` or `SCTP`.
+    pub protocol: String,
+    /// Port of the virtual address.
+    pub port: u16,
+    /// Allocated node port, 0 without one.
+    pub node_port: u16,
+    /// `appProtocol`.
+    pub app_protocol: Option<String>,
+}
+
+/// Facts of an EndpointSlice.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct EndpointSliceFacts {
+    /// The Service it belongs to, empty if none.
+    pub service: String,
+    /// `ports` that have a number: (name, protocol, port).
+    pub ports: Vec<(String, String, u16)>,
+    /// Endpoints with at least one IP address.
+    pub endpoints: Vec<EndpointFacts>,
+}
+
+/// One endpoint of an EndpointSlice.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct EndpointFacts {
+    /// Its IP addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Condition `ready`; absent means true.
+    pub ready: bool,
+    /// Condition `serving`; absent means as ready.
+    pub serving: bool,
+    /// Condition `terminating`.
+    pub terminating: bool,
+    /// `hostname`.
+    pub hostname: Option<String>,
+    /// `nodeName`.
+    pub node: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Service {
+    spec: Option<Spec>,
+    status: Option<Status>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Spec {
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    #[serde(rename = "clusterIP")]
+    cluster_ip: Option<String>,
+    #[serde(rename = "clusterIPs")]
+    cluster_ips: Option<Vec<String>>,
+    #[serde(rename = "externalIPs")]
+    external_ips: Option<Vec<String>>,
+    external_name: Option<String>,
+    ports: Option<Vec<Port>>,
+    session_affinity: Option<String>,
+    session_affinity_config: Option<AffinityConfig>,
+    internal_traffic_policy: Option<String>,
+    external_traffic_policy: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Port {
+    name: Option<String>,
+    protocol: Option<String>,
+    port: Option<u16>,
+    node_port: Option<u16>,
+    app_protocol: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct AffinityConfig {
+    #[serde(rename = "clientIP")]
+    client_ip: Option<ClientIp>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct ClientIp {
+    timeout_seconds: Option<u32>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Status {
+    load_balancer: Option<LoadBalancer>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct LoadBalancer {
+    ingress: Option<Vec<LoadBalancerIngress>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct LoadBalancerIngress {
+    ip: Option<String>,
+}
+
+/// What Kubernetes assumes when affinity is on and no timeout is given: three hours.
+const DEFAULT_AFFINITY_SECONDS: u32 = 10_800;
+
+fn addresses<'a>(texts: impl IntoIterator<Item = &'a String>) -> Vec<IpAddr> {
+    texts.into_iter().filter_map(|s| s.parse().ok()).collect()
+}
+
+impl Facts for ServiceFacts {
+    fn of(object: &Object) -> Self {
+        let service: Service = object.typed().unwrap_or_default();
+        let spec = service.spec.unwrap_or_default();
+        let kind = spec.kind.as_deref().unwrap_or("ClusterIP");
+        let external_name = (kind == "ExternalName").then(|| spec.external_name.unwrap_or_default());
+        let headless = external_name.is_none() && spec.cluster_ip.as_deref() == Some("None");
+        let cluster_ips = match (&external_name, &spec.cluster_ips) {
+            (Some(_), _) => Vec::new(),
+            (None, Some(ips)) if !ips.is_empty() => addresses(ips),
+            _ => addresses(&spec.cluster_ip),
+        };
+        let balancer = service.status.and_then(|s| s.load_balancer).and_then(|l| l.ingress).unwrap_or_default();
+        let mut external_ips = addresses(spec.external_ips.iter().flatten());
+        external_ips.extend(addresses(balancer.iter().filter_map(|i| i.ip.as_ref())));
+        let affinity_seconds = (spec.session_affinity.as_deref() == Some("ClientIP")).then(|| {
+            let client_ip = spec.session_affinity_config.and_then(|c| c.client_ip);
+            client_ip.and_then(|c| c.timeout_seconds).unwrap_or(DEFAULT_AFFINITY_SECONDS)
+        });
+        let local = |policy: &Option<String>| policy.as_deref() == Some("Local");
+        ServiceFacts {
+            cluster_ips,
+            headless,
+            external_name,
+            external_ips,
+            ports: spec.ports.unwrap_or_default().into_iter().filter_map(port).collect(),
+            affinity_seconds,
+            internal_local: local(&spec.internal_traffic_policy),
+            external_local: local(&spec.external_traffic_policy),
+        }
+    }
+}
+
+fn port(p: Port) -> Option<ServicePortFacts> {
+    Some(ServicePortFacts {
+        name: p.name.unwrap_or_default(),
+        protocol: p.protocol.unwrap_or_else(|| "TCP".into()),
+        port: p.port?,
+        node_port: p.node_port.unwrap_or(0),
+        app_protocol: p.app_protocol,
+    })
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Slice {
+    ports: Option<Vec<Port>>,
+    endpoints: Option<Vec<Endpoint>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Endpoint {
+    addresses: Option<Vec<String>>,
+    conditions: Option<Conditions>,
+    hostname: Option<String>,
+    node_name: Option<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Conditions {
+    ready: Option<bool>,
+    serving: Option<bool>,
+    terminating: Option<bool>,
+}
+
+impl Facts for EndpointSliceFacts {
+    fn of(object: &Object) -> Self {
+        let slice: Slice = object.typed().unwrap_or_default();
+        EndpointSliceFacts {
+            service: object.meta.labels.get(SERVICE_NAME_LABEL).map(ToString::to_string).unwrap_or_default(),
+            ports: slice
+                .ports
+                .unwrap_or_default()
+                .into_iter()
+                .filter_map(port)
+                .map(|p| (p.name, p.protocol, p.port))
+                .collect(),
+            endpoints: slice.endpoints.unwrap_or_default().into_iter().filter_map(endpoint).collect(),
+        }
+    }
+}
+
+fn endpoint(e: Endpoint) -> Option<EndpointFacts> {
+    let addresses = addresses(e.addresses.iter().flatten());
+    let conditions = e.conditions.unwrap_or_default();
+    let ready = conditions.ready.unwrap_or(true);
+    (!addresses.is_empty()).then(|| EndpointFacts {
+        addresses,
+        ready,
+        serving: conditions.serving.unwrap_or(ready),
+        terminating: conditions.terminating.unwrap_or(false),
+        hostname: e.hostname.filter(|h| !h.is_empty()),
+        node: e.node_name,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Key;
+    use crate::object::{encode, with_revision};
+    use serde_json::{Value, json};
+
+    fn object(value: Value) -> Object {
+        Object::decode(Key::new("x", "d", "a"), 1, with_revision(&encode(&value), 1))
+    }
+
+    #[test]
+    fn services_by_type() {
+        let vip = ServiceFacts::of(&object(json!({"metadata": {}, "spec": {"clusterIP": "10.96.0.7",
+            "clusterIPs": ["10.96.0.7", "fd00::7"], "sessionAffinity": "ClientIP",
+            "ports": [{"port": 80, "name": "http", "appProtocol": "kubernetes.io/h2c"}, {"name": "lacks its port"}]},
+            "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}, {"hostname": "x"}]}}})));
+        assert_eq!(vip.cluster_ips, ["10.96.0.7".parse::<IpAddr>().unwrap(), "fd00::7".parse().unwrap()]);
+        assert_eq!(vip.external_ips, ["192.0.2.1".parse::<IpAddr>().unwrap()]);
+        assert_eq!(vip.affinity_seconds, Some(10_800));
+        assert_eq!(vip.ports.len(), 1);
+        assert_eq!((vip.ports[0].port, vip.ports[0].protocol.as_str()), (80, "TCP"));
+        let headless = ServiceFacts::of(&object(json!({"spec": {"clusterIP": "None", "clusterIPs": ["None"]}})));
+        assert!(headless.headless && headless.cluster_ips.is_empty());
+        let external = ServiceFacts::of(&object(json!({"spec": {"type": "ExternalName", "externalName": "a.b"}})));
+        assert_eq!(external.external_name.as_deref(), Some("a.b"));
+        assert_eq!(ServiceFacts::of(&object(json!({"spec": 7}))), ServiceFacts::default());
+    }
+
+    #[test]
+    fn conditions_have_kubernetes_defaults() {
+        let slice = EndpointSliceFacts::of(&object(json!({"metadata": {"labels": {SERVICE_NAME_LABEL: "web"}},
+            "ports": [{"name": "", "port": 8080, "protocol": "TCP"}, {"name": "all"}],
+            "endpoints": [{"addresses": ["10.244.0.5"]},
+                {"addresses": ["10.244.0.6"], "conditions": {"ready": false, "serving": true, "terminating": true}},
+                {"addresses": ["not an ip"]}]})));
+        assert_eq!(slice.service, "web");
+        assert_eq!(slice.ports, [(String::new(), "TCP".to_string(), 8080)]);
+        let seen: Vec<_> = slice.endpoints.iter().map(|e| (e.ready, e.serving, e.terminating)).collect();
+        assert_eq!(seen, [(true, true, false), (false, true, true)]);
+    }
+}

@@ -1,0 +1,155 @@
+//! Deployment.
+
+use serde_json::Value;
+
+use super::{SPEC, V1};
+use crate::kinds::core::podspec;
+use crate::kinds::fields::{Path, ensure, fill, fill_absent, immutable, nonnegative, one_of, spec_mut, text};
+use crate::kinds::table::{col, columns, name, number, selector, wide};
+use crate::kinds::{Column, Kind, Scale, Strategy, age};
+use crate::{FieldError, Time};
+
+/// The kind.
+pub fn kind() -> Kind {
+    Kind {
+        short_names: &["deploy"],
+        categories: &["all"],
+        status: true,
+        scale: Some(SCALE),
+        generation: true,
+        ..Kind::new(V1, "Deployment", ("deployments", "deployment"), Deployment)
+    }
+}
+
+/// Where workloads keep what `/scale` serves.
+pub(super) const SCALE: Scale =
+    Scale { spec_replicas: "spec.replicas", status_replicas: "status.replicas", selector: "spec.selector" };
+
+struct Deployment;
+
+impl Strategy for Deployment {
+    fn default(&self, object: &mut Value) {
+        let Some(spec) = spec_mut(object) else { return };
+        fill_absent(spec, "replicas", || 1.into());
+        if let Some(strategy) = ensure(spec, "strategy") {
+            fill(strategy, "type", "RollingUpdate");
+            if strategy["type"] == "RollingUpdate"
+                && let Some(rolling) = ensure(strategy, "rollingUpdate")
+            {
+                fill_absent(rolling, "maxUnavailable", || "25%".into());
+                fill_absent(rolling, "maxSurge", || "25%".into());
+            }
+        }
+        fill_absent(spec, "revisionHistoryLimit", || 10.into());
+        fill_absent(spec, "progressDeadlineSeconds", || 600.into());
+        super::default_template(spec);
+    }
+
+    fn validate(&self, object: &Value, errors: &mut Vec<FieldError>) {
+        let spec = &object["spec"];
+        super::validate_replicated(spec, errors);
+        strategy(SPEC.child("strategy"), &spec["strategy"], errors);
+        nonnegative(SPEC.child("revisionHistoryLimit"), &spec["revisionHistoryLimit"], errors);
+        let deadline = &spec["progressDeadlineSeconds"];
+        nonnegative(SPEC.child("progressDeadlineSeconds"), deadline, errors);
+        if deadline.as_i64().is_some_and(|d| d <= spec["minReadySeconds"].as_i64().unwrap_or(0)) {
+            let why = "must be greater than minReadySeconds";
+            errors.push(FieldError::invalid(SPEC.child("progressDeadlineSeconds"), deadline.clone(), why));
+        }
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+        immutable(SPEC.child("selector"), &new["spec"]["selector"], &old["spec"]["selector"], errors);
+    }
+
+    fn columns(&self) -> Vec<Column> {
+        columns(
+            &[
+                col("Ready", "string", "Number of the pod with ready state"),
+                col("Up-to-date", "string", "Number of pods that have the current template."),
+                col("Available", "string", "Number of pods that have been ready for long enough."),
+            ],
+            &[
+                wide("Containers", "string", "Names of each container in the template."),
+                wide("Images", "string", "Images referenced by each container in the template."),
+                wide("Selector", "string", "Label selector for pods."),
+            ],
+        )
+    }
+
+    fn cells(&self, o: &Value, now: Time) -> Vec<Value> {
+        let (spec, status) = (&o["spec"], &o["status"]);
+        let count = |v: &Value| v.as_i64().unwrap_or(0);
+        let (names, images) = podspec::layout(&spec["template"]["spec"]);
+        vec![
+            name(o),
+            format!("{}/{}", count(&status["readyReplicas"]), count(&spec["replicas"])).into(),
+            number(&status["updatedReplicas"]),
+            number(&status["availableReplicas"]),
+            age(o, now),
+            names.into(),
+            images.into(),
+            selector(&spec["selector"]),
+        ]
+    }
+}
+
+fn strategy(path: Path<'_>, strategy: &Value, errors: &mut Vec<FieldError>) {
+    let rolling = &strategy["rollingUpdate"];
+    match text(strategy, "type") {
+        "Recreate" if !rolling.is_null() => {
+            let why = "may not be specified when strategy `type` is 'Recreate'";
+            errors.push(FieldError::forbidden(path.child("rollingUpdate"), why));
+        }
+        "Recreate" => {}
+        "RollingUpdate" => {
+            let path = path.child("rollingUpdate");
+            let unavailable = bound(path.child("maxUnavailable"), &rolling["maxUnavailable"], errors);
+            let surge = bound(path.child("maxSurge"), &rolling["maxSurge"], errors);
+            if unavailable == Some(Bound::Zero) && surge == Some(Bound::Zero) {
+                let value = rolling["maxUnavailable"].clone();
+                errors.push(FieldError::invalid(
+                    path.child("maxUnavailable"),
+                    value,
+                    "may not be 0 when `maxSurge` is 0",
+                ));
+            }
+            if unavailable == Some(Bound::AboveWhole) {
+                let value = rolling["maxUnavailable"].clone();
+                errors.push(FieldError::invalid(path.child("maxUnavailable"), value, "must not be greater than 100%"));
+            }
+        }
+        other => one_of(path.child("type"), other, &["Recreate", "RollingUpdate"], errors),
+    }
+}
+
+#[derive(PartialEq)]
+enum Bound {
+    Zero,
+    Some,
+    AboveWhole,
+}
+
+/// A number of pods or a percentage of them; `None` when it is neither.
+fn bound(path: Path<'_>, v: &Value, errors: &mut Vec<FieldError>) -> Option<Bound> {
+    match v {
+        Value::String(s) => {
+            let percent = s.strip_suffix('%').filter(|d| !d.is_empty() && d.bytes().all(|b| b.is_ascii_digit()));
+            let Some(percent) = percent else {
+                let why = "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', \
+                           regex used for validation is '[0-9]+%')";
+                errors.push(FieldError::invalid(path, s.as_str(), why));
+                return None;
+            };
+            Some(match percent.parse::<u32>() {
+                Ok(0) => Bound::Zero,
+                Ok(1..=100) => Bound::Some,
+                _ => Bound::AboveWhole,
+            })
+        }
+        other => {
+            nonnegative(path, other, errors);
+            Some(if other.as_i64() == Some(0) { Bound::Zero } else { Bound::Some })
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Pod.
+
+mod columns;
+
+use serde_json::{Value, json};
+
+use super::podspec;
+use crate::kinds::fields::{Path, is_true, list, spec_mut, text};
+use crate::kinds::{Column, Kind, Strategy, field_at};
+use crate::{FieldError, Time};
+
+const SPEC: Path<'static> = Path::root("spec");
+
+/// The kind.
+pub fn kind() -> Kind {
+    Kind {
+        short_names: &["po"],
+        categories: &["all"],
+        status: true,
+        subresources: &[("binding", "Binding", &["create"]), ("log", "Pod", &["get"])],
+        generation: true,
+        graceful: true,
+        ..Kind::new(super::V1, "Pod", ("pods", "pod"), Pod)
+    }
+}
+
+struct Pod;
+
+impl Strategy for Pod {
+    fn default(&self, object: &mut Value) {
+        if let Some(spec) = spec_mut(object) {
+            podspec::default_pod(spec);
+            podspec::default_template(spec);
+        }
+    }
+
+    fn validate(&self, object: &Value, errors: &mut Vec<FieldError>) {
+        podspec::validate_pod_spec(SPEC, &object["spec"], errors);
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+        podspec::validate_update(SPEC, &new["spec"], &old["spec"], errors);
+    }
+
+    fn validate_status(&self, new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+        let (name, was) = (text(&new["spec"], "nodeName"), text(&old["spec"], "nodeName"));
+        if name != was {
+            errors.push(FieldError::forbidden("spec.nodeName", "may not be changed directly"));
+        }
+        let never = text(&old["spec"], "restartPolicy") == "Never";
+        for list_name in ["containerStatuses", "initContainerStatuses"] {
+            // With restart policy Never, what has ended may not run again.
+            for (i, o) in list(&old["status"], list_name).iter().enumerate().filter(|_| never) {
+                let now = list(&new["status"], list_name).iter().find(|n| n["name"] == o["name"]);
+                if o["state"]["terminated"].is_object() && now.is_some_and(|n| !n["state"]["terminated"].is_object()) {
+                    let path = Path::root("status");
+                    let path = path.child(list_name);
+                    let path = path.index(i);
+                    errors.push(FieldError::forbidden(
+                        path.child("state"),
+                        "may not be transitioned to non-terminated state",
+                    ));
+                }
+            }
+        }
+    }
+
+    fn prepare_create(&self, object: &mut Value) {
+        let mut status = json!({"phase": "Pending", "qosClass": podspec::qos_class(&object["spec"])});
+        if !list(&object["spec"], "schedulingGates").is_empty() {
+            status["conditions"] = json!([{"type": "PodScheduled", "status": "False", "reason": "SchedulingGated",
+                "message": "Scheduling is blocked due to non-empty scheduling gates"}]);
+        }
+        if object.is_object() {
+            object["status"] = status;
+        }
+    }
+
+    fn selectable_fields(&self) -> &'static [&'static str] {
+        &[
+            "spec.nodeName",
+            "spec.restartPolicy",
+            "spec.schedulerName",
+            "spec.serviceAccountName",
+            "spec.hostNetwork",
+            "status.phase",
+            "status.podIP",
+            "status.nominatedNodeName",
+        ]
+    }
+
+    fn field(&self, object: &Value, path: &str) -> String {
+        match path {
+            "spec.hostNetwork" => is_true(&object["spec"], "hostNetwork").to_string(),
+            _ => field_at(object, path),
+        }
+    }
+
+    fn columns(&self) -> Vec<Column> {
+        columns::columns()
+    }
+
+    fn cells(&self, object: &Value, now: Time) -> Vec<Value> {
+        columns::cells(object, now)
+    }
+}

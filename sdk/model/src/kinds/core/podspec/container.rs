@@ -1,0 +1,153 @@
+//! Rules of one container, and of a list of them.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::{env, handler, resources, security, volumes};
+use crate::FieldError;
+use crate::kinds::fields::{Path, any, is_true, list, one_of, required, text};
+use crate::kinds::names;
+
+/// Rules of `initContainers`, `containers` and `ephemeralContainers` of one pod.
+pub(super) fn validate_all(path: Path<'_>, spec: &Value, errors: &mut Vec<FieldError>) {
+    if list(spec, "containers").is_empty() {
+        errors.push(FieldError::required(path.child("containers"), ""));
+    }
+    let volumes: BTreeSet<&str> = list(spec, "volumes").iter().map(|v| text(v, "name")).collect();
+    let mut seen: BTreeSet<&str> = BTreeSet::new();
+    let mut host_ports: BTreeSet<(i64, &str, &str)> = BTreeSet::new();
+    for kind in ["containers", "initContainers", "ephemeralContainers"] {
+        let path = path.child(kind);
+        for (i, c) in list(spec, kind).iter().enumerate() {
+            let path = path.index(i);
+            validate(path, kind, c, &volumes, errors);
+            let name = text(c, "name");
+            if !name.is_empty() && !seen.insert(name) {
+                errors.push(FieldError::duplicate(path.child("name"), name));
+            }
+            // Init containers run one at a time, so their host ports may overlap.
+            if kind == "containers" {
+                host_port_conflicts(path, c, &mut host_ports, errors);
+            }
+        }
+    }
+    if is_true(spec, "hostNetwork") {
+        host_network_ports(path, spec, errors);
+    }
+}
+
+fn validate(path: Path<'_>, kind: &str, c: &Value, volume_names: &BTreeSet<&str>, errors: &mut Vec<FieldError>) {
+    required(path.child("name"), text(c, "name"), names::label, errors);
+    let image = text(c, "image");
+    required(path.child("image"), image, any, errors);
+    if image.trim() != image {
+        errors.push(FieldError::invalid(path.child("image"), image, "must not have leading or trailing whitespace"));
+    }
+    one_of(
+        path.child("terminationMessagePolicy"),
+        text(c, "terminationMessagePolicy"),
+        &["FallbackToLogsOnError", "File"],
+        errors,
+    );
+    ports(path, c, errors);
+    env::validate(path, c, errors);
+    volumes::mounts(path, c, volume_names, errors);
+    one_of(path.child("imagePullPolicy"), text(c, "imagePullPolicy"), &["Always", "IfNotPresent", "Never"], errors);
+    resources::validate(path.child("resources"), &c["resources"], errors);
+    security::container(path.child("securityContext"), &c["securityContext"], errors);
+    let restart = &c["restartPolicy"];
+    if let Some(policy) = restart.as_str() {
+        one_of(path.child("restartPolicy"), policy, &["Always", "Never", "OnFailure"], errors);
+    }
+    // An init container that restarts always is a sidecar, and may be probed like a regular container.
+    let sidecar = kind == "initContainers" && restart == "Always";
+    let probed = kind == "containers" || sidecar;
+    handler::lifecycle(path.child("lifecycle"), &c["lifecycle"], errors);
+    for name in ["livenessProbe", "readinessProbe", "startupProbe"] {
+        if probed {
+            handler::probe(path.child(name), name, &c[name], errors);
+        } else if !c[name].is_null() {
+            let why = if kind == "initContainers" {
+                "must not be set for init containers without restartPolicy=Always"
+            } else {
+                "cannot be set for an Ephemeral Container"
+            };
+            errors.push(FieldError::forbidden(path.child(name), why));
+        }
+    }
+    if !probed && !c["lifecycle"].is_null() {
+        errors.push(FieldError::forbidden(
+            path.child("lifecycle"),
+            "may not be set for init containers without restartPolicy=Always",
+        ));
+    }
+}
+
+fn ports(path: Path<'_>, c: &Value, errors: &mut Vec<FieldError>) {
+    let mut seen = BTreeSet::new();
+    for (i, p) in list(c, "ports").iter().enumerate() {
+        let path = path.child("ports");
+        let path = path.index(i);
+        let name = text(p, "name");
+        if !name.is_empty() {
+            if let Err(why) = names::port_name(name) {
+                errors.push(FieldError::invalid(path.child("name"), name, why));
+            } else if !seen.insert(name) {
+                errors.push(FieldError::duplicate(path.child("name"), name));
+            }
+        }
+        match p["containerPort"].as_i64().unwrap_or(0) {
+            0 => errors.push(FieldError::required(path.child("containerPort"), "")),
+            n => port_number(path.child("containerPort"), n, errors),
+        }
+        match p["hostPort"].as_i64().unwrap_or(0) {
+            0 => {}
+            n => port_number(path.child("hostPort"), n, errors),
+        }
+        match text(p, "protocol") {
+            "" => errors.push(FieldError::required(path.child("protocol"), "")),
+            other => one_of(path.child("protocol"), other, &["SCTP", "TCP", "UDP"], errors),
+        }
+    }
+}
+
+fn port_number(path: Path<'_>, n: i64, errors: &mut Vec<FieldError>) {
+    if let Err(why) = names::port_number(n) {
+        errors.push(FieldError::invalid(path, n, why));
+    }
+}
+
+fn host_port_conflicts<'a>(
+    path: Path<'_>,
+    c: &'a Value,
+    taken: &mut BTreeSet<(i64, &'a str, &'a str)>,
+    errors: &mut Vec<FieldError>,
+) {
+    for (i, p) in list(c, "ports").iter().enumerate() {
+        let port = p["hostPort"].as_i64().unwrap_or(0);
+        let (ip, protocol) = (text(p, "hostIP"), text(p, "protocol"));
+        if port != 0 && !taken.insert((port, ip, protocol)) {
+            let path = path.child("ports");
+            let path = path.index(i);
+            errors.push(FieldError::duplicate(path.child("hostPort"), format!("{port}/{ip}/{protocol}")));
+        }
+    }
+}
+
+fn host_network_ports(path: Path<'_>, spec: &Value, errors: &mut Vec<FieldError>) {
+    for (i, c) in list(spec, "containers").iter().enumerate() {
+        for (j, p) in list(c, "ports").iter().enumerate() {
+            // In a template the host port may be left out: the pod's defaults set it.
+            let host = p["hostPort"].as_i64().unwrap_or(0);
+            if host != 0 && p["containerPort"].as_i64() != Some(host) {
+                let path = path.child("containers");
+                let path = path.index(i);
+                let path = path.child("ports");
+                let path = path.index(j);
+                let why = "must match `hostPort` when `hostNetwork` is true";
+                errors.push(FieldError::invalid(path.child("containerPort"), p["containerPort"].clone(), why));
+            }
+        }
+    }
+}

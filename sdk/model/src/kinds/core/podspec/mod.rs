@@ -1,0 +1,39 @@
+//! The pod spec, which Pods and every kind with a pod template share: defaults, rules, and what may change.
+
+mod container;
+mod defaults;
+mod env;
+mod handler;
+mod qos;
+mod resources;
+mod scheduling;
+mod security;
+mod update;
+mod validate;
+mod volumes;
+
+pub use defaults::{default_pod, default_template};
+pub(crate) use handler::port;
+pub use qos::qos_class;
+pub use update::validate_update;
+pub use validate::{validate_pod_spec, validate_template};
+
+use serde_json::Value;
+
+use crate::kinds::fields::list;
+
+/// The three lists of containers, in the order in which they are validated.
+pub const CONTAINER_LISTS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
+
+/// Every container of a pod spec.
+pub fn containers(spec: &Value) -> impl Iterator<Item = &Value> {
+    CONTAINER_LISTS.iter().flat_map(|name| list(spec, name))
+}
+
+/// Names and images of the regular containers, as `-o wide` shows them.
+pub fn layout(spec: &Value) -> (String, String) {
+    let join = |what: &str| {
+        list(spec, "containers").iter().map(|c| c[what].as_str().unwrap_or_default()).collect::<Vec<_>>().join(",")
+    };
+    (join("name"), join("image"))
+}

@@ -1,0 +1,278 @@
+//! The rules of `metadata`, the same for all kinds (apimachinery `pkg/api/validation`).
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+
+use super::fields::{Path, check, entries, immutable, is_true, list, nonnegative, text};
+use super::{Kind, names};
+use crate::FieldError;
+
+const AT: Path<'static> = Path::root("metadata");
+/// The greatest sum of the sizes of all annotations, in bytes.
+const ANNOTATIONS: usize = 256 * 1024;
+
+/// Errors of an object's metadata, at its creation or change.
+pub fn validate_metadata(kind: &Kind, object: &Value, errors: &mut Vec<FieldError>) {
+    let meta = &object["metadata"];
+    let prefix = text(meta, "generateName");
+    if !prefix.is_empty() {
+        // What follows the prefix will be alphanumeric, so a trailing dash is fine.
+        let masked = if prefix.len() > 1 && prefix.ends_with('-') {
+            format!("{}a", &prefix[..prefix.len() - 1])
+        } else {
+            prefix.into()
+        };
+        if let Err(why) = kind.strategy.validate_name(&masked) {
+            errors.push(FieldError::invalid(AT.child("generateName"), prefix, why));
+        }
+    }
+    let name = text(meta, "name");
+    if name.is_empty() {
+        errors.push(FieldError::required(AT.child("name"), "name or generateName is required"));
+    } else {
+        check(AT.child("name"), name, |n| kind.strategy.validate_name(n), errors);
+    }
+    let namespace = text(meta, "namespace");
+    match (kind.namespaced, namespace.is_empty()) {
+        (true, true) => errors.push(FieldError::required(AT.child("namespace"), "")),
+        (true, false) => check(AT.child("namespace"), namespace, names::label, errors),
+        (false, false) => errors.push(FieldError::forbidden(AT.child("namespace"), "not allowed on this type")),
+        (false, true) => {}
+    }
+    nonnegative(AT.child("generation"), &meta["generation"], errors);
+    validate_labels(AT.child("labels"), &meta["labels"], errors);
+    annotations(meta, errors);
+    owners(meta, errors);
+    finalizers(kind, meta, errors);
+}
+
+/// Further errors of a change: the fields of metadata that identify the object.
+pub fn validate_metadata_update(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+    let (new, old) = (&new["metadata"], &old["metadata"]);
+    for name in ["name", "namespace", "uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds"] {
+        immutable(AT.child(name), &new[name], &old[name], errors);
+    }
+    if old["deletionTimestamp"].is_string() {
+        let had: BTreeSet<&str> = list(old, "finalizers").iter().filter_map(Value::as_str).collect();
+        let extra: BTreeSet<&str> =
+            list(new, "finalizers").iter().filter_map(Value::as_str).filter(|f| !had.contains(f)).collect();
+        if !extra.is_empty() {
+            let extra = extra.iter().map(|f| format!("{f:?}")).collect::<Vec<_>>().join(", ");
+            errors.push(FieldError::forbidden(
+                AT.child("finalizers"),
+                format!(
+                    "no new finalizers can be added if the object is being deleted, found new finalizers []string{{{extra}}}"
+                ),
+            ));
+        }
+    }
+}
+
+/// Errors of a map of labels, such as a node selector.
+pub fn validate_labels(path: Path<'_>, labels: &Value, errors: &mut Vec<FieldError>) {
+    for (k, v) in labels.as_object().into_iter().flatten() {
+        check(path, k, names::qualified, errors);
+        check(path, v.as_str().unwrap_or_default(), names::label_value, errors);
+    }
+}
+
+/// Errors of a `metav1.LabelSelector`.
+pub fn validate_selector(path: Path<'_>, selector: &Value, errors: &mut Vec<FieldError>) {
+    validate_labels(path.child("matchLabels"), &selector["matchLabels"], errors);
+    for (i, e) in list(selector, "matchExpressions").iter().enumerate() {
+        let path = path.child("matchExpressions");
+        let path = path.index(i);
+        let values = list(e, "values");
+        match text(e, "operator") {
+            "In" | "NotIn" if values.is_empty() => errors.push(FieldError::required(
+                path.child("values"),
+                "must be specified when `operator` is 'In' or 'NotIn'",
+            )),
+            "Exists" | "DoesNotExist" if !values.is_empty() => errors.push(FieldError::forbidden(
+                path.child("values"),
+                "may not be specified when `operator` is 'Exists' or 'DoesNotExist'",
+            )),
+            "In" | "NotIn" | "Exists" | "DoesNotExist" => {}
+            other => errors.push(FieldError::invalid(path.child("operator"), other, "not a valid selector operator")),
+        }
+        check(path.child("key"), text(e, "key"), names::qualified, errors);
+        for (j, v) in values.iter().enumerate() {
+            let path = path.child("values");
+            check(path.index(j), v.as_str().unwrap_or_default(), names::label_value, errors);
+        }
+    }
+}
+
+fn annotations(meta: &Value, errors: &mut Vec<FieldError>) {
+    let path = AT.child("annotations");
+    let mut size = 0;
+    for (k, v) in entries(meta, "annotations") {
+        // Upper case is allowed in the prefix, for old clients' sake.
+        if names::qualified(k).is_err()
+            && let Err(why) = names::qualified(&k.to_lowercase())
+        {
+            errors.push(FieldError::invalid(path, k.as_str(), why));
+        }
+        size += k.len() + v.as_str().map_or(0, str::len);
+    }
+    if size > ANNOTATIONS {
+        errors.push(FieldError::too_long(path, ANNOTATIONS));
+    }
+}
+
+fn owners(meta: &Value, errors: &mut Vec<FieldError>) {
+    let path = AT.child("ownerReferences");
+    let mut controller: Option<&str> = None;
+    for owner in list(meta, "ownerReferences") {
+        let api_version = text(owner, "apiVersion");
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        if version.is_empty() {
+            errors.push(FieldError::invalid(path.child("apiVersion"), api_version, "version must not be empty"));
+        }
+        for name in ["kind", "name", "uid"] {
+            if text(owner, name).is_empty() {
+                errors.push(FieldError::invalid(path.child(name), "", format!("{name} must not be empty")));
+            }
+        }
+        if group.is_empty() && version == "v1" && owner["kind"] == "Event" {
+            let why = "/v1, Kind=Event is disallowed from being an owner";
+            errors.push(FieldError::invalid(path, owner.clone(), why));
+        }
+        if is_true(owner, "controller") {
+            let this = text(owner, "name");
+            if let Some(first) = controller {
+                let why = format!(
+                    "Only one reference can have Controller set to true. Found \"true\" in references for {first} and {this}"
+                );
+                errors.push(FieldError::invalid(path, meta["ownerReferences"].clone(), why));
+            }
+            controller = Some(this);
+        }
+    }
+}
+
+fn finalizers(kind: &Kind, meta: &Value, errors: &mut Vec<FieldError>) {
+    let path = AT.child("finalizers");
+    let all = list(meta, "finalizers");
+    // Custom resources may keep unqualified finalizers; Kubernetes' own kinds may not.
+    let own = !kind.group.contains('.') || kind.group.ends_with(".k8s.io");
+    for (i, f) in all.iter().filter_map(Value::as_str).enumerate() {
+        check(path, f, names::qualified, errors);
+        if own && !f.contains('/') && !matches!(f, "kubernetes" | "orphan" | "foregroundDeletion") {
+            let why = "name is neither a standard finalizer name nor is it fully qualified";
+            errors.push(FieldError::invalid(path.index(i), f, why));
+        }
+    }
+    if all.iter().any(|f| f == "orphan") && all.iter().any(|f| f == "foregroundDeletion") {
+        let why = "finalizer orphan and foregroundDeletion cannot be both set";
+        errors.push(FieldError::invalid(path, meta["finalizers"].clone(), why));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kinds::Kinds;
+    use serde_json::json;
+
+    fn errors(resource: &str, meta: Value) -> Vec<String> {
+        let mut errors = Vec::new();
+        let kinds = Kinds::builtin();
+        validate_metadata(kinds.group_resource(resource).unwrap(), &json!({ "metadata": meta }), &mut errors);
+        errors.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn good_metadata_passes() {
+        for (resource, meta) in [
+            (
+                "pods",
+                json!({"name":"a.b","namespace":"default","labels":{"a/b":"C"},"annotations":{"Ab.c/D":"any thing"}}),
+            ),
+            (
+                "pods",
+                json!({"name":"web-x","generateName":"web-","namespace":"d","finalizers":["example.com/x","orphan"]}),
+            ),
+            ("nodes", json!({"name":"n1","ownerReferences":[{"apiVersion":"a/v1","kind":"K","name":"n","uid":"u"}]})),
+            ("clusterroles.rbac.authorization.k8s.io", json!({"name":"system:node"})),
+        ] {
+            assert_eq!(errors(resource, meta.clone()), Vec::<String>::new(), "{meta}");
+        }
+    }
+
+    #[test]
+    fn each_error_names_its_field() {
+        let owner = |uid: &str| json!({"apiVersion":"v1","kind":"Pod","name":"p","uid":uid,"controller":true});
+        for (meta, want) in [
+            (json!({"namespace":"d"}), "metadata.name: Required value: name or generateName is required"),
+            (
+                json!({"name":"A","namespace":"d"}),
+                "metadata.name: Invalid value: \"A\": a lowercase RFC 1123 subdomain",
+            ),
+            (
+                json!({"name":"a","generateName":"A-","namespace":"d"}),
+                "metadata.generateName: Invalid value: \"A-\": a lower",
+            ),
+            (json!({"name":"a"}), "metadata.namespace: Required value"),
+            (
+                json!({"name":"a","namespace":"d","labels":{"-":"x"}}),
+                "metadata.labels: Invalid value: \"-\": name part must",
+            ),
+            (
+                json!({"name":"a","namespace":"d","labels":{"x":"a b"}}),
+                "metadata.labels: Invalid value: \"a b\": a valid label",
+            ),
+            (
+                json!({"name":"a","namespace":"d","annotations":{"a b":""}}),
+                "metadata.annotations: Invalid value: \"a b\": name",
+            ),
+            (
+                json!({"name":"a","namespace":"d","annotations":{"a":"x".repeat(300_000)}}),
+                "metadata.annotations: Too long: may not be more than 262144 bytes",
+            ),
+            (
+                json!({"name":"a","namespace":"d","ownerReferences":[owner("")]}),
+                "metadata.ownerReferences.uid: Invalid value: \"\": uid must not be empty",
+            ),
+            (
+                json!({"name":"a","namespace":"d","ownerReferences":[owner("1"),owner("2")]}),
+                "metadata.ownerReferences: Invalid value: [",
+            ),
+            (
+                json!({"name":"a","namespace":"d","finalizers":["x"]}),
+                "metadata.finalizers[0]: Invalid value: \"x\": name is neither a standard finalizer name",
+            ),
+        ] {
+            let got = errors("pods", meta.clone());
+            assert!(got.len() == 1 && got[0].starts_with(want), "{meta}\n{got:?}");
+        }
+        assert_eq!(
+            errors("nodes", json!({"name":"a","namespace":"d"})),
+            ["metadata.namespace: Forbidden: not allowed on this type"]
+        );
+    }
+
+    #[test]
+    fn what_identifies_an_object_is_immutable() {
+        let old =
+            json!({"metadata":{"name":"a","uid":"1","finalizers":["a/b"],"deletionTimestamp":"2026-01-01T00:00:00Z"}});
+        let mut new = old.clone();
+        new["metadata"]["uid"] = "2".into();
+        new["metadata"]["finalizers"] = json!(["a/b", "c/d"]);
+        let mut errors = Vec::new();
+        validate_metadata_update(&new, &old, &mut errors);
+        let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            errors,
+            [
+                "metadata.uid: Invalid value: \"2\": field is immutable",
+                "metadata.finalizers: Forbidden: no new finalizers can be added if the object is being deleted, found new \
+                 finalizers []string{\"c/d\"}",
+            ]
+        );
+        let mut errors = Vec::new();
+        validate_metadata_update(&old, &old, &mut errors);
+        assert!(errors.is_empty());
+    }
+}

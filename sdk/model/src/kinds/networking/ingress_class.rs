@@ -1,0 +1,81 @@
+//! IngressClass.
+
+use serde_json::Value;
+
+use crate::kinds::fields::{Path, check, child_mut, fill_absent, immutable, spec_mut, text};
+use crate::kinds::table::{col, columns, name};
+use crate::kinds::{Column, Kind, Strategy, age, names};
+use crate::{FieldError, Time};
+
+/// The kind.
+pub fn kind() -> Kind {
+    Kind {
+        namespaced: false,
+        generation: true,
+        ..Kind::new(super::V1, "IngressClass", ("ingressclasses", "ingressclass"), IngressClass)
+    }
+}
+
+struct IngressClass;
+
+const CONTROLLER: Path<'static> = Path::root("spec.controller");
+
+impl Strategy for IngressClass {
+    fn default(&self, object: &mut Value) {
+        if let Some(p) = spec_mut(object).and_then(|s| child_mut(s, "parameters")) {
+            fill_absent(p, "scope", || "Cluster".into());
+        }
+    }
+
+    fn validate(&self, object: &Value, errors: &mut Vec<FieldError>) {
+        let spec = &object["spec"];
+        let controller = text(spec, "controller");
+        if controller.len() > 250 {
+            errors.push(FieldError::too_long(CONTROLLER, 250));
+        }
+        match controller.split_once('/') {
+            _ if controller.is_empty() => errors.push(FieldError::required(CONTROLLER, "")),
+            Some((domain, path)) if !domain.is_empty() && !path.is_empty() => {
+                check(CONTROLLER, domain, names::subdomain, errors);
+            }
+            _ => {
+                let why = "must be a domain-prefixed path (such as \"acme.io/foo\")";
+                errors.push(FieldError::invalid(CONTROLLER, controller, why));
+            }
+        }
+        let parameters = &spec["parameters"];
+        if parameters.is_object() {
+            for field in ["kind", "name"] {
+                if text(parameters, field).is_empty() {
+                    let why = format!("{field} is required");
+                    errors.push(FieldError::required(Path::root("spec.parameters").child(field), why));
+                }
+            }
+        }
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+        immutable(CONTROLLER, &new["spec"]["controller"], &old["spec"]["controller"], errors);
+    }
+
+    fn columns(&self) -> Vec<Column> {
+        columns(
+            &[
+                col("Controller", "string", "Controller that is responsible for handling this class"),
+                col("Parameters", "string", "A reference to a resource with additional parameters"),
+            ],
+            &[],
+        )
+    }
+
+    fn cells(&self, o: &Value, now: Time) -> Vec<Value> {
+        let spec = &o["spec"];
+        let p = &spec["parameters"];
+        let parameters = match (p.is_object(), text(p, "apiGroup")) {
+            (false, _) => "<none>".into(),
+            (true, "") => format!("{}/{}", text(p, "kind"), text(p, "name")),
+            (true, group) => format!("{}.{group}/{}", text(p, "kind"), text(p, "name")),
+        };
+        vec![name(o), text(spec, "controller").into(), parameters.into(), age(o, now)]
+    }
+}

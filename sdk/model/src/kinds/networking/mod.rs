@@ -1,0 +1,7 @@
+//! The group `networking.k8s.io`.
+
+pub mod ingress;
+pub mod ingress_class;
+
+/// Group and version.
+const V1: (&str, &str) = ("networking.k8s.io", "v1");

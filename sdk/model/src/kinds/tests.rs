@@ -1,0 +1,121 @@
+//! Each kind against a table: defaults, what passes, what fails where, and what is shown.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+
+use super::Kinds;
+use crate::Time;
+
+mod columns;
+mod defaults;
+mod rules;
+mod updates;
+
+/// The object with its kind's defaults; checks that applying them again changes nothing.
+fn defaulted(resource: &str, mut object: Value) -> Value {
+    let kinds = Kinds::builtin();
+    let strategy = &kinds.group_resource(resource).unwrap_or_else(|| panic!("{resource}")).strategy;
+    strategy.default(&mut object);
+    let once = object.clone();
+    strategy.default(&mut object);
+    assert_eq!(object, once, "the defaults of {resource} are not idempotent");
+    once
+}
+
+/// The errors of a new object, after defaulting.
+fn errors(resource: &str, object: Value) -> Vec<String> {
+    let object = defaulted(resource, object);
+    let mut errors = Vec::new();
+    Kinds::builtin().group_resource(resource).unwrap().strategy.validate(&object, &mut errors);
+    errors.iter().map(ToString::to_string).collect()
+}
+
+/// The errors that only a change has, after defaulting and after restoring what may not be changed.
+fn update_errors(resource: &str, old: Value, new: Value) -> Vec<String> {
+    let (old, mut new) = (defaulted(resource, old), defaulted(resource, new));
+    let kinds = Kinds::builtin();
+    let strategy = &kinds.group_resource(resource).unwrap().strategy;
+    strategy.prepare_update(&mut new, &old);
+    let mut errors = Vec::new();
+    strategy.validate_update(&new, &old, &mut errors);
+    errors.iter().map(ToString::to_string).collect()
+}
+
+/// The cells of a row as text, at a fixed time.
+fn row(resource: &str, object: Value) -> Vec<String> {
+    let kinds = Kinds::builtin();
+    let strategy = &kinds.group_resource(resource).unwrap().strategy;
+    let cells = strategy.cells(&object, Time::parse("2026-01-01T01:00:00Z").unwrap());
+    assert_eq!(cells.len(), strategy.columns().len(), "{resource}");
+    cells.iter().map(|c| c.as_str().map_or_else(|| c.to_string(), Into::into)).collect()
+}
+
+/// A minimal object of each kind that has no errors.
+fn samples() -> BTreeMap<&'static str, Value> {
+    let template = json!({"metadata":{"labels":{"app":"web"}},"spec":{"containers":[{"name":"a","image":"web:1"}]}});
+    let replicated = json!({"spec":{"selector":{"matchLabels":{"app":"web"}},"template":template}});
+    let rules = json!({"rules":[{"verbs":["get"],"apiGroups":[""],"resources":["pods"]}]});
+    let binding = json!({"roleRef":{"kind":"ClusterRole","name":"view"},"subjects":[{"kind":"User","name":"eve"}]});
+    BTreeMap::from([
+        ("configmaps", json!({"data":{"a":"b"}})),
+        ("events", json!({"metadata":{"namespace":"d"},"involvedObject":{"namespace":"d"}})),
+        ("namespaces", json!({"metadata":{"name":"a"}})),
+        ("nodes", json!({"metadata":{"name":"a"}})),
+        ("pods", json!({"spec":{"containers":[{"name":"a","image":"web:1"}]}})),
+        ("secrets", json!({"stringData":{"a":"b"}})),
+        ("services", json!({"spec":{"ports":[{"port":80}]}})),
+        ("serviceaccounts", json!({})),
+        ("deployments.apps", replicated.clone()),
+        ("replicasets.apps", replicated),
+        ("leases.coordination.k8s.io", json!({"spec":{"leaseDurationSeconds":40}})),
+        (
+            "endpointslices.discovery.k8s.io",
+            json!({"addressType":"IPv4","endpoints":[{"addresses":["10.244.0.5"]}],"ports":[{"port":80}]}),
+        ),
+        (
+            "ingresses.networking.k8s.io",
+            json!({"spec":{"rules":[{"host":"a.b","http":{"paths":[{"path":"/","pathType":"Prefix",
+                "backend":{"service":{"name":"web","port":{"number":80}}}}]}}]}}),
+        ),
+        ("ingressclasses.networking.k8s.io", json!({"spec":{"controller":"copepod.dev/ingress"}})),
+        ("clusterroles.rbac.authorization.k8s.io", rules.clone()),
+        ("roles.rbac.authorization.k8s.io", rules),
+        ("clusterrolebindings.rbac.authorization.k8s.io", binding.clone()),
+        ("rolebindings.rbac.authorization.k8s.io", binding),
+    ])
+}
+
+#[test]
+fn every_kind_has_a_sample_that_passes_and_a_row() {
+    let samples = samples();
+    for kind in Kinds::builtin().iter() {
+        let resource = kind.group_resource();
+        let object = samples.get(resource.as_str()).unwrap_or_else(|| panic!("no sample of {resource}"));
+        assert_eq!(errors(&resource, object.clone()), Vec::<String>::new(), "{resource}");
+        assert_eq!(update_errors(&resource, object.clone(), object.clone()), Vec::<String>::new(), "{resource}");
+        row(&resource, object.clone());
+        // What is not even an object must not do harm.
+        let mut odd = json!({"spec":"x","status":3,"metadata":[],"subjects":{},"data":[],"ports":"p","rules":[1]});
+        kind.strategy.default(&mut odd);
+        kind.strategy.validate(&odd, &mut Vec::new());
+        kind.strategy.validate_update(&odd, &odd, &mut Vec::new());
+        kind.strategy.prepare_update(&mut odd, &object.clone());
+        kind.strategy.prepare_create(&mut odd);
+        row(&resource, odd);
+    }
+}
+
+#[test]
+fn names_are_unique() {
+    let (mut plurals, mut names, mut kinds) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    for kind in Kinds::builtin().iter() {
+        assert!(plurals.insert(kind.group_resource()), "{}", kind.plural);
+        assert!(kinds.insert((kind.group, kind.kind)), "{}", kind.kind);
+        for name in [kind.plural, kind.singular].iter().chain(kind.short_names) {
+            assert!(names.insert(*name), "{name} names two kinds");
+        }
+        assert_eq!(kind.singular, kind.kind.to_lowercase());
+    }
+    assert_eq!(plurals.len(), 18);
+}

@@ -1,0 +1,486 @@
+use super::*;
+
+/// Each object has exactly one error, which begins with the text.
+fn each(resource: &str, cases: &[(Value, &str)]) {
+    for (object, want) in cases {
+        let got = errors(resource, object.clone());
+        assert!(got.len() == 1 && got[0].starts_with(want), "{object}\nwant {want}\ngot  {got:#?}");
+    }
+}
+
+#[test]
+fn of_pods() {
+    let c = |extra: Value| {
+        let mut c = json!({"name":"a","image":"x"});
+        c.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        json!({"spec":{"containers":[c],"volumes":[{"name":"v","emptyDir":{}}]}})
+    };
+    let s = |extra: Value| {
+        let mut s = json!({"containers":[{"name":"a","image":"x"}]});
+        s.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        json!({ "spec": s })
+    };
+    each(
+        "pods",
+        &[
+            (json!({"spec":{}}), "spec.containers: Required value"),
+            (c(json!({"name":""})), "spec.containers[0].name: Required value"),
+            (c(json!({"name":"A"})), "spec.containers[0].name: Invalid value: \"A\": a lowercase RFC 1123 label"),
+            (c(json!({"image":""})), "spec.containers[0].image: Required value"),
+            (
+                c(json!({"image":" x"})),
+                "spec.containers[0].image: Invalid value: \" x\": must not have leading or trailing",
+            ),
+            (
+                c(json!({"imagePullPolicy":"Often"})),
+                "spec.containers[0].imagePullPolicy: Unsupported value: \"Often\": supported values: \"Always\", \
+                 \"IfNotPresent\", \"Never\"",
+            ),
+            (c(json!({"ports":[{}]})), "spec.containers[0].ports[0].containerPort: Required value"),
+            (
+                c(json!({"ports":[{"containerPort":70000}]})),
+                "spec.containers[0].ports[0].containerPort: Invalid value: 70000: must be between 1 and 65535, inclusive",
+            ),
+            (
+                c(json!({"ports":[{"containerPort":1,"name":"p"},{"containerPort":2,"name":"p"}]})),
+                "spec.containers[0].ports[1].name: Duplicate value: \"p\"",
+            ),
+            (
+                c(json!({"ports":[{"containerPort":1,"hostPort":9},{"containerPort":2,"hostPort":9}]})),
+                "spec.containers[0].ports[1].hostPort: Duplicate value: \"9//TCP\"",
+            ),
+            (
+                c(json!({"ports":[{"containerPort":1,"protocol":"ICMP"}]})),
+                "spec.containers[0].ports[0].protocol: Unsupported value: \"ICMP\": supported values: \"SCTP\", \"TCP\", \"UDP\"",
+            ),
+            (c(json!({"env":[{"value":"x"}]})), "spec.containers[0].env[0].name: Required value"),
+            (c(json!({"env":[{"name":"a=b"}]})), "spec.containers[0].env[0].name: Invalid value: \"a=b\": a valid env"),
+            (
+                c(json!({"env":[{"name":"a","value":"x","valueFrom":{"secretKeyRef":{"name":"n","key":"k"}}}]})),
+                "spec.containers[0].env[0].valueFrom: Invalid value: \"\": may not be specified when `value` is not empty",
+            ),
+            (
+                c(json!({"env":[{"name":"a","valueFrom":{"fieldRef":{"fieldPath":"spec.x"}}}]})),
+                "spec.containers[0].env[0].valueFrom.fieldRef.fieldPath: Unsupported value: \"spec.x\"",
+            ),
+            (
+                c(json!({"env":[{"name":"a","valueFrom":{"configMapKeyRef":{"name":"n"}}}]})),
+                "spec.containers[0].env[0].valueFrom.configMapKeyRef.key: Required value",
+            ),
+            (
+                c(json!({"envFrom":[{}]})),
+                "spec.containers[0].envFrom[0]: Invalid value: \"\": must specify one of: `configMapRef` or `secretRef`",
+            ),
+            (
+                c(json!({"volumeMounts":[{"name":"w","mountPath":"/x"}]})),
+                "spec.containers[0].volumeMounts[0].name: Not found: \"w\"",
+            ),
+            (
+                c(json!({"volumeMounts":[{"name":"v","mountPath":"/x"},{"name":"v","mountPath":"/x"}]})),
+                "spec.containers[0].volumeMounts[1].mountPath: Invalid value: \"/x\": must be unique",
+            ),
+            (
+                c(json!({"volumeMounts":[{"name":"v","mountPath":"/x","subPath":"../y"}]})),
+                "spec.containers[0].volumeMounts[0].subPath: Invalid value: \"../y\": must not contain '..'",
+            ),
+            (
+                c(json!({"livenessProbe":{}})),
+                "spec.containers[0].livenessProbe: Required value: must specify a handler type",
+            ),
+            (
+                c(json!({"livenessProbe":{"tcpSocket":{"port":80},"successThreshold":2}})),
+                "spec.containers[0].livenessProbe.successThreshold: Invalid value: 2: must be 1",
+            ),
+            (
+                c(json!({"readinessProbe":{"httpGet":{"port":80},"exec":{"command":["x"]}}})),
+                "spec.containers[0].readinessProbe.httpGet: Forbidden: may not specify more than 1 handler type",
+            ),
+            (
+                c(json!({"readinessProbe":{"httpGet":{"port":"Web!"}}})),
+                "spec.containers[0].readinessProbe.httpGet.port: Invalid value: \"Web!\": must contain only",
+            ),
+            (
+                c(json!({"startupProbe":{"tcpSocket":{"port":1},"periodSeconds":-1}})),
+                "spec.containers[0].startupProbe.periodSeconds: Invalid value: -1: must be greater than or equal to 0",
+            ),
+            (
+                c(json!({"resources":{"limits":{"cpu":"1"},"requests":{"cpu":"2"}}})),
+                "spec.containers[0].resources.requests: Invalid value: \"2\": must be less than or equal to cpu limit of 1",
+            ),
+            (
+                c(json!({"securityContext":{"runAsUser":-1}})),
+                "spec.containers[0].securityContext.runAsUser: Invalid value: -1: must be between 0 and 4294967295, inclusive",
+            ),
+            (
+                s(json!({"initContainers":[{"name":"a","image":"x"}]})),
+                "spec.initContainers[0].name: Duplicate value: \"a\"",
+            ),
+            (
+                s(json!({"initContainers":[{"name":"i","image":"x","livenessProbe":{"tcpSocket":{"port":1}}}]})),
+                "spec.initContainers[0].livenessProbe: Forbidden: must not be set for init containers without",
+            ),
+            (
+                s(json!({"restartPolicy":"Sometimes"})),
+                "spec.restartPolicy: Unsupported value: \"Sometimes\": supported values: \"Always\", \"OnFailure\", \"Never\"",
+            ),
+            (s(json!({"dnsPolicy":"X"})), "spec.dnsPolicy: Unsupported value: \"X\""),
+            (s(json!({"hostname":"a.b"})), "spec.hostname: Invalid value: \"a.b\": must not contain dots"),
+            (s(json!({"subdomain":"A"})), "spec.subdomain: Invalid value: \"A\": a lowercase RFC 1123 label"),
+            (s(json!({"nodeSelector":{"a":"b c"}})), "spec.nodeSelector: Invalid value: \"b c\": a valid label must"),
+            (
+                s(json!({"activeDeadlineSeconds":0})),
+                "spec.activeDeadlineSeconds: Invalid value: 0: must be between 1 and 2147483647",
+            ),
+            (s(json!({"serviceAccountName":"A"})), "spec.serviceAccountName: Invalid value: \"A\""),
+            (s(json!({"volumes":[{"name":"v"},{"name":"v"}]})), "spec.volumes[1].name: Duplicate value: \"v\""),
+            (
+                s(json!({"volumes":[{"name":"v","emptyDir":{},"secret":{"secretName":"s"}}]})),
+                "spec.volumes[0].secret: Forbidden: may not specify more than 1 volume type",
+            ),
+            (s(json!({"volumes":[{"name":"v","configMap":{}}]})), "spec.volumes[0].configMap.name: Required value"),
+            (
+                s(json!({"volumes":[{"name":"v","configMap":{"name":"c","defaultMode":512}}]})),
+                "spec.volumes[0].configMap.defaultMode: Invalid value: 512: must be a number between 0 and 0777 (octal)",
+            ),
+            (
+                s(json!({"tolerations":[{"value":"x"}]})),
+                "spec.tolerations[0].operator: Invalid value: \"\": operator must be Exists when `key` is empty",
+            ),
+            (
+                s(json!({"tolerations":[{"key":"a","operator":"Exists","value":"x"}]})),
+                "spec.tolerations[0].operator: Invalid value: {",
+            ),
+            (
+                s(json!({"tolerations":[{"key":"a","tolerationSeconds":3,"effect":"NoSchedule"}]})),
+                "spec.tolerations[0].effect: Invalid value: \"NoSchedule\": effect must be 'NoExecute' when",
+            ),
+            (
+                s(json!({"hostAliases":[{"ip":"x"}]})),
+                "spec.hostAliases[0].ip: Invalid value: \"x\": must be a valid IP address",
+            ),
+            (s(json!({"imagePullSecrets":[{}]})), "spec.imagePullSecrets[0].name: Required value"),
+            (
+                s(json!({"affinity":{"nodeAffinity":{"requiredDuringSchedulingIgnoredDuringExecution":{}}}})),
+                "spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms: Required value: \
+                 must have at least one node selector term",
+            ),
+            (
+                s(
+                    json!({"topologySpreadConstraints":[{"maxSkew":0,"topologyKey":"k","whenUnsatisfiable":"DoNotSchedule"}]}),
+                ),
+                "spec.topologySpreadConstraints[0].maxSkew: Invalid value: 0: must be greater than zero",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn of_resources() {
+    let with = |r: Value| errors("pods", json!({"spec":{"containers":[{"name":"a","image":"x","resources":r}]}}));
+    let at = |kind: &str, rest: &str| format!("spec.containers[0].resources.{kind}{rest}");
+    assert_eq!(
+        with(json!({"limits":{"memory":"-1"}})),
+        [
+            at("limits", "[memory]: Invalid value: \"-1\": must be greater than or equal to 0"),
+            at("requests", "[memory]: Invalid value: \"-1\": must be greater than or equal to 0")
+        ]
+    );
+    assert_eq!(
+        with(json!({"requests":{"copepods":"1"}})),
+        [
+            at(
+                "requests",
+                "[copepods]: Invalid value: \"copepods\": must be a standard resource type or fully qualified"
+            ),
+            at("requests", "[copepods]: Invalid value: \"copepods\": must be a standard resource for containers")
+        ]
+    );
+    assert!(with(json!({"limits":{"example.com/gpu":"1"}})).is_empty());
+    assert_eq!(with(json!({"limits":{"example.com/gpu":"500m"}})).len(), 2);
+    assert_eq!(
+        with(json!({"limits":{"example.com/gpu":"2"},"requests":{"example.com/gpu":"1"}})),
+        [at("requests", ": Invalid value: \"1\": must be equal to example.com/gpu limit of 2")]
+    );
+}
+
+#[test]
+fn of_services() {
+    let s = |extra: Value| {
+        let mut s = json!({"ports":[{"port":80}]});
+        s.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        json!({ "spec": s })
+    };
+    each(
+        "services",
+        &[
+            (json!({"spec":{}}), "spec.ports: Required value"),
+            (s(json!({"ports":[{"port":0,"targetPort":1}]})), "spec.ports[0].port: Invalid value: 0: must be between"),
+            (s(json!({"ports":[{"port":1,"name":"a"},{"port":2}]})), "spec.ports[1].name: Required value"),
+            (
+                s(json!({"ports":[{"port":1,"name":"a"},{"port":1,"name":"b"}]})),
+                "spec.ports[1]: Duplicate value: {\"port\":1,\"protocol\":\"TCP\"}",
+            ),
+            (
+                s(json!({"ports":[{"port":1,"nodePort":30000}]})),
+                "spec.ports[0].nodePort: Forbidden: may not be used when `type` is 'ClusterIP'",
+            ),
+            (
+                s(json!({"type":"Weird"})),
+                "spec.type: Unsupported value: \"Weird\": supported values: \"ClusterIP\", \"ExternalName\", \"LoadBalancer\", \
+                 \"NodePort\"",
+            ),
+            (s(json!({"type":"ExternalName"})), "spec.externalName: Required value"),
+            (
+                s(json!({"type":"NodePort","clusterIP":"None"})),
+                "spec.clusterIPs[0]: Invalid value: \"None\": may not be set to 'None' for NodePort services",
+            ),
+            (s(json!({"clusterIP":"x"})), "spec.clusterIP: Invalid value: \"x\": must be a valid IP"),
+            (
+                s(json!({"clusterIP":"10.96.0.9","clusterIPs":["10.96.0.8"]})),
+                "spec.clusterIPs: Invalid value: [\"10.96.0.8\"]: first",
+            ),
+            (s(json!({"selector":{"a b":"c"}})), "spec.selector: Invalid value: \"a b\""),
+            (s(json!({"sessionAffinity":"X"})), "spec.sessionAffinity: Unsupported value: \"X\""),
+        ],
+    );
+    assert!(errors("services", json!({"spec":{"clusterIP":"None"}})).is_empty(), "headless without ports");
+}
+
+#[test]
+fn of_workloads() {
+    let d = |extra: Value| {
+        let mut d = samples()["deployments.apps"].clone();
+        d["spec"].as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        d
+    };
+    each(
+        "deployments.apps",
+        &[
+            (d(json!({"replicas":-1})), "spec.replicas: Invalid value: -1: must be greater than or equal to 0"),
+            (d(json!({"selector":null})), "spec.selector: Required value"),
+            (d(json!({"selector":{}})), "spec.selector: Invalid value: {}: empty selector is invalid for deployment"),
+            (
+                d(json!({"selector":{"matchLabels":{"app":"x"}}})),
+                "spec.template.metadata.labels: Invalid value: {\"app\":\"web\"}: `selector` does not match template `labels`",
+            ),
+            (
+                d(json!({"strategy":{"type":"Recreate","rollingUpdate":{}}})),
+                "spec.strategy.rollingUpdate: Forbidden: may not be specified when strategy `type` is 'Recreate'",
+            ),
+            (
+                d(json!({"strategy":{"rollingUpdate":{"maxSurge":0,"maxUnavailable":"0%"}}})),
+                "spec.strategy.rollingUpdate.maxUnavailable: Invalid value: \"0%\": may not be 0 when `maxSurge` is 0",
+            ),
+            (
+                d(json!({"strategy":{"rollingUpdate":{"maxSurge":"x"}}})),
+                "spec.strategy.rollingUpdate.maxSurge: Invalid value: \"x\": a valid percent string",
+            ),
+            (d(json!({"strategy":{"type":"X"}})), "spec.strategy.type: Unsupported value: \"X\""),
+            (
+                d(json!({"minReadySeconds":600})),
+                "spec.progressDeadlineSeconds: Invalid value: 600: must be greater than minReadySeconds",
+            ),
+            (
+                d(json!({"template":{"metadata":{"labels":{"app":"web"}},
+                    "spec":{"restartPolicy":"Never","containers":[{"name":"a","image":"x"}]}}})),
+                "spec.template.spec.restartPolicy: Unsupported value: \"Never\": supported values: \"Always\"",
+            ),
+            (
+                d(json!({"template":{"metadata":{"labels":{"app":"web"}},"spec":{"containers":[{"name":"a"}]}}})),
+                "spec.template.spec.containers[0].image: Required value",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn of_ingresses() {
+    let path = |p: Value| json!({"spec":{"rules":[{"http":{"paths":[p]}}]}});
+    let to = json!({"service":{"name":"web","port":{"number":80}}});
+    each(
+        "ingresses.networking.k8s.io",
+        &[
+            (json!({"spec":{}}), "spec: Invalid value: []: either `defaultBackend` or `rules` must be specified"),
+            (
+                json!({"spec":{"rules":[{"host":"1.2.3.4"}]}}),
+                "spec.rules[0].host: Invalid value: \"1.2.3.4\": must be a DNS name",
+            ),
+            (json!({"spec":{"rules":[{"host":"*.*.a"}]}}), "spec.rules[0].host: Invalid value: \"*.*.a\": a wildcard"),
+            (json!({"spec":{"rules":[{"http":{}}]}}), "spec.rules[0].http.paths: Required value"),
+            (
+                path(json!({"path":"/","backend":to})),
+                "spec.rules[0].http.paths[0].pathType: Required value: pathType must be",
+            ),
+            (
+                path(json!({"path":"a","pathType":"Exact","backend":to})),
+                "spec.rules[0].http.paths[0].path: Invalid value: \"a\": must be an absolute path",
+            ),
+            (
+                path(json!({"path":"/a//b","pathType":"Prefix","backend":to})),
+                "spec.rules[0].http.paths[0].path: Invalid value: \"/a//b\": must not contain '//'",
+            ),
+            (
+                path(json!({"path":"/","pathType":"Regex","backend":to})),
+                "spec.rules[0].http.paths[0].pathType: Unsupported value: \"Regex\"",
+            ),
+            (
+                path(json!({"path":"/","pathType":"Prefix"})),
+                "spec.rules[0].http.paths[0].backend: Required value: resource or service backend is required",
+            ),
+            (
+                path(json!({"path":"/","pathType":"Prefix","backend":{"service":{"name":"web"}}})),
+                "spec.rules[0].http.paths[0].backend.service.port: Required value: port name or number is required",
+            ),
+            (
+                json!({"spec":{"defaultBackend":to,"tls":[{"hosts":["A"]}]}}),
+                "spec.tls[0].hosts[0]: Invalid value: \"A\": a lowercase",
+            ),
+        ],
+    );
+    each(
+        "ingressclasses.networking.k8s.io",
+        &[
+            (json!({"spec":{}}), "spec.controller: Required value"),
+            (
+                json!({"spec":{"controller":"x"}}),
+                "spec.controller: Invalid value: \"x\": must be a domain-prefixed path",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn of_rbac() {
+    let rule = |r: Value| json!({ "rules": [r] });
+    each(
+        "roles.rbac.authorization.k8s.io",
+        &[
+            (
+                rule(json!({"apiGroups":[""],"resources":["pods"]})),
+                "rules[0].verbs: Required value: verbs must contain at least",
+            ),
+            (
+                rule(json!({"verbs":["get"],"resources":["pods"]})),
+                "rules[0].apiGroups: Required value: resource rules must",
+            ),
+            (
+                rule(json!({"verbs":["get"],"apiGroups":[""]})),
+                "rules[0].resources: Required value: resource rules must",
+            ),
+            (
+                rule(json!({"verbs":["get"],"nonResourceURLs":["/x"]})),
+                "rules[0].nonResourceURLs: Invalid value: [\"/x\"]: namespaced rules cannot apply to non-resource URLs",
+            ),
+        ],
+    );
+    assert!(
+        errors("clusterroles.rbac.authorization.k8s.io", rule(json!({"verbs":["get"],"nonResourceURLs":["/x"]})))
+            .is_empty()
+    );
+    let binding = |role: &str, subject: Value| json!({"roleRef":{"kind":role,"name":"r"},"subjects":[subject]});
+    let user = json!({"kind":"User","name":"u"});
+    each(
+        "clusterrolebindings.rbac.authorization.k8s.io",
+        &[
+            (
+                binding("Role", user.clone()),
+                "roleRef.kind: Unsupported value: \"Role\": supported values: \"ClusterRole\"",
+            ),
+            (binding("ClusterRole", json!({"kind":"User"})), "subjects[0].name: Required value"),
+            (binding("ClusterRole", json!({"kind":"Dog","name":"d"})), "subjects[0].kind: Unsupported value: \"Dog\""),
+            (
+                binding("ClusterRole", json!({"kind":"ServiceAccount","name":"d"})),
+                "subjects[0].namespace: Required value",
+            ),
+        ],
+    );
+    assert!(errors("rolebindings.rbac.authorization.k8s.io", binding("Role", user)).is_empty());
+}
+
+#[test]
+fn of_the_rest() {
+    each(
+        "configmaps",
+        &[
+            (json!({"data":{"a b":""}}), "data[a b]: Invalid value: \"a b\": a valid config key"),
+            (
+                json!({"data":{"a":""},"binaryData":{"a":""}}),
+                "data[a]: Invalid value: \"a\": duplicate of key present in binaryData",
+            ),
+            (json!({"data":{"a":"x".repeat(1_100_000)}}), ": Too long: may not be more than 1048576 bytes"),
+        ],
+    );
+    each(
+        "secrets",
+        &[
+            (json!({"data":{"..":""}}), "data[..]: Invalid value: \"..\": must not be '..'"),
+            (json!({"type":"kubernetes.io/tls","data":{"tls.crt":"eA=="}}), "data[tls.key]: Required value"),
+            (json!({"type":"kubernetes.io/ssh-auth"}), "data[ssh-privatekey]: Required value"),
+            (
+                json!({"type":"kubernetes.io/dockerconfigjson","stringData":{".dockerconfigjson":"{"}}),
+                "data[.dockerconfigjson]: Invalid value: \"<secret contents redacted>\": ",
+            ),
+            (
+                json!({"type":"kubernetes.io/service-account-token"}),
+                "metadata.annotations[kubernetes.io/service-account.name]: Required value",
+            ),
+        ],
+    );
+    each(
+        "events",
+        &[(
+            json!({"metadata":{"namespace":"a"},"involvedObject":{"namespace":"b"}}),
+            "involvedObject.namespace: Invalid value: \"b\": does not match event.namespace",
+        )],
+    );
+    each(
+        "nodes",
+        &[
+            (json!({"spec":{"taints":[{"key":"a"}]}}), "spec.taints[0].effect: Required value"),
+            (
+                json!({"spec":{"taints":[{"key":"a","effect":"NoSchedule"},{"key":"a","effect":"NoSchedule"}]}}),
+                "spec.taints[1]: Duplicate value: {\"effect\":\"NoSchedule\",\"key\":\"a\"}: taints must be unique by key and",
+            ),
+        ],
+    );
+    each(
+        "leases.coordination.k8s.io",
+        &[(
+            json!({"spec":{"leaseDurationSeconds":0}}),
+            "spec.leaseDurationSeconds: Invalid value: 0: must be greater than 0",
+        )],
+    );
+    let slice = |kind: &str, address: &str| json!({"addressType":kind,"endpoints":[{"addresses":[address]}]});
+    each(
+        "endpointslices.discovery.k8s.io",
+        &[
+            (json!({}), "addressType: Required value"),
+            (
+                slice("IPv4", "127.0.0.1"),
+                "endpoints[0].addresses[0]: Invalid value: \"127.0.0.1\": may not be in the loopback range",
+            ),
+            (slice("IPv4", "::1"), "endpoints[0].addresses[0]: Invalid value: \"::1\": must be an IPv4 address"),
+            (slice("X", "a"), "addressType: Unsupported value: \"X\": supported values: \"FQDN\", \"IPv4\", \"IPv6\""),
+            (json!({"addressType":"IPv4","ports":[{"port":1},{"port":2}]}), "ports[1].name: Duplicate value: \"\""),
+        ],
+    );
+}
+
+#[test]
+fn of_names() {
+    let kinds = Kinds::builtin();
+    for (resource, name, ok) in [
+        ("services", "1a", false),
+        ("services", "web", true),
+        ("namespaces", "a.b", false),
+        ("pods", "a.b", true),
+        ("clusterroles.rbac.authorization.k8s.io", "system:node", true),
+        ("clusterroles.rbac.authorization.k8s.io", "a/b", false),
+    ] {
+        assert_eq!(
+            kinds.group_resource(resource).unwrap().strategy.validate_name(name).is_ok(),
+            ok,
+            "{resource} {name}"
+        );
+    }
+}

@@ -1,0 +1,20 @@
+//! Floor 0: what the API's objects are. The schema table and what it drives (JSON ⇄ protobuf, strict validation,
+//! normalising, strategic merge, OpenAPI), the registry of kinds, object metadata, selectors, quantities, patches and
+//! `Status`. It never reads a clock, draws randomness or does I/O: whatever varies is an argument.
+
+pub mod facts;
+pub mod key;
+pub mod kinds;
+pub mod object;
+pub mod quantity;
+pub mod request;
+pub mod schema;
+pub mod selector;
+pub mod status;
+pub mod time;
+
+pub use key::Key;
+pub use object::{Meta, Object, OwnerReference};
+pub use request::{ApiRequest, UserInfo, Verb};
+pub use status::{FieldError, Status};
+pub use time::Time;

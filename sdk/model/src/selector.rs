@@ -1,0 +1,312 @@
+//! Label and field selectors (apimachinery `pkg/labels`, `pkg/fields`): parsed once, matched often.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+/// A conjunction of requirements on labels. The empty selector matches everything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LabelSelector(Vec<Requirement>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Requirement {
+    key: String,
+    op: Op,
+    values: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Op {
+    In,
+    NotIn,
+    Exists,
+    Absent,
+}
+
+/// Text that is not a selector; the message is for the client's 400.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ParseError(pub String);
+
+impl LabelSelector {
+    /// Parses a query's `labelSelector`: `a=b,c!=d,e in (f,g),h notin (i),j,!k`.
+    pub fn parse(text: &str) -> Result<LabelSelector, ParseError> {
+        let mut out = Vec::new();
+        for part in split_outside_parens(text)? {
+            out.push(requirement(part.trim())?);
+        }
+        Ok(LabelSelector(out))
+    }
+
+    /// From a `metav1.LabelSelector`; `None` (as in upstream's nil) matches nothing, so callers decide before.
+    pub fn from_json(selector: &Value) -> Result<LabelSelector, ParseError> {
+        let mut out = Vec::new();
+        for (k, v) in selector["matchLabels"].as_object().into_iter().flatten() {
+            let value = v.as_str().unwrap_or_default().to_string();
+            out.push(Requirement { key: k.clone(), op: Op::In, values: vec![value] });
+        }
+        for e in selector["matchExpressions"].as_array().into_iter().flatten() {
+            let key = e["key"].as_str().unwrap_or_default().to_string();
+            let values: Vec<String> =
+                e["values"].as_array().into_iter().flatten().filter_map(|v| v.as_str().map(Into::into)).collect();
+            let op = match e["operator"].as_str() {
+                Some("In") => Op::In,
+                Some("NotIn") => Op::NotIn,
+                Some("Exists") => Op::Exists,
+                Some("DoesNotExist") => Op::Absent,
+                other => {
+                    return Err(ParseError(format!("\"{}\" is not a valid label selector operator", other.unwrap_or(""))));
+                }
+            };
+            out.push(Requirement { key, op, values });
+        }
+        Ok(LabelSelector(out))
+    }
+
+    /// From a map in which every pair must match, such as a Service's selector.
+    pub fn from_pairs<'a>(pairs: impl IntoIterator<Item = (&'a str, &'a str)>) -> LabelSelector {
+        let one = |(k, v): (&str, &str)| Requirement { key: k.into(), op: Op::In, values: vec![v.into()] };
+        LabelSelector(pairs.into_iter().map(one).collect())
+    }
+
+    /// Whether there is no requirement.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether `labels` satisfy every requirement.
+    pub fn matches(&self, labels: &BTreeMap<Box<str>, Box<str>>) -> bool {
+        self.matches_with(|k| labels.get(k).map(|v| &**v))
+    }
+
+    /// Whether the labels that `get` finds satisfy every requirement.
+    pub fn matches_with<'a>(&self, get: impl Fn(&str) -> Option<&'a str>) -> bool {
+        self.0.iter().all(|r| {
+            let value = get(&r.key);
+            match r.op {
+                Op::In => value.is_some_and(|v| r.values.iter().any(|x| x == v)),
+                Op::NotIn => value.is_none_or(|v| r.values.iter().all(|x| x != v)),
+                Op::Exists => value.is_some(),
+                Op::Absent => value.is_none(),
+            }
+        })
+    }
+}
+
+impl std::fmt::Display for LabelSelector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (i, r) in self.0.iter().enumerate() {
+            if i > 0 {
+                f.write_str(",")?;
+            }
+            match (r.op, r.values.as_slice()) {
+                (Op::In, [one]) => write!(f, "{}={one}", r.key)?,
+                (Op::In, many) => write!(f, "{} in ({})", r.key, many.join(","))?,
+                (Op::NotIn, [one]) => write!(f, "{}!={one}", r.key)?,
+                (Op::NotIn, many) => write!(f, "{} notin ({})", r.key, many.join(","))?,
+                (Op::Exists, _) => f.write_str(&r.key)?,
+                (Op::Absent, _) => write!(f, "!{}", r.key)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+fn split_outside_parens(text: &str) -> Result<Vec<&str>, ParseError> {
+    let (mut out, mut start, mut depth) = (Vec::new(), 0, 0);
+    if text.trim().is_empty() {
+        return Ok(out);
+    }
+    for (i, c) in text.char_indices() {
+        match c {
+            '(' => depth += 1,
+            ')' => depth -= 1,
+            ',' if depth == 0 => {
+                out.push(&text[start..i]);
+                start = i + 1;
+            }
+            _ => {}
+        }
+        if !(0..=1).contains(&depth) {
+            return Err(ParseError(format!("unable to parse requirement: unbalanced parentheses in {text:?}")));
+        }
+    }
+    if depth != 0 {
+        return Err(ParseError(format!("unable to parse requirement: unbalanced parentheses in {text:?}")));
+    }
+    out.push(&text[start..]);
+    Ok(out)
+}
+
+fn requirement(text: &str) -> Result<Requirement, ParseError> {
+    let make = |key: &str, op, values: Vec<String>| {
+        let key = key.trim();
+        check_key(key)?;
+        for v in &values {
+            check_value(v)?;
+        }
+        Ok(Requirement { key: key.into(), op, values })
+    };
+    if let Some(key) = text.strip_prefix('!') {
+        return make(key, Op::Absent, vec![]);
+    }
+    if let Some((head, list)) = text.split_once('(') {
+        let list = list.trim_end().strip_suffix(')').ok_or_else(|| bad(text))?;
+        let values = list.split(',').map(|v| v.trim().to_string()).collect();
+        let mut words = head.split_whitespace();
+        return match (words.next(), words.next(), words.next()) {
+            (Some(key), Some("in"), None) => make(key, Op::In, values),
+            (Some(key), Some("notin"), None) => make(key, Op::NotIn, values),
+            _ => Err(bad(text)),
+        };
+    }
+    if let Some((key, value)) = text.split_once("!=") {
+        return make(key, Op::NotIn, vec![value.trim().into()]);
+    }
+    if let Some((key, value)) = text.split_once("==").or_else(|| text.split_once('=')) {
+        return make(key, Op::In, vec![value.trim().into()]);
+    }
+    make(text, Op::Exists, vec![])
+}
+
+fn bad(text: &str) -> ParseError {
+    ParseError(format!("unable to parse requirement: found '{text}'"))
+}
+
+fn name_chars(s: &str) -> bool {
+    let ok = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.');
+    let edge = |c: Option<u8>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    s.len() <= 63 && s.bytes().all(ok) && edge(s.bytes().next()) && edge(s.bytes().last())
+}
+
+fn check_key(key: &str) -> Result<(), ParseError> {
+    let (prefix, name) = key.rsplit_once('/').map_or((None, key), |(p, n)| (Some(p), n));
+    let prefix_ok = prefix.is_none_or(|p| {
+        !p.is_empty() && p.len() <= 253 && p.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, b'-' | b'.'))
+    });
+    if name_chars(name) && prefix_ok {
+        return Ok(());
+    }
+    Err(ParseError(format!("unable to parse requirement: <nil>: Invalid value: {key:?}: invalid label key")))
+}
+
+fn check_value(value: &str) -> Result<(), ParseError> {
+    if value.is_empty() || name_chars(value) {
+        return Ok(());
+    }
+    Err(ParseError(format!("unable to parse requirement: values[0]: Invalid value: {value:?}: invalid label value")))
+}
+
+/// A conjunction of equalities and inequalities on an object's selectable fields.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FieldSelector(Vec<(String, bool, String)>);
+
+impl FieldSelector {
+    /// Parses a query's `fieldSelector`: `a=b,c!=d`, with `\\`, `\,` and `\=` as escapes.
+    pub fn parse(text: &str) -> Result<FieldSelector, ParseError> {
+        let mut out = Vec::new();
+        let mut rest = text;
+        while !rest.is_empty() {
+            let end = unescaped(rest, ',').unwrap_or(rest.len());
+            let part = &rest[..end];
+            rest = rest.get(end + 1..).unwrap_or("");
+            if part.is_empty() {
+                continue;
+            }
+            let at = part.find('=').ok_or_else(|| {
+                ParseError(format!("invalid selector: '{text}'; can't understand '{part}'"))
+            })?;
+            let (key, equal) = match part[..at].strip_suffix('!') {
+                Some(key) => (key, false),
+                None => (&part[..at], true),
+            };
+            let value = part[at + 1..].strip_prefix('=').filter(|_| equal).unwrap_or(&part[at + 1..]);
+            out.push((key.to_string(), equal, unescape(value)));
+        }
+        Ok(FieldSelector(out))
+    }
+
+    /// Whether there is no requirement.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The fields that it names.
+    pub fn fields(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(k, _, _)| k.as_str())
+    }
+
+    /// The value that `field` must equal, if it must equal one.
+    pub fn exact(&self, field: &str) -> Option<&str> {
+        self.0.iter().find(|(k, equal, _)| *equal && k == field).map(|(_, _, v)| v.as_str())
+    }
+
+    /// Whether the fields that `get` finds (absent ones count as empty) satisfy every requirement.
+    pub fn matches(&self, get: impl Fn(&str) -> String) -> bool {
+        self.0.iter().all(|(k, equal, v)| (get(k) == *v) == *equal)
+    }
+}
+
+fn unescaped(text: &str, wanted: char) -> Option<usize> {
+    let mut escaped = false;
+    for (i, c) in text.char_indices() {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            c if c == wanted => return Some(i),
+            _ => {}
+        }
+    }
+    None
+}
+
+fn unescape(text: &str) -> String {
+    let mut out = String::new();
+    let mut chars = text.chars();
+    while let Some(c) = chars.next() {
+        out.push(if c == '\\' { chars.next().unwrap_or('\\') } else { c });
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn labels(pairs: &[(&str, &str)]) -> BTreeMap<Box<str>, Box<str>> {
+        pairs.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect()
+    }
+
+    #[test]
+    fn label_selectors_match() {
+        let l = labels(&[("app", "web"), ("tier", "front")]);
+        for (text, want) in [
+            ("", true), ("app=web", true), ("app==web,tier=front", true), ("app!=web", false), ("app in (a, web)", true),
+            ("app notin (web)", false), ("x notin (web)", true), ("app", true), ("!app", false), ("!x", true), ("x", false),
+            ("app=web,x=y", false), ("kubernetes.io/name!=a", true),
+        ] {
+            assert_eq!(LabelSelector::parse(text).unwrap().matches(&l), want, "{text}");
+        }
+        for bad in ["a in b", "a in (b", "=b", "a=b c", "a)", "a=b,,c", "-a"] {
+            assert!(LabelSelector::parse(bad).is_err(), "{bad}");
+        }
+        let s = json!({"matchLabels":{"app":"web"},"matchExpressions":[{"key":"x","operator":"DoesNotExist"}]});
+        let s = LabelSelector::from_json(&s).unwrap();
+        assert!(s.matches(&l));
+        assert_eq!(s.to_string(), "app=web,!x");
+    }
+
+    #[test]
+    fn field_selectors_match() {
+        let get = |f: &str| if f == "status.phase" { "Running".into() } else { String::new() };
+        for (text, want) in [
+            ("status.phase=Running", true), ("status.phase!=Running", false), ("status.phase==Running,a=", true),
+            ("a!=", false), ("", true),
+        ] {
+            assert_eq!(FieldSelector::parse(text).unwrap().matches(get), want, "{text}");
+        }
+        assert!(FieldSelector::parse("abc").is_err());
+        assert_eq!(FieldSelector::parse(r"a=x\,y\=z").unwrap().exact("a"), Some("x,y=z"));
+    }
+}

@@ -1,0 +1,9 @@
+//! End to end, with real clients, against the real binary.
+
+mod clients;
+mod examples;
+mod faults;
+mod kubectl;
+mod network;
+mod pods;
+mod up;

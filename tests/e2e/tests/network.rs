@@ -1,0 +1,108 @@
+//! Services, DNS and the ingress of one node.
+
+use std::process::Command;
+
+use e2e::{Cluster, has, needs, text, until};
+
+const TWO: &str = "
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  replicas: 3
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      containers:
+      - {name: c, image: 'file://examples/hello/hello.wasm', ports: [{containerPort: 8080, name: http}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec: {selector: {app: web}, ports: [{name: http, port: 80, targetPort: http}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: each}
+spec: {clusterIP: None, selector: {app: web}, ports: [{name: http, port: 8080, targetPort: http}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: outside}
+spec: {type: ExternalName, externalName: example.test}
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: web}
+spec:
+  defaultBackend: {service: {name: web, port: {name: http}}}
+  rules:
+  - host: web.localhost
+    http:
+      paths:
+      - {path: /exact, pathType: Exact, backend: {service: {name: web, port: {number: 80}}}}
+      - {path: /prefix, pathType: Prefix, backend: {service: {name: web, port: {number: 80}}}}
+  - host: '*.wild.localhost'
+    http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: web, port: {number: 80}}}}]}
+";
+
+fn cluster() -> Option<(tempfile::TempDir, Cluster)> {
+    if !needs("kubectl", has("kubectl")) {
+        return None;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::up(dir.path(), &[]);
+    cluster.apply(TWO);
+    cluster.ok(&["rollout", "status", "deployment/web", "--timeout=60s"]);
+    until("the ingress answers", || (cluster.get("web.localhost", "/exact").0 == 200).then_some(()));
+    Some((dir, cluster))
+}
+
+#[test]
+fn the_ingress_routes_by_host_and_path_and_spreads() {
+    let Some((_dir, c)) = cluster() else { return };
+    assert_eq!(c.get("web.localhost", "/prefix/more").0, 200);
+    assert_eq!(c.get("a.wild.localhost", "/").0, 200);
+    assert_eq!(c.get("nobody.localhost", "/").0, 200, "the default backend");
+    let pods: std::collections::BTreeSet<String> =
+        (0..60).map(|_| c.get("a.wild.localhost", "/").1.lines().next().unwrap_or("").to_string()).collect();
+    assert_eq!(pods.len(), 3, "{pods:?}");
+    c.ok(&["scale", "deployment/web", "--replicas=0"]);
+    until("no endpoint is left", || (c.get("web.localhost", "/exact").0 == 503).then_some(()));
+}
+
+#[test]
+fn pods_reach_services_by_name_and_tcp_guests_talk() {
+    let Some((_dir, c)) = cluster() else { return };
+    let fetched = c.get("a.wild.localhost", "/fetch?url=http://web.default.svc.cluster.local/");
+    assert!(fetched.1.contains("200 Hello from web-"), "{fetched:?}");
+    let short = c.get("a.wild.localhost", "/fetch?url=http://web/");
+    assert!(short.1.contains("200 Hello from web-"), "by the search list: {short:?}");
+    let none = c.get("a.wild.localhost", "/fetch?url=http://nothing.default/");
+    assert_eq!(none.0, 502, "{none:?}");
+}
+
+#[test]
+fn dns_answers_dig() {
+    if !needs("dig", has("dig")) {
+        return;
+    }
+    let Some((_dir, c)) = cluster() else { return };
+    let (ip, port) = c.dns.rsplit_once(':').unwrap();
+    let dig = |args: &[&str]| {
+        let out = Command::new("dig").args([&format!("@{ip}"), "-p", port, "+tries=1", "+time=5"]).args(args).output().unwrap();
+        text(&out.stdout)
+    };
+    let vip = c.ok(&["get", "service", "web", "-o", "jsonpath={.spec.clusterIP}"]);
+    assert_eq!(dig(&["+short", "web.default.svc.cluster.local"]).trim(), vip);
+    assert_eq!(dig(&["+short", "+tcp", "WEB.default.svc.cluster.LOCAL"]).trim(), vip);
+    assert_eq!(dig(&["+short", "each.default.svc.cluster.local"]).lines().count(), 3);
+    let srv = dig(&["+short", "_http._tcp.web.default.svc.cluster.local", "SRV"]);
+    assert!(srv.contains("80 web.default.svc.cluster.local."), "{srv}");
+    assert_eq!(dig(&["+short", "-x", &vip]).trim(), "web.default.svc.cluster.local.");
+    let no_data = dig(&["web.default.svc.cluster.local", "AAAA"]);
+    assert!(no_data.contains("NOERROR") && no_data.contains("ANSWER: 0"), "{no_data}");
+    assert!(dig(&["nothing.default.svc.cluster.local"]).contains("NXDOMAIN"));
+    assert!(dig(&["outside.default.svc.cluster.local", "CNAME"]).contains("example.test."));
+}

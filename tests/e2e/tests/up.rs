@@ -1,0 +1,112 @@
+//! `copepod up` itself: what a new user does first, bad flags, restarts.
+
+use std::process::{Command, Stdio};
+
+use e2e::{Cluster, binary, has, needs, root, text, until};
+
+const HELLO: &[&str] = &["-f", "examples/hello/hello.yaml"];
+
+#[test]
+fn the_first_command_ends_with_an_app_that_answers() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::up(dir.path(), HELLO);
+    let (code, body) = cluster.get("hello.localhost", "/");
+    assert_eq!(code, 200);
+    assert!(body.starts_with("Hello from hello-"), "{body}");
+    assert_eq!(cluster.get("other.localhost", "/").0, 404);
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = std::fs::metadata(dir.path().join("kubeconfig")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    assert!(cluster.interrupt().success());
+}
+
+#[test]
+fn a_restart_after_kill_brings_all_of_it_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::up(dir.path(), HELLO);
+    if needs("kubectl", has("kubectl")) {
+        cluster.ok(&["create", "configmap", "kept", "--from-literal=a=b"]);
+    }
+    cluster.kill();
+    let cluster = Cluster::up(dir.path(), &[]);
+    until("hello answers again", || (cluster.get("hello.localhost", "/").0 == 200).then_some(()));
+    if has("kubectl") {
+        assert_eq!(cluster.ok(&["get", "configmap", "kept", "-o", "jsonpath={.data.a}"]), "b");
+        // The containers were started anew, and say so.
+        let restarts = cluster.ok(&["get", "pods", "-o", "jsonpath={.items[*].status.containerStatuses[0].restartCount}"]);
+        assert_eq!(restarts, "1 1");
+    }
+}
+
+#[test]
+fn a_second_instance_on_the_same_folder_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::up(dir.path(), &[]);
+    let (ok, message) = fails(&["--data-dir", &dir.path().to_string_lossy(), "--api-port", "0"]);
+    assert!(!ok && message.contains("in use") || message.contains("another"), "{message}");
+    assert!(cluster.interrupt().success());
+}
+
+#[test]
+fn a_port_in_use_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    for flag in ["--api-port", "--ingress-port", "--dns-port"] {
+        let mut args = vec!["--data-dir".to_string(), dir.path().to_string_lossy().into_owned()];
+        for other in ["--api-port", "--ingress-port", "--ingress-tls-port", "--dns-port"] {
+            args.extend([other.to_string(), if other == flag { port.clone() } else { "0".into() }]);
+        }
+        let (ok, message) = fails(&args.iter().map(String::as_str).collect::<Vec<_>>());
+        assert!(!ok && message.contains(&port) && message.contains("in use"), "{flag}: {message}");
+    }
+}
+
+#[test]
+fn bad_flags_and_a_damaged_folder_are_clear() {
+    let (ok, message) = fails(&["--api-port", "notaport"]);
+    assert!(!ok && message.contains("notaport"), "{message}");
+    let (ok, message) = fails(&["--node-name", "Not A Name"]);
+    assert!(!ok && message.contains("node-name"), "{message}");
+
+    let dir = tempfile::tempdir().unwrap();
+    Cluster::up(dir.path(), &[]).kill();
+    let state = dir.path().join("server/state");
+    for entry in std::fs::read_dir(&state).unwrap().flatten().filter(|e| e.path().extension().is_some_and(|x| x == "redb")) {
+        let file = std::fs::OpenOptions::new().write(true).open(entry.path()).unwrap();
+        use std::os::unix::fs::FileExt as _;
+        file.write_all_at(&[0x5a; 4096], 0).unwrap();
+    }
+    let path = dir.path().to_string_lossy().into_owned();
+    let (ok, message) = fails(&["--data-dir", &path, "--api-port", "0", "--ingress-port", "0", "--dns-port", "0"]);
+    assert!(!ok && message.contains("redb"), "{message}");
+}
+
+#[test]
+fn it_runs_as_an_ordinary_user() {
+    let root_user = Command::new("id").arg("-u").output().is_ok_and(|o| text(&o.stdout).trim() == "0");
+    if !needs("root, to become somebody else", root_user && has("setpriv")) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    // The binary and the example are copied: an ordinary user may not be able to read the source tree.
+    let there = dir.path().join("there");
+    std::fs::create_dir_all(there.join("examples/hello")).unwrap();
+    std::fs::copy(binary(), there.join("copepod")).unwrap();
+    for file in ["examples/hello/hello.yaml", "examples/hello/hello.wasm"] {
+        std::fs::copy(root().join(file), there.join(file)).unwrap();
+    }
+    assert!(Command::new("chown").args(["-R", "65534:65534"]).arg(dir.path()).status().unwrap().success());
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs", "--inh-caps=-all", "--bounding-set=-all"]);
+    command.arg(there.join("copepod"));
+    let cluster = Cluster::start_in(command, &there, &there.join("data"), HELLO);
+    assert_eq!(cluster.get("hello.localhost", "/").0, 200);
+    let status = std::fs::read_to_string(format!("/proc/{}/status", cluster.pid())).unwrap();
+    assert!(status.lines().any(|l| l.starts_with("Uid:") && l.contains("65534")), "{status}");
+}
+
+fn fails(args: &[&str]) -> (bool, String) {
+    let out = Command::new(binary()).arg("up").args(args).current_dir(root()).stdin(Stdio::null()).output().unwrap();
+    (out.status.success(), text(&out.stderr))
+}

@@ -1,0 +1,37 @@
+//! Seeded chance, split into independent streams so that one part drawing more does not change what another sees.
+
+use copepod_machine::{Ids, SeededIds};
+
+/// A stream of chance.
+pub struct Chance(SeededIds);
+
+impl Chance {
+    /// The stream of a seed.
+    pub fn new(seed: u64) -> Chance {
+        Chance(SeededIds(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5eed))
+    }
+    /// Another stream.
+    pub fn split(&mut self) -> Chance {
+        Chance::new(self.next())
+    }
+    /// The next number.
+    pub fn next(&mut self) -> u64 {
+        let mut b = [0; 8];
+        self.0.fill(&mut b);
+        u64::from_le_bytes(b)
+    }
+    /// A number below `n`, 0 if `n` is 0.
+    pub fn below(&mut self, n: u64) -> u64 {
+        if n == 0 { 0 } else { self.next() % n }
+    }
+    /// True once in `n`.
+    pub fn one_in(&mut self, n: u64) -> bool {
+        self.below(n) == 0
+    }
+}
+
+impl Ids for Chance {
+    fn fill(&mut self, buf: &mut [u8]) {
+        self.0.fill(buf);
+    }
+}

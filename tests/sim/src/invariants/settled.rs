@@ -1,0 +1,65 @@
+//! A cluster that has gone quiet is as its users wish.
+
+use std::collections::BTreeSet;
+
+use copepod_machine::View as _;
+use copepod_model::facts::PodFacts;
+use copepod_model::selector::LabelSelector;
+
+use crate::api::Api;
+
+/// Every deployment has its replicas ready and no other pods, every Service exactly its ready pods as endpoints, and
+/// nothing is half deleted.
+pub fn check(api: &Api) -> Result<(), String> {
+    let view = api.view();
+    for resource in ["pods", "replicasets.apps", "deployments.apps"] {
+        if let Some(o) = view.list(resource, None).find(|o| o.meta.deletion_timestamp.is_some()) {
+            return Err(format!("{} never finished its deletion: {}", o.key, o.value()["metadata"]));
+        }
+    }
+    for d in view.list("deployments.apps", None) {
+        let v = d.value();
+        let wanted = v["spec"]["replicas"].as_u64().unwrap_or(1);
+        let status = |k: &str| v["status"][k].as_u64().unwrap_or(0);
+        if status("readyReplicas") != wanted || status("updatedReplicas") != wanted || status("replicas") != wanted {
+            return Err(format!("{} wants {wanted} and has {}", d.key, v["status"]));
+        }
+        let selector = LabelSelector::from_json(&v["spec"]["selector"]).map_err(|e| e.to_string())?;
+        let owned = view.list("replicasets.apps", Some(d.namespace())).filter(|r| {
+            r.meta.controller().is_some_and(|o| *o.uid == *d.meta.uid)
+        });
+        let sets: BTreeSet<_> = owned.map(|r| r.meta.uid.clone()).collect();
+        let pods = view.list("pods", Some(d.namespace())).filter(|p| {
+            selector.matches(&p.meta.labels) && p.meta.controller().is_some_and(|o| sets.contains(&*o.uid))
+        });
+        let ready = pods.filter(|p| p.facts::<PodFacts>().ready).count() as u64;
+        if ready != wanted {
+            return Err(format!("{} wants {wanted} pods and {ready} are ready", d.key));
+        }
+    }
+    for s in view.list("services", Some("default")) {
+        let v = s.value();
+        let Some(pairs) = v["spec"]["selector"].as_object() else { continue };
+        let selector = LabelSelector::from_pairs(pairs.iter().map(|(k, v)| (k.as_str(), v.as_str().unwrap_or_default())));
+        let wanted: BTreeSet<String> = view
+            .list("pods", Some("default"))
+            .filter(|p| selector.matches(&p.meta.labels) && p.facts::<PodFacts>().ready)
+            .filter_map(|p| p.facts::<PodFacts>().ip.map(|ip| ip.to_string()))
+            .collect();
+        let mut found = BTreeSet::new();
+        for slice in view.list("endpointslices.discovery.k8s.io", Some("default")) {
+            if slice.meta.labels.get("kubernetes.io/service-name").map(|n| &**n) != Some(s.name()) {
+                continue;
+            }
+            for e in slice.value()["endpoints"].as_array().into_iter().flatten() {
+                if e["conditions"]["ready"] == true {
+                    found.extend(e["addresses"][0].as_str().map(str::to_string));
+                }
+            }
+        }
+        if found != wanted {
+            return Err(format!("{} has the endpoints {found:?}, its ready pods are {wanted:?}", s.key));
+        }
+    }
+    Ok(())
+}
