@@ -25,9 +25,10 @@ impl Connect {
     pub fn client(&self) -> Result<(Client, String), Error> {
         let path = self.kubeconfig.clone().unwrap_or_else(|| default_data_dir().join("kubeconfig"));
         let config = Kubeconfig::read(&path)?;
-        let namespace = self.namespace.clone().unwrap_or_else(|| {
-            if config.namespace.is_empty() { "default".into() } else { config.namespace.clone() }
-        });
+        let namespace = self
+            .namespace
+            .clone()
+            .unwrap_or_else(|| if config.namespace.is_empty() { "default".into() } else { config.namespace.clone() });
         Ok((Client::new(Arc::new(Https::new(&config)?), UserInfo::default(), "copepod"), namespace))
     }
 }

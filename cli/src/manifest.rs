@@ -14,7 +14,8 @@ pub fn read(files: &[PathBuf]) -> Result<Vec<Value>, Error> {
     for path in files {
         for (name, text) in texts(path)? {
             for document in yaml_serde::Deserializer::from_str(&text) {
-                let value = Value::deserialize(document).map_err(|e| format!("error: {name} is not valid YAML: {e}"))?;
+                let value =
+                    Value::deserialize(document).map_err(|e| format!("error: {name} is not valid YAML: {e}"))?;
                 add(&mut out, &name, value)?;
             }
         }

@@ -59,7 +59,8 @@ impl Up {
         let mut stop = Stop::new()?;
 
         let server =
-            Server::start(ServerConfig { data_dir: dir.clone(), api: SocketAddr::new(self.bind, self.api_port) }).await?;
+            Server::start(ServerConfig { data_dir: dir.clone(), api: SocketAddr::new(self.bind, self.api_port) })
+                .await?;
         say("the API is ready");
         let agent = match self.agent(&dir, &server).await {
             Ok(agent) => agent,

@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 
 use copepod_model::Time;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
-    SanType,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, SanType,
 };
 
 /// A certificate chain and its key, in PEM.
@@ -139,7 +139,8 @@ impl Pki {
 
     fn issue(&self, params: CertificateParams) -> Result<Credential, PkiError> {
         let ca_key = KeyPair::from_pem(&self.ca.key).map_err(|e| damaged(&self.dir.join("ca.key"), e))?;
-        let issuer = Issuer::from_ca_cert_pem(&self.ca.cert, ca_key).map_err(|e| damaged(&self.dir.join("ca.crt"), e))?;
+        let issuer =
+            Issuer::from_ca_cert_pem(&self.ca.cert, ca_key).map_err(|e| damaged(&self.dir.join("ca.crt"), e))?;
         let key = KeyPair::generate().map_err(|e| damaged(&self.dir, e))?;
         let cert = params.signed_by(&key, &issuer).map_err(|e| damaged(&self.dir, e))?;
         Ok(Credential { cert: cert.pem(), key: key.serialize_pem() })

@@ -179,7 +179,8 @@ fn private_dir(dir: &Path) -> Result<(), StartError> {
 /// What the API's certificate is good for: the names that clients in and outside of the cluster use.
 fn serving_names(listen: IpAddr) -> (Vec<String>, Vec<IpAddr>) {
     let service = "kubernetes.default.svc.cluster.local";
-    let mut names: Vec<String> = ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", service].map(Into::into).into();
+    let mut names: Vec<String> =
+        ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", service].map(Into::into).into();
     if let Ok(host) = std::fs::read_to_string("/proc/sys/kernel/hostname") {
         let host = host.trim().to_lowercase();
         if copepod_model::kinds::names::subdomain(&host).is_ok() && !names.contains(&host) {

@@ -54,7 +54,8 @@ impl AddressPool {
 
     /// A free address of the leased blocks; `None` asks for [`AddressPool::lease`].
     pub fn take(&mut self) -> Option<IpAddr> {
-        let all = || self.blocks.iter().flat_map(|b| (0..=255u8).map(move |n| with_last(*b, n))).filter(|ip| usable(*ip));
+        let all =
+            || self.blocks.iter().flat_map(|b| (0..=255u8).map(move |n| with_last(*b, n))).filter(|ip| usable(*ip));
         let is_free = |ip: &Ipv4Addr| !self.taken.contains(ip);
         let position = self.last.and_then(|last| all().position(|ip| ip == last)).map_or(0, |i| i + 1);
         let found = all().skip(position).find(is_free).or_else(|| all().find(is_free))?;

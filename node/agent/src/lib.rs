@@ -98,11 +98,15 @@ impl Agent {
             Some(addr) => Some(bind_dns(addr).await.map_err(|e| AgentError::Listen(addr, e))?),
             None => None,
         };
-        let images = dataplane::images(&dir.join("images"), config.allow_file_images).map_err(folder(dir.join("images")))?;
+        let images =
+            dataplane::images(&dir.join("images"), config.allow_file_images).map_err(folder(dir.join("images")))?;
         let runtime = Arc::new(Runtime::new(&RuntimeConfig::new(&dir))?);
         let logs = Arc::new(Logs::new(dir.join("logs")));
         let network = Network::new(NetworkConfig {
-            cluster: vec![(config.pod_cidr.0.into(), config.pod_cidr.1), (config.service_cidr.0.into(), config.service_cidr.1)],
+            cluster: vec![
+                (config.pod_cidr.0.into(), config.pod_cidr.1),
+                (config.service_cidr.0.into(), config.service_cidr.1),
+            ],
             node_ip: config.pod_cidr.0.into(),
             egress: config.egress,
             ..NetworkConfig::default()
@@ -117,11 +121,15 @@ impl Agent {
         tasks.spawn(DataPlane::new(runtime, images.clone(), network.clone(), logs.clone(), observer).run(effects));
 
         let services = Services::default();
-        let routing = copepod_node_routes::Config { node: Some(config.node_name.as_str().into()), ..Default::default() };
+        let routing =
+            copepod_node_routes::Config { node: Some(config.node_name.as_str().into()), ..Default::default() };
         let zone = copepod_dns_zone::Config {
             domain: config.cluster_domain.as_str().into(),
             dns_ip: config.cluster_dns,
-            networks: vec![(config.pod_cidr.0.into(), config.pod_cidr.1), (config.service_cidr.0.into(), config.service_cidr.1)],
+            networks: vec![
+                (config.pod_cidr.0.into(), config.pod_cidr.1),
+                (config.service_cidr.0.into(), config.service_cidr.1),
+            ],
             ..Default::default()
         };
         tasks.spawn(routes::run(config.client.clone(), network.clone(), services.clone(), routing, zone, ready_tx));
@@ -170,7 +178,17 @@ impl Agent {
         let ingress_addr = ingress.and_then(|listener| enter(listener, None));
         let ingress_tls_addr = ingress_tls.and_then(|(listener, tls)| enter(listener, Some(tls)));
         let api = NodeApi { asks: asks_tx, logs };
-        Ok(Agent { api, network, ready, ingress: ingress_addr, ingress_tls: ingress_tls_addr, dns: dns_addr, stop, tasks, front })
+        Ok(Agent {
+            api,
+            network,
+            ready,
+            ingress: ingress_addr,
+            ingress_tls: ingress_tls_addr,
+            dns: dns_addr,
+            stop,
+            tasks,
+            front,
+        })
     }
 
     /// Answers one request of the node API: `/containerLogs/{namespace}/{pod}/{container}`, `/pods`, `/healthz`.

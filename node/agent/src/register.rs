@@ -28,7 +28,11 @@ const REPORT: Duration = Duration::from_secs(300);
 const MEMORY_LOW: i64 = 100 << 20;
 
 /// Creates the Node, or takes the one that exists; tries until the API answers.
-pub(crate) async fn register(client: &Client, facts: &NodeFacts, labels: &std::collections::BTreeMap<String, String>) -> Arc<Object> {
+pub(crate) async fn register(
+    client: &Client,
+    facts: &NodeFacts,
+    labels: &std::collections::BTreeMap<String, String>,
+) -> Arc<Object> {
     let mut wait = Duration::from_millis(50);
     loop {
         match try_register(client, facts, labels).await {
@@ -71,7 +75,12 @@ pub(crate) async fn record_blocks(client: &Client, name: &str, cidrs: &[String],
 }
 
 /// Keeps the Lease and the status fresh, for ever.
-pub(crate) async fn heartbeat(client: Client, facts: NodeFacts, data_dir: PathBuf, images: impl Fn() -> Vec<(String, u64)> + Send) {
+pub(crate) async fn heartbeat(
+    client: Client,
+    facts: NodeFacts,
+    data_dir: PathBuf,
+    images: impl Fn() -> Vec<(String, u64)> + Send,
+) {
     let mut ticks = tokio::time::interval(HEARTBEAT);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut lease: Option<Lease> = None;
@@ -92,7 +101,8 @@ fn health(data_dir: &std::path::Path) -> Health {
     Health {
         memory_pressure: host::memory_available().is_some_and(|free| free < MEMORY_LOW),
         // The kubelet's default threshold of nodefs.available: a tenth.
-        disk_pressure: host::disk(data_dir).is_some_and(|(total, free)| total > 0 && free < total / 10 && free < 1 << 30),
+        disk_pressure: host::disk(data_dir)
+            .is_some_and(|(total, free)| total > 0 && free < total / 10 && free < 1 << 30),
         pid_pressure: false,
     }
 }

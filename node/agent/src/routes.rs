@@ -56,7 +56,11 @@ impl Services {
                 port: p.port,
                 protocol: p.protocol.clone(),
             };
-            Some(ServiceRecord { name: o.name().into(), ip: ip.to_string(), ports: facts.ports.iter().map(port).collect() })
+            Some(ServiceRecord {
+                name: o.name().into(),
+                ip: ip.to_string(),
+                ports: facts.ports.iter().map(port).collect(),
+            })
         })
         .collect()
     }

@@ -84,7 +84,8 @@ const HELLO: &str = r#"(module
   (func (export "_start")
     (i32.store (i32.const 0) (i32.const 8)) (i32.store (i32.const 4) (i32.const 6))
     (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 20)))))"#;
-const TRAP: &str = r#"(module (memory (export "memory") 1) (func $boom unreachable) (func (export "_start") call $boom))"#;
+const TRAP: &str =
+    r#"(module (memory (export "memory") 1) (func $boom unreachable) (func (export "_start") call $boom))"#;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_runs_to_completion_and_leaves_its_log() {
@@ -101,11 +102,13 @@ async fn a_command_runs_to_completion_and_leaves_its_log() {
     assert_eq!(b.log("/containerLogs/default/nope/c").await.0, 404);
     b.delete(&key);
     b.api.until(&key, |v| v.is_none()).await;
-    let node = b.api.until(&Key::new("nodes", "", "n"), |v| v.is_some_and(|v| v["status"]["conditions"][0].is_object())).await;
+    let node =
+        b.api.until(&Key::new("nodes", "", "n"), |v| v.is_some_and(|v| v["status"]["conditions"][0].is_object())).await;
     assert_eq!(node["metadata"]["annotations"][register::BLOCKS], "10.244.0.0/24");
     b.api.until(&Key::new("leases.coordination.k8s.io", "kube-node-lease", "n"), |v| v.is_some()).await;
     b.agent.shutdown().await;
-    let reasons: Vec<String> = b.api.all("events").iter().map(|e| e.value()["reason"].as_str().unwrap().to_string()).collect();
+    let reasons: Vec<String> =
+        b.api.all("events").iter().map(|e| e.value()["reason"].as_str().unwrap().to_string()).collect();
     assert!(["Pulled", "Created", "Started"].iter().all(|r| reasons.iter().any(|x| x == r)), "{reasons:?}");
 }
 
@@ -113,7 +116,10 @@ async fn a_command_runs_to_completion_and_leaves_its_log() {
 async fn a_trap_restarts_the_container_and_shows_why() {
     let b = Bench::new().await;
     let key = b.pod("p", &b.image("trap.wasm", TRAP), json!({"restartPolicy": "OnFailure"}), json!({}));
-    let pod = b.api.until(&key, |v| v.is_some_and(|v| v["status"]["containerStatuses"][0]["restartCount"].as_u64() >= Some(2))).await;
+    let pod = b
+        .api
+        .until(&key, |v| v.is_some_and(|v| v["status"]["containerStatuses"][0]["restartCount"].as_u64() >= Some(2)))
+        .await;
     let last = &pod["status"]["containerStatuses"][0]["lastState"]["terminated"];
     assert!(last["message"].as_str().unwrap().contains("unreachable"), "{pod:#}");
     assert_ne!(last["exitCode"], 0);
@@ -127,12 +133,16 @@ async fn a_missing_config_map_is_waited_for() {
     let b = Bench::new().await;
     let env = json!({"envFrom": [{"configMapRef": {"name": "m"}}]});
     let key = b.pod("p", &b.image("hello.wasm", HELLO), json!({"restartPolicy": "Never"}), env);
-    let waiting = |v: &Value| v["status"]["containerStatuses"][0]["state"]["waiting"]["reason"] == "CreateContainerConfigError";
+    let waiting =
+        |v: &Value| v["status"]["containerStatuses"][0]["state"]["waiting"]["reason"] == "CreateContainerConfigError";
     b.api.until(&key, |v| v.is_some_and(waiting)).await;
     let refusal = b.log("/containerLogs/default/p/c").await;
     assert_eq!(refusal, (400, "container \"c\" in pod \"p\" is waiting to start: CreateContainerConfigError".into()));
     let metadata = json!({"name": "m", "namespace": "default"});
-    b.api.put(Key::new("configmaps", "default", "m"), json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"A": "1"}}));
+    b.api.put(
+        Key::new("configmaps", "default", "m"),
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"A": "1"}}),
+    );
     b.api.until(&key, phase("Succeeded")).await;
     b.agent.shutdown().await;
 }

@@ -35,7 +35,8 @@ pub(crate) fn parse(image: &str, allow_file: bool) -> Result<Source, PullError> 
     if let Some(path) = image.strip_prefix("file://") {
         let path = Path::new(path);
         // A relative path is relative to where the node was started.
-        let plain = path.components().all(|c| !matches!(c, std::path::Component::ParentDir)) && path.file_name().is_some();
+        let plain =
+            path.components().all(|c| !matches!(c, std::path::Component::ParentDir)) && path.file_name().is_some();
         return match (plain, allow_file) {
             (false, _) => Err(PullError::invalid(image, "a file:// image needs a path without \"..\"")),
             (true, false) => Err(PullError::invalid(

@@ -26,7 +26,13 @@ impl Verdict {
 }
 
 /// The pod's conditions as they should be. `status` is complete but for them.
-pub(crate) fn conditions(pod: &Pod, observed: &mut Observed, status: &PodStatus, initialized: bool, now: Time) -> Vec<PodCondition> {
+pub(crate) fn conditions(
+    pod: &Pod,
+    observed: &mut Observed,
+    status: &PodStatus,
+    initialized: bool,
+    now: Time,
+) -> Vec<PodCondition> {
     let given = pod.status.as_ref().and_then(|s| s.conditions.as_deref()).unwrap_or_default();
     let containers_ready = containers_ready(pod, status, initialized);
     let own = [

@@ -62,7 +62,12 @@ impl Env {
 }
 
 /// Resolves a container's environment.
-pub(crate) fn resolve(source: &Source<'_>, container: &Container, hostname: &str, found: &mut Found) -> Result<Vec<(String, String)>, EnvError> {
+pub(crate) fn resolve(
+    source: &Source<'_>,
+    container: &Container,
+    hostname: &str,
+    found: &mut Found,
+) -> Result<Vec<(String, String)>, EnvError> {
     let namespace = source.pod.metadata.namespace.as_deref().unwrap_or_default();
     let mut env = Env::default();
     env.set("HOSTNAME", hostname.into());

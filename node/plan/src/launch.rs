@@ -55,7 +55,12 @@ fn search(spec: Option<&PodSpec>, namespace: &str, node: &NodeFacts) -> Vec<Arc<
 }
 
 /// Everything to start `container` from `digest`, or why not yet.
-pub(crate) fn container_spec(source: &Source<'_>, container: &Container, digest: &str, found: &mut Found) -> Result<ContainerSpec, EnvError> {
+pub(crate) fn container_spec(
+    source: &Source<'_>,
+    container: &Container,
+    digest: &str,
+    found: &mut Found,
+) -> Result<ContainerSpec, EnvError> {
     supported(source.pod, container).map_err(EnvError::Config)?;
     let env = resolve(source, container, &hostname(source.pod), found)?;
     let value = |name: &str| env.iter().find(|(k, _)| k == name).map(|(_, v)| v.as_str());
@@ -141,9 +146,11 @@ mod tests {
         let mut c = container;
         c["name"] = "c".into();
         pod["containers"] = json!([c]);
-        let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "ns"}, "spec": pod})).unwrap();
+        let pod: Pod =
+            serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "ns"}, "spec": pod})).unwrap();
         let node = NodeFacts::example();
-        let source = Source { pod: &pod, ip: "10.0.0.1".parse().unwrap(), node: &node, refs: &Nothing, now: Time::default() };
+        let source =
+            Source { pod: &pod, ip: "10.0.0.1".parse().unwrap(), node: &node, refs: &Nothing, now: Time::default() };
         container_spec(&source, &pod.spec.as_ref().unwrap().containers[0], "sha256:1", &mut Found::default())
     }
 
@@ -170,7 +177,10 @@ mod tests {
         };
         let e = spec(mount.clone(), volume(json!({"configMap": {"name": "m"}}))).unwrap_err();
         assert_eq!(e, EnvError::Config("volumes of type configMap are not supported yet".into()));
-        assert!(spec(mount, volume(json!({"projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}}))).is_ok());
+        assert!(
+            spec(mount, volume(json!({"projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}})))
+                .is_ok()
+        );
         assert!(spec(json!({}), volume(json!({"emptyDir": {}}))).is_ok(), "a volume that nobody mounts harms nobody");
     }
 

@@ -55,7 +55,13 @@ mod tests {
         assert_eq!(look(done.clone(), false), Ok(0));
         assert_eq!(look(done, true).unwrap_err(), "previous terminated container \"c\" in pod \"p\" not found");
         let waiting = json!({"state": {"waiting": {"reason": "ContainerCreating"}}});
-        assert_eq!(look(waiting, false).unwrap_err(), "container \"c\" in pod \"p\" is waiting to start: ContainerCreating");
-        assert_eq!(log_attempt("p", &json!({}), "x", false).unwrap_err(), "container \"x\" in pod \"p\" is not available");
+        assert_eq!(
+            look(waiting, false).unwrap_err(),
+            "container \"c\" in pod \"p\" is waiting to start: ContainerCreating"
+        );
+        assert_eq!(
+            log_attempt("p", &json!({}), "x", false).unwrap_err(),
+            "container \"x\" in pod \"p\" is not available"
+        );
     }
 }

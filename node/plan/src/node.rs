@@ -7,8 +7,8 @@ use copepod_model::Time;
 use copepod_model::quantity::Quantity as Amount;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::api::core::v1::{
-    ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeRuntimeHandler, NodeSpec, NodeStatus,
-    NodeSystemInfo,
+    ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeRuntimeHandler,
+    NodeSpec, NodeStatus, NodeSystemInfo,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
@@ -96,18 +96,53 @@ pub fn node(facts: &NodeFacts, labels: &BTreeMap<String, String>) -> Node {
 }
 
 /// The node's status. Transition times are kept from `before` where a condition has not changed.
-pub fn node_status(facts: &NodeFacts, before: Option<&NodeStatus>, health: Health, images: &[(String, u64)], now: Time) -> NodeStatus {
+pub fn node_status(
+    facts: &NodeFacts,
+    before: Option<&NodeStatus>,
+    health: Health,
+    images: &[(String, u64)],
+    now: Time,
+) -> NodeStatus {
     let conditions = [
-        ("MemoryPressure", health.memory_pressure, "HasInsufficientMemory", "HasSufficientMemory", "insufficient memory available", "sufficient memory available"),
-        ("DiskPressure", health.disk_pressure, "HasDiskPressure", "HasNoDiskPressure", "disk pressure", "no disk pressure"),
-        ("PIDPressure", health.pid_pressure, "HasInsufficientPID", "HasSufficientPID", "insufficient PID available", "sufficient PID available"),
+        (
+            "MemoryPressure",
+            health.memory_pressure,
+            "HasInsufficientMemory",
+            "HasSufficientMemory",
+            "insufficient memory available",
+            "sufficient memory available",
+        ),
+        (
+            "DiskPressure",
+            health.disk_pressure,
+            "HasDiskPressure",
+            "HasNoDiskPressure",
+            "disk pressure",
+            "no disk pressure",
+        ),
+        (
+            "PIDPressure",
+            health.pid_pressure,
+            "HasInsufficientPID",
+            "HasSufficientPID",
+            "insufficient PID available",
+            "sufficient PID available",
+        ),
     ]
     .map(|(kind, bad, bad_reason, good_reason, bad_text, good_text)| {
-        let (status, reason, text) = if bad { ("True", bad_reason, bad_text) } else { ("False", good_reason, good_text) };
+        let (status, reason, text) =
+            if bad { ("True", bad_reason, bad_text) } else { ("False", good_reason, good_text) };
         condition(kind, status, format!("Kubelet{reason}"), format!("kubelet has {text}"), before, now)
     });
     let mut conditions = conditions.to_vec();
-    conditions.push(condition("Ready", "True", "KubeletReady".into(), "kubelet is posting ready status".into(), before, now));
+    conditions.push(condition(
+        "Ready",
+        "True",
+        "KubeletReady".into(),
+        "kubelet is posting ready status".into(),
+        before,
+        now,
+    ));
     // Conditions of others, such as NetworkUnavailable, stay.
     let others = before.and_then(|b| b.conditions.as_deref()).unwrap_or_default().iter();
     let others: Vec<_> = others.filter(|o| !conditions.iter().any(|c| c.type_ == o.type_)).cloned().collect();
@@ -126,7 +161,10 @@ pub fn node_status(facts: &NodeFacts, before: Option<&NodeStatus>, health: Healt
     NodeStatus {
         capacity: Some(amounts(facts.cpu_millis, facts.memory)),
         allocatable: Some(amounts(facts.allocatable_cpu_millis, facts.allocatable_memory)),
-        addresses: Some(vec![address("InternalIP", facts.host_ip.to_string()), address("Hostname", facts.name.clone())]),
+        addresses: Some(vec![
+            address("InternalIP", facts.host_ip.to_string()),
+            address("Hostname", facts.name.clone()),
+        ]),
         conditions: Some(conditions),
         daemon_endpoints: (facts.api_port > 0).then(|| NodeDaemonEndpoints {
             kubelet_endpoint: Some(DaemonEndpoint { port: i32::from(facts.api_port) }),
@@ -156,7 +194,14 @@ pub fn node_status(facts: &NodeFacts, before: Option<&NodeStatus>, health: Healt
     }
 }
 
-fn condition(kind: &str, status: &str, reason: String, message: String, before: Option<&NodeStatus>, now: Time) -> NodeCondition {
+fn condition(
+    kind: &str,
+    status: &str,
+    reason: String,
+    message: String,
+    before: Option<&NodeStatus>,
+    now: Time,
+) -> NodeCondition {
     let old = before.and_then(|b| b.conditions.as_ref()).and_then(|c| c.iter().find(|c| c.type_ == kind));
     let kept = old.filter(|o| o.status == status).and_then(|o| o.last_transition_time.clone());
     NodeCondition {
@@ -172,7 +217,11 @@ fn condition(kind: &str, status: &str, reason: String, message: String, before: 
 /// The node's Lease, renewed at `now`; `node_uid` makes the Node its owner.
 pub fn lease(name: &str, node_uid: &str, before: Option<Lease>, now: Time) -> Lease {
     let mut lease = before.unwrap_or_else(|| Lease {
-        metadata: ObjectMeta { name: Some(name.into()), namespace: Some(LEASE_NAMESPACE.into()), ..ObjectMeta::default() },
+        metadata: ObjectMeta {
+            name: Some(name.into()),
+            namespace: Some(LEASE_NAMESPACE.into()),
+            ..ObjectMeta::default()
+        },
         spec: None,
     });
     if lease.metadata.owner_references.as_ref().is_none_or(Vec::is_empty) && !node_uid.is_empty() {
@@ -224,13 +273,23 @@ mod tests {
     #[test]
     fn transitions_are_kept_until_something_changes() {
         let facts = NodeFacts::example();
-        let find = |s: &NodeStatus, kind: &str| s.conditions.clone().unwrap().into_iter().find(|c| c.type_ == kind).unwrap();
+        let find =
+            |s: &NodeStatus, kind: &str| s.conditions.clone().unwrap().into_iter().find(|c| c.type_ == kind).unwrap();
         let first = node_status(&facts, None, Health::default(), &[], Time::from_secs(100));
         assert_eq!(first.allocatable.as_ref().unwrap()["pods"].0, "10k");
         let second = node_status(&facts, Some(&first), Health::default(), &[], Time::from_secs(200));
-        let third = node_status(&facts, Some(&second), Health { disk_pressure: true, ..Health::default() }, &[], Time::from_secs(300));
+        let third = node_status(
+            &facts,
+            Some(&second),
+            Health { disk_pressure: true, ..Health::default() },
+            &[],
+            Time::from_secs(300),
+        );
         let times: Vec<_> = [&first, &second, &third].map(|s| find(s, "DiskPressure").last_transition_time).to_vec();
-        assert_eq!(times, [Some(stamp(Time::from_secs(100))), Some(stamp(Time::from_secs(100))), Some(stamp(Time::from_secs(300)))]);
+        assert_eq!(
+            times,
+            [Some(stamp(Time::from_secs(100))), Some(stamp(Time::from_secs(100))), Some(stamp(Time::from_secs(300)))]
+        );
         assert_eq!(find(&third, "DiskPressure").reason.as_deref(), Some("KubeletHasDiskPressure"));
         assert_eq!(find(&third, "Ready").last_transition_time, Some(stamp(Time::from_secs(100))));
     }

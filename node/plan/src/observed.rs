@@ -236,7 +236,9 @@ impl Observed {
             deadline_exceeded: false,
         };
         let Some(spec) = &pod.spec else { return observed };
-        let find = |list: Option<&Vec<ContainerStatus>>, name: &str| list.and_then(|l| l.iter().find(|c| c.name == name)).cloned();
+        let find = |list: Option<&Vec<ContainerStatus>>, name: &str| {
+            list.and_then(|l| l.iter().find(|c| c.name == name)).cloned()
+        };
         let mut interrupted = false;
         for c in &spec.containers {
             let mut tracked = Tracked::new("containers", &c.name);
@@ -251,7 +253,10 @@ impl Observed {
                 resume(&mut tracked, &s, now);
             }
             // A pod that is set up anew runs its init containers again, as after a reboot.
-            if interrupted && observed.verdict.is_none() && let State::Exited(t) = &tracked.state {
+            if interrupted
+                && observed.verdict.is_none()
+                && let State::Exited(t) = &tracked.state
+            {
                 tracked.attempt = t.attempt + 1;
                 tracked.last = Some(t.clone());
                 tracked.state = State::Pending;
@@ -348,8 +353,11 @@ impl Observed {
             let message = if took.is_zero() {
                 format!("Container image \"{image}\" already present on machine and can be accessed by the pod")
             } else {
-                let took = go_duration(Duration::from_millis(u64::try_from(took.as_millis()).unwrap_or(u64::MAX).max(1)));
-                format!("Successfully pulled image \"{image}\" in {took} ({took} including waiting). Image size: {size} bytes.")
+                let took =
+                    go_duration(Duration::from_millis(u64::try_from(took.as_millis()).unwrap_or(u64::MAX).max(1)));
+                format!(
+                    "Successfully pulled image \"{image}\" in {took} ({took} including waiting). Image size: {size} bytes."
+                )
             };
             events.push((message, t.field_path.clone()));
         }

@@ -45,14 +45,19 @@ impl Probes {
         for (kind, probe, name) in declared {
             let Some(probe) = probe else { continue };
             let how = how(probe, container, ip).map_err(|e| format!("{name} probe: {e}"))?;
-            let seconds = |n: Option<i32>, default: u64| n.and_then(|n| u64::try_from(n).ok()).filter(|n| *n > 0).unwrap_or(default);
+            let seconds = |n: Option<i32>, default: u64| {
+                n.and_then(|n| u64::try_from(n).ok()).filter(|n| *n > 0).unwrap_or(default)
+            };
             let annotation = format!("copepod.dev/{}.{name}.periodMilliseconds", container.name);
-            let millis = pod.metadata.annotations.as_ref().and_then(|a| a.get(&annotation)).and_then(|v| v.parse::<u64>().ok());
+            let millis =
+                pod.metadata.annotations.as_ref().and_then(|a| a.get(&annotation)).and_then(|v| v.parse::<u64>().ok());
             let period = match millis.filter(|ms| *ms > 0) {
                 Some(ms) => Duration::from_millis(ms),
                 None => Duration::from_secs(seconds(probe.period_seconds, 10)),
             };
-            let threshold = |n: Option<i32>, default: u32| n.and_then(|n| u32::try_from(n).ok()).filter(|n| *n > 0).unwrap_or(default);
+            let threshold = |n: Option<i32>, default: u32| {
+                n.and_then(|n| u32::try_from(n).ok()).filter(|n| *n > 0).unwrap_or(default)
+            };
             let grace = probe.termination_grace_period_seconds.and_then(|s| u64::try_from(s).ok());
             runs.insert(
                 kind,
@@ -128,7 +133,9 @@ impl Probes {
         let mut due = Vec::new();
         let mut wake = None;
         for (kind, run) in &mut self.0 {
-            let Some(next) = run.next_at.filter(|_| !run.in_flight && (!held || *kind == ProbeKind::Startup)) else { continue };
+            let Some(next) = run.next_at.filter(|_| !run.in_flight && (!held || *kind == ProbeKind::Startup)) else {
+                continue;
+            };
             if next > now {
                 wake = Some(wake.map_or(next, |w: Time| w.min(next)));
                 continue;
@@ -186,7 +193,9 @@ mod tests {
     fn probes(container: serde_json::Value, annotations: serde_json::Value) -> Result<Probes, String> {
         let mut c = container;
         c["name"] = "c".into();
-        let pod: Pod = serde_json::from_value(json!({"metadata": {"annotations": annotations}, "spec": {"containers": [c]}})).unwrap();
+        let pod: Pod =
+            serde_json::from_value(json!({"metadata": {"annotations": annotations}, "spec": {"containers": [c]}}))
+                .unwrap();
         Probes::of(&pod, &pod.spec.as_ref().unwrap().containers[0], "10.244.0.5".parse().unwrap())
     }
 
@@ -197,7 +206,8 @@ mod tests {
             json!({}),
         )
         .unwrap();
-        let want = ProbeHow::Http { host: "10.244.0.5".into(), port: 8080, path: "/x".into(), headers: vec![], https: false };
+        let want =
+            ProbeHow::Http { host: "10.244.0.5".into(), port: 8080, path: "/x".into(), headers: vec![], https: false };
         assert_eq!(p.0[&ProbeKind::Readiness].how, want);
         let e = probes(json!({"livenessProbe": {"tcpSocket": {"port": "nope"}}}), json!({})).unwrap_err();
         assert_eq!(e, "liveness probe: couldn't find port: nope");
@@ -242,6 +252,10 @@ mod tests {
         assert_eq!(kinds(&mut p, t), [ProbeKind::Liveness]);
         p.answer(ProbeKind::Liveness, false, t);
         assert_eq!(p.fatal().map(|f| f.0), Some(ProbeKind::Liveness));
-        assert_eq!(kinds(&mut p, t + Duration::from_secs(60)), [ProbeKind::Liveness], "startup probes end with success");
+        assert_eq!(
+            kinds(&mut p, t + Duration::from_secs(60)),
+            [ProbeKind::Liveness],
+            "startup probes end with success"
+        );
     }
 }

@@ -2,8 +2,8 @@
 
 use copepod_model::Time;
 use k8s_openapi::api::core::v1::{
-    Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, HostIP, Pod,
-    PodIP, PodStatus,
+    Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus,
+    HostIP, Pod, PodIP, PodStatus,
 };
 
 use crate::conditions::conditions;
@@ -25,7 +25,8 @@ pub(crate) fn status(pod: &Pod, observed: &mut Observed, node: &NodeFacts, now: 
             _ => t.exited().is_some_and(|e| e.code == 0),
         })
     });
-    let writer = Writer { pod, observed, now, ending: deleting || observed.deadline_exceeded || observed.verdict.is_some() };
+    let writer =
+        Writer { pod, observed, now, ending: deleting || observed.deadline_exceeded || observed.verdict.is_some() };
     let has_init = spec.init_containers.as_ref().is_some_and(|i| !i.is_empty());
     let waiting = if has_init && !initialized { "PodInitializing" } else { "ContainerCreating" };
     let mains: Vec<_> = spec.containers.iter().map(|c| writer.container(c, Role::Main, waiting)).collect();
@@ -79,7 +80,12 @@ struct Writer<'a> {
 impl Writer<'_> {
     fn container(&self, c: &Container, role: Role, default_reason: &str) -> ContainerStatus {
         let image = c.image.clone().unwrap_or_default();
-        let mut status = ContainerStatus { name: c.name.clone(), image: image.clone(), started: Some(false), ..ContainerStatus::default() };
+        let mut status = ContainerStatus {
+            name: c.name.clone(),
+            image: image.clone(),
+            started: Some(false),
+            ..ContainerStatus::default()
+        };
         if let Some(r) = c.resources.as_ref().filter(|r| r.limits.is_some() || r.requests.is_some()) {
             status.resources = Some(r.clone());
             status.allocated_resources = r.requests.clone();
@@ -117,7 +123,8 @@ impl Writer<'_> {
                     status.last_state = Some(ContainerState { terminated: Some(ended), ..ContainerState::default() });
                     let (delay, _) = back_off(t, end);
                     let pod = pod_name(self.pod);
-                    let text = format!("back-off {} restarting failed container={} pod={pod}", go_duration(delay), c.name);
+                    let text =
+                        format!("back-off {} restarting failed container={} pod={pod}", go_duration(delay), c.name);
                     waiting(("CrashLoopBackOff".into(), Some(text)))
                 } else {
                     status.ready = role == Role::Init && end.code == 0;
@@ -155,7 +162,10 @@ impl Writer<'_> {
 }
 
 fn waiting((reason, message): (String, Option<String>)) -> ContainerState {
-    ContainerState { waiting: Some(ContainerStateWaiting { reason: Some(reason), message }), ..ContainerState::default() }
+    ContainerState {
+        waiting: Some(ContainerStateWaiting { reason: Some(reason), message }),
+        ..ContainerState::default()
+    }
 }
 
 fn terminated(t: &Termination, container_id: Option<String>) -> ContainerStateTerminated {

@@ -196,7 +196,11 @@ impl Sync<'_> {
                     return self.stop(observed, &container.name, grace, false);
                 }
                 let (due, wake) = t.probes.due(now);
-                let id = ContainerId { pod_uid: observed.uid.clone(), container: container.name.as_str().into(), attempt: t.attempt };
+                let id = ContainerId {
+                    pod_uid: observed.uid.clone(),
+                    container: container.name.as_str().into(),
+                    attempt: t.attempt,
+                };
                 let probe = |(kind, how, timeout)| Effect::Probe { id: id.clone(), kind, how, timeout };
                 self.out.effects.extend(due.into_iter().map(probe));
                 wake.into_iter().for_each(|w| self.wake(w));
@@ -211,7 +215,8 @@ impl Sync<'_> {
                     if t.announced != Some(end.attempt) {
                         t.announced = Some(end.attempt);
                         let path = t.field_path.clone();
-                        let text = format!("Back-off restarting failed container {} in pod {}", container.name, pod_name(pod));
+                        let text =
+                            format!("Back-off restarting failed container {} in pod {}", container.name, pod_name(pod));
                         observed.event(EventType::Warning, "BackOff", text, Some(path));
                     }
                     return;
@@ -263,7 +268,11 @@ impl Sync<'_> {
         t.state = State::Starting;
         t.digest = digest;
         let path = t.field_path.clone();
-        let id = ContainerId { pod_uid: observed.uid.clone(), container: container.name.as_str().into(), attempt: t.attempt };
+        let id = ContainerId {
+            pod_uid: observed.uid.clone(),
+            container: container.name.as_str().into(),
+            attempt: t.attempt,
+        };
         for text in found.skipped {
             observed.event(EventType::Warning, "InvalidEnvironmentVariableNames", text, Some(path.clone()));
         }
@@ -316,7 +325,8 @@ impl Sync<'_> {
     }
 
     fn stop_all(&mut self, observed: &mut Observed, grace: Duration) {
-        let names: Vec<String> = observed.containers.iter().filter(|(_, t)| t.alive()).map(|(n, _)| n.clone()).collect();
+        let names: Vec<String> =
+            observed.containers.iter().filter(|(_, t)| t.alive()).map(|(n, _)| n.clone()).collect();
         for name in names {
             let Some(t) = observed.containers.get(&name) else { continue };
             if t.stop.is_none() {

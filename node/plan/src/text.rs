@@ -47,7 +47,15 @@ mod tests {
 
     #[test]
     fn durations_read_as_in_go() {
-        for (ms, want) in [(0, "0s"), (10, "10ms"), (1280, "1.28s"), (10_000, "10s"), (163_840, "2m43.84s"), (300_000, "5m0s"), (3_600_000, "1h0m0s")] {
+        for (ms, want) in [
+            (0, "0s"),
+            (10, "10ms"),
+            (1280, "1.28s"),
+            (10_000, "10s"),
+            (163_840, "2m43.84s"),
+            (300_000, "5m0s"),
+            (3_600_000, "1h0m0s"),
+        ] {
             assert_eq!(go_duration(Duration::from_millis(ms)), want);
         }
         assert_eq!(go_duration(Duration::from_micros(1500)), "1.5ms");

@@ -96,9 +96,7 @@ impl Kubeconfig {
                 (Some(data), _) => base64::engine::general_purpose::STANDARD
                     .decode(data.trim())
                     .map_err(|e| ConfigError::Parse(path.into(), e.to_string())),
-                (None, Some(file)) => {
-                    std::fs::read(dir.join(file)).map_err(|e| ConfigError::Read(dir.join(file), e))
-                }
+                (None, Some(file)) => std::fs::read(dir.join(file)).map_err(|e| ConfigError::Read(dir.join(file), e)),
                 (None, None) => Ok(Vec::new()),
             }
         };
@@ -151,7 +149,10 @@ mod tests {
         std::fs::write(&dir, config.to_yaml("copepod")).unwrap();
         let back = Kubeconfig::read(&dir).unwrap();
         std::fs::remove_file(&dir).unwrap();
-        assert_eq!((back.server, back.ca_pem, back.cert_pem, back.key_pem), (config.server, config.ca_pem, config.cert_pem, config.key_pem));
+        assert_eq!(
+            (back.server, back.ca_pem, back.cert_pem, back.key_pem),
+            (config.server, config.ca_pem, config.cert_pem, config.key_pem)
+        );
         assert_eq!(back.namespace, "default");
     }
 }

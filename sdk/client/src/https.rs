@@ -47,15 +47,19 @@ impl Https {
         let tls = if config.cert_pem.is_empty() {
             tls.with_no_client_auth()
         } else {
-            let chain = CertificateDer::pem_slice_iter(&config.cert_pem).collect::<Result<Vec<_>, _>>().map_err(|e| bad(&e))?;
+            let chain =
+                CertificateDer::pem_slice_iter(&config.cert_pem).collect::<Result<Vec<_>, _>>().map_err(|e| bad(&e))?;
             let key = PrivateKeyDer::from_pem_slice(&config.key_pem).map_err(|e| bad(&e))?;
             tls.with_client_auth_cert(chain, key).map_err(|e| bad(&e))?
         };
         let mut tcp = HttpConnector::new();
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
-        let connector =
-            hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls).https_only().enable_all_versions().wrap_connector(tcp);
+        let connector = hyper_rustls::HttpsConnectorBuilder::new()
+            .with_tls_config(tls)
+            .https_only()
+            .enable_all_versions()
+            .wrap_connector(tcp);
         Ok(Https {
             pool: Pool::builder(TokioExecutor::new()).build(connector),
             server: config.server.trim_end_matches('/').to_string(),
@@ -102,7 +106,8 @@ impl Transport for Https {
             return Ok(if stored { Reply::Object(Arc::new(object_of(&resource, &value))) } else { Reply::Json(value) });
         }
         let meta = &value["metadata"];
-        let (api_version, kind) = (value["apiVersion"].clone(), value["kind"].as_str().unwrap_or("").trim_end_matches("List"));
+        let (api_version, kind) =
+            (value["apiVersion"].clone(), value["kind"].as_str().unwrap_or("").trim_end_matches("List"));
         let items = value["items"].as_array().into_iter().flatten().map(|item| {
             // Items of a list leave out what the list says for all of them.
             let mut item = item.clone();
@@ -208,7 +213,9 @@ fn http_request(request: &ApiRequest) -> Result<Request<Bytes>, Status> {
         (Payload::Object(v), _) => ("application/json", v.to_string().into()),
         (Payload::Json(b), _) => ("application/json", b.clone()),
         (Payload::Patch(kind, v), _) => (PatchType::media_type(*kind), v.to_string().into()),
-        (Payload::None, Verb::Delete | Verb::DeleteCollection) => ("application/json", delete_options(request).to_string().into()),
+        (Payload::None, Verb::Delete | Verb::DeleteCollection) => {
+            ("application/json", delete_options(request).to_string().into())
+        }
         (Payload::None, _) => ("", Bytes::new()),
     };
     let mut builder = Request::builder().method(method).uri(path).header(header::ACCEPT, "application/json");
@@ -247,7 +254,8 @@ fn query(request: &ApiRequest) -> Vec<(&'static str, String)> {
     if *limit > 0 {
         out.push(("limit", limit.to_string()));
     }
-    for (k, v) in [("resourceVersion", &list.resource_version), ("resourceVersionMatch", &list.resource_version_match)] {
+    for (k, v) in [("resourceVersion", &list.resource_version), ("resourceVersionMatch", &list.resource_version_match)]
+    {
         if let Some(v) = v {
             out.push((k, v.clone()));
         }

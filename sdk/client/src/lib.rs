@@ -124,7 +124,13 @@ impl Client {
     }
 
     /// Deletes an object. The reply is the object if it is still there (finalizers, grace), else a `Status`.
-    pub async fn delete(&self, resource: &str, namespace: &str, name: &str, options: DeleteOptions) -> Result<Reply, Status> {
+    pub async fn delete(
+        &self,
+        resource: &str,
+        namespace: &str,
+        name: &str,
+        options: DeleteOptions,
+    ) -> Result<Reply, Status> {
         self.call(ApiRequest { delete: options, ..self.request(Verb::Delete, resource, namespace, name) }).await
     }
 }

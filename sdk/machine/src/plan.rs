@@ -130,11 +130,16 @@ impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let named = |object: &Value| {
             let m = &object["metadata"];
-            m["name"].as_str().map(Into::into).unwrap_or_else(|| format!("{}*", m["generateName"].as_str().unwrap_or("")))
+            m["name"]
+                .as_str()
+                .map(Into::into)
+                .unwrap_or_else(|| format!("{}*", m["generateName"].as_str().unwrap_or("")))
         };
         match self {
             Action::Create { resource, object, .. } => write!(f, "create {resource}/{}", named(object)),
-            Action::Update { resource, name, subresource, .. } => write!(f, "update {resource}/{name}{}", sub(subresource)),
+            Action::Update { resource, name, subresource, .. } => {
+                write!(f, "update {resource}/{name}{}", sub(subresource))
+            }
             Action::Patch { resource, name, subresource, patch, .. } => {
                 write!(f, "patch {resource}/{name}{} {patch}", sub(subresource))
             }

@@ -54,7 +54,8 @@ impl<K: Ord + Clone> WorkQueue<K> {
 
     /// The next key that is due, which then is being worked on until [`WorkQueue::done`].
     pub fn pop(&mut self, now: Time) -> Option<K> {
-        let item = self.due.iter().take_while(|(at, _, _)| *at <= now).find(|(_, _, k)| !self.working.contains(k)).cloned()?;
+        let item =
+            self.due.iter().take_while(|(at, _, _)| *at <= now).find(|(_, _, k)| !self.working.contains(k)).cloned()?;
         self.due.remove(&item);
         self.when.remove(&item.2);
         self.working.insert(item.2.clone());

@@ -69,9 +69,7 @@ impl Facts for PodFacts {
         PodFacts {
             phase: text(&status["phase"]),
             ready: ready.is_some_and(|c| c["status"] == "True"),
-            ready_since: ready
-                .and_then(|c| c["lastTransitionTime"].as_str())
-                .and_then(crate::Time::parse),
+            ready_since: ready.and_then(|c| c["lastTransitionTime"].as_str()).and_then(crate::Time::parse),
             ip: status["podIP"].as_str().and_then(|s| s.parse().ok()),
             hostname: text(&spec["hostname"]),
             subdomain: text(&spec["subdomain"]),

@@ -74,7 +74,9 @@ impl FromStr for Quantity {
             _ => (false, number),
         };
         let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-        if (whole.is_empty() && fraction.is_empty()) || ![whole, fraction].iter().all(|p| p.bytes().all(|b| b.is_ascii_digit())) {
+        if (whole.is_empty() && fraction.is_empty())
+            || ![whole, fraction].iter().all(|p| p.bytes().all(|b| b.is_ascii_digit()))
+        {
             return Err(ParseError);
         }
         let (format, numerator, denominator) = scale(suffix)?;
@@ -113,7 +115,11 @@ fn scale(suffix: &str) -> Result<(Format, i128, i128), ParseError> {
     let e: i32 = exponent.parse().map_err(|_| ParseError)?;
     let power = |n: i32| 10i128.checked_pow(n.unsigned_abs()).unwrap_or(i128::MAX);
     let e = e + 9;
-    Ok(if e >= 0 { (Format::DecimalExponent, power(e.min(30)), 1) } else { (Format::DecimalExponent, 1, power(e.max(-30))) })
+    Ok(if e >= 0 {
+        (Format::DecimalExponent, power(e.min(30)), 1)
+    } else {
+        (Format::DecimalExponent, 1, power(e.max(-30)))
+    })
 }
 
 impl fmt::Display for Quantity {
@@ -183,10 +189,27 @@ mod tests {
     #[test]
     fn canonical_text() {
         for (given, want) in [
-            ("0", "0"), ("0.5", "500m"), ("1500m", "1500m"), ("1000m", "1"), ("1.5Gi", "1536Mi"), ("1024Ki", "1Mi"),
-            ("100Mi", "100Mi"), ("1000k", "1M"), ("1e3", "1e3"), ("1E", "1E"), ("12e6", "12e6"), ("0.1Ki", "102400m"),
-            ("-1", "-1"), ("+2", "2"), (".5", "500m"), ("1000Ki", "1000Ki"), ("512", "512"), ("1n", "1n"), ("1e0", "1"),
-            ("9223372036854775807", "9223372036854775807"), ("99999999999999999999", "9223372036854775807"),
+            ("0", "0"),
+            ("0.5", "500m"),
+            ("1500m", "1500m"),
+            ("1000m", "1"),
+            ("1.5Gi", "1536Mi"),
+            ("1024Ki", "1Mi"),
+            ("100Mi", "100Mi"),
+            ("1000k", "1M"),
+            ("1e3", "1e3"),
+            ("1E", "1E"),
+            ("12e6", "12e6"),
+            ("0.1Ki", "102400m"),
+            ("-1", "-1"),
+            ("+2", "2"),
+            (".5", "500m"),
+            ("1000Ki", "1000Ki"),
+            ("512", "512"),
+            ("1n", "1n"),
+            ("1e0", "1"),
+            ("9223372036854775807", "9223372036854775807"),
+            ("99999999999999999999", "9223372036854775807"),
         ] {
             assert_eq!(given.parse::<Quantity>().unwrap().to_string(), want, "{given}");
         }

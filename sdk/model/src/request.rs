@@ -23,7 +23,11 @@ pub struct UserInfo {
 impl UserInfo {
     /// A component of the control plane itself: member of `system:masters`.
     pub fn system(name: &str) -> UserInfo {
-        UserInfo { name: name.into(), groups: vec!["system:masters".into(), "system:authenticated".into()], ..UserInfo::default() }
+        UserInfo {
+            name: name.into(),
+            groups: vec!["system:masters".into(), "system:authenticated".into()],
+            ..UserInfo::default()
+        }
     }
     /// Whether the user is in `group`.
     pub fn in_group(&self, group: &str) -> bool {

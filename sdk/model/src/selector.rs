@@ -55,7 +55,10 @@ impl LabelSelector {
                 Some("Exists") => Op::Exists,
                 Some("DoesNotExist") => Op::Absent,
                 other => {
-                    return Err(ParseError(format!("\"{}\" is not a valid label selector operator", other.unwrap_or(""))));
+                    return Err(ParseError(format!(
+                        "\"{}\" is not a valid label selector operator",
+                        other.unwrap_or("")
+                    )));
                 }
             };
             out.push(Requirement { key, op, values });
@@ -182,7 +185,9 @@ fn name_chars(s: &str) -> bool {
 fn check_key(key: &str) -> Result<(), ParseError> {
     let (prefix, name) = key.rsplit_once('/').map_or((None, key), |(p, n)| (Some(p), n));
     let prefix_ok = prefix.is_none_or(|p| {
-        !p.is_empty() && p.len() <= 253 && p.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, b'-' | b'.'))
+        !p.is_empty()
+            && p.len() <= 253
+            && p.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, b'-' | b'.'))
     });
     if name_chars(name) && prefix_ok {
         return Ok(());
@@ -213,9 +218,9 @@ impl FieldSelector {
             if part.is_empty() {
                 continue;
             }
-            let at = part.find('=').ok_or_else(|| {
-                ParseError(format!("invalid selector: '{text}'; can't understand '{part}'"))
-            })?;
+            let at = part
+                .find('=')
+                .ok_or_else(|| ParseError(format!("invalid selector: '{text}'; can't understand '{part}'")))?;
             let (key, equal) = match part[..at].strip_suffix('!') {
                 Some(key) => (key, false),
                 None => (&part[..at], true),
@@ -282,9 +287,19 @@ mod tests {
     fn label_selectors_match() {
         let l = labels(&[("app", "web"), ("tier", "front")]);
         for (text, want) in [
-            ("", true), ("app=web", true), ("app==web,tier=front", true), ("app!=web", false), ("app in (a, web)", true),
-            ("app notin (web)", false), ("x notin (web)", true), ("app", true), ("!app", false), ("!x", true), ("x", false),
-            ("app=web,x=y", false), ("kubernetes.io/name!=a", true),
+            ("", true),
+            ("app=web", true),
+            ("app==web,tier=front", true),
+            ("app!=web", false),
+            ("app in (a, web)", true),
+            ("app notin (web)", false),
+            ("x notin (web)", true),
+            ("app", true),
+            ("!app", false),
+            ("!x", true),
+            ("x", false),
+            ("app=web,x=y", false),
+            ("kubernetes.io/name!=a", true),
         ] {
             assert_eq!(LabelSelector::parse(text).unwrap().matches(&l), want, "{text}");
         }
@@ -301,8 +316,11 @@ mod tests {
     fn field_selectors_match() {
         let get = |f: &str| if f == "status.phase" { "Running".into() } else { String::new() };
         for (text, want) in [
-            ("status.phase=Running", true), ("status.phase!=Running", false), ("status.phase==Running,a=", true),
-            ("a!=", false), ("", true),
+            ("status.phase=Running", true),
+            ("status.phase!=Running", false),
+            ("status.phase==Running,a=", true),
+            ("a!=", false),
+            ("", true),
         ] {
             assert_eq!(FieldSelector::parse(text).unwrap().matches(get), want, "{text}");
         }

@@ -107,11 +107,7 @@ impl Status {
     }
     /// 406.
     pub fn not_acceptable(accepted: &str) -> Status {
-        Status::new(
-            406,
-            "NotAcceptable",
-            format!("only the following media types are accepted: {accepted}"),
-        )
+        Status::new(406, "NotAcceptable", format!("only the following media types are accepted: {accepted}"))
     }
     /// 415.
     pub fn unsupported_media_type(accepted: &str) -> Status {
@@ -306,7 +302,12 @@ pub enum FieldErrorKind {
 }
 
 impl FieldError {
-    fn make(kind: FieldErrorKind, field: impl Into<String>, value: Option<Value>, detail: impl Into<String>) -> FieldError {
+    fn make(
+        kind: FieldErrorKind,
+        field: impl Into<String>,
+        value: Option<Value>,
+        detail: impl Into<String>,
+    ) -> FieldError {
         FieldError { kind, field: field.into(), value, detail: detail.into() }
     }
     /// `field: Required value: detail`.

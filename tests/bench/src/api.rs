@@ -19,7 +19,9 @@ const OPERATIONS: usize = 8000;
 pub async fn run() -> Result<(), Error> {
     let cluster = Cluster::up(&[]).await?;
     println!("\n## API over TLS, 1 KiB ConfigMaps\n");
-    println!("| operation | clients | per second | p50 | p99 | server CPU/op | client CPU/op |\n|---|---|---|---|---|---|---|");
+    println!(
+        "| operation | clients | per second | p50 | p99 | server CPU/op | client CPU/op |\n|---|---|---|---|---|---|---|"
+    );
     for clients in [1, 16, 64] {
         let count = if clients == 1 { OPERATIONS / 4 } else { OPERATIONS };
         for operation in ["create", "get", "list of 100", "patch"] {
@@ -27,7 +29,9 @@ pub async fn run() -> Result<(), Error> {
             measure(&cluster, operation, clients, count).await?;
         }
     }
-    println!("\nKubernetes v1.32 + etcd: creates 640–724, 1,600–1,814, 1,836–2,004/s at 0.8 ms CPU; gets 1,190–4,100/s at 0.4 ms.");
+    println!(
+        "\nKubernetes v1.32 + etcd: creates 640–724, 1,600–1,814, 1,836–2,004/s at 0.8 ms CPU; gets 1,190–4,100/s at 0.4 ms."
+    );
     println!("\n## Write → watcher\n\n| watchers | p50 of all | p99 of all |\n|---|---|---|");
     for watchers in [1, 200] {
         watch(&cluster, watchers).await?;

@@ -33,7 +33,11 @@ pub fn binary() -> PathBuf {
 impl Cluster {
     /// Starts one and waits until it says where things are.
     pub async fn up(files: &[&str]) -> Result<Cluster, Error> {
-        let dir = std::env::temp_dir().join(format!("copepod-bench-{}-{:x}", std::process::id(), Instant::now().elapsed().as_nanos()));
+        let dir = std::env::temp_dir().join(format!(
+            "copepod-bench-{}-{:x}",
+            std::process::id(),
+            Instant::now().elapsed().as_nanos()
+        ));
         let _ = std::fs::remove_dir_all(&dir);
         let started = Instant::now();
         let mut command = Command::new(binary());

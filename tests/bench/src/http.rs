@@ -34,7 +34,9 @@ pub async fn run() -> Result<(), Error> {
         println!("\n## HTTP\n\nskipped: needs wrk");
         return Ok(());
     }
-    println!("\n## HTTP, wrk with 64 connections for {SECONDS} s\n\n| server | requests/s | p50 | p99 | server CPU/request |\n|---|---|---|---|---|");
+    println!(
+        "\n## HTTP, wrk with 64 connections for {SECONDS} s\n\n| server | requests/s | p50 | p99 | server CPU/request |\n|---|---|---|---|---|"
+    );
     let hyper = plain_hyper().await?;
     let own = std::process::id();
     row("plain hyper (in this process)", &format!("http://{hyper}/"), "localhost", own).await?;
@@ -70,7 +72,8 @@ async fn row(name: &str, url: &str, host: &str, pid: u32) -> Result<(), Error> {
         .and_then(|l| l.split_whitespace().next()?.parse().ok())
         .unwrap_or(f64::NAN);
     let each = Duration::from_secs_f64(if total > 0.0 { cpu.as_secs_f64() / total } else { 0.0 });
-    let errors = text.lines().find(|l| l.contains("Non-2xx") || l.contains("Socket errors")).map_or("", |_| " (with errors)");
+    let errors =
+        text.lines().find(|l| l.contains("Non-2xx") || l.contains("Socket errors")).map_or("", |_| " (with errors)");
     println!(
         "| {name}{errors} | {} | {} | {} | {:.1} µs |",
         after("Requests/sec:"),

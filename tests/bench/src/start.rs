@@ -7,7 +7,9 @@ use crate::{Error, ms};
 
 /// Prints the table.
 pub async fn run() -> Result<(), Error> {
-    println!("\n## Start (fresh folder, hello app)\n\n| run | API ready | pods ready | first 200 | CPU | RSS |\n|---|---|---|---|---|---|");
+    println!(
+        "\n## Start (fresh folder, hello app)\n\n| run | API ready | pods ready | first 200 | CPU | RSS |\n|---|---|---|---|---|---|"
+    );
     for run in 1..=3 {
         let started = Instant::now();
         let cluster = Cluster::up(&["examples/hello/hello.yaml"]).await?;

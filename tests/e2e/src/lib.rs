@@ -111,16 +111,27 @@ impl Cluster {
                 let rest = line.trim().strip_prefix(name)?.trim();
                 Some(rest.split_whitespace().next()?.to_string())
             };
-            cluster.api = value("API").unwrap_or(cluster.api);
-            cluster.ingress = value("Ingress").unwrap_or(cluster.ingress);
-            cluster.dns = value("DNS").unwrap_or(cluster.dns);
+            if let Some(at) = value("API") {
+                cluster.api = at;
+            }
+            if let Some(at) = value("Ingress") {
+                cluster.ingress = at;
+            }
+            if let Some(at) = value("DNS") {
+                cluster.dns = at;
+            }
         }
         cluster
     }
 
     /// kubectl with this cluster's kubeconfig.
     pub fn kubectl(&self, args: &[&str]) -> Output {
-        let out = Command::new("kubectl").arg("--kubeconfig").arg(self.dir.join("kubeconfig")).args(args).current_dir(root()).output();
+        let out = Command::new("kubectl")
+            .arg("--kubeconfig")
+            .arg(self.dir.join("kubeconfig"))
+            .args(args)
+            .current_dir(root())
+            .output();
         out.expect("kubectl runs")
     }
 
@@ -141,7 +152,11 @@ impl Cluster {
 
     /// `copepod` itself as a client.
     pub fn copepod(&self, args: &[&str]) -> Output {
-        let out = Command::new(binary()).args(args).env("KUBECONFIG", self.dir.join("kubeconfig")).current_dir(root()).output();
+        let out = Command::new(binary())
+            .args(args)
+            .env("KUBECONFIG", self.dir.join("kubeconfig"))
+            .current_dir(root())
+            .output();
         out.expect("copepod runs")
     }
 

@@ -61,7 +61,9 @@ impl Api {
                 return Ok(());
             }
         }
-        Err(Status::internal("sixteen decisions on the newest view failed: a decision's preconditions contradict its view"))
+        Err(Status::internal(
+            "sixteen decisions on the newest view failed: a decision's preconditions contradict its view",
+        ))
     }
 
     fn keep(&mut self, changes: Vec<Change>, actor: &'static str) {

@@ -12,17 +12,17 @@ impl Chance {
     }
     /// Another stream.
     pub fn split(&mut self) -> Chance {
-        Chance::new(self.next())
+        Chance::new(self.draw())
     }
     /// The next number.
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         let mut b = [0; 8];
         self.0.fill(&mut b);
         u64::from_le_bytes(b)
     }
     /// A number below `n`, 0 if `n` is 0.
     pub fn below(&mut self, n: u64) -> u64 {
-        if n == 0 { 0 } else { self.next() % n }
+        if n == 0 { 0 } else { self.draw() % n }
     }
     /// True once in `n`.
     pub fn one_in(&mut self, n: u64) -> bool {

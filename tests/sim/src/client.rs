@@ -42,7 +42,10 @@ impl Client {
             3 => self.patch(&name, json!({"spec": {"replicas": replicas}})),
             4 => {
                 let image = format!("file:///v{}.wasm", self.chance.below(4));
-                self.patch(&name, json!({"spec": {"template": {"spec": {"containers": [{"name": "c", "image": image}]}}}}))
+                self.patch(
+                    &name,
+                    json!({"spec": {"template": {"spec": {"containers": [{"name": "c", "image": image}]}}}}),
+                )
             }
             5 => {
                 let mut r = request(&self.user, Verb::Delete, "deployments.apps", "default", &name);

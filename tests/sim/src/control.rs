@@ -95,9 +95,14 @@ impl Control {
         l.cursor += seen;
         let Some(key) = l.queue.pop(now) else { return Ok(false) };
         let plan = l.controller.reconcile(api.view(), &key, now);
-        let cut = if chaos && self.chance.one_in(8) { self.chance.below(plan.0.len() as u64 + 1) as usize } else { usize::MAX };
+        let cut = if chaos && self.chance.one_in(8) {
+            self.chance.below(plan.0.len() as u64 + 1) as usize
+        } else {
+            usize::MAX
+        };
         let name = l.controller.name();
-        let (ok, again) = execute(api, &self.controllers, "control", plan, cut).map_err(|e| format!("{name} on {key}: {e}"))?;
+        let (ok, again) =
+            execute(api, &self.controllers, "control", plan, cut).map_err(|e| format!("{name} on {key}: {e}"))?;
         let l = &mut self.loops[i];
         l.queue.done(key.clone(), ok, now);
         if let Some(after) = again {
@@ -118,7 +123,8 @@ impl Control {
         self.cursor = api.count();
         let Some(key) = self.pods.pop(now) else { return Ok(false) };
         let plan = self.scheduler.schedule(api.view(), &key, now, &mut self.cache);
-        let (ok, _) = execute(api, &self.binder, "scheduler", plan, usize::MAX).map_err(|e| format!("the scheduler on {key}: {e}"))?;
+        let (ok, _) = execute(api, &self.binder, "scheduler", plan, usize::MAX)
+            .map_err(|e| format!("the scheduler on {key}: {e}"))?;
         self.pods.done(key, ok, now);
         Ok(true)
     }

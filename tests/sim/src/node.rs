@@ -123,7 +123,9 @@ impl Node {
         api.call("node", &write).map_err(|e| format!("a lease cannot be renewed: {e}"))?;
         let status = node::node_status(&self.facts, None, node::Health::default(), &[], crate::START);
         let stored = api.get("nodes", "", &name).map(|o| o.value()["status"].clone()).unwrap_or_default();
-        if stored["allocatable"].is_null() || stored["conditions"].as_array().is_some_and(|c| c.iter().any(|c| c["status"] == "Unknown")) {
+        if stored["allocatable"].is_null()
+            || stored["conditions"].as_array().is_some_and(|c| c.iter().any(|c| c["status"] == "Unknown"))
+        {
             let mut patch = request(&self.user, Verb::Patch, "nodes", "", &name);
             patch.subresource = Some("status".into());
             patch.body = Body::Patch(PatchType::Merge, json!({"status": status}));
@@ -256,7 +258,12 @@ impl Node {
                     let observation = if chaos && self.chance.one_in(10) {
                         Observation::ImageFailed { image, reason: "ErrImagePull".into(), message: "no luck".into() }
                     } else {
-                        Observation::ImageReady { digest: format!("sha256:{image}"), image, size: 1, took: Duration::ZERO }
+                        Observation::ImageReady {
+                            digest: format!("sha256:{image}"),
+                            image,
+                            size: 1,
+                            took: Duration::ZERO,
+                        }
                     };
                     self.say(at, uid, observation);
                 }
@@ -272,7 +279,9 @@ impl Node {
                     let (reason, message) = ("Completed".into(), String::new());
                     self.say(at, uid, Observation::Exited { id, code: 0, reason, message, at });
                 }
-                Effect::Probe { id, kind, .. } => self.say(at, uid, Observation::Probed { id, kind, result: Ok(()), at }),
+                Effect::Probe { id, kind, .. } => {
+                    self.say(at, uid, Observation::Probed { id, kind, result: Ok(()), at })
+                }
                 _ => {}
             }
         }

@@ -28,8 +28,21 @@ pub const PURE: u32 = 21;
 
 /// What a pure crate may not depend on, directly.
 pub const IMPURE: &[&str] = &[
-    "tokio", "hyper", "hyper-util", "reqwest", "rand", "getrandom", "fastrand", "socket2", "mio", "async-std", "redb", "wasmtime",
-    "chrono", "uuid", "tempfile",
+    "tokio",
+    "hyper",
+    "hyper-util",
+    "reqwest",
+    "rand",
+    "getrandom",
+    "fastrand",
+    "socket2",
+    "mio",
+    "async-std",
+    "redb",
+    "wasmtime",
+    "chrono",
+    "uuid",
+    "tempfile",
 ];
 
 /// The one listed exception: raft draws its own election timeouts.

@@ -32,7 +32,8 @@ fn crates() -> Vec<Crate> {
     list.iter()
         .map(|p| {
             let manifest = Path::new(p["manifest_path"].as_str().expect("path")).parent().expect("folder");
-            let dependencies = p["dependencies"].as_array().expect("dependencies").iter().filter(|d| d["kind"].is_null());
+            let dependencies =
+                p["dependencies"].as_array().expect("dependencies").iter().filter(|d| d["kind"].is_null());
             Crate {
                 folder: inside(&manifest.to_string_lossy()).expect("inside the workspace"),
                 dependencies: dependencies
@@ -87,8 +88,12 @@ fn pure_crates_are_pure() {
             wrong.push(format!("{} does not deny clippy::iter_over_hash_type", c.folder));
         }
         for (path, text) in sources(&root().join(&c.folder).join("src")) {
-            for word in ["Instant::now(", "SystemTime::now(", "thread_rng", "SystemRandom::new", "std::net::Tcp", "std::fs::"] {
-                if text.lines().any(|l| l.contains(word) && !l.trim_start().starts_with("//")) && !path.ends_with("tests.rs") {
+            for word in
+                ["Instant::now(", "SystemTime::now(", "thread_rng", "SystemRandom::new", "std::net::Tcp", "std::fs::"]
+            {
+                if text.lines().any(|l| l.contains(word) && !l.trim_start().starts_with("//"))
+                    && !path.ends_with("tests.rs")
+                {
                     wrong.push(format!("{path} uses {word}"));
                 }
             }

@@ -85,7 +85,7 @@ mod tests {
     #[test]
     fn tables_are_aligned_and_hide_wide_columns() {
         let t = answer(json!([{"cells": ["a-long-name", "1s", "10.0.0.1"]}, {"cells": ["b", "12d", null]}]));
-        let table = |wide, prefix| Table::new(wide, false, prefix, true).lines(&[t.clone()]);
+        let table = |wide, prefix| Table::new(wide, false, prefix, true).lines(std::slice::from_ref(&t));
         assert_eq!(table(false, None), "NAME          AGE\na-long-name   1s\nb             12d\n");
         assert!(table(true, None).contains("12d   <none>"));
         assert!(table(false, Some("pod".into())).contains("\npod/b "));

@@ -186,9 +186,7 @@ fn aggregated_resource(r: &Resource, group: &str, version: &str) -> Value {
         out["categories"] = json!(r.categories);
     }
     if !r.subresources.is_empty() {
-        let one = |(name, g, v, kind, verbs): &(String, String, String, String, Vec<&str>)| {
-            json!({"subresource": name, "responseKind": {"group": g, "version": v, "kind": kind}, "verbs": verbs})
-        };
+        let one = |(name, g, v, kind, verbs): &(String, String, String, String, Vec<&str>)| json!({"subresource": name, "responseKind": {"group": g, "version": v, "kind": kind}, "verbs": verbs});
         out["subresources"] = r.subresources.iter().map(one).collect();
     }
     out

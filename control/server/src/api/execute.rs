@@ -47,8 +47,16 @@ impl Api {
 
     /// Whether a user may use a path that is no resource.
     pub(super) fn authorize_url(&self, user: &UserInfo, verb: &str, path: &str) -> Result<(), Status> {
-        let attributes =
-            Attributes { user, verb, group: "", resource: "", subresource: "", namespace: "", name: "", path: Some(path) };
+        let attributes = Attributes {
+            user,
+            verb,
+            group: "",
+            resource: "",
+            subresource: "",
+            namespace: "",
+            name: "",
+            path: Some(path),
+        };
         let answer = self.registry.authorize(&*self.store.snapshot(), &attributes);
         if answer.allowed { Ok(()) } else { Err(attributes.forbidden(&answer.reason)) }
     }
@@ -61,7 +69,10 @@ impl Api {
 
     /// Does what an authorized request asks, watches apart.
     pub(super) async fn execute(&self, request: &ApiRequest) -> Result<Answer, Status> {
-        if discovery::VIRTUAL.iter().any(|(g, v, r, ..)| (*g, *v, *r) == (&request.group, &request.version, &request.resource)) {
+        if discovery::VIRTUAL
+            .iter()
+            .any(|(g, v, r, ..)| (*g, *v, *r) == (&request.group, &request.version, &request.resource))
+        {
             return self.write(request).await;
         }
         self.kind(request)?;
@@ -110,11 +121,16 @@ impl Api {
         }
         let asked = options.resource_version.as_deref().and_then(|v| v.parse::<u64>().ok()).unwrap_or(0);
         if asked > newest.revision() {
-            return Err(Status::timeout(format!("Too large resource version: {asked}, current: {}", newest.revision())));
+            return Err(Status::timeout(format!(
+                "Too large resource version: {asked}, current: {}",
+                newest.revision()
+            )));
         }
         let exact = options.resource_version_match.as_deref() == Some("Exact");
         if exact && asked != newest.revision() {
-            return self.pages.at(asked).ok_or_else(|| Status::expired(format!("The resourceVersion for the provided list is too old: {asked}")));
+            return self.pages.at(asked).ok_or_else(|| {
+                Status::expired(format!("The resourceVersion for the provided list is too old: {asked}"))
+            });
         }
         Ok(newest)
     }

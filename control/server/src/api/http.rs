@@ -24,7 +24,8 @@ impl Api {
     ) -> Result<Arc<UserInfo>, Status> {
         if let Some(value) = request.headers().get(header::AUTHORIZATION) {
             let text = value.to_str().unwrap_or_default();
-            let token = text.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, t)| t.trim());
+            let token =
+                text.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, t)| t.trim());
             if let Some(token) = token {
                 let user = self.tokens.check(token, &*self.store.snapshot(), now());
                 return user.map(Arc::new).ok_or_else(Status::unauthorized);
@@ -53,9 +54,9 @@ impl Api {
         if let Target::Resource(path) = target {
             let query = Query::parse(request.uri().query().unwrap_or_default())?;
             // Watches and followed logs end by their own clock; the head of their answer comes at once all the same.
-            return tokio::time::timeout(DEADLINE, self.resource(request, user, path, query)).await.unwrap_or_else(|_| {
-                Err(Status::timeout("request did not complete within the allotted timeout"))
-            });
+            return tokio::time::timeout(DEADLINE, self.resource(request, user, path, query))
+                .await
+                .unwrap_or_else(|_| Err(Status::timeout("request did not complete within the allotted timeout")));
         }
         let url = request.uri().path().to_string();
         let verb = match *request.method() {
@@ -76,13 +77,15 @@ impl Api {
 
     fn url(&self, request: &Request<Body>, target: Target) -> Result<Response<Body>, Status> {
         let kinds = &self.registry.kinds;
-        let header = |name| request.headers().get(name).and_then(|v: &http::HeaderValue| v.to_str().ok()).unwrap_or_default();
+        let header =
+            |name| request.headers().get(name).and_then(|v: &http::HeaderValue| v.to_str().ok()).unwrap_or_default();
         let query = || Query::parse(request.uri().query().unwrap_or_default());
         match target {
             Target::CoreVersions | Target::Groups => {
                 let core = target == Target::CoreVersions;
                 let accepted = negotiate::accept(header("accept"))?;
-                let legacy = || if core { discovery::core_versions(&self.address) } else { discovery::api_groups(kinds) };
+                let legacy =
+                    || if core { discovery::core_versions(&self.address) } else { discovery::api_groups(kinds) };
                 let (value, media) = match accepted.shape {
                     negotiate::Shape::Discovery(beta) => (
                         discovery::aggregated(kinds, core, beta),

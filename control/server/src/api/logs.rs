@@ -6,6 +6,7 @@ use copepod_client::{Body, body};
 use copepod_machine::View as _;
 use copepod_model::{ApiRequest, Status};
 use http::{Request, Response};
+use http_body_util::{BodyExt as _, Limited};
 use serde_json::Value;
 
 use super::path::Query;
@@ -36,7 +37,14 @@ impl Api {
             }
         }
         let request = Request::get(uri).body(body("")).map_err(|e| Status::bad_request(e.to_string()))?;
-        node.request(request).await
+        let answer = node.request(request).await?;
+        let code = answer.status();
+        if code.is_success() {
+            return Ok(answer);
+        }
+        // Nodes answer errors in bare text.
+        let text = Limited::new(answer.into_body(), 64 * 1024).collect().await.map_err(Status::internal)?.to_bytes();
+        Err(Status::from_json(code.as_u16(), &text))
     }
 
     fn node(&self, name: &str) -> Result<Arc<dyn NodeApi>, Status> {
@@ -60,7 +68,11 @@ fn container(pod: &Value, name: &str, asked: &str) -> Result<String, Status> {
     match containers.as_slice() {
         [one] => Ok((*one).into()),
         many => {
-            let inits = if inits.is_empty() { String::new() } else { format!(" or one of the init containers: [{}]", inits.join(" ")) };
+            let inits = if inits.is_empty() {
+                String::new()
+            } else {
+                format!(" or one of the init containers: [{}]", inits.join(" "))
+            };
             Err(Status::bad_request(format!(
                 "a container name must be specified for pod {name}, choose one of: [{}]{inits}",
                 many.join(" ")

@@ -112,7 +112,9 @@ pub fn content(header: &str, patch: bool) -> Result<Content, Status> {
         "" | "application/json" => Ok(Content::Json),
         "application/yaml" => Ok(Content::Yaml),
         PROTOBUF => Ok(Content::Protobuf),
-        _ => Err(Status::unsupported_media_type("application/json, application/yaml, application/vnd.kubernetes.protobuf")),
+        _ => Err(Status::unsupported_media_type(
+            "application/json, application/yaml, application/vnd.kubernetes.protobuf",
+        )),
     }
 }
 

@@ -16,7 +16,10 @@ const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+pro
 
 /// The documents made so far, by path and media type.
 #[derive(Default)]
-pub struct Documents(Mutex<HashMap<(String, bool), (Bytes, &'static str)>>);
+pub struct Documents(Mutex<HashMap<(String, bool), Document>>);
+
+/// A document and its media type.
+type Document = (Bytes, &'static str);
 
 impl Documents {
     /// The answer for a path under `/openapi`, if it is one.
@@ -41,7 +44,7 @@ impl Documents {
     }
 }
 
-fn make(kinds: &Kinds, path: &str, protobuf: bool) -> Option<(Bytes, &'static str)> {
+fn make(kinds: &Kinds, path: &str, protobuf: bool) -> Option<Document> {
     let schema = Schema::builtin();
     let json = |v: serde_json::Value| (Bytes::from(v.to_string()), "application/json");
     match path.trim_end_matches('/').trim_start_matches("/openapi/") {

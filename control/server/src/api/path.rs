@@ -139,7 +139,9 @@ impl Query {
         if let Some(rv) = &resource_version
             && rv.parse::<u64>().is_err()
         {
-            return Err(Status::bad_request(format!("resourceVersion: Invalid value: \"{rv}\": strconv.ParseUint: parsing \"{rv}\": invalid syntax")));
+            return Err(Status::bad_request(format!(
+                "resourceVersion: Invalid value: \"{rv}\": strconv.ParseUint: parsing \"{rv}\": invalid syntax"
+            )));
         }
         let limit: i64 = self.number("limit")?.unwrap_or(0);
         Ok(ListOptions {
@@ -172,7 +174,9 @@ impl Query {
         match self.get("dryRun").unwrap_or_default() {
             "" => Ok(false),
             "All" => Ok(true),
-            other => Err(Status::bad_request(format!("dryRun: Unsupported value: \"{other}\": supported values: \"All\""))),
+            other => {
+                Err(Status::bad_request(format!("dryRun: Unsupported value: \"{other}\": supported values: \"All\"")))
+            }
         }
     }
 }
@@ -184,7 +188,10 @@ mod tests {
     fn resource(path: &str) -> String {
         match parse(path).unwrap() {
             Target::Resource(r) => {
-                format!("{}|{}|{}|{}|{}|{}|{}", r.group, r.version, r.namespace, r.resource, r.name, r.subresource, r.rest)
+                format!(
+                    "{}|{}|{}|{}|{}|{}|{}",
+                    r.group, r.version, r.namespace, r.resource, r.name, r.subresource, r.rest
+                )
             }
             other => format!("{other:?}"),
         }
@@ -201,7 +208,10 @@ mod tests {
             ("/api/v1/nodes/n/proxy/x/y", "|v1||nodes|n|proxy|x/y"),
             ("/apis/apps/v1/deployments", "apps|v1||deployments|||"),
             ("/apis/apps/v1/namespaces/a/deployments/b/scale", "apps|v1|a|deployments|b|scale|"),
-            ("/apis/rbac.authorization.k8s.io/v1/clusterroles/system%3Anode", "rbac.authorization.k8s.io|v1||clusterroles|system:node||"),
+            (
+                "/apis/rbac.authorization.k8s.io/v1/clusterroles/system%3Anode",
+                "rbac.authorization.k8s.io|v1||clusterroles|system:node||",
+            ),
             ("/api", "CoreVersions"),
             ("/apis/apps", "Group(\"apps\")"),
             ("/version", "Other"),

@@ -56,7 +56,13 @@ impl Api {
         self.respond(&api, answer, accepted, include)
     }
 
-    fn respond(&self, api: &ApiRequest, answer: Answer, accepted: Accepted, include: Include) -> Result<Response<Body>, Status> {
+    fn respond(
+        &self,
+        api: &ApiRequest,
+        answer: Answer,
+        accepted: Accepted,
+        include: Include,
+    ) -> Result<Response<Body>, Status> {
         let (code, warnings, list_meta, bytes) = match answer {
             Answer::Object(code, object, warnings) => {
                 if accepted == (Accepted { encoding: Encoding::Json, shape: Shape::Object }) {
@@ -100,7 +106,9 @@ impl Api {
                 encode(code, &value, accepted.encoding)?
             }
             (_, _) => match (accepted.encoding, list_meta) {
-                (Encoding::Json, Some(meta)) => respond::bytes(code, "application/json", list_bytes(&name, &version, &meta, &bytes)),
+                (Encoding::Json, Some(meta)) => {
+                    respond::bytes(code, "application/json", list_bytes(&name, &version, &meta, &bytes))
+                }
                 (Encoding::Json, None) => {
                     respond::bytes(code, "application/json", bytes.into_iter().next().unwrap_or_default())
                 }
@@ -126,7 +134,10 @@ fn is_status(bytes: &[Bytes]) -> bool {
 /// A list's JSON around its items' bytes, which are copied once and never decoded.
 fn list_bytes(kind: &str, api_version: &str, meta: &Value, items: &[Bytes]) -> Bytes {
     let mut out = BytesMut::with_capacity(items.iter().map(|i| i.len() + 1).sum::<usize>() + 256);
-    out.put_slice(format!("{{\"kind\":\"{kind}List\",\"apiVersion\":\"{api_version}\",\"metadata\":{meta},\"items\":[").as_bytes());
+    out.put_slice(
+        format!("{{\"kind\":\"{kind}List\",\"apiVersion\":\"{api_version}\",\"metadata\":{meta},\"items\":[")
+            .as_bytes(),
+    );
     for (i, item) in items.iter().enumerate() {
         if i > 0 {
             out.put_u8(b',');
@@ -152,7 +163,13 @@ fn encode(code: u16, value: &Value, encoding: Encoding) -> Result<Response<Body>
 }
 
 /// What a method, path and query ask for.
-fn api_request(method: &Method, user: Arc<UserInfo>, path: &ResourcePath, query: &Query, agent: &str) -> Result<ApiRequest, Status> {
+fn api_request(
+    method: &Method,
+    user: Arc<UserInfo>,
+    path: &ResourcePath,
+    query: &Query,
+    agent: &str,
+) -> Result<ApiRequest, Status> {
     let named = !path.name.is_empty();
     let watch = path.watch || query.flag("watch");
     let verb = match (method, named) {
@@ -198,9 +215,7 @@ async fn read(body: Body) -> Result<Bytes, Status> {
     let whole = tokio::time::timeout(BODY_DEADLINE, Limited::new(body, BODY).collect()).await;
     match whole {
         Ok(Ok(body)) => Ok(body.to_bytes()),
-        Ok(Err(e)) if e.is::<http_body_util::LengthLimitError>() => {
-            Err(Status::too_large(format!("limit is {BODY}")))
-        }
+        Ok(Err(e)) if e.is::<http_body_util::LengthLimitError>() => Err(Status::too_large(format!("limit is {BODY}"))),
         Ok(Err(e)) => Err(Status::bad_request(format!("the body broke off: {e}"))),
         Err(_) => Err(Status::timeout("the body did not arrive in time")),
     }
@@ -281,5 +296,10 @@ fn delete_options(body: &Value, query: &Query) -> Result<DeleteOptions, Status> 
         }
     };
     let pre = &body["preconditions"];
-    Ok(DeleteOptions { grace_period_seconds: grace, uid: text(&pre["uid"]), resource_version: text(&pre["resourceVersion"]), propagation })
+    Ok(DeleteOptions {
+        grace_period_seconds: grace,
+        uid: text(&pre["uid"]),
+        resource_version: text(&pre["resourceVersion"]),
+        propagation,
+    })
 }

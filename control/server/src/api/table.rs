@@ -27,7 +27,15 @@ impl Include {
 }
 
 /// A Table of objects. `columns` says whether the column definitions are wanted: a watch sends them once.
-pub fn table(kind: &Kind, objects: &[Value], list_meta: Value, columns: bool, include: Include, beta: bool, now: Time) -> Value {
+pub fn table(
+    kind: &Kind,
+    objects: &[Value],
+    list_meta: Value,
+    columns: bool,
+    include: Include,
+    beta: bool,
+    now: Time,
+) -> Value {
     let version = api_version(beta);
     let definitions: Vec<Value> = kind
         .strategy

@@ -124,7 +124,14 @@ impl Api {
         Ok(response)
     }
 
-    fn frame(&self, kind: &Kind, event: WatchEvent, accepted: Accepted, include: Include, columns: bool) -> Result<Bytes, Status> {
+    fn frame(
+        &self,
+        kind: &Kind,
+        event: WatchEvent,
+        accepted: Accepted,
+        include: Include,
+        columns: bool,
+    ) -> Result<Bytes, Status> {
         let (name, object) = match event {
             WatchEvent::Added(o) => ("ADDED", o),
             WatchEvent::Modified(o) => ("MODIFIED", o),

@@ -8,8 +8,7 @@ pub fn user(der: &[u8]) -> Option<UserInfo> {
     let (_, cert) = X509Certificate::from_der(der).ok()?;
     let subject = cert.subject();
     let name = subject.iter_common_name().next()?.as_str().ok()?.to_string();
-    let mut groups: Vec<String> =
-        subject.iter_organization().filter_map(|o| o.as_str().ok().map(Into::into)).collect();
+    let mut groups: Vec<String> = subject.iter_organization().filter_map(|o| o.as_str().ok().map(Into::into)).collect();
     groups.push("system:authenticated".into());
     Some(UserInfo { name, groups, ..UserInfo::default() })
 }

@@ -85,18 +85,19 @@ impl Tokens {
         let namespace = bound["namespace"].as_str()?;
         let (name, uid) = (bound["serviceaccount"]["name"].as_str()?, bound["serviceaccount"]["uid"].as_str()?);
         let alive = |resource: &str, name: &str, uid: &str| {
-            view.get(resource, namespace, name).is_some_and(|o| *o.meta.uid == *uid && o.meta.deletion_timestamp.is_none())
+            view.get(resource, namespace, name)
+                .is_some_and(|o| *o.meta.uid == *uid && o.meta.deletion_timestamp.is_none())
         };
         if !alive("serviceaccounts", name, uid) {
             return None;
         }
-        let mut extra = vec![("authentication.kubernetes.io/credential-id".to_string(), vec![format!(
-            "JTI={}",
-            claims["jti"].as_str().unwrap_or_default()
-        )])];
+        let mut extra = vec![(
+            "authentication.kubernetes.io/credential-id".to_string(),
+            vec![format!("JTI={}", claims["jti"].as_str().unwrap_or_default())],
+        )];
         if let (Some(pod), Some(pod_uid)) = (bound["pod"]["name"].as_str(), bound["pod"]["uid"].as_str()) {
             // A pod that is terminating keeps its identity until it is gone.
-            if !view.get("pods", namespace, pod).is_some_and(|o| *o.meta.uid == *pod_uid) {
+            if view.get("pods", namespace, pod).is_none_or(|o| *o.meta.uid != *pod_uid) {
                 return None;
             }
             extra.push(("authentication.kubernetes.io/pod-name".into(), vec![pod.into()]));

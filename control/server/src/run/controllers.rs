@@ -135,8 +135,9 @@ pub async fn execute(client: &Client, recorder: &Recorder, plan: Plan) -> Result
             }
             _ => batch.push((at, step)),
         }
-        let goes_on =
-            steps.peek().is_some_and(|(_, next)| batch.last().is_none_or(|(_, last)| alike(&last.action, &next.action)));
+        let goes_on = steps
+            .peek()
+            .is_some_and(|(_, next)| batch.last().is_none_or(|(_, last)| alike(&last.action, &next.action)));
         if goes_on && batch.len() < room {
             continue;
         }

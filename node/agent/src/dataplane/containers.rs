@@ -51,7 +51,13 @@ pub(super) struct Containers {
 }
 
 impl Containers {
-    pub fn new(runtime: Arc<Runtime>, images: Store, network: Network, logs: Arc<Logs>, observer: Observer) -> Containers {
+    pub fn new(
+        runtime: Arc<Runtime>,
+        images: Store,
+        network: Network,
+        logs: Arc<Logs>,
+        observer: Observer,
+    ) -> Containers {
         Containers { runtime, images, network, logs, observer, pods: Mutex::default(), modules: Mutex::default() }
     }
 
@@ -132,7 +138,8 @@ impl Containers {
             Err(e) => return self.not_started(&id, e.to_string()),
         };
         if let Some(handler) = container.handler() {
-            let port = spec.ports.iter().find(|(_, _, protocol)| protocol == "TCP").map_or(DEFAULT_PORT, |(_, port, _)| *port);
+            let port =
+                spec.ports.iter().find(|(_, _, protocol)| protocol == "TCP").map_or(DEFAULT_PORT, |(_, port, _)| *port);
             match self.network.serve_http(ip, port, Arc::new(Served(handler))) {
                 Ok(guard) => self.keep(&id, container, Some(guard)),
                 Err(e) => {

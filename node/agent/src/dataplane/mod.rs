@@ -30,7 +30,13 @@ pub(crate) struct DataPlane {
 }
 
 impl DataPlane {
-    pub fn new(runtime: Arc<Runtime>, images: Store, network: Network, logs: Arc<Logs>, observer: Observer) -> DataPlane {
+    pub fn new(
+        runtime: Arc<Runtime>,
+        images: Store,
+        network: Network,
+        logs: Arc<Logs>,
+        observer: Observer,
+    ) -> DataPlane {
         let containers = Containers::new(runtime, images.clone(), network.clone(), logs.clone(), observer.clone());
         DataPlane { images, network, logs, containers: Arc::new(containers), observer }
     }
@@ -45,7 +51,8 @@ impl DataPlane {
     fn carry_out(&self, effect: Effect) {
         match effect {
             Effect::PullImage { image, always, never } => {
-                let (images, containers, observer) = (self.images.clone(), self.containers.clone(), self.observer.clone());
+                let (images, containers, observer) =
+                    (self.images.clone(), self.containers.clone(), self.observer.clone());
                 tokio::spawn(async move {
                     let observation = pull(&images, &containers, image, always, never).await;
                     let _ = observer.send(observation);

@@ -22,16 +22,17 @@ pub(super) async fn probe(network: &Network, how: &ProbeHow, timeout: Duration) 
         ProbeHow::Http { host, port, path, headers, https } => {
             let at = authority(host, *port);
             let url = format!("{}://{at}{path}", if *https { "https" } else { "http" });
-            let status = tokio::time::timeout(timeout, get(network, (host, *port), &url, headers, *https, timeout)).await;
+            let status =
+                tokio::time::timeout(timeout, get(network, (host, *port), &url, headers, *https, timeout)).await;
             match status {
                 Ok(Ok(200..=399)) => Ok(()),
                 Ok(Ok(code)) => Err(format!("HTTP probe failed with statuscode: {code}")),
                 Ok(Err(HttpError::Connect(e) | HttpError::Dns(_, e))) => {
                     Err(format!("Get \"{url}\": dial tcp {at}: {}", dial(e)))
                 }
-                Err(_) | Ok(Err(HttpError::ResponseTimeout)) => {
-                    Err(format!("Get \"{url}\": context deadline exceeded (Client.Timeout exceeded while awaiting headers)"))
-                }
+                Err(_) | Ok(Err(HttpError::ResponseTimeout)) => Err(format!(
+                    "Get \"{url}\": context deadline exceeded (Client.Timeout exceeded while awaiting headers)"
+                )),
                 Ok(Err(e)) => Err(format!("Get \"{url}\": {e}")),
             }
         }
@@ -64,7 +65,8 @@ async fn get(
         request = request.header(name, value);
     }
     let request = request.body(body("")).map_err(|_| HttpError::InvalidRequest("the probe's URL or headers"))?;
-    let options = HttpOptions { connect_timeout: timeout, first_byte_timeout: timeout, between_bytes_timeout: timeout, tls };
+    let options =
+        HttpOptions { connect_timeout: timeout, first_byte_timeout: timeout, between_bytes_timeout: timeout, tls };
     let response = network.request(Source::Node, to, request, options).await?;
     Ok(response.status().as_u16())
 }

@@ -53,7 +53,8 @@ mod tests {
     fn what_is_written_is_read() {
         let mut out = Vec::new();
         format(&mut out, Time(1_000_000_007), "stdout", b"a b\n\nend");
-        let lines: Vec<_> = out.split(|b| *b == b'\n').filter(|l| !l.is_empty()).map(|l| Line::parse(l).unwrap()).collect();
+        let lines: Vec<_> =
+            out.split(|b| *b == b'\n').filter(|l| !l.is_empty()).map(|l| Line::parse(l).unwrap()).collect();
         let stamp = "1970-01-01T00:00:01.000000007Z";
         let line = |text: &'static str| Line { stamp, part: false, text: text.as_bytes() };
         assert_eq!(lines, [line("a b"), line(""), line("end")]);

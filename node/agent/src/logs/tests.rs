@@ -1,5 +1,5 @@
-use copepod_runtime_wasm::{LogSink, LogStream};
 use copepod_model::Time;
+use copepod_runtime_wasm::{LogSink, LogStream};
 use http_body_util::BodyExt;
 
 use super::*;

@@ -36,7 +36,14 @@ struct State {
 
 impl LogFile {
     pub(super) fn new(path: PathBuf, open: Arc<Mutex<Vec<Weak<LogFile>>>>) -> LogFile {
-        LogFile { path, state: Mutex::default(), written: Notify::new(), ended: AtomicBool::new(false), open, rotate_at: ROTATE_AT }
+        LogFile {
+            path,
+            state: Mutex::default(),
+            written: Notify::new(),
+            ended: AtomicBool::new(false),
+            open,
+            rotate_at: ROTATE_AT,
+        }
     }
 
     #[cfg(test)]

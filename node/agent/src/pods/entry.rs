@@ -79,7 +79,10 @@ impl Entry {
             match patch {
                 Some(status) => {
                     self.writing = true;
-                    return Some(Write::Status(json!({"metadata": {"uid": &*self.object.meta.uid}, "status": status}), hash));
+                    return Some(Write::Status(
+                        json!({"metadata": {"uid": &*self.object.meta.uid}, "status": status}),
+                        hash,
+                    ));
                 }
                 None => self.wanted = None,
             }

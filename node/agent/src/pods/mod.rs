@@ -165,7 +165,8 @@ impl Pods {
                     self.logs.sweep(|uid| known.contains(uid));
                 }
                 let keep: BTreeSet<&Uid> = all.iter().map(|o| &o.meta.uid).collect();
-                let gone: Vec<Uid> = self.entries.keys().chain(self.homeless.keys()).filter(|u| !keep.contains(u)).cloned().collect();
+                let gone: Vec<Uid> =
+                    self.entries.keys().chain(self.homeless.keys()).filter(|u| !keep.contains(u)).cloned().collect();
                 gone.iter().for_each(|uid| self.forget(uid));
                 // Addresses that pods have are theirs before any is given away.
                 let (with, without): (Vec<_>, Vec<_>) = all.into_iter().partition(|o| pod_ip(o).is_some());
@@ -328,7 +329,9 @@ impl Pods {
             self.jobs.spawn(async move {
                 match write {
                     Write::Status(patch, hash) => {
-                        let done = client.patch("pods", &key.namespace, &key.name, "status", PatchType::Strategic, patch).await;
+                        let done = client
+                            .patch("pods", &key.namespace, &key.name, "status", PatchType::Strategic, patch)
+                            .await;
                         Done::Wrote(uid, Some(hash), done.map(Some))
                     }
                     Write::Delete => {

@@ -68,7 +68,9 @@ impl Refs for RefCache {
 /// The values of a ConfigMap (text, and base64 in `binaryData`) or of a Secret (base64).
 pub(crate) fn values(resource: &str, object: &Value) -> BTreeMap<String, Vec<u8>> {
     let entries = |field: &str| object[field].as_object().cloned().unwrap_or_default();
-    let decode = |v: &Value| base64::engine::general_purpose::STANDARD.decode(v.as_str().unwrap_or_default()).unwrap_or_default();
+    let decode = |v: &Value| {
+        base64::engine::general_purpose::STANDARD.decode(v.as_str().unwrap_or_default()).unwrap_or_default()
+    };
     let text = |v: &Value| v.as_str().unwrap_or_default().as_bytes().to_vec();
     if resource == "secrets" {
         return entries("data").iter().map(|(k, v)| (k.clone(), decode(v))).collect();

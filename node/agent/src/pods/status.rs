@@ -73,6 +73,12 @@ mod tests {
         assert_eq!(diff(&want, &want), None);
         assert_eq!(diff(&Value::Null, &json!({"podIPs": [{"ip": "1"}]})), Some(json!({"podIPs": [{"ip": "1"}]})));
         // A condition of someone else is no difference of ours.
-        assert_eq!(diff(&have, &json!({"phase": "Pending", "reason": "x", "podIPs": [{"ip": "1"}], "conditions": [{"type": "A", "status": "True"}]})), None);
+        assert_eq!(
+            diff(
+                &have,
+                &json!({"phase": "Pending", "reason": "x", "podIPs": [{"ip": "1"}], "conditions": [{"type": "A", "status": "True"}]})
+            ),
+            None
+        );
     }
 }

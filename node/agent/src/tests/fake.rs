@@ -79,7 +79,10 @@ impl Fake {
         };
         match tokio::time::timeout(std::time::Duration::from_secs(60), wait).await {
             Ok(value) => value,
-            Err(_) => panic!("{key} has not become what it should: {:#}", self.get(key).map(|o| o.value()).unwrap_or_default()),
+            Err(_) => panic!(
+                "{key} has not become what it should: {:#}",
+                self.get(key).map(|o| o.value()).unwrap_or_default()
+            ),
         }
     }
 }
@@ -115,10 +118,15 @@ impl Transport for Fake {
                 let mut value = self.get(&key).ok_or_else(missing)?.value();
                 match request.body {
                     Payload::Patch(PatchType::Strategic, patch) => {
-                        assert_eq!(patch["metadata"]["uid"], value["metadata"]["uid"], "the patch is for this very object");
+                        assert_eq!(
+                            patch["metadata"]["uid"], value["metadata"]["uid"],
+                            "the patch is for this very object"
+                        );
                         let schema = Schema::builtin();
                         let ty = schema.lookup("v1", "Pod").expect("pods are known");
-                        value = schema.strategic_merge(ty, &value, &patch).map_err(|e| Status::bad_request(e.to_string()))?;
+                        value = schema
+                            .strategic_merge(ty, &value, &patch)
+                            .map_err(|e| Status::bad_request(e.to_string()))?;
                     }
                     Payload::Patch(_, patch) => merge_patch(&mut value, patch),
                     _ => return Err(Status::bad_request("no patch")),
@@ -136,11 +144,14 @@ impl Transport for Fake {
         let changes = self.changes.subscribe();
         let from: u64 = request.list.resource_version.as_deref().and_then(|v| v.parse().ok()).unwrap_or(0);
         // What happened between the list and the subscription.
-        let missed: Vec<_> = lock(&self.state).objects.values().filter(|o| o.revision > from).map(|o| (true, o.clone())).collect();
-        let later = futures_util::stream::unfold(changes, |mut rx| async move { rx.recv().await.ok().map(|c| (c, rx)) });
+        let missed: Vec<_> =
+            lock(&self.state).objects.values().filter(|o| o.revision > from).map(|o| (true, o.clone())).collect();
+        let later =
+            futures_util::stream::unfold(changes, |mut rx| async move { rx.recv().await.ok().map(|c| (c, rx)) });
         let all = futures_util::stream::iter(missed).chain(later);
         Ok(Box::pin(all.filter_map(move |(there, o)| {
-            let event = selected(&request, &o).then(|| if there { WatchEvent::Modified(o) } else { WatchEvent::Deleted(o) });
+            let event =
+                selected(&request, &o).then(|| if there { WatchEvent::Modified(o) } else { WatchEvent::Deleted(o) });
             async move { event }
         })))
     }

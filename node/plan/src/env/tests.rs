@@ -7,18 +7,28 @@ struct Known;
 impl Refs for Known {
     fn config_map(&self, _: &str, name: &str, _: Time) -> Lookup {
         match name {
-            "cm" => Lookup::Found(Arc::new([("A", "1"), ("b=d", "x"), ("C-D", "3")].map(|(k, v)| (k.into(), v.into())).into())),
+            "cm" => Lookup::Found(Arc::new(
+                [("A", "1"), ("b=d", "x"), ("C-D", "3")].map(|(k, v)| (k.into(), v.into())).into(),
+            )),
             "later" => Lookup::Unknown,
             _ => Lookup::Missing,
         }
     }
     fn secret(&self, _: &str, name: &str, _: Time) -> Lookup {
-        if name == "s" { Lookup::Found(Arc::new([("k".to_string(), b"hush".to_vec())].into())) } else { Lookup::Missing }
+        if name == "s" {
+            Lookup::Found(Arc::new([("k".to_string(), b"hush".to_vec())].into()))
+        } else {
+            Lookup::Missing
+        }
     }
     fn services(&self, namespace: &str) -> Vec<ServiceRecord> {
         let port = |name: &str, port| ServicePort { name: name.into(), port, protocol: "TCP".into() };
         match namespace {
-            "default" => vec![ServiceRecord { name: "kubernetes".into(), ip: "10.96.0.1".into(), ports: vec![port("https", 443)] }],
+            "default" => vec![ServiceRecord {
+                name: "kubernetes".into(),
+                ip: "10.96.0.1".into(),
+                ports: vec![port("https", 443)],
+            }],
             _ => vec![ServiceRecord { name: "my-db".into(), ip: "10.96.0.7".into(), ports: vec![port("", 5432)] }],
         }
     }
@@ -36,7 +46,8 @@ fn run(container: serde_json::Value, spec: serde_json::Value) -> (Result<BTreeMa
     let pod: Pod = serde_json::from_value(pod).unwrap();
     let node = crate::node::NodeFacts::example();
     let mut found = Found::default();
-    let source = Source { pod: &pod, ip: "10.244.0.9".parse().unwrap(), node: &node, refs: &Known, now: Time::from_secs(1) };
+    let source =
+        Source { pod: &pod, ip: "10.244.0.9".parse().unwrap(), node: &node, refs: &Known, now: Time::from_secs(1) };
     let env = resolve(&source, &pod.spec.as_ref().unwrap().containers[0], "host", &mut found);
     (env.map(|l| l.into_iter().collect()), found)
 }
@@ -65,15 +76,36 @@ fn every_source_resolves() {
     let (got, found) = run(env, json!({}));
     let got = got.unwrap();
     for (k, v) in [
-        ("X", "1"), ("Y", "1-1-$(Z)"), ("P_A", "own"), ("P_C-D", "3"), ("NAME", "p"), ("LABEL", "x"), ("NOTE", "y"), ("NODE", "node"),
-        ("SA", "sa"), ("IP", "10.244.0.9"), ("HUSH", "hush"), ("CPU", "2"), ("MCPU", "1500"), ("MEM", "100"), ("HOSTNAME", "host"),
-        ("NODEMEM", "1073741824"), ("KUBERNETES_SERVICE_HOST", "10.96.0.1"), ("KUBERNETES_SERVICE_PORT_HTTPS", "443"),
-        ("MY_DB_SERVICE_PORT", "5432"), ("MY_DB_PORT_5432_TCP_ADDR", "10.96.0.7"), ("MY_DB_PORT", "tcp://10.96.0.7:5432"),
+        ("X", "1"),
+        ("Y", "1-1-$(Z)"),
+        ("P_A", "own"),
+        ("P_C-D", "3"),
+        ("NAME", "p"),
+        ("LABEL", "x"),
+        ("NOTE", "y"),
+        ("NODE", "node"),
+        ("SA", "sa"),
+        ("IP", "10.244.0.9"),
+        ("HUSH", "hush"),
+        ("CPU", "2"),
+        ("MCPU", "1500"),
+        ("MEM", "100"),
+        ("HOSTNAME", "host"),
+        ("NODEMEM", "1073741824"),
+        ("KUBERNETES_SERVICE_HOST", "10.96.0.1"),
+        ("KUBERNETES_SERVICE_PORT_HTTPS", "443"),
+        ("MY_DB_SERVICE_PORT", "5432"),
+        ("MY_DB_PORT_5432_TCP_ADDR", "10.96.0.7"),
+        ("MY_DB_PORT", "tcp://10.96.0.7:5432"),
     ] {
         assert_eq!(got.get(k).map(String::as_str), Some(v), "{k}");
     }
     assert!(!got.contains_key("GONE") && !got.contains_key("P_b=d"));
-    assert!(found.skipped[0].starts_with("Keys [P_b=d] from the EnvFrom configMap ns/cm were skipped"), "{:?}", found.skipped);
+    assert!(
+        found.skipped[0].starts_with("Keys [P_b=d] from the EnvFrom configMap ns/cm were skipped"),
+        "{:?}",
+        found.skipped
+    );
 }
 
 #[test]
@@ -85,11 +117,23 @@ fn links_can_be_switched_off_except_for_the_api() {
 #[test]
 fn what_is_missing_is_named_as_the_kubelet_does() {
     for (env, want) in [
-        (json!({"env": [{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "no", "key": "k"}}}]}), "configmap \"no\" not found"),
-        (json!({"env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "no", "key": "k"}}}]}), "secret \"no\" not found"),
-        (json!({"env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "q"}}}]}), "couldn't find key q in Secret ns/s"),
+        (
+            json!({"env": [{"name": "A", "valueFrom": {"configMapKeyRef": {"name": "no", "key": "k"}}}]}),
+            "configmap \"no\" not found",
+        ),
+        (
+            json!({"env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "no", "key": "k"}}}]}),
+            "secret \"no\" not found",
+        ),
+        (
+            json!({"env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": "s", "key": "q"}}}]}),
+            "couldn't find key q in Secret ns/s",
+        ),
         (json!({"envFrom": [{"configMapRef": {"name": "no"}}]}), "configmap \"no\" not found"),
-        (json!({"env": [{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "status.x"}}}]}), "unsupported fieldPath: status.x"),
+        (
+            json!({"env": [{"name": "A", "valueFrom": {"fieldRef": {"fieldPath": "status.x"}}}]}),
+            "unsupported fieldPath: status.x",
+        ),
     ] {
         assert_eq!(run(env, json!({})).0, Err(EnvError::Config(want.into())));
     }

@@ -84,7 +84,12 @@ impl Bench {
         self.plan()
     }
     fn image(&mut self) -> String {
-        self.see(Observation::ImageReady { image: "img:1".into(), digest: "sha256:1".into(), size: 5, took: Duration::ZERO })
+        self.see(Observation::ImageReady {
+            image: "img:1".into(),
+            digest: "sha256:1".into(),
+            size: 5,
+            took: Duration::ZERO,
+        })
     }
     fn id(&self, c: &str, attempt: u32) -> ContainerId {
         ContainerId { pod_uid: "u".into(), container: c.into(), attempt }
@@ -94,7 +99,13 @@ impl Bench {
     }
     fn exited(&mut self, c: &str, attempt: u32, code: i32) -> String {
         let reason = if code == 0 { "Completed" } else { "Error" };
-        self.see(Observation::Exited { id: self.id(c, attempt), code, reason: reason.into(), message: "m".into(), at: self.now })
+        self.see(Observation::Exited {
+            id: self.id(c, attempt),
+            code,
+            reason: reason.into(),
+            message: "m".into(),
+            at: self.now,
+        })
     }
     fn probed(&mut self, kind: ProbeKind, result: Result<(), String>) -> String {
         self.see(Observation::Probed { id: self.id("c", 0), kind, result, at: self.now })
@@ -169,7 +180,10 @@ fn crashes_back_off_from_milliseconds() {
     }
     assert_eq!(waits, [10, 20, 40, 80]);
     let last = b.last.status.container_statuses.as_ref().unwrap()[0].last_state.clone().unwrap().terminated.unwrap();
-    assert_eq!((last.exit_code, last.message.as_deref(), last.container_id.as_deref()), (1, Some("m"), Some("wasm://u.c.3")));
+    assert_eq!(
+        (last.exit_code, last.message.as_deref(), last.container_id.as_deref()),
+        (1, Some("m"), Some("wasm://u.c.3"))
+    );
     b.after(600_000);
     b.exited("c", 4, 1);
     assert_eq!(b.last.wake_at.unwrap().since(b.now).as_millis(), 10, "ten good minutes are forgiven");
@@ -230,7 +244,8 @@ fn init_containers_run_one_after_the_other() {
     b.started("c", 0);
     assert_eq!((b.phase(), b.state("initContainerStatuses", 1)), ("Running", "terminated Completed 0 0 ready".into()));
 
-    let mut b = Bench::new(json!({"restartPolicy": "Never", "initContainers": [{"name": "i"}], "containers": [{"name": "c"}]}));
+    let mut b =
+        Bench::new(json!({"restartPolicy": "Never", "initContainers": [{"name": "i"}], "containers": [{"name": "c"}]}));
     b.image();
     b.started("i", 0);
     assert_eq!(b.exited("i", 0, 1), "detach");
@@ -255,7 +270,11 @@ fn sidecars_start_before_and_end_after() {
 fn pulls_back_off_in_the_kubelets_words() {
     let mut b = Bench::new(json!({"containers": [{"name": "c"}]}));
     let fail = |b: &mut Bench| {
-        b.see(Observation::ImageFailed { image: "img:1".into(), reason: "ErrImagePull".into(), message: "no such thing".into() })
+        b.see(Observation::ImageFailed {
+            image: "img:1".into(),
+            reason: "ErrImagePull".into(),
+            message: "no such thing".into(),
+        })
     };
     fail(&mut b);
     assert_eq!(b.main(), "waiting ErrImagePull 0");
@@ -317,7 +336,10 @@ fn readiness_gates_hold_the_pod_but_not_its_containers() {
     let mut b = Bench::new(json!({"readinessGates": [{"conditionType": "g"}], "containers": [{"name": "c"}]}));
     b.image();
     b.started("c", 0);
-    assert_eq!((b.condition("ContainersReady"), b.condition("Ready")), ("True -".into(), "False ReadinessGatesNotReady".into()));
+    assert_eq!(
+        (b.condition("ContainersReady"), b.condition("Ready")),
+        ("True -".into(), "False ReadinessGatesNotReady".into())
+    );
     b.pod.status = serde_json::from_value(json!({"conditions": [{"type": "g", "status": "True"}]})).unwrap();
     b.plan();
     assert_eq!((b.condition("g"), b.condition("Ready")), ("True -".into(), "True -".into()));
@@ -370,7 +392,8 @@ fn another_image_replaces_the_container() {
     b.pod.spec.as_mut().unwrap().containers[0].image = Some("img:2".into());
     assert_eq!(b.plan(), "stop c.0 30s");
     assert_eq!(b.exited("c", 0, 137), "pull img:2");
-    let ready = Observation::ImageReady { image: "img:2".into(), digest: "sha256:2".into(), size: 1, took: Duration::ZERO };
+    let ready =
+        Observation::ImageReady { image: "img:2".into(), digest: "sha256:2".into(), size: 1, took: Duration::ZERO };
     assert_eq!(b.see(ready), "start c.1");
 }
 
@@ -418,7 +441,10 @@ fn a_pod_whose_object_is_gone_ends_at_once() {
     assert_eq!((effects.len(), done), (1, false));
     assert_eq!(vanish(&mut b.observed, b.now), (vec![], false));
     let id = b.id("c", 0);
-    b.observed.observe(&Observation::Exited { id, code: 137, reason: "Error".into(), message: String::new(), at: b.now }, b.now);
+    b.observed.observe(
+        &Observation::Exited { id, code: 137, reason: "Error".into(), message: String::new(), at: b.now },
+        b.now,
+    );
     let (effects, done) = vanish(&mut b.observed, b.now);
     assert_eq!((effects, done), (vec![Effect::RemovePod { uid: "u".into() }], true));
 }

@@ -122,8 +122,13 @@ pub struct Plain;
 impl Strategy for Plain {}
 
 /// The first column of nearly every kind.
-pub const NAME: Column =
-    Column { name: "Name", kind: "string", format: "name", priority: 0, description: "Name must be unique within a namespace." };
+pub const NAME: Column = Column {
+    name: "Name",
+    kind: "string",
+    format: "name",
+    priority: 0,
+    description: "Name must be unique within a namespace.",
+};
 /// The age column.
 pub const AGE: Column = Column {
     name: "Age",

@@ -9,7 +9,10 @@ pub fn check(change: &Change) -> Result<(), String> {
     }
     let (Some(old), Some(new)) = (&change.old, &change.new) else { return Ok(()) };
     if old.meta.uid == new.meta.uid && old.meta.node_name.is_some() && old.meta.node_name != new.meta.node_name {
-        return Err(format!("{} was bound to {:?} and then to {:?}", change.key, old.meta.node_name, new.meta.node_name));
+        return Err(format!(
+            "{} was bound to {:?} and then to {:?}",
+            change.key, old.meta.node_name, new.meta.node_name
+        ));
     }
     Ok(())
 }

@@ -25,9 +25,9 @@ pub fn check(api: &Api) -> Result<(), String> {
             return Err(format!("{} wants {wanted} and has {}", d.key, v["status"]));
         }
         let selector = LabelSelector::from_json(&v["spec"]["selector"]).map_err(|e| e.to_string())?;
-        let owned = view.list("replicasets.apps", Some(d.namespace())).filter(|r| {
-            r.meta.controller().is_some_and(|o| *o.uid == *d.meta.uid)
-        });
+        let owned = view
+            .list("replicasets.apps", Some(d.namespace()))
+            .filter(|r| r.meta.controller().is_some_and(|o| *o.uid == *d.meta.uid));
         let sets: BTreeSet<_> = owned.map(|r| r.meta.uid.clone()).collect();
         let pods = view.list("pods", Some(d.namespace())).filter(|p| {
             selector.matches(&p.meta.labels) && p.meta.controller().is_some_and(|o| sets.contains(&*o.uid))
@@ -40,7 +40,8 @@ pub fn check(api: &Api) -> Result<(), String> {
     for s in view.list("services", Some("default")) {
         let v = s.value();
         let Some(pairs) = v["spec"]["selector"].as_object() else { continue };
-        let selector = LabelSelector::from_pairs(pairs.iter().map(|(k, v)| (k.as_str(), v.as_str().unwrap_or_default())));
+        let selector =
+            LabelSelector::from_pairs(pairs.iter().map(|(k, v)| (k.as_str(), v.as_str().unwrap_or_default())));
         let wanted: BTreeSet<String> = view
             .list("pods", Some("default"))
             .filter(|p| selector.matches(&p.meta.labels) && p.facts::<PodFacts>().ready)

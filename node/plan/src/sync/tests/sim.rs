@@ -36,7 +36,10 @@ fn step() -> impl Strategy<Value = Step> {
 
 fn spec() -> impl Strategy<Value = Value> {
     let policy = prop_oneof![Just("Always"), Just("OnFailure"), Just("Never")];
-    let probe = prop_oneof![Just(Value::Null), Just(json!({"tcpSocket": {"port": 80}, "failureThreshold": 1, "periodSeconds": 1}))];
+    let probe = prop_oneof![
+        Just(Value::Null),
+        Just(json!({"tcpSocket": {"port": 80}, "failureThreshold": 1, "periodSeconds": 1}))
+    ];
     (policy, 0..3usize, 1..3usize, probe.clone(), probe, prop_oneof![Just(Value::Null), Just(json!(120))]).prop_map(
         |(policy, inits, mains, readiness, liveness, deadline)| {
             let inits: Vec<Value> = (0..inits).map(|i| json!({"name": format!("i{i}")})).collect();
@@ -64,8 +67,12 @@ impl Plane {
                 Effect::Start { id, .. } => {
                     assert!(!deleting, "{id:?} starts in a pod that is being deleted");
                     assert!(self.attempts.insert(id.clone()), "{id:?} starts twice");
-                    assert!(!self.alive.keys().any(|a| a.container == id.container), "{id:?} starts beside another attempt");
-                    if let Some(code) = self.ended.get(&*id.container).and_then(|e| e.last_key_value()).map(|(_, c)| *c) {
+                    assert!(
+                        !self.alive.keys().any(|a| a.container == id.container),
+                        "{id:?} starts beside another attempt"
+                    );
+                    if let Some(code) = self.ended.get(&*id.container).and_then(|e| e.last_key_value()).map(|(_, c)| *c)
+                    {
                         let init = id.container.starts_with('i');
                         let allowed = match spec["restartPolicy"].as_str() {
                             Some("Never") => code == 255 && init,

@@ -22,7 +22,8 @@ fn rebuilt_guests_serve_like_the_committed_ones() {
 #[test]
 fn every_example_runs() {
     let dir = tempfile::tempdir().unwrap();
-    let files = ["hello/hello.yaml", "tcp-echo/tcp-echo.yaml", "preview1/preview1.yaml"].map(|f| format!("examples/{f}"));
+    let files =
+        ["hello/hello.yaml", "tcp-echo/tcp-echo.yaml", "preview1/preview1.yaml"].map(|f| format!("examples/{f}"));
     let args: Vec<&str> = files.iter().flat_map(|f| ["-f", f.as_str()]).collect();
     let cluster = Cluster::up(dir.path(), &args);
     until("hello answers", || (cluster.get("hello.localhost", "/").0 == 200).then_some(()));

@@ -33,7 +33,8 @@ fn a_restart_after_kill_brings_all_of_it_back() {
     if has("kubectl") {
         assert_eq!(cluster.ok(&["get", "configmap", "kept", "-o", "jsonpath={.data.a}"]), "b");
         // The containers were started anew, and say so.
-        let restarts = cluster.ok(&["get", "pods", "-o", "jsonpath={.items[*].status.containerStatuses[0].restartCount}"]);
+        let restarts =
+            cluster.ok(&["get", "pods", "-o", "jsonpath={.items[*].status.containerStatuses[0].restartCount}"]);
         assert_eq!(restarts, "1 1");
     }
 }
@@ -72,7 +73,9 @@ fn bad_flags_and_a_damaged_folder_are_clear() {
     let dir = tempfile::tempdir().unwrap();
     Cluster::up(dir.path(), &[]).kill();
     let state = dir.path().join("server/state");
-    for entry in std::fs::read_dir(&state).unwrap().flatten().filter(|e| e.path().extension().is_some_and(|x| x == "redb")) {
+    for entry in
+        std::fs::read_dir(&state).unwrap().flatten().filter(|e| e.path().extension().is_some_and(|x| x == "redb"))
+    {
         let file = std::fs::OpenOptions::new().write(true).open(entry.path()).unwrap();
         use std::os::unix::fs::FileExt as _;
         file.write_all_at(&[0x5a; 4096], 0).unwrap();
@@ -98,7 +101,14 @@ fn it_runs_as_an_ordinary_user() {
     }
     assert!(Command::new("chown").args(["-R", "65534:65534"]).arg(dir.path()).status().unwrap().success());
     let mut command = Command::new("setpriv");
-    command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--no-new-privs", "--inh-caps=-all", "--bounding-set=-all"]);
+    command.args([
+        "--reuid=65534",
+        "--regid=65534",
+        "--clear-groups",
+        "--no-new-privs",
+        "--inh-caps=-all",
+        "--bounding-set=-all",
+    ]);
     command.arg(there.join("copepod"));
     let cluster = Cluster::start_in(command, &there, &there.join("data"), HELLO);
     assert_eq!(cluster.get("hello.localhost", "/").0, 200);

@@ -91,7 +91,11 @@ fn dns_answers_dig() {
     let Some((_dir, c)) = cluster() else { return };
     let (ip, port) = c.dns.rsplit_once(':').unwrap();
     let dig = |args: &[&str]| {
-        let out = Command::new("dig").args([&format!("@{ip}"), "-p", port, "+tries=1", "+time=5"]).args(args).output().unwrap();
+        let out = Command::new("dig")
+            .args([&format!("@{ip}"), "-p", port, "+tries=1", "+time=5"])
+            .args(args)
+            .output()
+            .unwrap();
         text(&out.stdout)
     };
     let vip = c.ok(&["get", "service", "web", "-o", "jsonpath={.spec.clusterIP}"]);

@@ -40,7 +40,20 @@ fn creates_get_described_and_deleted() {
     let token = c.ok(&["create", "token", "robot", "-n", "x"]);
     let token = token.trim();
     assert!(c.ok(&["--token", token, "get", "pods", "-n", "x"]).contains("Running"));
-    let refused = c.fails(&["--token", token, "--kubeconfig", "/dev/null", "-s", &c.api, "--insecure-skip-tls-verify", "delete", "pods", "--all", "-n", "x"]);
+    let refused = c.fails(&[
+        "--token",
+        token,
+        "--kubeconfig",
+        "/dev/null",
+        "-s",
+        &c.api,
+        "--insecure-skip-tls-verify",
+        "delete",
+        "pods",
+        "--all",
+        "-n",
+        "x",
+    ]);
     assert!(refused.contains("forbidden") && refused.contains("system:serviceaccount:x:robot"), "{refused}");
     assert!(c.ok(&["auth", "can-i", "create", "pods"]).contains("yes"));
     assert!(c.ok(&["auth", "whoami"]).contains("kubernetes-admin"));
@@ -62,7 +75,14 @@ fn apply_edit_patch_label_and_rollback() {
     c.ok(&["annotate", "deployment", "hello", "note=x"]);
     c.ok(&["patch", "deployment", "hello", "-p", r#"{"spec":{"minReadySeconds":1}}"#]);
     c.ok(&["patch", "deployment", "hello", "--type=merge", "-p", r#"{"spec":{"minReadySeconds":0}}"#]);
-    c.ok(&["patch", "deployment", "hello", "--type=json", "-p", r#"[{"op":"replace","path":"/spec/revisionHistoryLimit","value":5}]"#]);
+    c.ok(&[
+        "patch",
+        "deployment",
+        "hello",
+        "--type=json",
+        "-p",
+        r#"[{"op":"replace","path":"/spec/revisionHistoryLimit","value":5}]"#,
+    ]);
     c.ok(&["scale", "deployment/hello", "--replicas=5"]);
     c.ok(&["rollout", "status", "deployment/hello", "--timeout=60s"]);
     assert_eq!(c.ok(&["get", "deployment", "hello", "-o", "jsonpath={.status.readyReplicas}"]), "5");
@@ -75,7 +95,9 @@ fn apply_edit_patch_label_and_rollback() {
     assert!(history.lines().filter(|l| l.starts_with(['1', '2'])).count() == 2, "{history}");
     c.ok(&["rollout", "undo", "deployment/hello"]);
     c.ok(&["rollout", "status", "deployment/hello", "--timeout=60s"]);
-    until("the first template serves again", || (!c.get("hello.localhost", "/env").1.contains("GREETING")).then_some(()));
+    until("the first template serves again", || {
+        (!c.get("hello.localhost", "/env").1.contains("GREETING")).then_some(())
+    });
     c.ok(&["rollout", "restart", "deployment/hello"]);
     c.ok(&["rollout", "status", "deployment/hello", "--timeout=60s"]);
     c.ok(&["cordon", "copepod"]);
@@ -100,7 +122,10 @@ fn bad_input_gets_the_errors_of_kubernetes() {
         std::fs::write(&path, text).unwrap();
         c.fails(&["apply", "-f", &path.to_string_lossy()])
     };
-    let unknown = bad("a.yaml", "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {containers: [{name: c, image: x}], nonsense: 1}\n");
+    let unknown = bad(
+        "a.yaml",
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {containers: [{name: c, image: x}], nonsense: 1}\n",
+    );
     assert!(unknown.contains("strict decoding error: unknown field \"spec.nonsense\""), "{unknown}");
     let missing = bad("b.yaml", "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {containers: [{name: c}]}\n");
     assert!(missing.contains("spec.containers[0].image: Required value"), "{missing}");

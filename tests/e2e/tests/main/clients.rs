@@ -12,7 +12,7 @@ fn the_python_client() {
     }
     let dir = tempfile::tempdir().unwrap();
     let cluster = Cluster::up(dir.path(), &[]);
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/client.py");
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/main/client.py");
     let out = Command::new(python).arg(script).env("KUBECONFIG", cluster.dir.join("kubeconfig")).output().unwrap();
     assert!(out.status.success(), "{}{}", text(&out.stdout), text(&out.stderr));
     assert!(text(&out.stdout).contains("all well"));
@@ -33,7 +33,8 @@ async fn the_kube_crate() {
     assert_eq!(client.apiserver_version().await.unwrap().minor, "35");
     let maps: Api<ConfigMap> = Api::default_namespaced(client);
     let start = maps.list(&ListParams::default()).await.unwrap().metadata.resource_version.unwrap();
-    let map: ConfigMap = serde_json::from_value(serde_json::json!({"metadata": {"name": "m"}, "data": {"a": "1"}})).unwrap();
+    let map: ConfigMap =
+        serde_json::from_value(serde_json::json!({"metadata": {"name": "m"}, "data": {"a": "1"}})).unwrap();
     let made = maps.create(&PostParams::default(), &map).await.unwrap();
     assert!(made.metadata.uid.is_some());
     let patch = serde_json::json!({"data": {"a": "2"}});

@@ -62,7 +62,12 @@ fn a_spinning_guest_harms_nobody_and_dies_at_once() {
     answers(&c, "calm.localhost");
     let url = format!("{}/spin", c.ingress);
     let mut spinners: Vec<_> = (0..4)
-        .map(|_| std::process::Command::new("curl").args(["-s", "-m", "30", "-H", "Host: spin.localhost", &url]).spawn().unwrap())
+        .map(|_| {
+            std::process::Command::new("curl")
+                .args(["-s", "-m", "30", "-H", "Host: spin.localhost", &url])
+                .spawn()
+                .unwrap()
+        })
         .collect();
     for _ in 0..20 {
         assert_eq!(c.get("calm.localhost", "/").0, 200);
@@ -89,9 +94,13 @@ fn commands_run_to_completion_with_their_exit_codes() {
     until("ok succeeded", || (phase("ok") == "Succeeded").then_some(()));
     until("bad failed", || (phase("bad") == "Failed").then_some(()));
     assert_eq!(status(&c, "bad", "state.terminated.exitCode"), "42");
-    until("again is restarted", || status(&c, "again", "restartCount").parse::<u32>().is_ok_and(|n| n >= 3).then_some(()));
+    until("again is restarted", || {
+        status(&c, "again", "restartCount").parse::<u32>().is_ok_and(|n| n >= 3).then_some(())
+    });
     until("the back-off shows", || {
-        (status(&c, "again", "state.waiting.reason") == "CrashLoopBackOff" || status(&c, "again", "restartCount").parse::<u32>().is_ok_and(|n| n > 5)).then_some(())
+        (status(&c, "again", "state.waiting.reason") == "CrashLoopBackOff"
+            || status(&c, "again", "restartCount").parse::<u32>().is_ok_and(|n| n > 5))
+        .then_some(())
     });
     c.ok(&["delete", "pods", "--all", "--timeout=30s"]);
 }
@@ -108,7 +117,9 @@ fn logs_follow_tail_and_name_their_errors() {
     assert_eq!(all.lines().filter(|l| l.starts_with("line")).count(), 5, "{all}");
     assert_eq!(c.ok(&["logs", "l", "--tail=2"]), "line3\nline4\n");
     assert!(c.ok(&["logs", "l", "--timestamps", "--tail=1"]).contains("Z line4"));
-    assert!(c.fails(&["logs", "l", "--previous"]).contains("previous terminated container \"c\" in pod \"l\" not found"));
+    assert!(
+        c.fails(&["logs", "l", "--previous"]).contains("previous terminated container \"c\" in pod \"l\" not found")
+    );
     assert!(c.fails(&["logs", "l", "-c", "nope"]).contains("nope"));
     let mut follow = std::process::Command::new("kubectl")
         .arg("--kubeconfig")
@@ -158,7 +169,9 @@ fn probes_decide_readiness_and_restarts() {
     answers(&c, "ready.localhost");
     c.apply(&hello("never", "    readinessProbe: {tcpSocket: {port: 9}, periodSeconds: 1}"));
     until("the probe's failure is an event", || {
-        c.ok(&["get", "events", "--field-selector=involvedObject.name=never"]).contains("Readiness probe failed").then_some(())
+        c.ok(&["get", "events", "--field-selector=involvedObject.name=never"])
+            .contains("Readiness probe failed")
+            .then_some(())
     });
     assert_eq!(c.get("never.localhost", "/").0, 503);
     c.apply(&hello("dead", "    livenessProbe: {tcpSocket: {port: 9}, periodSeconds: 1, failureThreshold: 1}"));
