@@ -14,6 +14,7 @@
 //! ```
 //!
 //! The applied index must never be made durable ahead of the commit index: see [`Machine::hard_state`].
+#![deny(clippy::iter_over_hash_type)]
 
 mod log;
 mod machine;

@@ -1,6 +1,7 @@
 //! Floor 2: the controllers, one file each. A controller is told which key to look at, reads the [`View`], and returns a
 //! [`Plan`]; it never learns why it was woken. The shell keeps the queue, executes plans through the API like any other
 //! client, and holds a key until the view includes that key's own last write.
+#![deny(clippy::iter_over_hash_type)]
 
 use std::sync::Arc;
 use std::time::Duration;

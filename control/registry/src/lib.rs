@@ -1,6 +1,7 @@
 //! Floor 2: the decision of every API request, as a pure function of the stored objects, the request, the time and a
 //! source of ids. A write becomes a [`Txn`] whose preconditions are what the decision read; the server proposes it and,
 //! if a precondition no longer holds, decides again on a newer view.
+#![deny(clippy::iter_over_hash_type)]
 
 mod adapt;
 mod admission;

@@ -1,5 +1,6 @@
 //! Floor 2: the scheduler. Filter and score plugins, one file each, over a [`Cache`] of what every node has left; a
 //! decision is a [`Plan`] that binds the pod or says why it cannot be.
+#![deny(clippy::iter_over_hash_type)]
 
 mod cache;
 mod node;

@@ -1,5 +1,6 @@
 //! Floor 2: the replicated state machine. A [`Txn`] goes in, changes come out; every change has its own revision. It
 //! knows no kinds, reads no clock, calls nobody, and is the same on every member.
+#![deny(clippy::iter_over_hash_type)]
 
 mod apply;
 mod change;

@@ -1,5 +1,6 @@
 //! Floor 1: the shapes that every decider shares. A decider reads a [`View`], is given `now`, and returns a [`Plan`]
 //! whose steps carry their reasons; a shell keeps the [`WorkQueue`], executes the plan and calls again.
+#![deny(clippy::iter_over_hash_type)]
 
 mod backoff;
 mod plan;

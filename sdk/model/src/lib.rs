@@ -1,6 +1,7 @@
 //! Floor 0: what the API's objects are. The schema table and what it drives (JSON ⇄ protobuf, strict validation,
 //! normalising, strategic merge, OpenAPI), the registry of kinds, object metadata, selectors, quantities, patches and
 //! `Status`. It never reads a clock, draws randomness or does I/O: whatever varies is an argument.
+#![deny(clippy::iter_over_hash_type)]
 
 pub mod facts;
 pub mod key;

@@ -150,6 +150,15 @@ impl Cluster {
         text(&out.stderr)
     }
 
+    /// Whether this kubectl is at least 1.`minor`; Debian's is older than some commands.
+    pub fn kubectl_is(&self, minor: u32) -> bool {
+        let out = text(&self.kubectl(&["version", "--client", "-o", "json"]).stdout);
+        let found = serde_json::from_str::<serde_json::Value>(&out).unwrap_or_default();
+        let text = found["clientVersion"]["minor"].as_str().unwrap_or("0").trim_end_matches('+').to_string();
+        let new_enough = text.parse::<u32>().unwrap_or(0) >= minor;
+        needs(&format!("kubectl 1.{minor}"), new_enough)
+    }
+
     /// `copepod` itself as a client.
     pub fn copepod(&self, args: &[&str]) -> Output {
         let out = Command::new(binary())

@@ -197,6 +197,11 @@ impl Api {
         Ok(Answer::List(page))
     }
 
+    /// Whether the objects that a request is about have values that are stored sealed.
+    pub(super) fn is_sealed(&self, request: &ApiRequest) -> bool {
+        self.registry.is_sealed(&request.group_resource())
+    }
+
     /// The bytes of an object as its reader sees them: Secrets unsealed.
     pub(super) fn bytes(&self, object: &Object) -> Result<Bytes, Status> {
         if !self.registry.is_sealed(&object.key.resource) {

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use copepod_client::{Body, List, Reply, Transport, WatchStream};
+use copepod_client::{Body, List, Reply, Transport, WatchEvent, WatchStream};
 use copepod_model::{ApiRequest, Object, Status, UserInfo};
+use futures_util::StreamExt as _;
 use http::{Request, Response};
 
 use super::Api;
@@ -44,7 +45,22 @@ impl Transport for InProcess {
 
     async fn watch(&self, request: ApiRequest) -> Result<WatchStream, Status> {
         self.0.authorize(&request)?;
-        self.0.watch(&request)
+        let events = self.0.watch(&request)?;
+        if !self.0.is_sealed(&request) {
+            return Ok(events);
+        }
+        let opener = InProcess(self.0.clone());
+        Ok(Box::pin(events.map(move |event| {
+            let open = |object, make: fn(Arc<Object>) -> WatchEvent| {
+                opener.open(object).map_or_else(WatchEvent::Error, make)
+            };
+            match event {
+                WatchEvent::Added(o) => open(o, WatchEvent::Added),
+                WatchEvent::Modified(o) => open(o, WatchEvent::Modified),
+                WatchEvent::Deleted(o) => open(o, WatchEvent::Deleted),
+                other => other,
+            }
+        })))
     }
 
     async fn raw(&self, request: Request<Bytes>, user: Arc<UserInfo>) -> Result<Response<Body>, Status> {

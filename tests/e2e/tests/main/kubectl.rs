@@ -37,6 +37,19 @@ fn creates_get_described_and_deleted() {
     c.ok(&["describe", "node"]);
     c.ok(&["describe", "service", "web", "-n", "x"]);
     assert_eq!(c.ok(&["get", "secret", "s", "-n", "x", "-o", "jsonpath={.data.password}"]), "aHVudGVyMg==");
+    if c.kubectl_is(28) {
+        tokens(&c);
+    }
+    assert!(c.ok(&["auth", "can-i", "create", "pods"]).contains("yes"));
+    assert!(c.ok(&["explain", "deployment.spec.strategy"]).contains("rollingUpdate"));
+    assert!(c.ok(&["api-resources"]).contains("deploy"));
+    c.ok(&["delete", "namespace", "x", "--timeout=60s"]);
+    assert!(c.fails(&["get", "namespace", "x"]).contains("NotFound"));
+    let left = c.ok(&["get", "pods,deployments,configmaps,secrets,services,ingresses", "-n", "x", "-o", "name"]);
+    assert_eq!(left, "");
+}
+
+fn tokens(c: &Cluster) {
     let token = c.ok(&["create", "token", "robot", "-n", "x"]);
     let token = token.trim();
     assert!(c.ok(&["--token", token, "get", "pods", "-n", "x"]).contains("Running"));
@@ -55,14 +68,7 @@ fn creates_get_described_and_deleted() {
         "x",
     ]);
     assert!(refused.contains("forbidden") && refused.contains("system:serviceaccount:x:robot"), "{refused}");
-    assert!(c.ok(&["auth", "can-i", "create", "pods"]).contains("yes"));
     assert!(c.ok(&["auth", "whoami"]).contains("kubernetes-admin"));
-    assert!(c.ok(&["explain", "deployment.spec.strategy"]).contains("rollingUpdate"));
-    assert!(c.ok(&["api-resources"]).contains("deploy"));
-    c.ok(&["delete", "namespace", "x", "--timeout=60s"]);
-    assert!(c.fails(&["get", "namespace", "x"]).contains("NotFound"));
-    let left = c.ok(&["get", "pods,deployments,configmaps,secrets,services,ingresses", "-n", "x", "-o", "name"]);
-    assert_eq!(left, "");
 }
 
 #[test]
