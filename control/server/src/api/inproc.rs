@@ -51,9 +51,8 @@ impl Transport for InProcess {
         }
         let opener = InProcess(self.0.clone());
         Ok(Box::pin(events.map(move |event| {
-            let open = |object, make: fn(Arc<Object>) -> WatchEvent| {
-                opener.open(object).map_or_else(WatchEvent::Error, make)
-            };
+            let open =
+                |object, make: fn(Arc<Object>) -> WatchEvent| opener.open(object).map_or_else(WatchEvent::Error, make);
             match event {
                 WatchEvent::Added(o) => open(o, WatchEvent::Added),
                 WatchEvent::Modified(o) => open(o, WatchEvent::Modified),
