@@ -80,9 +80,15 @@ impl Up {
             stop.wait().await;
             eprintln!("stopping");
         }
-        agent.shutdown().await;
-        server.stop().await;
-        result
+        let stopped = async {
+            agent.shutdown().await;
+            server.stop().await;
+        };
+        tokio::select! {
+            () = stopped => result,
+            // Whoever asks twice has no more patience; what was acknowledged is on disk all the same.
+            () = stop.wait() => Err("stopped at once, without waiting for what was under way".into()),
+        }
     }
 }
 
@@ -94,6 +100,8 @@ impl Up {
         config.ingress_addr = Some(at(self.ingress_port));
         config.ingress_tls = Some((at(self.ingress_tls_port), server.ingress_tls()?));
         config.dns_addr = Some(at(self.dns_port));
+        // Someone waits at a keyboard.
+        config.drain = Duration::from_secs(1);
         let agent = Agent::start(config).await?;
         server.api().add_node(&self.node_name, Arc::new(InProcessNode(agent.node_api_handle())));
         agent.ready().await;
@@ -172,7 +180,7 @@ async fn places(server: &Server, agent: &Agent, client: &Client) {
     for ingress in list.items {
         let value = ingress.value();
         for rule in value["spec"]["rules"].as_array().into_iter().flatten() {
-            let host = rule["host"].as_str().unwrap_or("localhost");
+            let host = rule["host"].as_str().unwrap_or("localhost").replacen('*', "any", 1);
             let path = rule["http"]["paths"][0]["path"].as_str().unwrap_or("/");
             println!("  curl http://{host}:{}{path}", at.port());
         }

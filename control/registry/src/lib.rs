@@ -36,7 +36,7 @@ pub use cidr::Cidr;
 pub use decision::{Answer, Decision, Reply, Retry, Write};
 pub use rbac::bootstrap::bootstrap_objects;
 pub use rbac::{Attributes, Authz};
-pub use read::{Page, continue_revision};
+pub use read::{Page, check_list_options, continue_revision};
 pub use seal::Sealer;
 pub use watch::{EventKind, WatchFilter};
 

@@ -117,6 +117,11 @@ fn token(kind: &Kind, namespace: Option<&str>, last: &Object, revision: u64) -> 
     URL_SAFE_NO_PAD.encode(serde_json::to_vec(&token).unwrap_or_default())
 }
 
+/// Whether the options of a list go together; the error is a 422 or 400.
+pub fn check_list_options(options: &ListOptions) -> Result<(), Status> {
+    check_options(options, false)
+}
+
 /// Upstream's rules on which options go together.
 pub(crate) fn check_options(options: &ListOptions, watch: bool) -> Result<(), Status> {
     let given = options.resource_version_match.as_deref().filter(|m| !m.is_empty());

@@ -19,8 +19,10 @@ pub(crate) fn update(call: &mut Call<'_, '_>) -> Result<Decision, Status> {
     let (mut object, warnings) = call.object()?;
     match text(&object["metadata"], "name") {
         "" => {
-            let name = &*call.key.name;
-            value::child(&mut object, "metadata").insert("name".into(), name.into());
+            return Err(Status::bad_request(format!(
+                "the name of the object ({} based on URL) was undeterminable: name must be provided",
+                call.key.name
+            )));
         }
         name if name == &*call.key.name => {}
         name => {

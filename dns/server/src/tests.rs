@@ -305,6 +305,7 @@ async fn our_own_address_is_not_an_upstream() {
 #[tokio::test]
 async fn dig_understands_us() {
     if std::process::Command::new("dig").arg("-v").output().is_err() {
+        assert!(std::env::var_os("CI").is_none(), "CI must have dig");
         println!("skipped: needs dig");
         return;
     }

@@ -2,6 +2,8 @@
 //! with itself. The line `connect HOST:PORT` makes it connect there, send one line and pass on the first line of the
 //! answer, which shows name lookup and outgoing TCP; `udp HOST:PORT` does the same with one datagram.
 //!
+//! As arguments, `connect HOST:PORT` and `udp HOST:PORT` ask once, print the answer and end; `serve-udp` echoes datagrams.
+//!
 //! A component has one thread: connections are served one after another.
 
 use std::io::{BufRead, BufReader, Result, Write};
@@ -9,6 +11,20 @@ use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
 
 fn main() -> Result<()> {
     let port = std::env::var("PORT").ok().and_then(|port| port.parse().ok()).unwrap_or(7000);
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+        [] => serve_tcp(port),
+        ["serve-udp"] => serve_udp(port),
+        ["connect", target] => ask(target).map(|answer| println!("{answer}")),
+        ["udp", target] => ask_by_udp(target).map(|answer| println!("{answer}")),
+        _ => {
+            eprintln!("unknown arguments {args:?}; known: serve-udp, connect HOST:PORT, udp HOST:PORT");
+            std::process::exit(2)
+        }
+    }
+}
+
+fn serve_tcp(port: u16) -> Result<()> {
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))?;
     println!("listening on {}", listener.local_addr()?);
     loop {
@@ -34,6 +50,17 @@ fn serve(mut stream: &TcpStream) -> Result<usize> {
         stream.write_all(format!("{answer}\n").as_bytes())?;
     }
     Ok(lines)
+}
+
+fn serve_udp(port: u16) -> Result<()> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port))?;
+    println!("listening on udp {}", socket.local_addr()?);
+    let mut datagram = [0; 1500];
+    loop {
+        let (length, peer) = socket.recv_from(&mut datagram)?;
+        println!("{peer} sent {length} bytes");
+        socket.send_to(&datagram[..length], peer)?;
+    }
 }
 
 fn ask(target: &str) -> Result<String> {

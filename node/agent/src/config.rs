@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use copepod_client::Client;
 
@@ -38,6 +39,8 @@ pub struct AgentConfig {
     pub ingress_tls: Option<(SocketAddr, Arc<rustls::ServerConfig>)>,
     /// Where DNS is served, over UDP and TCP.
     pub dns_addr: Option<SocketAddr>,
+    /// How long requests at the ingress may go on after the agent was told to stop.
+    pub drain: Duration,
     /// Whether pods may connect to the world outside the cluster.
     pub egress: bool,
     /// How many pods the node takes.
@@ -61,6 +64,7 @@ impl AgentConfig {
             ingress_addr: None,
             ingress_tls: None,
             dns_addr: None,
+            drain: Duration::from_secs(10),
             egress: true,
             max_pods: 10_000,
         }

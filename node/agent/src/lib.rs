@@ -81,7 +81,7 @@ impl Agent {
     /// Starts everything and comes back at once; the node registers itself as soon as the API answers.
     pub async fn start(config: AgentConfig) -> Result<Agent, AgentError> {
         let folder = |path: PathBuf| move |e: io::Error| AgentError::Folder(path.clone(), e);
-        let dir = config.data_dir.clone();
+        let (dir, drain) = (config.data_dir.clone(), config.drain);
         std::fs::create_dir_all(&dir).map_err(folder(dir.clone()))?;
         let ingress = match config.ingress_addr {
             Some(addr) => Some(TcpListener::bind(addr).await.map_err(|e| AgentError::Listen(addr, e))?),
@@ -168,7 +168,7 @@ impl Agent {
             let (network, mut stopped) = (network.clone(), stopped.clone());
             front.spawn(async move {
                 let shutdown = async move { drop(stopped.wait_for(|s| *s).await) };
-                let config = IngressConfig { tls, ..IngressConfig::default() };
+                let config = IngressConfig { tls, drain, ..IngressConfig::default() };
                 if let Err(error) = Ingress::serve(listener, network, config, shutdown).await {
                     tracing::error!(%error, "the ingress has ended");
                 }

@@ -168,7 +168,13 @@ impl Inner {
         }
         let started = Instant::now();
         let (entry, present) = match source {
-            Source::File(path) => self.clone().read_file(image, path, now).await?,
+            Source::File(path) => match (self.clone().read_file(image, path, now).await, known, policy) {
+                (Ok(read), _, _) => read,
+                // Whoever started the node from another folder, or tidied up after a build, did not ask for running
+                // pods to be unable to restart.
+                (Err(_), Some(entry), Policy::IfNotPresent) => (entry, true),
+                (Err(e), _, _) => return Err(e),
+            },
             Source::Registry(reference) => {
                 let found = self.registry.resolve(image, &reference).await?;
                 match known.filter(|e| e.manifest == found.digest) {

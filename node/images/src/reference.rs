@@ -64,7 +64,10 @@ fn reference(image: &str) -> Result<Reference, String> {
             (None, tag) => Reference::with_tag(host, repository, tag.unwrap_or("latest").into()),
         });
     }
-    Reference::try_from(image).map_err(|e| format!("invalid reference format: {e}"))
+    Reference::try_from(image).map_err(|e| match e.to_string() {
+        known if known.starts_with("invalid reference format") => known,
+        other => format!("invalid reference format: {other}"),
+    })
 }
 
 /// Whether a registry is this machine, which is asked over plain HTTP, as docker and containerd do.

@@ -91,8 +91,15 @@ pub(crate) fn container_spec(
 /// Says what a container asks for that no runtime here gives yet.
 fn supported(pod: &Pod, container: &Container) -> Result<(), String> {
     let spec = pod.spec.as_ref();
-    if spec.and_then(|s| s.host_network) == Some(true) {
-        return Err("hostNetwork is not supported for wasm pods".into());
+    pod_wide(spec)?;
+    if container.ports.iter().flatten().any(|p| p.host_port.is_some_and(|n| n != 0)) {
+        return Err("hostPort is not supported yet".into());
+    }
+    if container.security_context.as_ref().and_then(|s| s.privileged) == Some(true) {
+        return Err("privileged containers are not supported for wasm pods".into());
+    }
+    if container.volume_devices.as_ref().is_some_and(|d| !d.is_empty()) {
+        return Err("volumeDevices are not supported for wasm pods".into());
     }
     for mount in container.volume_mounts.iter().flatten() {
         let volume = spec.and_then(|s| s.volumes.as_ref()).and_then(|v| v.iter().find(|v| v.name == mount.name));
@@ -103,10 +110,31 @@ fn supported(pod: &Pod, container: &Container) -> Result<(), String> {
             return Err(format!("volumes of type {} are not supported yet", volume_type(volume)));
         }
     }
-    if container.lifecycle.as_ref().is_some_and(|l| l.post_start.is_some()) {
-        return Err("postStart hooks are not supported yet".into());
+    match &container.lifecycle {
+        Some(l) if l.post_start.is_some() => Err("postStart hooks are not supported yet".into()),
+        Some(l) if l.pre_stop.is_some() => Err("preStop hooks are not supported yet".into()),
+        _ => Ok(()),
     }
-    Ok(())
+}
+
+/// The same of what is said once for all containers.
+fn pod_wide(spec: Option<&PodSpec>) -> Result<(), String> {
+    let Some(spec) = spec else { return Ok(()) };
+    for (name, wanted) in [("hostNetwork", spec.host_network), ("hostPID", spec.host_pid), ("hostIPC", spec.host_ipc)] {
+        if wanted == Some(true) {
+            return Err(format!("{name} is not supported for wasm pods"));
+        }
+    }
+    if spec.host_aliases.as_ref().is_some_and(|a| !a.is_empty()) {
+        return Err("hostAliases are not supported yet".into());
+    }
+    if spec.dns_config.as_ref().and_then(|d| d.nameservers.as_ref()).is_some_and(|n| !n.is_empty()) {
+        return Err("nameservers of a pod's own (dnsConfig) are not supported yet".into());
+    }
+    match spec.runtime_class_name.as_deref() {
+        None | Some("" | "wasm" | "wasmtime") => Ok(()),
+        Some(other) => Err(format!("RuntimeClass \"{other}\" not found; this node has \"wasm\" and \"wasmtime\"")),
+    }
 }
 
 /// The projected volume with the pod's own token that admission adds to every pod: it is left out silently.
@@ -182,6 +210,31 @@ mod tests {
                 .is_ok()
         );
         assert!(spec(json!({}), volume(json!({"emptyDir": {}}))).is_ok(), "a volume that nobody mounts harms nobody");
+    }
+
+    #[test]
+    fn what_would_be_ignored_is_refused() {
+        for (container, pod, named) in [
+            (json!({"ports": [{"containerPort": 80, "hostPort": 80}]}), json!({}), "hostPort"),
+            (json!({"securityContext": {"privileged": true}}), json!({}), "privileged"),
+            (json!({"volumeDevices": [{"name": "d", "devicePath": "/dev/x"}]}), json!({}), "volumeDevices"),
+            (json!({"lifecycle": {"preStop": {"sleep": {"seconds": 1}}}}), json!({}), "preStop"),
+            (json!({"lifecycle": {"postStart": {"sleep": {"seconds": 1}}}}), json!({}), "postStart"),
+            (json!({}), json!({"hostNetwork": true}), "hostNetwork"),
+            (json!({}), json!({"hostPID": true}), "hostPID"),
+            (json!({}), json!({"hostIPC": true}), "hostIPC"),
+            (json!({}), json!({"hostAliases": [{"ip": "10.0.0.1", "hostnames": ["a"]}]}), "hostAliases"),
+            (json!({}), json!({"dnsConfig": {"nameservers": ["10.0.0.1"]}}), "nameservers"),
+            (json!({}), json!({"runtimeClassName": "runc"}), "RuntimeClass \"runc\""),
+        ] {
+            match spec(container, pod) {
+                Err(EnvError::Config(why)) => assert!(why.contains(named), "{why}"),
+                other => panic!("{named}: {other:?}"),
+            }
+        }
+        let harmless = json!({"hostNetwork": false, "runtimeClassName": "wasm", "hostAliases": []});
+        let ports = json!({"ports": [{"containerPort": 80, "hostPort": 0}], "securityContext": {"runAsUser": 5}});
+        assert!(spec(ports, harmless).is_ok());
     }
 
     #[test]

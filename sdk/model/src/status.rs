@@ -95,15 +95,10 @@ impl Status {
         };
         Status::about(403, "Forbidden", message, resource, name)
     }
-    /// 405.
-    pub fn method_not_supported(resource: &str, verb: &str) -> Status {
-        Status::about(
-            405,
-            "MethodNotAllowed",
-            format!("{verb} is not supported on resources of kind \"{resource}\""),
-            resource,
-            "",
-        )
+    /// 405, in the words that upstream's router has for a method without a route, whatever the resource and verb.
+    pub fn method_not_supported(_resource: &str, _verb: &str) -> Status {
+        let message = "the server does not allow this method on the requested resource";
+        Status { details: Some(Box::default()), ..Status::new(405, "MethodNotAllowed", message) }
     }
     /// 406.
     pub fn not_acceptable(accepted: &str) -> Status {
@@ -123,7 +118,7 @@ impl Status {
     }
     /// 413.
     pub fn too_large(message: impl Into<String>) -> Status {
-        Status::new(413, "RequestEntityTooLarge", message)
+        Status::new(413, "RequestEntityTooLarge", format!("Request entity too large: {}", message.into()))
     }
     /// 422 for an object of `kind` (its group is `group`) with its field errors.
     pub fn invalid(group: &str, kind: &str, name: &str, errors: &[FieldError]) -> Status {
@@ -165,7 +160,18 @@ impl Status {
     }
     /// 504: the outcome of a write is unknown, or a read did not become possible in time.
     pub fn timeout(message: impl Into<String>) -> Status {
-        Status::new(504, "Timeout", message)
+        Status::new(504, "Timeout", format!("Timeout: {}", message.into()))
+    }
+    /// 504 for a read at a revision that is not there yet. Clients know it by its cause and read again.
+    pub fn resource_version_too_large(asked: u64, current: u64) -> Status {
+        let cause = Cause {
+            reason: "ResourceVersionTooLarge".into(),
+            message: "Too large resource version".into(),
+            field: String::new(),
+        };
+        let details = Details { retry_after_seconds: 1, causes: vec![cause], ..Details::default() };
+        let message = format!("Too large resource version: {asked}, current: {current}");
+        Status { details: Some(Box::new(details)), ..Status::timeout(message) }
     }
 
     /// The `metav1.Status` object as JSON.
@@ -207,6 +213,10 @@ impl Status {
     /// Reads a `metav1.Status` that a server sent with HTTP status `code`; anything else becomes a Status with the text.
     pub fn from_json(code: u16, body: &[u8]) -> Status {
         let Ok(v) = serde_json::from_slice::<Value>(body) else {
+            if code == 404 {
+                // The plain text for a path that nothing serves, which says less than we can.
+                return Status::no_such_path();
+            }
             return Status::new(code, reason_for(code), String::from_utf8_lossy(body).trim().to_string());
         };
         let text = |v: &Value, k: &str| v[k].as_str().unwrap_or_default().to_string();

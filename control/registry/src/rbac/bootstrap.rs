@@ -143,7 +143,11 @@ pub fn bootstrap_objects() -> Vec<(Key, Value)> {
     let mut out: Vec<(Key, Value)> = ["default", "kube-system", "kube-public", "kube-node-lease"]
         .into_iter()
         .map(|name| {
-            let object = json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": name } });
+            let object = json!({
+                "apiVersion": "v1", "kind": "Namespace",
+                "metadata": { "name": name, "labels": { "kubernetes.io/metadata.name": name } },
+                "spec": { "finalizers": ["kubernetes"] }, "status": { "phase": "Active" },
+            });
             (Key::new("namespaces", "", name), object)
         })
         .collect();

@@ -10,8 +10,9 @@ use serde_json::{Value, json};
 const VERBS: [&str; 8] = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
 
 /// Kinds that are answered and never stored: (group, version, plural, kind, namespaced).
-pub const VIRTUAL: [(&str, &str, &str, &str, bool); 5] = [
+pub const VIRTUAL: [(&str, &str, &str, &str, bool); 6] = [
     ("authentication.k8s.io", "v1", "selfsubjectreviews", "SelfSubjectReview", false),
+    ("authentication.k8s.io", "v1", "tokenreviews", "TokenReview", false),
     ("authorization.k8s.io", "v1", "localsubjectaccessreviews", "LocalSubjectAccessReview", true),
     ("authorization.k8s.io", "v1", "selfsubjectaccessreviews", "SelfSubjectAccessReview", false),
     ("authorization.k8s.io", "v1", "selfsubjectrulesreviews", "SelfSubjectRulesReview", false),

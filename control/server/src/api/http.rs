@@ -9,6 +9,7 @@ use http::{Method, Request, Response, header};
 
 use super::path::{self, Query, Target};
 use super::{Api, discovery, negotiate, respond};
+use crate::auth::impersonate;
 use crate::now;
 
 /// How long a request that is neither a watch nor a followed log may take.
@@ -27,8 +28,8 @@ impl Api {
             let token =
                 text.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, t)| t.trim());
             if let Some(token) = token {
-                let user = self.tokens.check(token, &*self.store.snapshot(), now());
-                return user.map(Arc::new).ok_or_else(Status::unauthorized);
+                let user = self.tokens.check(token, &[], &*self.store.snapshot(), now());
+                return user.map(|(user, _)| Arc::new(user)).ok_or_else(Status::unauthorized);
             }
         }
         Ok(certificate.unwrap_or_else(|| {
@@ -44,12 +45,41 @@ impl Api {
     pub(super) async fn serve(self: &Arc<Self>, request: Request<Body>, user: Arc<UserInfo>) -> Response<Body> {
         let started = Instant::now();
         let method = request.method().clone();
-        let answer = self.route(request, user).await.unwrap_or_else(|status| respond::status(&status));
+        let uri = request.uri().clone();
+        let answer = match self.route(request, user).await {
+            Ok(answer) => answer,
+            Err(status) if status == Status::no_such_path() => self.nowhere(uri.path()),
+            Err(status) => respond::status(&status),
+        };
         self.metrics.request(&method, answer.status(), started.elapsed());
         answer
     }
 
+    /// The answer for a path that nothing serves: a Status within a group and version that there is, else plain text.
+    fn nowhere(&self, path: &str) -> Response<Body> {
+        let known = |group: &str, version: &str| {
+            self.registry.kinds.iter().any(|k| (k.group, k.version) == (group, version))
+                || discovery::VIRTUAL.iter().any(|(g, v, ..)| (*g, *v) == (group, version))
+        };
+        match path::parse(path) {
+            Ok(Target::Resource(p)) if known(&p.group, &p.version) => {
+                respond::status(&Status { details: Some(Box::default()), ..Status::no_such_path() })
+            }
+            _ => respond::text(404, "404 page not found\n"),
+        }
+    }
+
+    /// The user that a request acts as: `user`, or whom its headers name if `user` may impersonate them.
+    fn acting(&self, request: &Request<Body>, user: Arc<UserInfo>) -> Result<Arc<UserInfo>, Status> {
+        let Some(other) = impersonate::requested(request.headers())? else { return Ok(user) };
+        for grant in &other.grants {
+            self.allowed(&grant.attributes(&user))?;
+        }
+        Ok(Arc::new(other.user))
+    }
+
     async fn route(self: &Arc<Self>, request: Request<Body>, user: Arc<UserInfo>) -> Result<Response<Body>, Status> {
+        let user = self.acting(&request, user)?;
         let target = path::parse(request.uri().path())?;
         if let Target::Resource(path) = target {
             let query = Query::parse(request.uri().query().unwrap_or_default())?;
@@ -112,9 +142,11 @@ impl Api {
                 }
                 match path {
                     "/version" | "/version/" => Ok(respond::json(200, &super::health::version())),
-                    "/healthz" | "/livez" | "/readyz" => Ok(self.health(path, query()?.flag("verbose"))),
                     "/metrics" => Ok(self.metrics.answer(&self.store)),
                     "/" => Ok(respond::json(200, &super::health::paths())),
+                    _ if ["healthz", "livez", "readyz"].contains(&path.split('/').nth(1).unwrap_or_default()) => {
+                        self.health(path, &query()?)
+                    }
                     _ => Err(Status::no_such_path()),
                 }
             }

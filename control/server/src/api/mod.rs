@@ -1,5 +1,6 @@
 //! The API: HTTP in front, the registry's decisions behind, the store underneath.
 
+mod body;
 pub mod discovery;
 mod execute;
 mod health;
@@ -24,7 +25,8 @@ use async_trait::async_trait;
 use copepod_client::Body;
 use copepod_model::{Status, UserInfo};
 use copepod_registry::Registry;
-use http_body_util::BodyExt;
+use http_body_util::BodyExt as _;
+use hyper::body::Body as _;
 
 use crate::auth::token::Tokens;
 use crate::store::Store;
@@ -81,10 +83,30 @@ impl Api {
         request: ::http::Request<hyper::body::Incoming>,
         certificate: Option<Arc<UserInfo>>,
     ) -> ::http::Response<Body> {
-        let request = request.map(|b| b.map_err(std::io::Error::other).boxed());
-        match self.authenticate(&request, certificate) {
+        let pretty = body::wants_pretty(request.uri().query().unwrap_or_default(), request.headers());
+        // Most requests have no body, and nothing to hold.
+        let empty = request.body().is_end_stream();
+        let version = request.version();
+        let (head, incoming) = request.into_parts();
+        let incoming = body::Held::new(incoming);
+        let held = (!empty).then(|| incoming.clone());
+        let request = ::http::Request::from_parts(head, incoming.boxed());
+        let mut response = match self.authenticate(&request, certificate) {
             Ok(user) => self.serve(request, user).await,
             Err(status) => respond::status(&status),
+        };
+        if pretty {
+            response = body::pretty(response).await;
+        }
+        match held {
+            Some(mut held) => {
+                // Over HTTP/1 that would invite a client that waits for `100 Continue` to send what is refused already.
+                if version == ::http::Version::HTTP_2 {
+                    held.drain().await;
+                }
+                held.until_sent(response)
+            }
+            None => response,
         }
     }
 }

@@ -11,8 +11,9 @@ use http::Response;
 
 use super::respond;
 
-/// The media type of the protobuf form of v2 (gnostic's `openapi.v2.Document`).
-const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+/// The media type of the protobuf form of v2 (gnostic's `openapi.v2.Document`). Clients ask for it with an `@` before the
+/// version, which no parser of media types accepts in an answer.
+const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
 /// The documents made so far, by path and media type.
 #[derive(Default)]

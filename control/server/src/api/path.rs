@@ -1,7 +1,7 @@
 //! URLs of the API: which resource a path and its query speak of (apiserver `endpoints/request/requestinfo.go`).
 
-use copepod_model::Status;
 use copepod_model::request::{FieldValidation, ListOptions};
+use copepod_model::{FieldError, Status};
 
 /// A path under `/api` or `/apis` that names a resource.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -85,7 +85,7 @@ fn decode(text: &str) -> Result<String, Status> {
     percent(text, false).ok_or_else(|| Status::bad_request(format!("invalid URL escape in {text:?}")))
 }
 
-fn percent(text: &str, plus_is_space: bool) -> Option<String> {
+pub(crate) fn percent(text: &str, plus_is_space: bool) -> Option<String> {
     let mut out = Vec::with_capacity(text.len());
     let mut bytes = text.bytes();
     while let Some(b) = bytes.next() {
@@ -119,6 +119,16 @@ impl Query {
     /// The first value of a parameter.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(k, _)| k == name).map(|(_, v)| v.as_str())
+    }
+
+    /// Every value of a parameter.
+    pub fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(move |(k, _)| k == name).map(|(_, v)| v.as_str())
+    }
+
+    /// Whether a parameter is there, with whatever value.
+    pub fn has(&self, name: &str) -> bool {
+        self.get(name).is_some()
     }
 
     /// Whether a boolean parameter is on: `true`, `1`, or given without a value as upstream reads it.
@@ -157,28 +167,55 @@ impl Query {
         })
     }
 
-    /// `fieldValidation`.
-    pub fn field_validation(&self) -> Result<FieldValidation, Status> {
-        match self.get("fieldValidation").unwrap_or_default() {
-            "" | "Warn" => Ok(FieldValidation::Warn),
-            "Ignore" => Ok(FieldValidation::Ignore),
-            "Strict" => Ok(FieldValidation::Strict),
-            other => Err(Status::bad_request(format!(
-                "fieldValidation: Unsupported value: \"{other}\": supported values: \"\", \"Ignore\", \"Strict\", \"Warn\""
-            ))),
+    /// The options of a write, and what is wrong with them.
+    pub fn write_options(&self, errors: &mut Vec<FieldError>) -> WriteOptions {
+        let manager = self.get("fieldManager").unwrap_or_default();
+        if manager.len() > MANAGER {
+            errors.push(FieldError::too_long("fieldManager", MANAGER));
         }
+        if manager.chars().any(char::is_control) {
+            let why = "should only contain printable characters";
+            errors.push(FieldError::invalid("fieldManager", manager, why));
+        }
+        let dry_run: Vec<&str> = self.all("dryRun").filter(|v| !v.is_empty()).collect();
+        let given = self.get("fieldValidation").unwrap_or_default();
+        let out = WriteOptions {
+            dry_run: dry_run_of(&dry_run, errors),
+            field_manager: manager.to_string(),
+            field_validation: match given {
+                "Ignore" => FieldValidation::Ignore,
+                "Strict" => FieldValidation::Strict,
+                _ => FieldValidation::Warn,
+            },
+        };
+        if !matches!(given, "" | "Ignore" | "Strict" | "Warn") {
+            let known = ["", "Ignore", "Strict", "Warn"];
+            errors.push(FieldError::not_supported("fieldValidation", given, &known));
+        }
+        out
     }
+}
 
-    /// `dryRun`.
-    pub fn dry_run(&self) -> Result<bool, Status> {
-        match self.get("dryRun").unwrap_or_default() {
-            "" => Ok(false),
-            "All" => Ok(true),
-            other => {
-                Err(Status::bad_request(format!("dryRun: Unsupported value: \"{other}\": supported values: \"All\"")))
-            }
-        }
+/// Longest name of a field manager in bytes.
+const MANAGER: usize = 128;
+
+/// What the options of a create, update or patch have in common.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WriteOptions {
+    /// Nothing is to be stored.
+    pub dry_run: bool,
+    /// Who owns what is written; empty when the client does not say.
+    pub field_manager: String,
+    /// What becomes of unknown fields.
+    pub field_validation: FieldValidation,
+}
+
+/// Whether `dryRun` says so; it has one value that is allowed.
+pub fn dry_run_of(given: &[&str], errors: &mut Vec<FieldError>) -> bool {
+    if given.iter().any(|v| *v != "All") {
+        errors.push(FieldError::not_supported("dryRun", given.to_vec(), &["All"]));
     }
+    given.contains(&"All")
 }
 
 #[cfg(test)]
@@ -230,6 +267,14 @@ mod tests {
         assert_eq!((l.label_selector.as_str(), l.limit), ("a=b,c", 5));
         assert!(Query::parse("resourceVersion=abc").unwrap().list_options().is_err());
         assert!(Query::parse("limit=abc").unwrap().list_options().is_err());
-        assert!(Query::parse("dryRun=Some").unwrap().dry_run().is_err());
+        let errors = |text: &str| {
+            let mut errors = Vec::new();
+            let options = Query::parse(text).unwrap().write_options(&mut errors);
+            (options.dry_run, errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+        };
+        assert_eq!(errors("dryRun=All&fieldManager=m&fieldValidation=Strict"), (true, String::new()));
+        assert_eq!(errors("dryRun=Some").1, "dryRun: Unsupported value: [\"Some\"]: supported values: \"All\"");
+        assert!(errors("fieldValidation=x").1.starts_with("fieldValidation: Unsupported value: \"x\""));
+        assert!(errors(&format!("fieldManager={}", "m".repeat(129))).1.starts_with("fieldManager: Too long"));
     }
 }

@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use copepod_client::Body;
-use copepod_model::request::{Body as Payload, DeleteOptions, Propagation};
+use copepod_model::request::{Body as Payload, DeleteOptions, PatchType, Propagation};
 use copepod_model::schema::Schema;
-use copepod_model::{ApiRequest, Status, UserInfo, Verb};
+use copepod_model::{ApiRequest, FieldError, Status, UserInfo, Verb};
 use http::{Method, Request, Response, header};
 use http_body_util::{BodyExt, Limited};
 use serde_json::{Value, json};
 
 use super::execute::Answer;
 use super::negotiate::{self, Accepted, Content, Encoding, Shape};
-use super::path::{Query, ResourcePath};
+use super::path::{Query, ResourcePath, dry_run_of};
 use super::table::{self, Include};
 use super::{Api, respond};
 use crate::now;
@@ -35,7 +35,9 @@ impl Api {
         let header = |name: header::HeaderName| {
             request.headers().get(name).and_then(|v| v.to_str().ok()).unwrap_or_default().to_string()
         };
-        let mut api = api_request(request.method(), user, &path, &query, &header(header::USER_AGENT))?;
+        let content_type = header(header::CONTENT_TYPE);
+        let media = content_type.split(';').next().unwrap_or_default().trim().to_string();
+        let mut api = api_request(request.method(), user, &path, &query, &header(header::USER_AGENT), &media)?;
         // Whether it is served at all comes before whether it is allowed, for those who may know; upstream authorizes
         // first, so that a stranger learns nothing from a 404.
         self.authorize(&api)?;
@@ -47,7 +49,6 @@ impl Api {
             return self.watch_http(&api, accepted, Include::parse(query.get("includeObject").unwrap_or_default()));
         }
         if !matches!(api.verb, Verb::Get | Verb::List) {
-            let content_type = header(header::CONTENT_TYPE);
             let bytes = read(request.into_body()).await?;
             decode(&mut api, &content_type, bytes, &query)?;
         }
@@ -87,13 +88,20 @@ impl Api {
             bytes.iter().map(|b| serde_json::from_slice(b).map_err(Status::internal)).collect()
         };
         let mut response = match (accepted.shape, &kind) {
-            (Shape::Table(beta), Some(kind)) if api.subresource.is_none() && !is_status(&bytes) => {
+            (Shape::Table(beta), Some(kind))
+                if matches!(api.subresource.as_deref(), None | Some("status")) && !is_status(&bytes) =>
+            {
                 let values = values()?;
                 let meta = list_meta.unwrap_or_else(|| {
                     let rv = values.first().map_or(Value::Null, |v| v["metadata"]["resourceVersion"].clone());
                     json!({"resourceVersion": rv})
                 });
                 respond::json(code, &table::table(kind, &values, meta, true, include, beta, now()))
+            }
+            (Shape::Table(beta), _) if api.subresource.as_deref() == Some("scale") && !is_status(&bytes) => {
+                let scales = values()?;
+                let meta = json!({"resourceVersion": scales.first().map(|v| &v["metadata"]["resourceVersion"])});
+                respond::json(code, &table::scales(&scales, meta, include, beta, now()))
             }
             (Shape::Partial, _) => {
                 let items: Vec<Value> = values()?.iter().map(|v| table::partial(v, false)).collect();
@@ -169,6 +177,7 @@ fn api_request(
     path: &ResourcePath,
     query: &Query,
     agent: &str,
+    media: &str,
 ) -> Result<ApiRequest, Status> {
     let named = !path.name.is_empty();
     let watch = path.watch || query.flag("watch");
@@ -198,17 +207,41 @@ fn api_request(
         api.name.clear();
     }
     if !matches!(verb, Verb::Get | Verb::List | Verb::Watch) {
-        api.dry_run = query.dry_run()?;
-        api.field_validation = query.field_validation()?;
+        let mut errors = Vec::new();
+        if verb == Verb::Patch && media == PatchType::Apply.media_type() {
+            if query.get("fieldManager").unwrap_or_default().is_empty() {
+                errors.push(FieldError::required("fieldManager", "is required for apply patch"));
+            }
+        } else if verb == Verb::Patch && query.has("force") {
+            errors.push(FieldError::forbidden("force", "may not be specified for non-apply patch"));
+        }
+        let options = query.write_options(&mut errors);
+        refuse_options(verb, &errors)?;
+        api.dry_run = options.dry_run;
+        api.field_validation = options.field_validation;
         api.force = query.flag("force");
-        // Without a fieldManager upstream takes the client's name from its User-Agent.
-        let default = agent.split(['/', ' ']).next().unwrap_or_default();
-        api.field_manager = query.get("fieldManager").filter(|m| !m.is_empty()).unwrap_or(default).to_string();
-        if api.field_manager.len() > 128 {
-            return Err(Status::bad_request("fieldManager: Too long: may not be more than 128 bytes"));
+        api.field_manager = options.field_manager;
+        if api.field_manager.is_empty() {
+            // Upstream takes the client's name from its User-Agent.
+            let agent = agent.split(['/', ' ']).next().unwrap_or_default();
+            api.field_manager = agent.chars().filter(|c| !c.is_control()).take(128).collect();
         }
     }
     Ok(api)
+}
+
+/// A 422 about the options of a write, if there is something wrong with them.
+fn refuse_options(verb: Verb, errors: &[FieldError]) -> Result<(), Status> {
+    if errors.is_empty() {
+        return Ok(());
+    }
+    let kind = match verb {
+        Verb::Create => "CreateOptions",
+        Verb::Update => "UpdateOptions",
+        Verb::Patch => "PatchOptions",
+        _ => "DeleteOptions",
+    };
+    Err(Status::invalid("meta.k8s.io", kind, "", errors))
 }
 
 async fn read(body: Body) -> Result<Bytes, Status> {
@@ -226,9 +259,11 @@ fn decode(api: &mut ApiRequest, content_type: &str, bytes: Bytes, query: &Query)
         Verb::Delete | Verb::DeleteCollection => {
             let options = if bytes.is_empty() { Value::Null } else { value(content_type, &bytes)? };
             api.delete = delete_options(&options, query)?;
-            if options["dryRun"].as_array().is_some_and(|d| d.iter().any(|x| x == "All")) {
-                api.dry_run = true;
-            }
+            let given = options["dryRun"].as_array().into_iter().flatten();
+            let given: Vec<&str> = given.map(|v| v.as_str().unwrap_or_default()).collect();
+            let mut errors = Vec::new();
+            api.dry_run |= dry_run_of(&given, &mut errors);
+            refuse_options(api.verb, &errors)?;
         }
         Verb::Patch => {
             let Content::Patch(kind) = negotiate::content(content_type, true)? else {
@@ -236,7 +271,7 @@ fn decode(api: &mut ApiRequest, content_type: &str, bytes: Bytes, query: &Query)
             };
             let patch = match serde_json::from_slice(&bytes) {
                 Ok(v) => v,
-                Err(_) if kind == copepod_model::request::PatchType::Apply => yaml(&bytes)?,
+                Err(_) if kind == PatchType::Apply => yaml(&bytes)?,
                 Err(e) => return Err(Status::bad_request(format!("error decoding patch: {e}"))),
             };
             api.body = Payload::Patch(kind, patch);
@@ -287,12 +322,14 @@ fn delete_options(body: &Value, query: &Query) -> Result<DeleteOptions, Status> 
         (None, Some(false)) => Some(Propagation::Background),
         (None, None) => None,
         (Some(_), Some(_)) => {
-            return Err(Status::bad_request("orphanDependents and deletionPropagation cannot be both set"));
+            let why = "orphanDependents and deletionPropagation cannot be both set";
+            let error = FieldError::invalid("propagationPolicy", policy.unwrap_or_default(), why);
+            return Err(Status::invalid("meta.k8s.io", "DeleteOptions", "", &[error]));
         }
         (Some(other), None) => {
-            return Err(Status::bad_request(format!(
-                "propagationPolicy: Unsupported value: \"{other}\": supported values: \"Foreground\", \"Background\", \"Orphan\""
-            )));
+            let known = ["Foreground", "Background", "Orphan", "nil"];
+            let error = FieldError::not_supported("propagationPolicy", other, &known);
+            return Err(Status::invalid("meta.k8s.io", "DeleteOptions", "", &[error]));
         }
     };
     let pre = &body["preconditions"];

@@ -1,7 +1,7 @@
 //! Server-side printing: `meta.k8s.io/v1 Table` and `PartialObjectMetadata`.
 
 use copepod_model::Time;
-use copepod_model::kinds::Kind;
+use copepod_model::kinds::{AGE, Column, Kind, NAME, age};
 use serde_json::{Value, json};
 
 /// What each row carries of its object: the query's `includeObject`.
@@ -36,12 +36,37 @@ pub fn table(
     beta: bool,
     now: Time,
 ) -> Value {
+    let definitions = if columns { kind.strategy.columns() } else { Vec::new() };
+    of(&definitions, |o| kind.strategy.cells(o, now), objects, list_meta, include, beta)
+}
+
+/// A Table of Scales, which are no kind of their own.
+pub fn scales(scales: &[Value], list_meta: Value, include: Include, beta: bool, now: Time) -> Value {
+    let count = |name, description| Column { name, kind: "integer", format: "", priority: 0, description };
+    let columns = [
+        NAME,
+        count("Desired", "The number of instances that are wanted."),
+        count("Available", "The number of instances that there are."),
+        AGE,
+    ];
+    let cells = |o: &Value| {
+        let number = |part: &str| o[part]["replicas"].as_i64().unwrap_or(0).into();
+        vec![o["metadata"]["name"].clone(), number("spec"), number("status"), age(o, now)]
+    };
+    of(&columns, cells, scales, list_meta, include, beta)
+}
+
+fn of(
+    columns: &[Column],
+    cells: impl Fn(&Value) -> Vec<Value>,
+    objects: &[Value],
+    list_meta: Value,
+    include: Include,
+    beta: bool,
+) -> Value {
     let version = api_version(beta);
-    let definitions: Vec<Value> = kind
-        .strategy
-        .columns()
+    let definitions: Vec<Value> = columns
         .iter()
-        .filter(|_| columns)
         .map(|c| {
             json!({
                 "name": c.name, "type": c.kind, "format": c.format, "description": c.description, "priority": c.priority,
@@ -51,7 +76,7 @@ pub fn table(
     let rows: Vec<Value> = objects
         .iter()
         .map(|o| {
-            let mut row = json!({"cells": kind.strategy.cells(o, now)});
+            let mut row = json!({"cells": cells(o)});
             match include {
                 Include::None => {}
                 Include::Metadata => row["object"] = partial(o, beta),

@@ -1,5 +1,7 @@
 //! `serviceaccounts/token`: TokenRequest (KEP-1205).
 
+use std::collections::BTreeMap;
+
 use copepod_machine::{Ids as _, View as _};
 use copepod_model::request::Body as Payload;
 use copepod_model::{ApiRequest, FieldError, Status, Time, Verb};
@@ -80,5 +82,40 @@ impl Api {
             out["spec"]["boundObjectRef"] = bound.clone();
         }
         Ok(out)
+    }
+
+    /// `tokenreviews`: whose token it is, if it is one of ours.
+    pub(super) fn review_token(&self, request: &ApiRequest) -> Result<Value, Status> {
+        if request.verb != Verb::Create {
+            return Err(Status::method_not_supported("tokenreviews", request.verb.as_str()));
+        }
+        let mut review: Value = match &request.body {
+            Payload::Object(v) => v.clone(),
+            Payload::Json(bytes) => serde_json::from_slice(bytes).map_err(|e| Status::bad_request(e.to_string()))?,
+            _ => return Err(Status::bad_request("a TokenReview is required")),
+        };
+        let token = review["spec"]["token"].as_str().unwrap_or_default();
+        if token.is_empty() {
+            return Err(Status::bad_request("token is required for TokenReview in authentication"));
+        }
+        let asked = review["spec"]["audiences"].as_array().into_iter().flatten();
+        let asked: Vec<&str> = asked.filter_map(Value::as_str).collect();
+        let status = match self.tokens.check(token, &asked, &*self.store.snapshot(), now()) {
+            None => json!({"user": {}, "error": "invalid bearer token"}),
+            Some((user, audiences)) => {
+                let extra: BTreeMap<_, _> = user.extra.into_iter().collect();
+                json!({
+                    "authenticated": true, "audiences": audiences,
+                    "user": {"username": user.name, "uid": user.uid, "groups": user.groups, "extra": extra},
+                })
+            }
+        };
+        if !review.is_object() {
+            return Err(Status::bad_request("the object provided is unrecognized: it is no JSON object"));
+        }
+        review["status"] = status;
+        review["kind"] = "TokenReview".into();
+        review["apiVersion"] = "authentication.k8s.io/v1".into();
+        Ok(review)
     }
 }

@@ -10,7 +10,7 @@ use copepod_machine::View as _;
 use copepod_model::kinds::Kind;
 use copepod_model::schema::Schema;
 use copepod_model::selector::FieldSelector;
-use copepod_model::{ApiRequest, Status};
+use copepod_model::{ApiRequest, FieldError, Status};
 use copepod_registry::{EventKind, WatchFilter};
 use copepod_state::{Change, Interest};
 use futures_util::{StreamExt as _, stream};
@@ -55,9 +55,9 @@ impl Api {
         let initial = match options.send_initial_events {
             Some(send) => {
                 if send && !options.allow_watch_bookmarks {
-                    return Err(Status::unprocessable(
-                        "sendInitialEvents: Forbidden: sendInitialEvents requires setting allowWatchBookmarks to true",
-                    ));
+                    let why = "sendInitialEvents requires setting allowWatchBookmarks to true";
+                    let error = FieldError::forbidden("sendInitialEvents", why);
+                    return Err(Status::invalid("meta.k8s.io", "ListOptions", "", &[error]));
                 }
                 send
             }
@@ -68,7 +68,7 @@ impl Api {
             _ => view.revision(),
         };
         if from > view.revision() {
-            return Err(Status::timeout(format!("Too large resource version: {from}, current: {}", view.revision())));
+            return Err(Status::resource_version_too_large(from, view.revision()));
         }
         let watcher = self.store.watch(interest.clone(), from).map_err(|_| too_old(from))?;
         let mut pending = VecDeque::new();
@@ -108,6 +108,10 @@ impl Api {
         include: Include,
     ) -> Result<Response<Body>, Status> {
         let kind = self.kind(request)?;
+        if accepted.encoding == Encoding::Yaml {
+            // YAML has no form that could be streamed.
+            return Err(Status::not_acceptable("application/json, application/vnd.kubernetes.protobuf;stream=watch"));
+        }
         let events = self.watch(request)?;
         let (api, mut first) = (self.clone(), true);
         let frames = events.map(move |event| {
@@ -139,7 +143,7 @@ impl Api {
             WatchEvent::Bookmark(revision, initial) => {
                 let mut object = json!({
                     "kind": kind.kind, "apiVersion": kind.api_version(),
-                    "metadata": {"resourceVersion": revision.to_string(), "creationTimestamp": null},
+                    "metadata": {"resourceVersion": revision.to_string()},
                 });
                 if initial {
                     object["metadata"]["annotations"] = json!({"k8s.io/initial-events-end": "true"});

@@ -65,8 +65,15 @@ impl Tokens {
         Ok(format!("{text}.{}", B64.encode(signature)))
     }
 
-    /// The user of a token that is well signed, in its time, for us, and whose account (and pod) still exist.
-    pub fn check(&self, token: &str, view: &dyn View, now: Time) -> Option<UserInfo> {
+    /// The user of a token that is well signed, in its time, for one of `audiences` (none: for us), and whose account
+    /// (and pod) still exist; and for which of the audiences it is.
+    pub fn check(
+        &self,
+        token: &str,
+        audiences: &[&str],
+        view: &dyn View,
+        now: Time,
+    ) -> Option<(UserInfo, Vec<String>)> {
         let (text, sig) = token.rsplit_once('.')?;
         let (header, payload) = text.split_once('.')?;
         let header: Value = serde_json::from_slice(&B64.decode(header).ok()?).ok()?;
@@ -76,9 +83,11 @@ impl Tokens {
         let key = signature::UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, self.key.public_key().as_ref());
         key.verify(text.as_bytes(), &B64.decode(sig).ok()?).ok()?;
         let claims: Value = serde_json::from_slice(&B64.decode(payload).ok()?).ok()?;
-        let ours = claims["aud"].as_array().is_some_and(|a| a.iter().any(|x| x == ISSUER));
+        let wanted = if audiences.is_empty() { &[ISSUER] } else { audiences };
+        let valid: Vec<String> =
+            wanted.iter().filter(|w| texts(&claims["aud"]).any(|a| a == **w)).map(ToString::to_string).collect();
         let in_time = claims["nbf"].as_u64()? <= now.secs() && now.secs() < claims["exp"].as_u64()?;
-        if claims["iss"] != ISSUER || !ours || !in_time {
+        if claims["iss"] != ISSUER || valid.is_empty() || !in_time {
             return None;
         }
         let bound = &claims["kubernetes.io"];
@@ -103,7 +112,7 @@ impl Tokens {
             extra.push(("authentication.kubernetes.io/pod-name".into(), vec![pod.into()]));
             extra.push(("authentication.kubernetes.io/pod-uid".into(), vec![pod_uid.into()]));
         }
-        Some(UserInfo {
+        let user = UserInfo {
             name: format!("system:serviceaccount:{namespace}:{name}"),
             uid: uid.into(),
             groups: vec![
@@ -112,6 +121,11 @@ impl Tokens {
                 "system:authenticated".into(),
             ],
             extra,
-        })
+        };
+        Some((user, valid))
     }
+}
+
+fn texts(list: &Value) -> impl Iterator<Item = &str> {
+    list.as_array().into_iter().flatten().filter_map(Value::as_str)
 }

@@ -1,9 +1,11 @@
 //! End to end, with real clients, against the real binary.
 
+mod api;
 mod clients;
 mod examples;
 mod faults;
 mod kubectl;
 mod network;
 mod pods;
+mod registry;
 mod up;

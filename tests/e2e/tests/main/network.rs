@@ -110,3 +110,51 @@ fn dns_answers_dig() {
     assert!(dig(&["nothing.default.svc.cluster.local"]).contains("NXDOMAIN"));
     assert!(dig(&["outside.default.svc.cluster.local", "CNAME"]).contains("example.test."));
 }
+
+#[test]
+fn guests_reach_each_other_over_tcp_and_udp() {
+    if !needs("kubectl", has("kubectl")) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let c = Cluster::up(dir.path(), &["-f", "examples/tcp-echo/tcp-echo.yaml"]);
+    let pod = |name: &str, policy: &str, args: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, labels: {{app: {name}}}}}\nspec:\n  restartPolicy: {policy}\n  containers:\n  - {{name: c, image: 'file://examples/tcp-echo/tcp-echo.wasm', args: {args}}}\n---\n"
+        )
+    };
+    c.apply(&format!(
+        "{}apiVersion: v1\nkind: Service\nmetadata: {{name: u}}\nspec: {{selector: {{app: udp}}, ports: [{{name: u, port: 71, targetPort: 7000, protocol: UDP}}]}}\n",
+        pod("udp", "Always", "[serve-udp]")
+    ));
+    c.ok(&["wait", "pod/udp", "--for=condition=Ready", "--timeout=60s"]);
+    until("it listens", || c.ok(&["logs", "udp"]).contains("listening").then_some(()));
+    let field = |object: &str, path: &str| c.ok(&["get", object, "-o", &format!("jsonpath={{{path}}}")]);
+    let vip = field("service/tcp-echo", ".spec.clusterIP");
+    let server =
+        c.ok(&["get", "pods", "-l", "app.kubernetes.io/name=tcp-echo", "-o", "jsonpath={.items[0].status.podIP}"]);
+    let asks = [
+        ("by-vip", "connect", format!("{vip}:7000")),
+        ("by-name", "connect", "tcp-echo:7000".to_string()),
+        ("by-full-name", "connect", "tcp-echo.default.svc.cluster.local:7000".into()),
+        ("by-address", "connect", format!("{server}:7000")),
+        ("udp-by-name", "udp", "u:71".into()),
+    ];
+    for (name, verb, target) in &asks {
+        c.apply(&pod(name, "OnFailure", &format!("[{verb}, '{target}']")));
+    }
+    for (name, _, _) in &asks {
+        until(&format!("{name} has its answer"), || {
+            (field(&format!("pod/{name}"), ".status.phase") == "Succeeded").then_some(())
+        });
+        let (ip, log) = (field(&format!("pod/{name}"), ".status.podIP"), c.ok(&["logs", name]));
+        assert!(log.contains(" says: hello from ") && log.contains(&ip) | name.starts_with("udp"), "{name}: {log}");
+    }
+    // Nobody listens, and no such name: an error in the guest's own words and its exit code.
+    c.apply(&pod("refused", "Never", &format!("[connect, '{server}:7009']")));
+    c.apply(&pod("unknown", "Never", "[connect, 'nobody:7000']"));
+    for name in ["refused", "unknown"] {
+        until(&format!("{name} failed"), || (field(&format!("pod/{name}"), ".status.phase") == "Failed").then_some(()));
+        assert!(c.ok(&["logs", name]).contains("Error"), "{}", c.ok(&["logs", name]));
+    }
+}

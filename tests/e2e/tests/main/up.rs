@@ -40,6 +40,61 @@ fn a_restart_after_kill_brings_all_of_it_back() {
 }
 
 #[test]
+fn a_restart_elsewhere_needs_no_files() {
+    let dir = tempfile::tempdir().unwrap();
+    assert!(Cluster::up(&dir.path().join("data"), HELLO).interrupt().success());
+    // The manifest's `file://examples/…` leads nowhere from here.
+    let cluster = Cluster::start_in(Command::new(binary()), dir.path(), &dir.path().join("data"), &[]);
+    until("hello answers from what the node keeps", || (cluster.get("hello.localhost", "/").0 == 200).then_some(()));
+}
+
+#[test]
+fn it_stops_while_everything_is_busy() {
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::up(dir.path(), HELLO);
+    let quiet = |command: &mut Command| command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let spin = format!("{}/spin", cluster.ingress);
+    let mut clients = vec![quiet(Command::new("curl").args(["-s", "-H", "Host: hello.localhost", &spin]))];
+    if has("kubectl") {
+        let config = dir.path().join("kubeconfig");
+        for verb in [["get", "pods", "-w"], ["logs", "-f", "deploy/hello"]] {
+            clients.push(quiet(Command::new("kubectl").arg("--kubeconfig").arg(&config).args(verb)));
+        }
+    }
+    // Answers while it spins: the request has long arrived.
+    until("the other instances answer", || (cluster.get("hello.localhost", "/").0 == 200).then_some(()));
+    assert!(cluster.interrupt().success(), "a clean end");
+    for mut client in clients {
+        let _ = client.kill();
+        client.wait().unwrap();
+    }
+}
+
+#[test]
+fn a_bad_manifest_is_named_and_nothing_is_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    Cluster::up(&data, HELLO).kill();
+    let bad = dir.path().join("bad.yaml");
+    for (manifest, why) in [
+        ("kind: [}", "is not valid YAML"),
+        ("apiVersion: foo/v1\nkind: Foo\nmetadata: {name: x}", "no matches for kind \"Foo\" in version \"foo/v1\""),
+        ("apiVersion: v1\nkind: Pod\nmetadata: {name: x}\nspec: {containers: []}", "spec.containers: Required value"),
+    ] {
+        std::fs::write(&bad, manifest).unwrap();
+        let mut args =
+            vec!["--data-dir".to_string(), data.display().to_string(), "-f".into(), bad.display().to_string()];
+        for port in ["--api-port", "--ingress-port", "--ingress-tls-port", "--dns-port"] {
+            args.extend([port.to_string(), "0".into()]);
+        }
+        let (ok, message) = fails(&args.iter().map(String::as_str).collect::<Vec<_>>());
+        assert!(!ok && message.contains(why), "{message}");
+    }
+    let cluster = Cluster::up(&data, &[]);
+    until("hello answers again", || (cluster.get("hello.localhost", "/").0 == 200).then_some(()));
+}
+
+#[test]
 fn a_second_instance_on_the_same_folder_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let cluster = Cluster::up(dir.path(), &[]);

@@ -17,7 +17,11 @@ pub fn kind() -> Kind {
         short_names: &["po"],
         categories: &["all"],
         status: true,
-        subresources: &[("binding", "Binding", &["create"]), ("log", "Pod", &["get"])],
+        subresources: &[
+            ("binding", "Binding", &["create"]),
+            ("eviction", "Eviction", &["create"]),
+            ("log", "Pod", &["get"]),
+        ],
         generation: true,
         graceful: true,
         ..Kind::new(super::V1, "Pod", ("pods", "pod"), Pod)

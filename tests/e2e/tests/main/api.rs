@@ -1,0 +1,219 @@
+//! The API as a sceptic uses it: raw requests whose answers have to be those of kube-apiserver.
+
+use std::process::Command;
+
+use e2e::{Cluster, has, needs, text};
+use serde_json::Value;
+
+/// A cluster and what curl needs to speak to it as its administrator.
+struct Raw {
+    dir: tempfile::TempDir,
+    cluster: Cluster,
+}
+
+impl Raw {
+    fn up() -> Option<Raw> {
+        if !needs("kubectl and curl", has("kubectl") && has("curl")) {
+            return None;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let cluster = Cluster::up(dir.path(), &[]);
+        for (path, file) in [
+            ("clusters[0].cluster.certificate-authority-data", "ca.pem"),
+            ("users[0].user.client-certificate-data", "client.pem"),
+            ("users[0].user.client-key-data", "client.key"),
+        ] {
+            let data = cluster.ok(&["config", "view", "--raw", "-o", &format!("jsonpath={{.{path}}}")]);
+            std::fs::write(dir.path().join(file), decode(&data)).unwrap();
+        }
+        Some(Raw { dir, cluster })
+    }
+
+    /// (code, body) of a request, as the administrator or as nobody.
+    fn ask(&self, admin: bool, method: &str, path: &str, more: &[&str]) -> (u16, String) {
+        let file = |name: &str| self.dir.path().join(name).to_string_lossy().into_owned();
+        let mut curl = Command::new("curl");
+        curl.args(["-sS", "-m", "20", "-A", "e2e", "-w", "\n%{http_code}", "-X", method, "--cacert", &file("ca.pem")]);
+        if admin {
+            curl.args(["--cert", &file("client.pem"), "--key", &file("client.key")]);
+        }
+        let out = curl.args(more).arg(format!("{}{path}", self.cluster.api)).output().expect("curl runs");
+        let all = text(&out.stdout);
+        let (body, code) = all.rsplit_once('\n').unwrap_or(("", "0"));
+        assert_ne!(code, "000", "{method} {path}: {}", text(&out.stderr));
+        (code.parse().unwrap_or(0), body.into())
+    }
+
+    /// The answer as JSON; it must have the code.
+    fn json(&self, code: u16, method: &str, path: &str, more: &[&str]) -> Value {
+        let (found, body) = self.ask(true, method, path, more);
+        assert_eq!(found, code, "{method} {path} {more:?}: {body}");
+        serde_json::from_str(&body).unwrap_or_else(|e| panic!("{method} {path}: {e}: {body}"))
+    }
+}
+
+/// Base64, as `base64 -d` has it.
+fn decode(data: &str) -> Vec<u8> {
+    const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let (mut out, mut bits, mut n) = (Vec::new(), 0u32, 0);
+    for value in data.bytes().filter_map(|b| ALPHABET.iter().position(|a| *a == b)) {
+        bits = bits << 6 | value as u32;
+        n += 6;
+        if n >= 8 {
+            n -= 8;
+            out.push((bits >> n) as u8);
+        }
+    }
+    out
+}
+
+const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
+const JSON: [&str; 2] = ["-H", "Content-Type: application/json"];
+
+#[test]
+fn wrong_requests_get_the_answers_of_kubernetes() {
+    let Some(c) = Raw::up() else { return };
+    for (code, method, path, body, message) in [
+        (404, "GET", "/api/v1/nonsense", "", "the server could not find the requested resource"),
+        (404, "GET", "/api/v1/namespaces/default/pods/x/nonsense", "", "the server could not find"),
+        (405, "PUT", CONFIG_MAPS, "{}", "the server does not allow this method on the requested resource"),
+        (405, "DELETE", "/api/v1/configmaps", "", "the server does not allow this method"),
+        (400, "POST", CONFIG_MAPS, "{", "cannot be handled as a ConfigMap"),
+        (422, "POST", &format!("{CONFIG_MAPS}?dryRun=x"), "{}", "CreateOptions.meta.k8s.io \"\" is invalid: dryRun:"),
+        (422, "POST", &format!("{CONFIG_MAPS}?fieldValidation=x"), "{}", "fieldValidation: Unsupported value: \"x\""),
+        (
+            422,
+            "DELETE",
+            &format!("{CONFIG_MAPS}/x"),
+            r#"{"dryRun":["x"]}"#,
+            "DeleteOptions.meta.k8s.io \"\" is invalid",
+        ),
+        (422, "DELETE", &format!("{CONFIG_MAPS}/x?propagationPolicy=x"), "", "propagationPolicy: Unsupported value"),
+        (422, "GET", &format!("{CONFIG_MAPS}?resourceVersionMatch=Exact"), "", "forbidden unless resourceVersion"),
+        (422, "GET", &format!("{CONFIG_MAPS}?resourceVersion=0&resourceVersionMatch=Exact"), "", "is forbidden for"),
+        (422, "GET", &format!("{CONFIG_MAPS}?watch=true&sendInitialEvents=true"), "", "to NotOlderThan"),
+        (410, "GET", &format!("{CONFIG_MAPS}?resourceVersion=1&resourceVersionMatch=Exact"), "", "too old"),
+        (504, "GET", &format!("{CONFIG_MAPS}?resourceVersion=99999999"), "", "Timeout: Too large resource version"),
+    ] {
+        let body = ["-d", body];
+        let more: Vec<&str> = JSON.into_iter().chain(body).filter(|_| !body[1].is_empty()).collect();
+        let status = c.json(code, method, path, &more);
+        let found = status["message"].as_str().unwrap_or_default();
+        assert!(found.contains(message), "{method} {path}: {status}");
+    }
+    for path in ["/nonsense", "/apis/nonsense", "/apis/apps/v2", "/apis/apps/v2/deployments"] {
+        assert_eq!(c.ask(true, "GET", path, &[]), (404, "404 page not found\n".into()), "{path}");
+    }
+    let too_new = c.json(504, "GET", &format!("{CONFIG_MAPS}?resourceVersion=99999999"), &[]);
+    assert_eq!(too_new["details"]["causes"][0]["reason"], "ResourceVersionTooLarge");
+    let accept = |media: &str| c.ask(true, "GET", CONFIG_MAPS, &["-H", &format!("Accept: {media}")]).0;
+    assert_eq!((accept("text/html"), accept("text/html, */*;q=0.1"), accept("application/yaml")), (406, 200, 200));
+    let watch = format!("{CONFIG_MAPS}?watch=true&timeoutSeconds=1");
+    assert_eq!(c.ask(true, "GET", &watch, &["-H", "Accept: application/yaml"]).0, 406);
+    // The refusal arrives although the client is still sending.
+    let big = c.dir.path().join("big");
+    std::fs::write(&big, vec![b'x'; 5 << 20]).unwrap();
+    let status = c.json(413, "POST", CONFIG_MAPS, &[JSON[0], JSON[1], "--data-binary", &format!("@{}", big.display())]);
+    assert_eq!(status["reason"], "RequestEntityTooLarge");
+}
+
+#[test]
+fn writes_are_as_strict_as_upstream() {
+    let Some(c) = Raw::up() else { return };
+    c.json(201, "POST", CONFIG_MAPS, &[JSON[0], JSON[1], "-d", r#"{"metadata":{"name":"a"}}"#]);
+    let a = &format!("{CONFIG_MAPS}/a");
+    let apply = |query: &str, code, value: &str| {
+        let object =
+            format!(r#"{{"apiVersion":"v1","kind":"ConfigMap","metadata":{{"name":"a"}},"data":{{"k":"{value}"}}}}"#);
+        c.json(
+            code,
+            "PATCH",
+            &format!("{a}{query}"),
+            &["-H", "Content-Type: application/apply-patch+yaml", "-d", &object],
+        )
+    };
+    assert!(apply("", 422, "1")["message"].as_str().unwrap().contains("fieldManager: Required value"));
+    apply("?fieldManager=one", 200, "1");
+    let conflict = apply("?fieldManager=two", 409, "2");
+    assert_eq!(conflict["details"]["causes"][0]["message"], "conflict with \"one\"");
+    apply("?fieldManager=two&force=true", 200, "2");
+    let merge = ["-H", "Content-Type: application/merge-patch+json", "-d", "{}"];
+    assert!(
+        c.json(422, "PATCH", &format!("{a}?force=true"), &merge)["message"].to_string().contains("non-apply patch")
+    );
+    let nameless = c.json(400, "PUT", a, &[JSON[0], JSON[1], "-d", "{}"]);
+    assert!(nameless["message"].as_str().unwrap().contains("name must be provided"), "{nameless}");
+    // What was refused or only tried has changed nothing.
+    c.json(422, "DELETE", a, &[JSON[0], JSON[1], "-d", r#"{"dryRun":["x"]}"#]);
+    c.json(200, "DELETE", &format!("{a}?dryRun=All"), &[]);
+    assert_eq!(c.json(200, "GET", a, &[])["data"]["k"], "2");
+}
+
+#[test]
+fn strangers_see_what_they_may() {
+    let Some(c) = Raw::up() else { return };
+    for (path, code) in
+        [("/healthz", 200), ("/livez", 200), ("/readyz", 200), ("/version", 200), ("/api", 403), ("/api/v1/pods", 403)]
+    {
+        assert_eq!(c.ask(false, "GET", path, &[]).0, code, "{path}");
+    }
+    assert_eq!(c.ask(false, "GET", "/version", &["-H", "Authorization: Bearer x"]).0, 401);
+    assert_eq!(c.ask(true, "GET", "/livez/ping", &[]), (200, "ok".into()));
+    assert_eq!(c.ask(true, "GET", "/livez/nonsense", &[]).0, 404);
+    let (_, verbose) = c.ask(true, "GET", "/readyz?verbose&exclude=log&exclude=x", &[]);
+    assert!(verbose.contains("[+]log excluded: ok\n") && verbose.contains("no matches for \"x\""), "{verbose}");
+}
+
+#[test]
+fn who_may_act_as_somebody_else() {
+    let Some(c) = Raw::up() else { return };
+    let k = &c.cluster;
+    assert!(k.fails(&["get", "pods", "--as=bob"]).contains("User \"bob\" cannot list resource \"pods\""));
+    k.ok(&["get", "pods", "--as=bob", "--as-group=system:masters"]);
+    k.ok(&["create", "namespace", "x"]);
+    k.ok(&["create", "serviceaccount", "robot", "-n", "x"]);
+    k.ok(&["create", "rolebinding", "rb", "--clusterrole=view", "--serviceaccount=x:robot", "-n", "x"]);
+    let robot = "--as=system:serviceaccount:x:robot";
+    k.ok(&["get", "pods", "-n", "x", robot]);
+    // A namespace lies in itself: a role in it may be about it.
+    k.ok(&["get", "namespace", "x", robot]);
+    assert!(k.fails(&["get", "namespace", "default", robot]).contains("forbidden"));
+    // A role about one name allows the list and watch of that name alone.
+    k.ok(&["create", "configmap", "one", "-n", "x"]);
+    k.ok(&["create", "role", "one", "--verb=list,watch", "--resource=configmaps", "--resource-name=one", "-n", "x"]);
+    k.ok(&["create", "rolebinding", "one", "--role=one", "--user=carol", "-n", "x"]);
+    k.ok(&["get", "configmaps", "--field-selector=metadata.name=one", "-n", "x", "--as=carol"]);
+    assert!(k.fails(&["get", "configmaps", "-n", "x", "--as=carol"]).contains("forbidden"));
+    // Who is not allowed to impersonate does not, whatever they could do then.
+    if k.kubectl_is(28) {
+        let token = k.ok(&["create", "token", "robot", "-n", "x"]);
+        let (auth, other) = (format!("Authorization: Bearer {}", token.trim()), "Impersonate-User: kubernetes-admin");
+        let (code, body) = c.ask(false, "GET", "/api/v1/namespaces/x/pods", &["-H", &auth, "-H", other]);
+        assert!(code == 403 && body.contains("cannot impersonate resource \\\"users\\\""), "{code} {body}");
+        let review = format!(r#"{{"spec":{{"token":"{}"}}}}"#, token.trim());
+        let path = "/apis/authentication.k8s.io/v1/tokenreviews";
+        let found = c.json(201, "POST", path, &[JSON[0], JSON[1], "-d", &review]);
+        assert_eq!(found["status"]["user"]["username"], "system:serviceaccount:x:robot");
+        let found = c.json(201, "POST", path, &[JSON[0], JSON[1], "-d", r#"{"spec":{"token":"x"}}"#]);
+        assert!(found["status"]["authenticated"].is_null(), "{found}");
+    }
+}
+
+#[test]
+fn subresources_print_and_namespaces_are_whole() {
+    let Some(c) = Raw::up() else { return };
+    let k = &c.cluster;
+    k.ok(&["create", "deployment", "web", "--image=file://examples/hello/hello.wasm", "--replicas=0"]);
+    if k.kubectl_is(27) {
+        assert!(k.ok(&["get", "deployment", "web", "--subresource=scale"]).contains("DESIRED"));
+        assert!(k.ok(&["get", "deployment", "web", "--subresource=status"]).contains("UP-TO-DATE"));
+        assert!(k.ok(&["explain", "deployment.spec", "--output=plaintext-openapiv2"]).contains("replicas"));
+    }
+    assert_eq!(k.ok(&["get", "namespace", "default", "-o", "jsonpath={.status.phase}"]), "Active");
+    assert_eq!(
+        k.ok(&["get", "namespace", "-l", "kubernetes.io/metadata.name=default", "-o", "name"]).trim(),
+        "namespace/default"
+    );
+    let eviction = r#"{"apiVersion":"policy/v1","kind":"Eviction","metadata":{"name":"nope"}}"#;
+    c.json(404, "POST", "/api/v1/namespaces/default/pods/nope/eviction", &[JSON[0], JSON[1], "-d", eviction]);
+}
