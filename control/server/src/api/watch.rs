@@ -24,7 +24,7 @@ use super::negotiate::{Accepted, Encoding, PROTOBUF, Shape};
 use super::table::{self, Include};
 use super::{Api, respond};
 use crate::now;
-use crate::store::Watcher;
+use crate::store::{WatchError, Watcher};
 
 /// How often a bookmark tells an idle watcher how far it is.
 const BOOKMARKS: Duration = Duration::from_secs(60);
@@ -178,7 +178,9 @@ impl Session {
                             self.pending.extend(event(&self.filter, &change));
                         }
                     }
-                    Err(_) => {
+                    // A server that stops just ends its streams: the client comes back with the revision it has.
+                    Err(WatchError::Stopped) => return None,
+                    Err(WatchError::Compacted(_)) => {
                         self.over = true;
                         return Some(WatchEvent::Error(too_old(self.revision)));
                     }
