@@ -14,8 +14,17 @@ pub fn version() -> Value {
         "major": "1", "minor": "35",
         "gitVersion": concat!("v1.35.0+copepod-", env!("CARGO_PKG_VERSION")),
         "gitCommit": "", "gitTreeState": "", "buildDate": "", "goVersion": "", "compiler": "rustc",
-        "platform": concat!("linux/", "amd64"),
+        "platform": format!("linux/{}", architecture()),
     })
+}
+
+/// This machine's architecture by Go's name for it, which clients expect.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
 }
 
 /// `/`.
