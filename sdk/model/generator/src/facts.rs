@@ -4,7 +4,9 @@
 //! Codes: `p` a scalar or list behind a pointer (zero is not absent); `r` a scalar, list or map without omitempty;
 //! `v` a message that is a value, not a pointer; `i` a message inlined into its parent's JSON. The type is given where
 //! it has a name of its own (error messages quote it). The struct's fields are named as in JSON, inlined ones as in
-//! protobuf.
+//! protobuf. Whether a pointer has omitempty is not told.
+//!
+//! `go-facts.py` makes the file from the Go sources; it says where they are.
 
 use std::collections::BTreeMap;
 use std::path::Path;

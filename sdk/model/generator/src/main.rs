@@ -2,7 +2,8 @@
 //!
 //! `schema-generator` rewrites `sdk/model/src/schema/{table,descriptions}.txt`; `schema-generator --check` fails when they
 //! are not what it would write. The sources are the versions of k8s-pb and k8s-openapi that the workspace resolves, found
-//! by `cargo metadata`, and `go.facts` beside this crate, which holds what neither of them tells.
+//! by `cargo metadata`, and `go.facts` beside this crate, which holds what neither of them tells and which `go-facts.py`
+//! makes from upstream's Go sources.
 
 mod emit;
 mod facts;
