@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use copepod_agent::{Agent, AgentConfig, NodeApiHandle};
+use copepod_agent::{Agent, AgentConfig, NodeApiHandle, POD_CIDR};
 use copepod_client::{Body, Client};
 use copepod_model::Status;
 use copepod_model::request::ListOptions;
@@ -58,9 +58,12 @@ impl Up {
         // Signals first: a Ctrl-C during the start must stop cleanly too.
         let mut stop = Stop::new()?;
 
-        let server =
-            Server::start(ServerConfig { data_dir: dir.clone(), api: SocketAddr::new(self.bind, self.api_port) })
-                .await?;
+        let config = ServerConfig {
+            data_dir: dir.clone(),
+            api: SocketAddr::new(self.bind, self.api_port),
+            advertise: self.alias(),
+        };
+        let server = Server::start(config).await?;
         say("the API is ready");
         let agent = match self.agent(&dir, &server).await {
             Ok(agent) => agent,
@@ -93,6 +96,11 @@ impl Up {
 }
 
 impl Up {
+    /// The address in the pod network that stands for the API, where it listens at none that pods could reach.
+    fn alias(&self) -> Option<IpAddr> {
+        (self.bind.is_loopback() || self.bind.is_unspecified()).then_some(POD_CIDR.0.into())
+    }
+
     async fn agent(&self, dir: &std::path::Path, server: &Server) -> Result<Agent, Error> {
         let at = |port| SocketAddr::new(self.bind, port);
         let mut config = AgentConfig::new(&self.node_name, dir.join("node"), server.node_client(&self.node_name));
@@ -102,7 +110,13 @@ impl Up {
         config.dns_addr = Some(at(self.dns_port));
         // Someone waits at a keyboard.
         config.drain = Duration::from_secs(1);
+        config.roots = server.ca();
         let agent = Agent::start(config).await?;
+        if let Some(alias) = self.alias() {
+            let api = server.address();
+            let here = if api.ip().is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { api.ip() };
+            agent.network().expose_host(SocketAddr::new(alias, api.port()), SocketAddr::new(here, api.port()));
+        }
         server.api().add_node(&self.node_name, Arc::new(InProcessNode(agent.node_api_handle())));
         agent.ready().await;
         Ok(agent)

@@ -7,6 +7,7 @@ use copepod_model::facts::PodFacts;
 use copepod_model::{Key, Object};
 
 use crate::node::{Node, Offer, Used};
+use crate::peers::has_opinion;
 use crate::pod::{Pod, Request};
 use crate::wants_scheduling;
 
@@ -18,8 +19,10 @@ pub struct Cache {
     /// Pods bound to nodes that are not there (yet), so that the sums are right when they come.
     homeless: BTreeMap<String, Used>,
     pods: BTreeMap<Key, Placed>,
-    /// Pods that fitted nowhere at their last try.
-    waiting: BTreeSet<Key>,
+    /// Those of them that say something about other pods.
+    opinionated: BTreeSet<Key>,
+    /// Pods that fitted nowhere at their last try, and whether it matters to them where others are.
+    waiting: BTreeMap<Key, bool>,
 }
 
 #[derive(Debug, PartialEq)]
@@ -85,17 +88,19 @@ impl Cache {
                 self.waiting.remove(key);
                 let same = |p: &Placed| p.node == node && *p.uid == *pod.meta.uid;
                 if !self.pods.get(key).is_some_and(same) {
-                    let request = Request::read(pod, &pod.value()["spec"]);
-                    self.place(key.clone(), &pod.meta.uid, node, request);
+                    let value = pod.value();
+                    let request = Request::read(pod, &value["spec"]);
+                    self.place(key.clone(), &pod.meta.uid, node, request, has_opinion(&value["spec"]));
                 }
-                vec![]
+                let known = |o: &Object| o.meta.node_name.is_some() && o.meta.labels == pod.meta.labels;
+                if old.is_some_and(known) { vec![] } else { self.wake_minding() }
             }
             None if !wants_scheduling(pod) => {
                 self.waiting.remove(key);
                 vec![]
             }
             // That it fitted nowhere is written into its status, which must not count as news.
-            None if self.waiting.contains(key) && old.is_some_and(|o| o.value()["spec"] == pod.value()["spec"]) => {
+            None if self.waiting.contains_key(key) && old.is_some_and(|o| o.value()["spec"] == pod.value()["spec"]) => {
                 vec![]
             }
             None if old.is_some() && self.pods.contains_key(key) => vec![],
@@ -105,7 +110,22 @@ impl Cache {
 
     /// All that wait, once: each comes back to the waiting when its next try fails.
     fn wake(&mut self) -> Vec<Key> {
-        std::mem::take(&mut self.waiting).into_iter().collect()
+        std::mem::take(&mut self.waiting).into_keys().collect()
+    }
+
+    /// The same of those to whom it matters where others are: one has come, or is called otherwise.
+    fn wake_minding(&mut self) -> Vec<Key> {
+        self.waiting.extract_if(.., |_, minds| *minds).map(|(key, _)| key).collect()
+    }
+
+    /// Where each pod counts, bindings under way included; those on nodes that are not there left out.
+    pub(crate) fn placed(&self) -> impl Iterator<Item = (&Key, &Node)> {
+        self.pods.iter().filter_map(|(key, p)| Some((key, self.nodes.get(&p.node)?)))
+    }
+
+    /// The same of pods that say something about others.
+    pub(crate) fn opinionated(&self) -> impl Iterator<Item = (&Key, &Node)> {
+        self.opinionated.iter().filter_map(|key| Some((key, self.nodes.get(&self.pods.get(key)?.node)?)))
     }
 
     pub(crate) fn nodes(&self) -> impl Iterator<Item = &Node> {
@@ -113,11 +133,11 @@ impl Cache {
     }
 
     pub(crate) fn assume(&mut self, key: Key, pod: &Pod, node: &str) {
-        self.place(key, &pod.uid, node, pod.request.clone());
+        self.place(key, &pod.uid, node, pod.request.clone(), !pod.affinity.is_empty());
     }
 
-    pub(crate) fn unschedulable(&mut self, key: Key) {
-        self.waiting.insert(key);
+    pub(crate) fn unschedulable(&mut self, key: Key, minds_others: bool) {
+        self.waiting.insert(key, minds_others);
     }
 
     /// A pod that is not to be placed any more; where it is bound it goes on counting.
@@ -137,14 +157,18 @@ impl Cache {
         }
     }
 
-    fn place(&mut self, key: Key, uid: &str, node: &str, request: Request) {
+    fn place(&mut self, key: Key, uid: &str, node: &str, request: Request, opinion: bool) {
         self.remove(&key);
+        if opinion {
+            self.opinionated.insert(key.clone());
+        }
         self.used(node).change(&request, 1);
         self.pods.insert(key, Placed { uid: uid.into(), node: node.into(), request });
     }
 
     fn remove(&mut self, key: &Key) -> bool {
         let Some(placed) = self.pods.remove(key) else { return false };
+        self.opinionated.remove(key);
         self.used(&placed.node).change(&placed.request, -1);
         if self.homeless.get(&placed.node).is_some_and(|u| u.pods == 0) {
             self.homeless.remove(&placed.node);

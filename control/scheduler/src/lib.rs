@@ -4,6 +4,7 @@
 
 mod cache;
 mod node;
+mod peers;
 mod plugins;
 mod pod;
 mod terms;
@@ -19,6 +20,7 @@ use serde_json::{Value, json};
 pub use cache::Cache;
 
 use crate::node::Node;
+use crate::peers::World;
 use crate::plugins::{Filter, Score};
 use crate::pod::Pod;
 
@@ -69,7 +71,7 @@ impl Scheduler {
         if pod.gated {
             return plan;
         }
-        match self.choose(&pod, cache) {
+        match self.choose(&pod, World { view, cache: &*cache }) {
             Ok(node) => {
                 cache.assume(key.clone(), &pod, &node);
                 let (namespace, name) = (object.namespace().to_string(), object.name().to_string());
@@ -79,7 +81,7 @@ impl Scheduler {
                 plan.push(event(&object, EventType::Normal, "Scheduled", message), "for people");
             }
             Err(message) => {
-                cache.unschedulable(key.clone());
+                cache.unschedulable(key.clone(), pod.minds_others());
                 explain(&object, message, now, &mut plan);
                 plan.push(Action::After(RETRY), "in case a change went unnoticed");
             }
@@ -88,11 +90,13 @@ impl Scheduler {
     }
 
     /// The best node, or in upstream's words why there is none.
-    fn choose(&self, pod: &Pod, cache: &Cache) -> Result<String, String> {
+    fn choose(&self, pod: &Pod, world: World<'_>) -> Result<String, String> {
+        let cache = world.cache;
+        let judges: Vec<_> = self.filters.iter().map(|f| f.prepare(pod, world)).collect();
         let (mut fitting, mut reasons): (Vec<&Node>, BTreeMap<String, usize>) = (Vec::new(), BTreeMap::new());
         for node in cache.nodes() {
             // The first plugin that refuses speaks for the node.
-            match self.filters.iter().map(|f| f.filter(pod, node)).find(|r| !r.is_empty()) {
+            match judges.iter().map(|judge| judge(node)).find(|r| !r.is_empty()) {
                 None => fitting.push(node),
                 Some(refused) => refused.into_iter().for_each(|r| *reasons.entry(r).or_default() += 1),
             }
@@ -100,9 +104,12 @@ impl Scheduler {
         if fitting.is_empty() {
             return Err(refusal(cache.nodes().count(), &reasons));
         }
+        if let [only] = fitting[..] {
+            return Ok(only.name.clone());
+        }
         let mut totals = vec![0; fitting.len()];
         for plugin in &self.scores {
-            for (total, score) in totals.iter_mut().zip(plugin.scores(pod, &fitting)) {
+            for (total, score) in totals.iter_mut().zip(plugin.scores(pod, &fitting, world)) {
                 *total += score * plugin.weight();
             }
         }

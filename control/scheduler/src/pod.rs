@@ -8,7 +8,9 @@ use copepod_model::facts::PodFacts;
 use copepod_model::quantity::Quantity;
 use serde_json::Value;
 
-use crate::terms::Toleration;
+use crate::node::Node;
+use crate::peers::Affinity;
+use crate::terms::{Taint, Toleration};
 
 /// What upstream assumes a container without requests uses, when it compares nodes: CPU in millicores.
 const ASSUMED_CPU: i64 = 100;
@@ -64,6 +66,7 @@ impl Request {
 
 /// A pod to be placed.
 pub(crate) struct Pod {
+    pub object: Arc<Object>,
     pub uid: Arc<str>,
     pub request: Request,
     pub tolerations: Vec<Toleration>,
@@ -73,12 +76,16 @@ pub(crate) struct Pod {
     pub required: Option<Vec<Value>>,
     /// `preferredDuringSchedulingIgnoredDuringExecution`.
     pub preferred: Vec<Value>,
+    /// Affinity to other pods.
+    pub affinity: Affinity,
+    /// `topologySpreadConstraints`.
+    pub spread: Vec<Value>,
     /// Whether someone still holds it back (`schedulingGates`).
     pub gated: bool,
 }
 
 impl Pod {
-    pub(crate) fn read(object: &Object) -> Pod {
+    pub(crate) fn read(object: &Arc<Object>) -> Pod {
         let value = object.value();
         let spec = &value["spec"];
         let affinity = &spec["affinity"]["nodeAffinity"];
@@ -87,6 +94,9 @@ impl Pod {
         let text = |v: &Value| v.as_str().unwrap_or_default().to_string();
         let pairs = spec["nodeSelector"].as_object().into_iter().flatten();
         Pod {
+            object: object.clone(),
+            affinity: Affinity::read(object, spec),
+            spread: spec["topologySpreadConstraints"].as_array().cloned().unwrap_or_default(),
             uid: object.meta.uid.clone(),
             request: Request::read(object, spec),
             tolerations: spec["tolerations"].as_array().into_iter().flatten().map(Toleration::read).collect(),
@@ -97,8 +107,26 @@ impl Pod {
         }
     }
 
+    /// Whether it may go to this node by its `nodeSelector` and node affinity.
+    pub(crate) fn selects(&self, node: &Node) -> bool {
+        // Terms are alternatives; a list without terms matches nothing.
+        self.selector.iter().all(|(k, v)| node.label(k) == Some(v))
+            && self.required.as_ref().is_none_or(|terms| terms.iter().any(|t| node.matches(t)))
+    }
+
+    /// The first taint of a node that keeps it away.
+    pub(crate) fn untolerated<'n>(&self, node: &'n Node) -> Option<&'n Taint> {
+        let hard = node.offer.taints.iter().filter(|t| matches!(t.effect.as_str(), "NoSchedule" | "NoExecute"));
+        hard.into_iter().find(|t| !self.tolerates(t))
+    }
+
+    /// Whether where others are matters to it.
+    pub(crate) fn minds_others(&self) -> bool {
+        !self.affinity.is_empty() || !self.spread.is_empty()
+    }
+
     /// Whether it tolerates a taint.
-    pub(crate) fn tolerates(&self, taint: &crate::terms::Taint) -> bool {
+    pub(crate) fn tolerates(&self, taint: &Taint) -> bool {
         self.tolerations.iter().any(|t| t.tolerates(taint))
     }
 }

@@ -241,6 +241,137 @@ fn affinity_taints_and_ports() {
     assert_eq!(try_with(&mut c, &port("")), None);
 }
 
+/// A pod of app `app` with a change of its spec.
+fn of_app(c: &mut Cluster, name: &str, app: &str, change: impl FnOnce(&mut Value)) -> Key {
+    let key = c.pod(name, "10m", change);
+    c.edit(&key, |p| p["metadata"]["labels"] = json!({"app": app}));
+    key
+}
+
+fn term(app: &str, key: &str) -> Value {
+    json!({"labelSelector": {"matchLabels": {"app": app}}, "topologyKey": key})
+}
+
+const REQUIRED: &str = "requiredDuringSchedulingIgnoredDuringExecution";
+const PREFERRED: &str = "preferredDuringSchedulingIgnoredDuringExecution";
+
+#[test]
+fn pods_keep_apart_from_others_and_near_them() {
+    let mut c = Cluster::new(Packing::LeastAllocated);
+    for (name, zone) in [("a1", "a"), ("a2", "a"), ("b1", "b")] {
+        c.node(name, "4", |n| n["metadata"]["labels"]["zone"] = zone.into());
+    }
+    let apart = |s: &mut Value| s["affinity"] = json!({"podAntiAffinity": {REQUIRED: [term("db", "zone")]}});
+    let placed: std::collections::BTreeSet<String> = (0..2)
+        .map(|i| {
+            let key = of_app(&mut c, &format!("db{i}"), "db", apart);
+            c.place(&key).unwrap()[..1].to_string()
+        })
+        .collect();
+    assert_eq!(placed.len(), 2, "one in each zone");
+    let third = of_app(&mut c, "db2", "db", apart);
+    assert_eq!(c.message(&third), "0/3 nodes are available: 3 node(s) didn't match pod anti-affinity rules.");
+    // Who says nothing itself is refused by those who said it.
+    let plain = of_app(&mut c, "plain", "db", |_| {});
+    assert!(c.message(&plain).contains("3 node(s) didn't satisfy existing pods anti-affinity rules"));
+    let elsewhere = of_app(&mut c, "elsewhere", "db", |_| {});
+    c.edit(&elsewhere, |p| p["metadata"]["labels"] = json!({"app": "web"}));
+    assert!(c.place(&elsewhere).is_some(), "it is about other pods");
+    // Near: the first of a group goes anywhere, the others to it; where there is nobody to be near to, nowhere.
+    let near = |app: &'static str| {
+        move |s: &mut Value| s["affinity"] = json!({"podAffinity": {REQUIRED: [term(app, "zone")]}})
+    };
+    let lonely = of_app(&mut c, "lonely", "x", near("nobody"));
+    assert!(c.message(&lonely).contains("3 node(s) didn't match pod affinity rules"));
+    let first = of_app(&mut c, "first", "group", near("group"));
+    let zone = c.place(&first).unwrap()[..1].to_string();
+    for i in 0..4 {
+        let key = of_app(&mut c, &format!("more{i}"), "group", near("group"));
+        assert_eq!(c.place(&key).unwrap()[..1], zone);
+    }
+    // A pod that comes brings back who waited for it.
+    assert_eq!(c.place(&lonely), None, "others came, not those");
+    c.queue.clear();
+    let nobody = of_app(&mut c, "n", "nobody", |_| {});
+    let zone = c.place(&nobody).unwrap()[..1].to_string();
+    assert!(c.queue.contains(&lonely), "{:?}", c.queue);
+    assert_eq!(c.place(&lonely).unwrap()[..1], zone);
+    // Other namespaces only if the term says so.
+    let of_other = |namespaces: Value| {
+        move |s: &mut Value| {
+            let mut t = term("group", "zone");
+            t["namespaces"] = namespaces.clone();
+            s["affinity"] = json!({"podAffinity": {REQUIRED: [t]}});
+        }
+    };
+    let there = of_app(&mut c, "there", "y", of_other(json!(["b"])));
+    assert_eq!(c.place(&there), None);
+    let here = of_app(&mut c, "here", "y", of_other(json!(["a"])));
+    assert!(c.place(&here).is_some());
+}
+
+#[test]
+fn wishes_to_be_near_or_apart_count() {
+    let mut c = Cluster::new(Packing::LeastAllocated);
+    for name in ["n1", "n2", "n3"] {
+        c.node(name, "400", |_| {});
+    }
+    let cache = of_app(&mut c, "cache", "cache", |_| {});
+    let home = c.place(&cache).unwrap();
+    let wish = |kind: &'static str, app: &'static str| {
+        move |s: &mut Value| {
+            s["affinity"] = json!({kind: {PREFERRED: [{"weight": 50, "podAffinityTerm": term(app, "name")}]}});
+        }
+    };
+    for i in 0..6 {
+        let near = of_app(&mut c, &format!("near{i}"), "web", wish("podAffinity", "cache"));
+        assert_eq!(c.place(&near), Some(home.clone()));
+        let apart = of_app(&mut c, &format!("apart{i}"), "other", wish("podAntiAffinity", "cache"));
+        assert_ne!(c.place(&apart), Some(home.clone()));
+    }
+}
+
+#[test]
+fn alike_pods_spread_by_constraint() {
+    let mut c = Cluster::new(Packing::MostAllocated);
+    for (name, zone) in [("a1", "a"), ("a2", "a"), ("b1", "b"), ("none", "")] {
+        c.node(name, "40", |n| {
+            if !zone.is_empty() {
+                n["metadata"]["labels"]["zone"] = zone.into();
+            }
+        });
+    }
+    let spread = |when: &'static str| {
+        move |s: &mut Value| {
+            s["topologySpreadConstraints"] = json!([{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": when,
+                "labelSelector": {"matchLabels": {"app": "web"}}}]);
+        }
+    };
+    let mut zones: BTreeMap<String, i64> = BTreeMap::new();
+    for i in 0..6 {
+        let key = of_app(&mut c, &format!("p{i}"), "web", spread("DoNotSchedule"));
+        *zones.entry(c.place(&key).unwrap()[..1].to_string()).or_default() += 1;
+        let (least, most) = (zones.values().min().unwrap(), zones.values().max().unwrap());
+        assert!(most - least <= 1 || zones.len() < 2, "{zones:?}");
+    }
+    assert_eq!(zones.into_values().collect::<Vec<_>>(), [3, 3]);
+    // One zone is full: more would be too many in the other.
+    c.edit(&Key::new("nodes", "", "b1"), |n| n["spec"]["unschedulable"] = true.into());
+    let more = of_app(&mut c, "more", "web", spread("DoNotSchedule"));
+    assert!(c.place(&more).is_some(), "one more is no skew of two");
+    let refused = of_app(&mut c, "refused", "web", spread("DoNotSchedule"));
+    let message = c.message(&refused);
+    for part in [
+        "1 node(s) didn't match pod topology spread constraints (missing required label)",
+        "2 node(s) didn't match pod topology spread constraints",
+        "1 node(s) were unschedulable",
+    ] {
+        assert!(message.contains(part), "{message}");
+    }
+    let anyway = of_app(&mut c, "anyway", "web", spread("ScheduleAnyway"));
+    assert!(c.place(&anyway).is_some());
+}
+
 #[test]
 fn spreads_or_packs() {
     for (packing, want) in [(Packing::LeastAllocated, 2), (Packing::MostAllocated, 1)] {

@@ -1,10 +1,12 @@
-//! What a cluster holds before anyone asks: system namespaces, default roles, the `kubernetes` Service. Written where it is
-//! missing, so that a restart repairs what was deleted and leaves alone what was changed.
+//! What a cluster holds before anyone asks: system namespaces, default roles, the `kubernetes` Service with its endpoint.
+//! Written where it is missing, so that a restart repairs what was deleted and leaves alone what was changed.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use copepod_client::Client;
 use copepod_machine::{Ids as _, View as _};
+use copepod_model::request::PatchType;
 use copepod_model::{Status, UserInfo, object};
 use copepod_state::{Op, Outcome, Require, Txn};
 use serde_json::json;
@@ -12,8 +14,10 @@ use serde_json::json;
 use crate::api::{Api, InProcess};
 use crate::{SystemIds, now};
 
-/// Writes what is missing.
-pub async fn run(api: &Arc<Api>) -> Result<(), Status> {
+const SLICES: &str = "endpointslices.discovery.k8s.io";
+
+/// Writes what is missing. `advertised` is where pods reach this server.
+pub async fn run(api: &Arc<Api>, advertised: SocketAddr) -> Result<(), Status> {
     // These precede every admission rule that would refuse them (a namespace to be in, a role to be bound), so they are
     // written as they are, in one transaction.
     let view = api.store().snapshot();
@@ -56,5 +60,31 @@ pub async fn run(api: &Arc<Api>) -> Result<(), Status> {
         });
         client.create("services", "default", service).await?;
     }
-    Ok(())
+    advertise(&client, advertised).await
+}
+
+/// The endpoint of the Service `kubernetes`, which has no selector: this server, wherever it listens since this start
+/// (upstream's `pkg/controlplane/reconcilers`). A loopback address is no endpoint, so that then there is none.
+async fn advertise(client: &Client, at: SocketAddr) -> Result<(), Status> {
+    let usable = !at.ip().is_loopback() && !at.ip().is_unspecified();
+    let endpoints = if usable { json!([{"addresses": [at.ip()], "conditions": {"ready": true}}]) } else { json!([]) };
+    let slice = json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+        "metadata": {"name": "kubernetes", "labels": {"kubernetes.io/service-name": "kubernetes"}},
+        "addressType": if at.is_ipv6() { "IPv6" } else { "IPv4" },
+        "endpoints": endpoints, "ports": [{"name": "https", "port": at.port(), "protocol": "TCP"}],
+    });
+    match client.get(SLICES, "default", "kubernetes").await {
+        Err(e) if e.code == 404 => {}
+        Err(e) => return Err(e),
+        // The type of its addresses cannot change.
+        Ok(old) if old.value()["addressType"] != slice["addressType"] => {
+            client.delete(SLICES, "default", "kubernetes", Default::default()).await?;
+        }
+        Ok(_) => {
+            let patch = json!({"endpoints": slice["endpoints"], "ports": slice["ports"]});
+            return client.patch(SLICES, "default", "kubernetes", "", PatchType::Merge, patch).await.map(drop);
+        }
+    }
+    client.create(SLICES, "default", slice).await.map(drop)
 }

@@ -30,6 +30,9 @@ pub struct ServerConfig {
     pub data_dir: PathBuf,
     /// Where the API listens; port 0 takes any free one.
     pub api: SocketAddr,
+    /// The address by which pods reach the API, as the endpoint of the Service `kubernetes`: where it listens, unless
+    /// that is the host's alone.
+    pub advertise: Option<IpAddr>,
 }
 
 /// Why a control plane does not start. Nothing was changed.
@@ -86,7 +89,8 @@ impl Server {
         let registry = Registry::new(Arc::new(Kinds::builtin()), RegistryConfig::new(sealer));
         let api = Api::new(store, registry, tokens, address.to_string());
         let stopped = |e: Status| StartError::Other(e.message);
-        bootstrap::run(&api).await.map_err(stopped)?;
+        let advertised = SocketAddr::new(config.advertise.unwrap_or(address.ip()), address.port());
+        bootstrap::run(&api, advertised).await.map_err(stopped)?;
 
         let tls = listener::tls(&serving, pki.ca_pem()).map_err(StartError::Other)?;
         let (stop, stopping) = watch::channel(false);
@@ -131,6 +135,12 @@ impl Server {
         let names = ["localhost".to_string(), "*.localhost".to_string()];
         let serving = self.pki.serving("ingress", &names, &[[127, 0, 0, 1].into()], now())?;
         listener::server_tls(&serving).map_err(StartError::Other)
+    }
+
+    /// The certificates of the cluster's CA.
+    pub fn ca(&self) -> Vec<rustls::pki_types::CertificateDer<'static>> {
+        use rustls::pki_types::pem::PemObject as _;
+        rustls::pki_types::CertificateDer::pem_slice_iter(self.pki.ca_pem().as_bytes()).flatten().collect()
     }
 
     /// The API, for what runs in the same process.

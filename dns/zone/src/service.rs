@@ -25,7 +25,7 @@ pub(crate) enum Entry {
     External(String),
 }
 
-/// A named port.
+/// A port; its name is empty where the Service has only one and did not name it.
 #[derive(Clone, Debug)]
 pub(crate) struct Port {
     name: Box<str>,
@@ -50,7 +50,7 @@ impl Entry {
         if facts.headless {
             return headless(slices);
         }
-        let ports = facts.ports.iter().filter_map(|p| port(&p.name, &p.protocol, p.port)).collect();
+        let ports = facts.ports.iter().map(|p| port(&p.name, &p.protocol, p.port)).collect();
         Entry::Vip { ips: facts.cluster_ips.clone(), ports }
     }
 
@@ -67,7 +67,7 @@ impl Entry {
     }
 
     fn has_protocol(&self, protocol: &str) -> bool {
-        let fits = |p: &Port| *p.protocol == *protocol;
+        let fits = |p: &Port| !p.name.is_empty() && *p.protocol == *protocol;
         match self {
             Entry::Vip { ports, .. } => ports.iter().any(fits),
             Entry::Headless { ports, .. } => ports.iter().any(|g| g.ports.iter().any(fits)),
@@ -76,8 +76,8 @@ impl Entry {
     }
 }
 
-fn port(name: &str, protocol: &str, number: u16) -> Option<Port> {
-    (!name.is_empty()).then(|| Port { name: name.into(), protocol: protocol.to_ascii_lowercase().into(), number })
+fn port(name: &str, protocol: &str, number: u16) -> Port {
+    Port { name: name.into(), protocol: protocol.to_ascii_lowercase().into(), number }
 }
 
 fn headless<O: Borrow<Object>>(slices: &[O]) -> Entry {
@@ -86,7 +86,7 @@ fn headless<O: Borrow<Object>>(slices: &[O]) -> Entry {
     for slice in slices {
         let slice: Arc<EndpointSliceFacts> = slice.borrow().facts();
         let mut group = HostPorts { ports: Vec::new(), hosts: Vec::new() };
-        group.ports.extend(slice.ports.iter().filter_map(|(name, protocol, number)| port(name, protocol, *number)));
+        group.ports.extend(slice.ports.iter().map(|(name, protocol, number)| port(name, protocol, *number)));
         for endpoint in slice.endpoints.iter().filter(|e| e.ready) {
             let label: Box<str> = match &endpoint.hostname {
                 Some(hostname) => hostname.to_ascii_lowercase().into(),
@@ -121,6 +121,11 @@ pub(crate) fn lookup(zone: &Zone, labels: &[&str], rtype: RecordType) -> Option<
     let service = zone.service_name(name, namespace);
     let ttl = zone.config.ttl;
     match below {
+        // Not in the specification, but CoreDNS answers so and peer finders ask so: the name itself locates every port.
+        [] if rtype == RecordType::Srv && !matches!(**entry, Entry::External(_)) => {
+            itself(entry, service.clone(), rtype, ttl)?;
+            Some(located(entry, &service, &service, |_| true, ttl).map_or(Answer::NoData, Answer::Records))
+        }
         [] => itself(entry, service, rtype, ttl),
         [protocol] if protocol.starts_with('_') => entry.has_protocol(&protocol[1..]).then_some(Answer::NoData),
         [host] => {
@@ -130,7 +135,11 @@ pub(crate) fn lookup(zone: &Zone, labels: &[&str], rtype: RecordType) -> Option<
         }
         [port, protocol] => {
             let (port, protocol) = (port.strip_prefix('_')?, protocol.strip_prefix('_')?);
-            located(entry, &service, port, protocol, rtype, ttl)
+            let owner = format!("_{port}._{protocol}.{service}");
+            let fits = |p: &Port| !port.is_empty() && *p.name == *port && *p.protocol == *protocol;
+            let records = located(entry, &service, &owner, fits, ttl)?;
+            let asked = matches!(rtype, RecordType::Srv | RecordType::Any);
+            Some(if asked { Answer::Records(records) } else { Answer::NoData })
         }
         _ => None,
     }
@@ -157,40 +166,38 @@ fn itself(entry: &Entry, service: String, rtype: RecordType, ttl: u32) -> Option
     }
 }
 
-/// `_port._protocol.service`: SRV records, and the addresses of their targets beside them.
-fn located(entry: &Entry, service: &str, port: &str, protocol: &str, rtype: RecordType, ttl: u32) -> Option<Answer> {
-    let fits = |p: &&Port| *p.name == *port && *p.protocol == *protocol;
+/// SRV records named `owner` for the ports that fit, and the addresses of their targets beside them.
+fn located(entry: &Entry, service: &str, owner: &str, fits: impl Fn(&Port) -> bool, ttl: u32) -> Option<Records> {
     let mut targets: Vec<(u16, String, &[IpAddr])> = Vec::new();
     match entry {
         Entry::Vip { ips, ports } => {
-            let number = ports.iter().find(fits)?.number;
-            targets.push((number, service.to_string(), ips));
+            let fitting = ports.iter().filter(|p| fits(p));
+            targets.extend(fitting.map(|p| (p.number, service.to_string(), &ips[..])));
         }
         Entry::Headless { hosts, ports } => {
             for group in ports {
-                let Some(number) = group.ports.iter().find(fits).map(|p| p.number) else { continue };
-                for host in &group.hosts {
-                    let ips = hosts.get(host).map_or(&[] as &[IpAddr], |v| v);
-                    targets.push((number, format!("{host}.{service}"), ips));
+                for port in group.ports.iter().filter(|p| fits(p)) {
+                    for host in &group.hosts {
+                        let ips = hosts.get(host).map_or(&[] as &[IpAddr], |v| v);
+                        targets.push((port.number, format!("{host}.{service}"), ips));
+                    }
                 }
             }
-            // Two endpoints of one host name are one target.
-            targets.sort();
-            targets.dedup();
         }
         Entry::External(_) => return None,
     }
     if targets.is_empty() {
         return None;
     }
-    if !matches!(rtype, RecordType::Srv | RecordType::Any) {
-        return Some(Answer::NoData);
-    }
+    // Two endpoints of one host name are one target.
+    targets.sort();
+    targets.dedup();
     let mut records = Records { ttl, ..Records::default() };
     for (number, target, ips) in targets {
-        records.additional.extend(addresses(&target, ips));
+        let beside = addresses(&target, ips);
+        records.additional.extend(beside.into_iter().filter(|r| !records.additional.contains(r)).collect::<Vec<_>>());
         let data = Data::Srv { priority: 0, weight: WEIGHT, port: number, target };
-        records.answers.push(Record { name: format!("_{port}._{protocol}.{service}"), data });
+        records.answers.push(Record { name: owner.to_string(), data });
     }
-    Some(Answer::Records(records))
+    Some(records)
 }

@@ -7,8 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use copepod_client::Client;
+use rustls::pki_types::CertificateDer;
 
 use crate::addresses::Cidr;
+
+/// Addresses of pods, if nothing else is said. The first one is the node's own in the pod network.
+pub const POD_CIDR: Cidr = (Ipv4Addr::new(10, 244, 0, 0), 16);
 
 /// How an agent is set up.
 #[derive(Clone)]
@@ -27,6 +31,8 @@ pub struct AgentConfig {
     pub cluster_domain: String,
     /// Address of the cluster's DNS Service, for the zone's own records.
     pub cluster_dns: Option<IpAddr>,
+    /// Certificates that pods trust besides the host's roots: the cluster's CA.
+    pub roots: Vec<CertificateDer<'static>>,
     /// The node's own address, as its status shows it.
     pub host_ip: IpAddr,
     /// Labels of the node besides the usual ones.
@@ -54,10 +60,11 @@ impl AgentConfig {
             node_name: node_name.into(),
             data_dir: data_dir.into(),
             client,
-            pod_cidr: (Ipv4Addr::new(10, 244, 0, 0), 16),
+            pod_cidr: POD_CIDR,
             service_cidr: (Ipv4Addr::new(10, 96, 0, 0), 16),
             cluster_domain: "cluster.local".into(),
             cluster_dns: None,
+            roots: Vec::new(),
             host_ip: Ipv4Addr::LOCALHOST.into(),
             labels: BTreeMap::new(),
             allow_file_images: false,

@@ -4,18 +4,16 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use copepod_client::Client;
-use copepod_machine::EventType;
-use copepod_model::request::PatchType;
 use copepod_model::{Object, Time};
 use copepod_node_plan::PodEvent;
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::mpsc;
 
 use crate::clock::now;
 
 /// How many Events wait to be written; more are lost.
 const QUEUE: usize = 4096;
-/// How many repetitions are remembered.
+/// How many objects are remembered.
 const REMEMBERED: usize = 4096;
 /// How many Events one object may have at once, and the seconds after which it may have one more (client-go's limits).
 const BURST: u32 = 25;
@@ -44,17 +42,9 @@ impl Recorder {
     }
 }
 
-/// An Event that was written and may repeat.
-struct Seen {
-    name: String,
-    count: u64,
-}
-
-type Same = (Arc<str>, &'static str, String, Option<String>);
-
+/// How many Events each object may still have, and since when.
 #[derive(Default)]
 struct Memory {
-    seen: HashMap<Same, Seen>,
     budget: HashMap<Arc<str>, (u32, Time)>,
 }
 
@@ -77,61 +67,24 @@ impl Memory {
 }
 
 async fn write(client: Client, node: String, mut queue: mpsc::Receiver<Record>) {
+    let recorder = copepod_client::Recorder::new(client, "kubelet", &node);
     let mut memory = Memory::default();
     while let Some(r) = queue.recv().await {
-        let uid = r.object.meta.uid.clone();
-        let key: Same = (uid.clone(), r.event.reason, r.event.message.clone(), r.event.field_path.clone());
-        if !memory.allow(&uid, r.at) {
+        if !memory.allow(&r.object.meta.uid, r.at) {
             continue;
         }
-        let namespace = r.object.namespace();
-        if let Some(seen) = memory.seen.get_mut(&key) {
-            seen.count += 1;
-            let patch = json!({"count": seen.count, "lastTimestamp": r.at.rfc3339()});
-            match client.patch("events", namespace, &seen.name, "", PatchType::Merge, patch).await {
-                Ok(_) => continue,
-                // It expired meanwhile: begin anew.
-                Err(e) if e.code == 404 => drop(memory.seen.remove(&key)),
-                Err(e) => {
-                    tracing::debug!(error = %e, "an event is lost");
-                    continue;
-                }
-            }
+        let mut regarding = json!({
+            "apiVersion": "v1", "kind": "Pod", "namespace": r.object.namespace(), "name": r.object.name(),
+            "uid": &*r.object.meta.uid, "resourceVersion": r.object.revision.to_string(),
+        });
+        if let Some(path) = &r.event.field_path {
+            regarding["fieldPath"] = path.as_str().into();
         }
-        let name = format!("{}.{:x}", r.object.name(), r.at.0);
-        let object = event(&r, &name, &node);
-        match client.create("events", namespace, object).await {
-            Ok(_) => {
-                if memory.seen.len() >= REMEMBERED {
-                    memory.seen.clear();
-                }
-                memory.seen.insert(key, Seen { name, count: 1 });
-            }
-            // The namespace may be on its way out.
-            Err(e) => tracing::debug!(error = %e, "an event is lost"),
+        // The namespace may be on its way out.
+        if let Err(e) = recorder.record(&regarding, r.event.kind, r.event.reason, &r.event.message, r.at).await {
+            tracing::debug!(error = %e, "an event is lost");
         }
     }
-}
-
-fn event(r: &Record, name: &str, node: &str) -> Value {
-    let mut regarding = json!({
-        "apiVersion": "v1", "kind": "Pod", "namespace": r.object.namespace(), "name": r.object.name(),
-        "uid": &*r.object.meta.uid, "resourceVersion": r.object.revision.to_string(),
-    });
-    if let Some(path) = &r.event.field_path {
-        regarding["fieldPath"] = path.as_str().into();
-    }
-    let kind = match r.event.kind {
-        EventType::Normal => "Normal",
-        EventType::Warning => "Warning",
-    };
-    json!({
-        "apiVersion": "v1", "kind": "Event",
-        "metadata": {"name": name, "namespace": r.object.namespace()},
-        "involvedObject": regarding, "reason": r.event.reason, "message": r.event.message, "type": kind, "count": 1,
-        "source": {"component": "kubelet", "host": node}, "reportingComponent": "kubelet", "reportingInstance": node,
-        "firstTimestamp": r.at.rfc3339(), "lastTimestamp": r.at.rfc3339(),
-    })
 }
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 pub use addresses::{AddressPool, Cidr};
-pub use config::AgentConfig;
+pub use config::{AgentConfig, POD_CIDR};
 
 use api::NodeApi;
 use dataplane::DataPlane;
@@ -109,6 +109,7 @@ impl Agent {
             ],
             node_ip: config.pod_cidr.0.into(),
             egress: config.egress,
+            roots: config.roots.clone(),
             ..NetworkConfig::default()
         });
         let facts = facts(&config);

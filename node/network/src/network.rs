@@ -9,6 +9,7 @@ use std::time::Duration;
 use copepod_dns_zone::Zone;
 use copepod_node_routes::RouteTable;
 use rustls::ClientConfig;
+use rustls::pki_types::CertificateDer;
 use tokio::runtime::Handle;
 
 use crate::error::NetError;
@@ -32,8 +33,11 @@ pub struct NetworkConfig {
     pub connect_timeout: Duration,
     /// Resolves what the cluster's zone does not know.
     pub upstream: Arc<dyn Upstream>,
-    /// For https to the world outside; without one, the host's root certificates are trusted.
+    /// For https to the world outside; without one, the host's root certificates and `roots` are trusted.
     pub tls: Option<Arc<ClientConfig>>,
+    /// Root certificates besides the host's: the cluster's CA, so that pods can speak to the API by wasi:http, which has
+    /// no way to bring a certificate along.
+    pub roots: Vec<CertificateDer<'static>>,
 }
 
 impl Default for NetworkConfig {
@@ -45,6 +49,7 @@ impl Default for NetworkConfig {
             connect_timeout: Duration::from_secs(30),
             upstream: Arc::new(HostResolver),
             tls: None,
+            roots: Vec::new(),
         }
     }
 }
@@ -85,7 +90,7 @@ impl Network {
     /// An empty network. Must be called inside a tokio runtime, which will carry its tasks.
     pub fn new(config: NetworkConfig) -> Network {
         Network(Arc::new(Shared {
-            tls: Tls::new(config.tls.clone()),
+            tls: Tls::new(config.tls.clone(), config.roots.clone()),
             config,
             runtime: Handle::current(),
             pool: Pool::default(),

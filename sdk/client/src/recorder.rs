@@ -37,7 +37,7 @@ impl Recorder {
         Recorder { client, component: component.into(), host: host.into(), seen: Mutex::default() }
     }
 
-    /// Records that something happened to `regarding` (`apiVersion`, `kind`, `namespace`, `name`, `uid`).
+    /// Records that something happened to `regarding`, a `core/v1.ObjectReference`.
     pub async fn record(
         &self,
         regarding: &Value,
@@ -49,7 +49,7 @@ impl Recorder {
         let text = |k: &str| regarding[k].as_str().unwrap_or_default();
         let namespace = if text("namespace").is_empty() { "default" } else { text("namespace") };
         let same: Same = (
-            format!("{}/{}/{}/{}", text("kind"), text("namespace"), text("name"), text("uid")),
+            ["kind", "namespace", "name", "uid", "fieldPath"].map(text).join("/"),
             kind == EventType::Warning,
             reason.into(),
             message.into(),

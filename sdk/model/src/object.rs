@@ -102,20 +102,32 @@ struct SpecHead {
 }
 
 /// Encodes `value` for a Put: any `metadata.resourceVersion` is dropped, and the place for the digits is
-/// [`revision_at`] bytes from the start.
+/// [`revision_at`] bytes from the start. `apiVersion` and `kind` come last, where [`untyped`] can cut them off.
 pub fn encode(value: &Value) -> Bytes {
     let mut out = Vec::with_capacity(1024);
     out.extend_from_slice(HEAD.as_bytes());
     out.push(b'"');
-    fields(&mut out, &value["metadata"], "resourceVersion");
+    fields(&mut out, &value["metadata"], |k| k != "resourceVersion");
     out.push(b'}');
-    fields(&mut out, value, "metadata");
+    fields(&mut out, value, |k| !matches!(k, "metadata" | "apiVersion" | "kind"));
+    fields(&mut out, value, |k| matches!(k, "apiVersion" | "kind"));
     out.push(b'}');
     out.into()
 }
 
-fn fields(out: &mut Vec<u8>, object: &Value, except: &str) {
-    for (k, v) in object.as_object().into_iter().flatten().filter(|(k, _)| *k != except) {
+/// A stored body without its type and without its closing brace: a list says for all of its items what they are, so
+/// upstream's items do not say it again. `type_meta` is [`type_meta`]'s text; `None` if the body does not end with it.
+pub fn untyped<'b>(body: &'b [u8], type_meta: &str) -> Option<&'b [u8]> {
+    body.strip_suffix(type_meta.as_bytes())
+}
+
+/// How an [`encode`]d body of this kind ends.
+pub fn type_meta(api_version: &str, kind: &str) -> String {
+    format!(",\"apiVersion\":\"{api_version}\",\"kind\":\"{kind}\"}}")
+}
+
+fn fields(out: &mut Vec<u8>, object: &Value, wanted: impl Fn(&str) -> bool) {
+    for (k, v) in object.as_object().into_iter().flatten().filter(|(k, _)| wanted(k)) {
         out.push(b',');
         // Writing JSON values to a Vec cannot fail.
         let _ = serde_json::to_writer(&mut *out, k);
@@ -218,6 +230,15 @@ mod tests {
         assert_eq!(later.value()["metadata"]["resourceVersion"], "1234");
         assert_eq!(later.value()["spec"], v["spec"]);
         assert_eq!(later.at_revision(7).value()["metadata"]["resourceVersion"], "7");
+    }
+
+    #[test]
+    fn the_type_can_be_cut_off() {
+        let v = json!({"apiVersion":"v1","kind":"Pod","metadata":{"name":"a"},"spec":{"nodeName":"n1"}});
+        let end = type_meta("v1", "Pod");
+        let cut = |v: &Value| untyped(&encode(v), &end).map(|b| String::from_utf8(b.to_vec()).unwrap());
+        assert_eq!(cut(&v).unwrap(), r#"{"metadata":{"resourceVersion":"","name":"a"},"spec":{"nodeName":"n1"}"#);
+        assert_eq!(cut(&json!({"a": 1})), None);
     }
 
     #[test]

@@ -2,21 +2,27 @@
 
 use crate::Packing;
 use crate::node::Node;
+use crate::peers::World;
 use crate::pod::Pod;
 
+mod inter_pod_affinity;
 mod node_affinity;
 mod node_ports;
 mod node_resources_fit;
 mod node_unschedulable;
+mod pod_topology_spread;
 mod taint_toleration;
 
 /// The greatest score.
 pub(crate) const MAX: i64 = 100;
 
+/// Why a node may not run a pod, in upstream's words; empty if it may.
+pub(crate) type Judge<'a> = Box<dyn Fn(&Node) -> Vec<String> + 'a>;
+
 /// One reason why a pod may not run on a node.
 pub(crate) trait Filter: Send + Sync {
-    /// Why not, in upstream's words; empty if it may.
-    fn filter(&self, pod: &Pod, node: &Node) -> Vec<String>;
+    /// What is the same for all nodes, computed once for a pod, in the judge of them.
+    fn prepare<'a>(&'a self, pod: &'a Pod, world: World<'a>) -> Judge<'a>;
 }
 
 /// One reason to prefer a node.
@@ -24,7 +30,7 @@ pub(crate) trait Score: Send + Sync {
     /// How much it counts beside the others.
     fn weight(&self) -> i64;
     /// A score from 0 to [`MAX`] for each node.
-    fn scores(&self, pod: &Pod, nodes: &[&Node]) -> Vec<i64>;
+    fn scores(&self, pod: &Pod, nodes: &[&Node], world: World<'_>) -> Vec<i64>;
 }
 
 /// The filters, in the order in which they are asked: upstream's.
@@ -35,6 +41,8 @@ pub(crate) fn filters() -> Vec<Box<dyn Filter>> {
         Box::new(node_affinity::NodeAffinity),
         Box::new(node_ports::NodePorts),
         Box::new(node_resources_fit::NodeResourcesFit),
+        Box::new(pod_topology_spread::PodTopologySpread),
+        Box::new(inter_pod_affinity::InterPodAffinity),
     ]
 }
 
@@ -44,6 +52,8 @@ pub(crate) fn scores(packing: Packing) -> Vec<Box<dyn Score>> {
         Box::new(taint_toleration::TaintToleration),
         Box::new(node_affinity::NodeAffinity),
         Box::new(node_resources_fit::Allocation(packing)),
+        Box::new(pod_topology_spread::PodTopologySpread),
+        Box::new(inter_pod_affinity::InterPodAffinity),
     ]
 }
 

@@ -1,21 +1,23 @@
 //! `nodeSelector` and node affinity, required and preferred.
 
-use super::{Filter, Score, normalise};
+use super::{Filter, Judge, Score, normalise};
 use crate::node::Node;
+use crate::peers::World;
 use crate::pod::Pod;
 
 pub(crate) struct NodeAffinity;
 
 impl Filter for NodeAffinity {
-    fn filter(&self, pod: &Pod, node: &Node) -> Vec<String> {
-        let selected = pod.selector.iter().all(|(k, v)| node.label(k) == Some(v));
-        // Terms are alternatives; a list without terms matches nothing.
-        let required = pod.required.as_ref().is_none_or(|terms| terms.iter().any(|t| node.matches(t)));
-        if selected && required {
-            return vec![];
-        }
-        vec!["node(s) didn't match Pod's node affinity/selector".into()]
+    fn prepare<'a>(&'a self, pod: &'a Pod, _: World<'a>) -> Judge<'a> {
+        Box::new(move |node| filter(pod, node))
     }
+}
+
+fn filter(pod: &Pod, node: &Node) -> Vec<String> {
+    if pod.selects(node) {
+        return vec![];
+    }
+    vec!["node(s) didn't match Pod's node affinity/selector".into()]
 }
 
 impl Score for NodeAffinity {
@@ -23,7 +25,7 @@ impl Score for NodeAffinity {
         2
     }
 
-    fn scores(&self, pod: &Pod, nodes: &[&Node]) -> Vec<i64> {
+    fn scores(&self, pod: &Pod, nodes: &[&Node], _: World<'_>) -> Vec<i64> {
         let liked = |n: &&Node| -> i64 {
             let terms = pod.preferred.iter().filter(|p| n.matches(&p["preference"]));
             terms.map(|p| p["weight"].as_i64().unwrap_or(0)).sum()

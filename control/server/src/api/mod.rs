@@ -87,6 +87,7 @@ impl Api {
         // Most requests have no body, and nothing to hold.
         let empty = request.body().is_end_stream();
         let version = request.version();
+        let head_only = request.method() == ::http::Method::HEAD;
         let (head, incoming) = request.into_parts();
         let incoming = body::Held::new(incoming);
         let held = (!empty).then(|| incoming.clone());
@@ -97,6 +98,9 @@ impl Api {
         };
         if pretty {
             response = body::pretty(response).await;
+        }
+        if head_only {
+            respond::without_body(&mut response);
         }
         match held {
             Some(mut held) => {

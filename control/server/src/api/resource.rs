@@ -7,7 +7,7 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use copepod_client::Body;
 use copepod_model::request::{Body as Payload, DeleteOptions, PatchType, Propagation};
 use copepod_model::schema::Schema;
-use copepod_model::{ApiRequest, FieldError, Status, UserInfo, Verb};
+use copepod_model::{ApiRequest, FieldError, Status, UserInfo, Verb, object};
 use http::{Method, Request, Response, header};
 use http_body_util::{BodyExt, Limited};
 use serde_json::{Value, json};
@@ -41,6 +41,10 @@ impl Api {
         // Whether it is served at all comes before whether it is allowed, for those who may know; upstream authorizes
         // first, so that a stranger learns nothing from a 404.
         self.authorize(&api)?;
+        if request.method() == Method::HEAD {
+            // Upstream authorizes HEAD as it does GET, and serves it for no resource.
+            return Err(Status::method_not_supported(&path.resource, "head"));
+        }
         if path.subresource == "log" && path.resource == "pods" && api.verb == Verb::Get {
             return self.pod_log(&api, &query).await;
         }
@@ -64,6 +68,8 @@ impl Api {
         accepted: Accepted,
         include: Include,
     ) -> Result<Response<Body>, Status> {
+        // A deletion's Status is served as it is even to those who asked for a Table.
+        let status = matches!(&answer, Answer::Value(_, value, _) if value["kind"] == "Status");
         let (code, warnings, list_meta, bytes) = match answer {
             Answer::Object(code, object, warnings) => {
                 if accepted == (Accepted { encoding: Encoding::Json, shape: Shape::Object }) {
@@ -89,7 +95,7 @@ impl Api {
         };
         let mut response = match (accepted.shape, &kind) {
             (Shape::Table(beta), Some(kind))
-                if matches!(api.subresource.as_deref(), None | Some("status")) && !is_status(&bytes) =>
+                if matches!(api.subresource.as_deref(), None | Some("status")) && !status =>
             {
                 let values = values()?;
                 let meta = list_meta.unwrap_or_else(|| {
@@ -98,7 +104,7 @@ impl Api {
                 });
                 respond::json(code, &table::table(kind, &values, meta, true, include, beta, now()))
             }
-            (Shape::Table(beta), _) if api.subresource.as_deref() == Some("scale") && !is_status(&bytes) => {
+            (Shape::Table(beta), _) if api.subresource.as_deref() == Some("scale") && !status => {
                 let scales = values()?;
                 let meta = json!({"resourceVersion": scales.first().map(|v| &v["metadata"]["resourceVersion"])});
                 respond::json(code, &table::scales(&scales, meta, include, beta, now()))
@@ -115,15 +121,17 @@ impl Api {
             }
             (_, _) => match (accepted.encoding, list_meta) {
                 (Encoding::Json, Some(meta)) => {
-                    respond::bytes(code, "application/json", list_bytes(&name, &version, &meta, &bytes))
+                    respond::bytes(code, "application/json", list_bytes(&name, &version, &meta, &bytes)?)
                 }
                 (Encoding::Json, None) => {
                     respond::bytes(code, "application/json", bytes.into_iter().next().unwrap_or_default())
                 }
                 (encoding, None) => encode(code, values()?.first().unwrap_or(&Value::Null), encoding)?,
                 (encoding, Some(meta)) => {
+                    let mut items = values()?;
+                    items.iter_mut().for_each(strip_type);
                     let list = json!({
-                        "kind": format!("{name}List"), "apiVersion": version, "metadata": meta, "items": values()?,
+                        "kind": format!("{name}List"), "apiVersion": version, "metadata": meta, "items": items,
                     });
                     encode(code, &list, encoding)?
                 }
@@ -134,26 +142,40 @@ impl Api {
     }
 }
 
-fn is_status(bytes: &[Bytes]) -> bool {
-    // A deletion's Status is served as it is even to those who asked for a Table.
-    matches!(bytes, [one] if serde_json::from_slice::<Value>(one).is_ok_and(|v| v["kind"] == "Status"))
-}
-
-/// A list's JSON around its items' bytes, which are copied once and never decoded.
-fn list_bytes(kind: &str, api_version: &str, meta: &Value, items: &[Bytes]) -> Bytes {
+/// A list's JSON around its items' bytes, which are copied once and never decoded. The items do not repeat their type.
+fn list_bytes(kind: &str, api_version: &str, meta: &Value, items: &[Bytes]) -> Result<Bytes, Status> {
     let mut out = BytesMut::with_capacity(items.iter().map(|i| i.len() + 1).sum::<usize>() + 256);
     out.put_slice(
         format!("{{\"kind\":\"{kind}List\",\"apiVersion\":\"{api_version}\",\"metadata\":{meta},\"items\":[")
             .as_bytes(),
     );
+    let type_meta = object::type_meta(api_version, kind);
     for (i, item) in items.iter().enumerate() {
         if i > 0 {
             out.put_u8(b',');
         }
-        out.put_slice(item);
+        match object::untyped(item, &type_meta) {
+            Some(untyped) => {
+                out.put_slice(untyped);
+                out.put_u8(b'}');
+            }
+            // A sealed object has been opened, and is encoded otherwise.
+            None => {
+                let mut value = serde_json::from_slice(item).map_err(Status::internal)?;
+                strip_type(&mut value);
+                out.put_slice(value.to_string().as_bytes());
+            }
+        }
     }
     out.put_slice(b"]}");
-    out.freeze()
+    Ok(out.freeze())
+}
+
+fn strip_type(item: &mut Value) {
+    if let Some(fields) = item.as_object_mut() {
+        fields.remove("apiVersion");
+        fields.remove("kind");
+    }
 }
 
 fn encode(code: u16, value: &Value, encoding: Encoding) -> Result<Response<Body>, Status> {

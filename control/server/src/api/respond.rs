@@ -55,6 +55,15 @@ pub fn tagged(content: Bytes, media: &str, if_none_match: &str) -> Response<Body
     response
 }
 
+/// The answer to a HEAD: hyper leaves the body away over HTTP/1, but not over HTTP/2, where clients take it for an error.
+pub fn without_body(response: &mut Response<Body>) {
+    use hyper::body::Body as _;
+    if let Some(length) = response.body().size_hint().exact() {
+        response.headers_mut().insert(header::CONTENT_LENGTH, length.into());
+    }
+    *response.body_mut() = body(Bytes::new());
+}
+
 /// Adds `Warning` headers (RFC 7234 §5.5, code 299).
 pub fn warn(response: &mut Response<Body>, warnings: &[String]) {
     for w in warnings {

@@ -70,7 +70,11 @@ impl Api {
         if from > view.revision() {
             return Err(Status::resource_version_too_large(from, view.revision()));
         }
-        let watcher = self.store.watch(interest.clone(), from).map_err(|_| too_old(from))?;
+        let watcher = match self.store.watch(interest.clone(), from) {
+            Ok(watcher) => watcher,
+            // As upstream has it: whatever goes wrong after the request was found good is an event.
+            Err(e) => return Ok(Box::pin(stream::iter([WatchEvent::Error(Status::expired(e.to_string()))]))),
+        };
         let mut pending = VecDeque::new();
         if initial {
             let namespace = interest.namespace.as_deref();
@@ -180,9 +184,9 @@ impl Session {
                     }
                     // A server that stops just ends its streams: the client comes back with the revision it has.
                     Err(WatchError::Stopped) => return None,
-                    Err(WatchError::Compacted(_)) => {
+                    Err(WatchError::Compacted(e)) => {
                         self.over = true;
-                        return Some(WatchEvent::Error(too_old(self.revision)));
+                        return Some(WatchEvent::Error(Status::expired(e.to_string())));
                     }
                 },
                 () = sleep_until(self.next_bookmark), if self.bookmarks => {
@@ -204,10 +208,6 @@ fn event(filter: &WatchFilter, change: &Change) -> Option<WatchEvent> {
         EventKind::Modified => WatchEvent::Modified(change.new.clone()?),
         EventKind::Deleted => WatchEvent::Deleted(change.departed()?),
     })
-}
-
-fn too_old(revision: u64) -> Status {
-    Status::expired(format!("too old resource version: {revision}"))
 }
 
 /// The narrowest interest that covers the request, so that other objects' changes never reach it.

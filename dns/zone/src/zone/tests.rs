@@ -85,7 +85,16 @@ fn answers_by_the_specification() {
         ("web.shop.svc.cluster.local", A, "10.96.0.7"),
         ("WEB.Shop.svc.CLUSTER.local.", A, "10.96.0.7"),
         ("web.shop.svc.cluster.local", Aaaa, nodata),
-        ("web.shop.svc.cluster.local", Srv, nodata),
+        // Every port, whether it has a name or not.
+        ("web.shop.svc.cluster.local", Srv, "53 web.shop.svc.cluster.local, 80 web.shop.svc.cluster.local"),
+        ("dual.shop.svc.cluster.local", Srv, "1 dual.shop.svc.cluster.local"),
+        ("_._tcp.dual.shop.svc.cluster.local", Srv, nx),
+        (
+            "db.shop.svc.cluster.local",
+            Srv,
+            "15432 10-244-0-6.db.shop.svc.cluster.local, 15432 db-0.db.shop.svc.cluster.local",
+        ),
+        ("empty.shop.svc.cluster.local", Srv, nx),
         ("web.shop.svc.cluster.local", Other(15), nodata),
         ("web.shop.svc.cluster.local", Any, "10.96.0.7"),
         ("dual.shop.svc.cluster.local", Aaaa, "fd00::8"),

@@ -10,29 +10,32 @@ use tokio_rustls::client::TlsStream;
 use crate::error::HttpError;
 use crate::stream::Stream;
 
-/// The client's TLS settings; the host's roots are read when first needed.
-pub(crate) struct Tls(OnceLock<Result<TlsConnector, String>>);
+/// The client's TLS settings; the host's roots are read when first needed, and the cluster's own are trusted too.
+pub(crate) struct Tls {
+    connector: OnceLock<Result<TlsConnector, String>>,
+    roots: Vec<CertificateDer<'static>>,
+}
 
 impl Tls {
-    pub(crate) fn new(config: Option<Arc<ClientConfig>>) -> Tls {
-        let cell = OnceLock::new();
+    pub(crate) fn new(config: Option<Arc<ClientConfig>>, roots: Vec<CertificateDer<'static>>) -> Tls {
+        let connector = OnceLock::new();
         if let Some(config) = config {
-            let _ = cell.set(Ok(TlsConnector::from(config)));
+            let _ = connector.set(Ok(TlsConnector::from(config)));
         }
-        Tls(cell)
+        Tls { connector, roots }
     }
 
     /// Speaks TLS over `stream` with `host`.
     pub(crate) async fn connect(&self, stream: Stream, host: &str) -> Result<TlsStream<Stream>, HttpError> {
-        let connector = self.0.get_or_init(native).as_ref().map_err(|e| HttpError::Tls(e.clone()))?;
+        let connector = self.connector.get_or_init(|| self.native()).as_ref().map_err(|e| HttpError::Tls(e.clone()))?;
         let host = host.trim_start_matches('[').trim_end_matches(']').to_string();
         let name = ServerName::try_from(host).map_err(|e| HttpError::Tls(e.to_string()))?;
         connector.connect(name, stream).await.map_err(|e| HttpError::Tls(e.to_string()))
     }
-}
 
-fn native() -> Result<TlsConnector, String> {
-    client_config([]).map(|config| TlsConnector::from(Arc::new(config)))
+    fn native(&self) -> Result<TlsConnector, String> {
+        client_config(self.roots.iter().cloned()).map(|config| TlsConnector::from(Arc::new(config)))
+    }
 }
 
 /// A client's TLS settings that trust the host's root certificates and `extra` ones, such as the cluster's CA.

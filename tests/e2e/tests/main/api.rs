@@ -150,6 +150,51 @@ fn writes_are_as_strict_as_upstream() {
 }
 
 #[test]
+fn lists_and_watches_have_the_form_of_upstream() {
+    let Some(c) = Raw::up() else { return };
+    let body = r#"{"metadata":{"name":"a"},"data":{"k":"v"}}"#;
+    let made = c.json(201, "POST", CONFIG_MAPS, &[JSON[0], JSON[1], "-d", body]);
+    assert_eq!(made["kind"], "ConfigMap");
+    // The items of a list do not repeat what the list says for all of them; opened Secrets neither.
+    let secret = r#"{"metadata":{"name":"s"},"stringData":{"k":"v"}}"#;
+    c.json(201, "POST", "/api/v1/namespaces/default/secrets", &[JSON[0], JSON[1], "-d", secret]);
+    for path in [CONFIG_MAPS, "/api/v1/namespaces/default/secrets"] {
+        let list = c.json(200, "GET", path, &[]);
+        let items = list["items"].as_array().unwrap();
+        assert!(list["kind"].as_str().unwrap().ends_with("List") && !items.is_empty(), "{list}");
+        for item in items {
+            assert!(item["kind"].is_null() && item["apiVersion"].is_null() && item["metadata"]["uid"].is_string());
+            assert_eq!(item["data"].as_object().map(|d| d.len()), Some(1), "{item}");
+        }
+    }
+    let (code, _) = c.ask(true, "HEAD", CONFIG_MAPS, &["--head"]);
+    assert_eq!(code, 405, "HEAD is served for no resource");
+    // After a restart the window begins anew: what is before it is gone, and a client has to list again.
+    let old = made["metadata"]["resourceVersion"].as_str().unwrap().to_string();
+    c.json(200, "DELETE", &format!("{CONFIG_MAPS}/a"), &[]);
+    let Raw { dir, cluster } = c;
+    cluster.interrupt();
+    let cluster = Cluster::up(dir.path(), &[]);
+    let c = Raw { dir, cluster };
+    let watch = c.json(200, "GET", &format!("{CONFIG_MAPS}?watch=true&timeoutSeconds=5&resourceVersion={old}"), &[]);
+    assert_eq!((&watch["type"], &watch["object"]["code"]), (&"ERROR".into(), &410.into()), "{watch}");
+    assert_eq!(watch["object"]["reason"], "Expired");
+    let message = watch["object"]["message"].as_str().unwrap();
+    assert!(message.starts_with(&format!("too old resource version: {old} (")), "{message}");
+    // The same in protobuf: a length of four bytes before each event.
+    let frames = c.dir.path().join("frames");
+    let accept = "Accept: application/vnd.kubernetes.protobuf;stream=watch";
+    let path = format!("{CONFIG_MAPS}?watch=true&timeoutSeconds=1&fieldSelector=metadata.name%3Dkube-root-ca.crt");
+    let (code, _) = c.ask(true, "GET", &path, &["-H", accept, "-o", &frames.to_string_lossy()]);
+    let bytes = std::fs::read(&frames).unwrap();
+    let length = u32::from_be_bytes(bytes[..4].try_into().unwrap()) as usize;
+    assert_eq!((code, bytes.len()), (200, 4 + length), "one event");
+    // WatchEvent: field 1 is the type, field 2 a RawExtension whose field 1 is the object in its envelope.
+    assert_eq!(&bytes[4..12], b"\x0a\x05ADDED\x12");
+    assert!(bytes.windows(4).any(|w| w == b"k8s\0"), "the object has its envelope");
+}
+
+#[test]
 fn strangers_see_what_they_may() {
     let Some(c) = Raw::up() else { return };
     for (path, code) in

@@ -143,6 +143,30 @@ fn bad_input_gets_the_errors_of_kubernetes() {
 }
 
 #[test]
+fn deletion_propagates_as_asked() {
+    let Some((_dir, c)) = cluster(&["-f", "examples/hello/hello.yaml"]) else { return };
+    let pods = || c.ok(&["get", "pods", "-o", "name"]).lines().count();
+    let uid = || c.ok(&["get", "replicasets", "-o", "jsonpath={.items[*].metadata.uid}"]);
+    let (before, running) = (uid(), pods());
+    assert!(running > 0);
+    // Orphaned: the ReplicaSet goes on with its pods, and belongs to nobody.
+    c.ok(&["delete", "deployment", "hello", "--cascade=orphan", "--timeout=60s"]);
+    assert!(c.fails(&["get", "deployment", "hello"]).contains("NotFound"));
+    assert_eq!((uid(), pods()), (before.clone(), running));
+    assert_eq!(c.ok(&["get", "replicasets", "-o", "jsonpath={.items[*].metadata.ownerReferences}"]), "");
+    // A Deployment with the same selector takes it in again.
+    c.ok(&["apply", "-f", "examples/hello/hello.yaml"]);
+    until("the ReplicaSet is adopted", || {
+        let owner = c.ok(&["get", "replicasets", "-o", "jsonpath={.items[*].metadata.ownerReferences[0].name}"]);
+        (owner == "hello" && uid() == before).then_some(())
+    });
+    // In the foreground: when the owner is gone, nothing is left of what it owned.
+    c.ok(&["delete", "deployment", "hello", "--cascade=foreground", "--timeout=60s"]);
+    assert_eq!((uid(), pods()), (String::new(), 0));
+    assert!(c.fails(&["delete", "namespace", "default"]).contains("this namespace may not be deleted"));
+}
+
+#[test]
 fn watches_waits_and_pages() {
     let Some((_dir, c)) = cluster(&[]) else { return };
     for i in 0..7 {

@@ -81,6 +81,11 @@ fn pods_reach_services_by_name_and_tcp_guests_talk() {
     assert!(short.1.contains("200 Hello from web-"), "by the search list: {short:?}");
     let none = c.get("a.wild.localhost", "/fetch?url=http://nothing.default/");
     assert_eq!(none.0, 502, "{none:?}");
+    // The API is a Service too, and its certificate is trusted.
+    for name in ["kubernetes.default.svc.cluster.local", "kubernetes.default"] {
+        let api = c.get("a.wild.localhost", &format!("/fetch?url=https://{name}/version"));
+        assert!(api.1.contains("200") && api.1.contains("gitVersion"), "{name}: {api:?}");
+    }
 }
 
 #[test]
@@ -104,6 +109,8 @@ fn dns_answers_dig() {
     assert_eq!(dig(&["+short", "each.default.svc.cluster.local"]).lines().count(), 3);
     let srv = dig(&["+short", "_http._tcp.web.default.svc.cluster.local", "SRV"]);
     assert!(srv.contains("80 web.default.svc.cluster.local."), "{srv}");
+    let every = dig(&["+short", "each.default.svc.cluster.local", "SRV"]);
+    assert_eq!(every.lines().filter(|l| l.contains(" 8080 10-244-")).count(), 3, "{every}");
     assert_eq!(dig(&["+short", "-x", &vip]).trim(), "web.default.svc.cluster.local.");
     let no_data = dig(&["web.default.svc.cluster.local", "AAAA"]);
     assert!(no_data.contains("NOERROR") && no_data.contains("ANSWER: 0"), "{no_data}");
