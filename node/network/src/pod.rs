@@ -38,6 +38,8 @@ pub struct Identity {
     pub hostname: String,
     /// The search list of name lookups.
     pub dns_search: Vec<String>,
+    /// Names that are known without asking DNS, with their addresses.
+    pub hosts: Vec<(IpAddr, Vec<Arc<str>>)>,
 }
 
 /// Where inside a pod a port is bound: on its address, or on its own loopback.
@@ -124,6 +126,13 @@ impl PodHandle {
         let name = name.trim();
         if name.eq_ignore_ascii_case(&self.identity.hostname) && !name.is_empty() {
             return Ok(vec![self.identity.ip]);
+        }
+        let bare = name.strip_suffix('.').unwrap_or(name);
+        let known = |names: &[Arc<str>]| names.iter().any(|n| n.eq_ignore_ascii_case(bare));
+        let hosts = self.identity.hosts.iter().filter(|(_, names)| known(names));
+        let hosts: Vec<IpAddr> = hosts.map(|(ip, _)| *ip).collect();
+        if !hosts.is_empty() {
+            return Ok(hosts);
         }
         self.network()?.resolve(name, &self.identity.dns_search).await
     }

@@ -36,6 +36,8 @@ pub struct PodIdentity {
     pub hostname: Arc<str>,
     /// DNS search list, most specific first, such as `default.svc.cluster.local`.
     pub dns_search: Vec<Arc<str>>,
+    /// Names that mean an address in this pod whatever DNS says: `hostAliases`, and its own fully qualified name.
+    pub hosts: Vec<(IpAddr, Vec<Arc<str>>)>,
 }
 
 /// Everything a runtime needs to run one container. All references (ConfigMaps, Secrets, fields) are resolved.
@@ -56,6 +58,17 @@ pub struct ContainerSpec {
     pub memory_limit: Option<u64>,
     /// CPU limit in millicores.
     pub cpu_limit_millis: Option<u32>,
+    /// Where the message of the container's end comes from.
+    pub termination: TerminationMessage,
+}
+
+/// Where the message of a container's end comes from.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TerminationMessage {
+    /// `terminationMessagePath`: a file of the container, where it can write one.
+    pub path: String,
+    /// `FallbackToLogsOnError`: the log's end, after a failure without a file.
+    pub fallback_to_logs: bool,
 }
 
 /// What the data plane is asked to do. Repeating one is harmless.
@@ -109,6 +122,35 @@ pub enum Effect {
         /// How long it may take.
         timeout: Duration,
     },
+    /// Run a lifecycle hook. Answer: `Hooked`.
+    Hook {
+        /// Of which container.
+        id: ContainerId,
+        /// Which of its hooks.
+        kind: HookKind,
+        /// How.
+        how: HookHow,
+        /// How long it may take.
+        timeout: Duration,
+    },
+}
+
+/// Which lifecycle hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HookKind {
+    /// Right after the start; the container counts as running once it has come back.
+    PostStart,
+    /// Before the stop, within its grace.
+    PreStop,
+}
+
+/// How to run a lifecycle hook.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum HookHow {
+    /// Wait.
+    Sleep(Duration),
+    /// The same that a probe does; of an answer over HTTP any status will do.
+    Act(ProbeHow),
 }
 
 /// Which probe.
@@ -144,6 +186,20 @@ pub enum ProbeHow {
         host: String,
         /// Port.
         port: u16,
+    },
+    /// `grpc.health.v1.Health/Check` in clear text; `SERVING` is success.
+    Grpc {
+        /// Pod address.
+        host: String,
+        /// Port.
+        port: u16,
+        /// `service` of the request, empty for the server as a whole.
+        service: String,
+    },
+    /// Run a command in the container; exit code 0 is success.
+    Exec {
+        /// Command and arguments.
+        command: Vec<String>,
     },
 }
 
@@ -187,6 +243,17 @@ pub enum Observation {
         reason: String,
         /// For people: a trap's text and wasm backtrace.
         message: String,
+        /// When.
+        at: Time,
+    },
+    /// A lifecycle hook has come back.
+    Hooked {
+        /// Of which container.
+        id: ContainerId,
+        /// Which hook.
+        kind: HookKind,
+        /// `Err` carries what went wrong.
+        result: Result<(), String>,
         /// When.
         at: Time,
     },

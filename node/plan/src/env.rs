@@ -235,11 +235,15 @@ fn resource(source: &Source<'_>, container: &Container, selector: &ResourceField
         _ => return Err(format!("unsupported container resource : {}", selector.resource)),
     };
     let amount = amounts.and_then(|m| m.get(what).and_then(|q| q.0.parse::<Quantity>().ok()));
+    let of_pod = spec.and_then(|s| s.resources.as_ref()).and_then(|r| r.limits.as_ref());
+    let of_pod = of_pod.and_then(|l| l.get(what)).and_then(|q| q.0.parse::<Quantity>().ok());
     let amount = match (amount, list, what) {
         (Some(q), _, _) => q,
+        (None, "limits", _) if of_pod.is_some() => of_pod.unwrap_or_default(),
         // Without a limit, the node's own is what bounds the container.
         (None, "limits", "cpu") => Quantity::from_millis(source.node.allocatable_cpu_millis),
         (None, "limits", "memory") => Quantity::from_bytes(source.node.allocatable_memory),
+        (None, "limits", "ephemeral-storage") => Quantity::from_bytes(source.node.storage),
         _ => Quantity::default(),
     };
     let divisor = selector.divisor.as_ref().and_then(|q| q.0.parse::<Quantity>().ok()).filter(|d| d.millis() > 0);

@@ -1,17 +1,22 @@
 //! From a pod's spec to what a runtime needs to start one of its containers.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use copepod_model::quantity::Quantity;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Volume};
 
 use crate::args::expand;
-use crate::effect::{ContainerSpec, PodIdentity};
+use crate::effect::{ContainerSpec, PodIdentity, TerminationMessage};
 use crate::env::{EnvError, Found, Source, resolve};
+use crate::handler;
 use crate::node::NodeFacts;
 
+/// The longest host name that Linux takes.
+const LONGEST_FQDN: usize = 64;
+
 /// A pod as the network and its logs know it.
-pub(crate) fn identity(pod: &Pod, ip: std::net::IpAddr, node: &NodeFacts) -> PodIdentity {
+pub(crate) fn identity(pod: &Pod, ip: IpAddr, node: &NodeFacts) -> PodIdentity {
     let text = |s: &Option<String>| -> Arc<str> { s.as_deref().unwrap_or_default().into() };
     let spec = pod.spec.as_ref();
     let account = spec.and_then(|s| s.service_account_name.as_deref()).filter(|s| !s.is_empty());
@@ -21,20 +26,47 @@ pub(crate) fn identity(pod: &Pod, ip: std::net::IpAddr, node: &NodeFacts) -> Pod
         name: text(&pod.metadata.name),
         service_account: account.unwrap_or("default").into(),
         ip,
-        hostname: hostname(pod).into(),
+        hostname: hostname(pod, node).into(),
+        hosts: hosts(pod, ip, node),
         dns_search: search(spec, pod.metadata.namespace.as_deref().unwrap_or_default(), node),
     }
 }
 
-/// The pod's host name: at most 63 characters, as the kernel has it.
-pub(crate) fn hostname(pod: &Pod) -> String {
+/// The pod's host name as its containers see it.
+pub(crate) fn hostname(pod: &Pod, node: &NodeFacts) -> String {
     let spec = pod.spec.as_ref();
-    let set = |s: Option<&String>| s.filter(|s| !s.is_empty()).cloned();
-    let name = set(spec.and_then(|s| s.hostname_override.as_ref()))
-        .or_else(|| set(spec.and_then(|s| s.hostname.as_ref())))
-        .unwrap_or_else(|| pod.metadata.name.clone().unwrap_or_default());
+    if let Some(name) = spec.and_then(|s| s.hostname_override.as_ref()).filter(|s| !s.is_empty()) {
+        return name.clone();
+    }
+    match fqdn(pod, node) {
+        Some(name) if spec.and_then(|s| s.set_hostname_as_fqdn) == Some(true) => name,
+        _ => short_name(pod),
+    }
+}
+
+/// At most 63 characters, as the kernel has it.
+fn short_name(pod: &Pod) -> String {
+    let set = pod.spec.as_ref().and_then(|s| s.hostname.as_ref()).filter(|s| !s.is_empty());
+    let name = set.or(pod.metadata.name.as_ref()).cloned().unwrap_or_default();
     let cut: String = name.chars().take(63).collect();
     cut.trim_end_matches(['-', '.']).to_string()
+}
+
+/// The pod's name in its subdomain, where it has one.
+fn fqdn(pod: &Pod, node: &NodeFacts) -> Option<String> {
+    let subdomain = pod.spec.as_ref()?.subdomain.as_ref().filter(|s| !s.is_empty())?;
+    let namespace = pod.metadata.namespace.as_deref().unwrap_or_default();
+    Some(format!("{}.{subdomain}.{namespace}.svc.{}", short_name(pod), node.cluster_domain))
+}
+
+/// What the pod's `/etc/hosts` would say besides its host name.
+fn hosts(pod: &Pod, ip: IpAddr, node: &NodeFacts) -> Vec<(IpAddr, Vec<Arc<str>>)> {
+    let own = fqdn(pod, node).map(|name| (ip, vec![name.into()]));
+    let aliases = pod.spec.iter().flat_map(|s| s.host_aliases.iter().flatten()).filter_map(|a| {
+        let names = a.hostnames.iter().flatten().map(|n| n.as_str().into()).collect();
+        Some((a.ip.parse().ok()?, names))
+    });
+    own.into_iter().chain(aliases).collect()
 }
 
 fn search(spec: Option<&PodSpec>, namespace: &str, node: &NodeFacts) -> Vec<Arc<str>> {
@@ -62,7 +94,15 @@ pub(crate) fn container_spec(
     found: &mut Found,
 ) -> Result<ContainerSpec, EnvError> {
     supported(source.pod, container).map_err(EnvError::Config)?;
-    let env = resolve(source, container, &hostname(source.pod), found)?;
+    let name = hostname(source.pod, source.node);
+    if name.len() > LONGEST_FQDN {
+        let text = format!(
+            "Failed to construct FQDN from Pod hostname and cluster domain, FQDN {name} is too long ({LONGEST_FQDN} characters is the max, {} characters requested)",
+            name.len()
+        );
+        return Err(EnvError::Config(text));
+    }
+    let env = resolve(source, container, &name, found)?;
     let value = |name: &str| env.iter().find(|(k, _)| k == name).map(|(_, v)| v.as_str());
     let command = container.command.as_deref().unwrap_or_default();
     // A wasm image's entry point is its module: `command` names another program only by its argv[0], and what follows it
@@ -85,6 +125,10 @@ pub(crate) fn container_spec(
         memory_limit: limit("memory").and_then(|q| u64::try_from(q.value()).ok()).filter(|n| *n > 0),
         cpu_limit_millis: limit("cpu").and_then(|q| u32::try_from(q.millis()).ok()).filter(|n| *n > 0),
         env,
+        termination: TerminationMessage {
+            path: container.termination_message_path.clone().unwrap_or_default(),
+            fallback_to_logs: container.termination_message_policy.as_deref() == Some("FallbackToLogsOnError"),
+        },
     })
 }
 
@@ -110,11 +154,13 @@ fn supported(pod: &Pod, container: &Container) -> Result<(), String> {
             return Err(format!("volumes of type {} are not supported yet", volume_type(volume)));
         }
     }
-    match &container.lifecycle {
-        Some(l) if l.post_start.is_some() => Err("postStart hooks are not supported yet".into()),
-        Some(l) if l.pre_stop.is_some() => Err("preStop hooks are not supported yet".into()),
-        _ => Ok(()),
+    let hooks = container.lifecycle.iter().flat_map(|l| [("postStart", &l.post_start), ("preStop", &l.pre_stop)]);
+    for (name, hook) in hooks {
+        if hook.as_ref().is_some_and(|h| h.exec.is_some()) {
+            return Err(format!("{name} hook: {}", handler::NO_EXEC));
+        }
     }
+    Ok(())
 }
 
 /// The same of what is said once for all containers.
@@ -124,9 +170,6 @@ fn pod_wide(spec: Option<&PodSpec>) -> Result<(), String> {
         if wanted == Some(true) {
             return Err(format!("{name} is not supported for wasm pods"));
         }
-    }
-    if spec.host_aliases.as_ref().is_some_and(|a| !a.is_empty()) {
-        return Err("hostAliases are not supported yet".into());
     }
     if spec.dns_config.as_ref().and_then(|d| d.nameservers.as_ref()).is_some_and(|n| !n.is_empty()) {
         return Err("nameservers of a pod's own (dnsConfig) are not supported yet".into());
@@ -218,12 +261,11 @@ mod tests {
             (json!({"ports": [{"containerPort": 80, "hostPort": 80}]}), json!({}), "hostPort"),
             (json!({"securityContext": {"privileged": true}}), json!({}), "privileged"),
             (json!({"volumeDevices": [{"name": "d", "devicePath": "/dev/x"}]}), json!({}), "volumeDevices"),
-            (json!({"lifecycle": {"preStop": {"sleep": {"seconds": 1}}}}), json!({}), "preStop"),
-            (json!({"lifecycle": {"postStart": {"sleep": {"seconds": 1}}}}), json!({}), "postStart"),
+            (json!({"lifecycle": {"preStop": {"exec": {"command": ["x"]}}}}), json!({}), "preStop"),
+            (json!({"lifecycle": {"postStart": {"exec": {"command": ["x"]}}}}), json!({}), "postStart"),
             (json!({}), json!({"hostNetwork": true}), "hostNetwork"),
             (json!({}), json!({"hostPID": true}), "hostPID"),
             (json!({}), json!({"hostIPC": true}), "hostIPC"),
-            (json!({}), json!({"hostAliases": [{"ip": "10.0.0.1", "hostnames": ["a"]}]}), "hostAliases"),
             (json!({}), json!({"dnsConfig": {"nameservers": ["10.0.0.1"]}}), "nameservers"),
             (json!({}), json!({"runtimeClassName": "runc"}), "RuntimeClass \"runc\""),
         ] {

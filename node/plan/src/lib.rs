@@ -8,6 +8,7 @@ mod args;
 mod conditions;
 pub mod effect;
 mod env;
+mod handler;
 mod launch;
 mod logs;
 pub mod node;
@@ -16,14 +17,19 @@ mod probes;
 mod refs;
 mod restart;
 mod status;
+mod stop;
 mod sync;
 mod text;
 mod when;
 
-pub use effect::{ContainerId, ContainerSpec, Effect, Observation, PodIdentity, ProbeHow, ProbeKind};
+pub use effect::{
+    ContainerId, ContainerSpec, Effect, HookHow, HookKind, Observation, PodIdentity, ProbeHow, ProbeKind,
+    TerminationMessage,
+};
 pub use logs::log_attempt;
 pub use node::NodeFacts;
 pub use observed::{Observed, PodEvent, Termination};
 pub use refs::{Lookup, Reference, Refs, ServicePort, ServiceRecord};
-pub use sync::{PodPlan, plan, vanish};
+pub use stop::vanish;
+pub use sync::{PodPlan, plan};
 pub use when::{micro, stamp};

@@ -2,14 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use copepod_machine::{Backoff, EventType};
 use copepod_model::Time;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 
-use crate::effect::{ContainerId, Observation, ProbeKind};
-use crate::probes::Probes;
+use crate::effect::{ContainerId, Effect, HookHow, HookKind, Observation, ProbeKind};
+use crate::probes::{Answer, Probes};
 use crate::text::go_duration;
 use crate::when::time;
 
@@ -55,6 +56,11 @@ pub(crate) enum State {
     Pending,
     /// Asked to start.
     Starting,
+    /// Runs, but its postStart hook has not come back.
+    Hooking {
+        /// Since when it runs.
+        since: Time,
+    },
     /// Runs.
     Running {
         /// Since when.
@@ -96,10 +102,42 @@ pub(crate) enum Image {
 /// A stop that was asked for.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Stopping {
+    /// When it was wanted first.
+    pub since: Time,
     /// When it should be over.
     pub deadline: Time,
+    /// When what was asked of the data plane should be over: not before, but for the last moment perhaps later.
+    pub until: Time,
     /// Whether the container comes back whatever its restart policy says (its definition changed).
     pub replace: bool,
+    /// Whether the whole pod goes, so that a sidecar waits for those that it serves.
+    pub ordered: bool,
+    /// How far it is.
+    pub stage: Stage,
+}
+
+/// How far a stop is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// The preStop hook is under way.
+    PreStop,
+    /// It waits for its turn.
+    Turn,
+    /// The data plane was asked.
+    Asked,
+}
+
+/// Where a container's postStart hook stands.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum PostStart {
+    /// There is none, or it has done its work.
+    Done,
+    /// To be run once the container runs.
+    Due(HookHow),
+    /// Under way.
+    Running,
+    /// It went wrong: the container must be killed.
+    Failed(String),
 }
 
 /// One container of the pod.
@@ -122,6 +160,7 @@ pub(crate) struct Tracked {
     /// Why its configuration cannot be made.
     pub config_error: Option<String>,
     pub probes: Probes,
+    pub post_start: PostStart,
     pub stop: Option<Stopping>,
     /// The attempt whose back-off was announced by an event.
     pub announced: Option<u32>,
@@ -144,6 +183,7 @@ impl Tracked {
             digest: String::new(),
             config_error: None,
             probes: Probes::default(),
+            post_start: PostStart::Done,
             stop: None,
             announced: None,
             announced_pull_at: None,
@@ -153,7 +193,20 @@ impl Tracked {
 
     /// Whether an attempt is at large: started or asked to, and not known to have ended.
     pub fn alive(&self) -> bool {
-        matches!(self.state, State::Starting | State::Running { .. })
+        matches!(self.state, State::Starting | State::Hooking { .. } | State::Running { .. })
+    }
+    /// Takes the probes of a running container that are due, and when to look again.
+    fn due(&mut self, uid: &Arc<str>, name: &str, now: Time) -> (Vec<Effect>, Option<Time>) {
+        if !matches!(self.state, State::Running { .. }) || self.stop.as_ref().is_some_and(|s| s.stage == Stage::Asked) {
+            return (Vec::new(), None);
+        }
+        let (due, wake) = self.probes.due(now, self.stop.is_some());
+        if due.is_empty() {
+            return (Vec::new(), wake);
+        }
+        let id = ContainerId { pod_uid: uid.clone(), container: name.into(), attempt: self.attempt };
+        let probe = |(kind, how, timeout)| Effect::Probe { id: id.clone(), kind, how, timeout };
+        (due.into_iter().map(probe).collect(), wake)
     }
     /// How it ended, if it has.
     pub fn exited(&self) -> Option<&Termination> {
@@ -180,13 +233,14 @@ impl Tracked {
         }
         self.state = State::Exited(termination);
         self.probes = Probes::default();
+        self.post_start = PostStart::Done;
     }
 }
 
 /// Everything known of one pod on this node.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Observed {
-    pub(crate) uid: std::sync::Arc<str>,
+    pub(crate) uid: Arc<str>,
     pub(crate) ip: IpAddr,
     pub(crate) containers: BTreeMap<String, Tracked>,
     pub(crate) events: Vec<PodEvent>,
@@ -199,6 +253,8 @@ pub struct Observed {
     pub(crate) verdict: Option<Verdict>,
     /// The deadline has passed; the verdict follows when everything has stopped.
     pub(crate) deadline_exceeded: bool,
+    /// Init containers are over and sidecars were started: from now on those restart without holding anyone back.
+    pub(crate) initialized: bool,
 }
 
 /// A final phase.
@@ -234,6 +290,7 @@ impl Observed {
                 .collect(),
             verdict,
             deadline_exceeded: false,
+            initialized: false,
         };
         let Some(spec) = &pod.spec else { return observed };
         let find = |list: Option<&Vec<ContainerStatus>>, name: &str| {
@@ -276,29 +333,45 @@ impl Observed {
         self.containers.values().any(Tracked::alive)
     }
 
-    /// Takes in what the data plane says. What is stale (about another attempt, about an image nobody waits for) changes
-    /// nothing.
-    pub fn observe(&mut self, observation: &Observation, now: Time) {
+    /// The probes that are due, and when to ask again. A plan takes them along; between two plans this does for pods in
+    /// which nothing else happens.
+    pub fn probe(&mut self, now: Time) -> (Vec<Effect>, Option<Time>) {
+        let (mut effects, mut wake) = (Vec::new(), None);
+        for (name, t) in &mut self.containers {
+            let (mut due, next) = t.due(&self.uid, name, now);
+            effects.append(&mut due);
+            wake = wake.into_iter().chain(next).min();
+        }
+        (effects, wake)
+    }
+
+    /// Takes in what the data plane says; whether the pod has to be planned again. What is stale (about another attempt,
+    /// about an image nobody waits for) changes nothing, and neither does one more probe that says what the last one said.
+    pub fn observe(&mut self, observation: &Observation, now: Time) -> bool {
         match observation {
             Observation::ImageReady { image, digest, size, took } => self.image_ready(image, digest, *size, *took, now),
             Observation::ImageFailed { image, reason, message } => self.image_failed(image, reason, message, now),
             Observation::Started { id, at } => {
-                let Some(t) = self.current(id) else { return };
+                let Some(t) = self.current(id) else { return false };
                 if t.state != State::Starting {
-                    return;
+                    return false;
                 }
-                t.state = State::Running { since: *at };
-                t.probes.start(*at);
+                if t.post_start == PostStart::Done {
+                    t.state = State::Running { since: *at };
+                    t.probes.start(*at);
+                } else {
+                    t.state = State::Hooking { since: *at };
+                }
                 let path = t.field_path.clone();
                 self.event(EventType::Normal, "Created", "Container created".into(), Some(path.clone()));
                 self.event(EventType::Normal, "Started", "Container started".into(), Some(path));
             }
             Observation::Exited { id, code, reason, message, at } => {
-                let Some(t) = self.current(id) else { return };
+                let Some(t) = self.current(id) else { return false };
                 let started = match t.state {
-                    State::Running { since } => Some(since),
+                    State::Running { since } | State::Hooking { since } => Some(since),
                     State::Starting => None,
-                    State::Pending | State::Exited(_) => return,
+                    State::Pending | State::Exited(_) => return false,
                 };
                 let (path, was_started) = (t.field_path.clone(), started.is_some());
                 t.exit(Termination {
@@ -314,9 +387,13 @@ impl Observed {
                 }
             }
             Observation::Probed { id, kind, result, at } => {
-                let Some(t) = self.current(id) else { return };
-                if !matches!(t.state, State::Running { .. }) || !t.probes.answer(*kind, result.is_ok(), *at) {
-                    return;
+                let Some(t) = self.current(id) else { return false };
+                if !matches!(t.state, State::Running { .. }) {
+                    return false;
+                }
+                let answer = t.probes.answer(*kind, result.is_ok(), *at);
+                if answer == Answer::Stale {
+                    return false;
                 }
                 if let Err(why) = result {
                     let path = t.field_path.clone();
@@ -327,8 +404,34 @@ impl Observed {
                     };
                     self.event(EventType::Warning, "Unhealthy", format!("{name} probe failed: {why}"), Some(path));
                 }
+                return answer == Answer::Turned || result.is_err();
+            }
+            Observation::Hooked { id, kind: HookKind::PostStart, result, .. } => {
+                let Some(t) = self.current(id) else { return false };
+                let State::Hooking { since } = t.state else { return false };
+                if t.post_start != PostStart::Running {
+                    return false;
+                }
+                match result {
+                    Ok(()) => {
+                        t.post_start = PostStart::Done;
+                        t.state = State::Running { since };
+                        t.probes.start(since);
+                    }
+                    Err(why) => t.post_start = PostStart::Failed(why.clone()),
+                }
+            }
+            Observation::Hooked { id, kind: HookKind::PreStop, result, .. } => {
+                let Some(t) = self.current(id) else { return false };
+                let Some(stop) = t.stop.as_mut().filter(|s| s.stage == Stage::PreStop) else { return false };
+                stop.stage = Stage::Turn;
+                if result.is_err() {
+                    let (path, text) = (t.field_path.clone(), "PreStopHook failed");
+                    self.event(EventType::Warning, "FailedPreStopHook", text.into(), Some(path));
+                }
             }
         }
+        true
     }
 
     pub(crate) fn event(&mut self, kind: EventType, reason: &'static str, message: String, field_path: Option<String>) {

@@ -5,10 +5,10 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use copepod_model::Time;
-use k8s_openapi::api::core::v1::{Container, Pod, Probe};
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use k8s_openapi::api::core::v1::{Container, Pod};
 
 use crate::effect::{ProbeHow, ProbeKind};
+use crate::handler;
 
 /// A probe and its answers so far.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,6 +29,17 @@ pub(crate) struct Run {
     in_flight: bool,
 }
 
+/// What an answer has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// Nobody waits for it.
+    Stale,
+    /// It was counted; what stands is as it was.
+    Counted,
+    /// A threshold was reached: another outcome stands.
+    Turned,
+}
+
 /// All probes of a container's current attempt.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Probes(BTreeMap<ProbeKind, Run>);
@@ -44,7 +55,7 @@ impl Probes {
         let mut runs = BTreeMap::new();
         for (kind, probe, name) in declared {
             let Some(probe) = probe else { continue };
-            let how = how(probe, container, ip).map_err(|e| format!("{name} probe: {e}"))?;
+            let how = handler::probe(probe, container, ip).map_err(|e| format!("{name} probe: {e}"))?;
             let seconds = |n: Option<i32>, default: u64| {
                 n.and_then(|n| u64::try_from(n).ok()).filter(|n| *n > 0).unwrap_or(default)
             };
@@ -87,9 +98,10 @@ impl Probes {
         }
     }
 
-    /// Counts an answer; `false` for one that nobody waits for.
-    pub fn answer(&mut self, kind: ProbeKind, ok: bool, at: Time) -> bool {
-        let Some(run) = self.0.get_mut(&kind).filter(|r| r.in_flight) else { return false };
+    /// Counts an answer.
+    pub fn answer(&mut self, kind: ProbeKind, ok: bool, at: Time) -> Answer {
+        let Some(run) = self.0.get_mut(&kind).filter(|r| r.in_flight) else { return Answer::Stale };
+        let before = run.outcome;
         run.in_flight = false;
         run.next_at = run.next_at.map(|next| next.max(at));
         let (count, threshold) = if ok {
@@ -108,7 +120,7 @@ impl Probes {
             // It has done its work, and the others begin now where their delay has passed.
             run.next_at = None;
         }
-        true
+        if run.outcome == before { Answer::Counted } else { Answer::Turned }
     }
 
     /// Whether there is no startup probe or it has passed.
@@ -127,13 +139,20 @@ impl Probes {
         failed(ProbeKind::Startup).or_else(|| failed(ProbeKind::Liveness))
     }
 
-    /// Takes the probes that are due, and when to look again if none of them is answered before.
-    pub fn due(&mut self, now: Time) -> (Vec<(ProbeKind, ProbeHow, Duration)>, Option<Time>) {
+    /// Takes the probes that are due, and when to look again if none of them is answered before. A container that is on
+    /// its way out is probed for `readiness` only.
+    pub fn due(&mut self, now: Time, ending: bool) -> (Vec<(ProbeKind, ProbeHow, Duration)>, Option<Time>) {
         let held = !self.startup_passed();
         let mut due = Vec::new();
         let mut wake = None;
         for (kind, run) in &mut self.0 {
-            let Some(next) = run.next_at.filter(|_| !run.in_flight && (!held || *kind == ProbeKind::Startup)) else {
+            let wanted = match (held, ending) {
+                (true, true) => false,
+                (true, false) => *kind == ProbeKind::Startup,
+                (false, true) => *kind == ProbeKind::Readiness,
+                (false, false) => true,
+            };
+            let Some(next) = run.next_at.filter(|_| !run.in_flight && wanted) else {
                 continue;
             };
             if next > now {
@@ -146,43 +165,6 @@ impl Probes {
         }
         (due, wake)
     }
-}
-
-fn how(probe: &Probe, container: &Container, ip: IpAddr) -> Result<ProbeHow, String> {
-    let host = |h: &Option<String>| h.clone().filter(|h| !h.is_empty()).unwrap_or_else(|| ip.to_string());
-    if let Some(http) = &probe.http_get {
-        let path = http.path.clone().unwrap_or_default();
-        return Ok(ProbeHow::Http {
-            host: host(&http.host),
-            port: port(&http.port, container)?,
-            path: if path.starts_with('/') { path } else { format!("/{path}") },
-            headers: http.http_headers.iter().flatten().map(|h| (h.name.clone(), h.value.clone())).collect(),
-            https: http.scheme.as_deref().is_some_and(|s| s.eq_ignore_ascii_case("https")),
-        });
-    }
-    if let Some(tcp) = &probe.tcp_socket {
-        return Ok(ProbeHow::Tcp { host: host(&tcp.host), port: port(&tcp.port, container)? });
-    }
-    Err(match (&probe.exec, &probe.grpc) {
-        (Some(_), _) => "exec is not supported yet".into(),
-        (_, Some(_)) => "grpc is not supported yet".into(),
-        _ => "missing probe handler".into(),
-    })
-}
-
-fn port(port: &IntOrString, container: &Container) -> Result<u16, String> {
-    let number = match port {
-        IntOrString::Int(n) => i64::from(*n),
-        IntOrString::String(name) => {
-            let named = container.ports.iter().flatten().find(|p| p.name.as_deref() == Some(name));
-            match (named, name.parse()) {
-                (Some(p), _) => i64::from(p.container_port),
-                (None, Ok(n)) => n,
-                _ => return Err(format!("couldn't find port: {name}")),
-            }
-        }
-    };
-    u16::try_from(number).ok().filter(|n| *n > 0).ok_or_else(|| format!("invalid port number: {number}"))
 }
 
 #[cfg(test)]
@@ -223,14 +205,14 @@ mod tests {
         .unwrap();
         let t = Time::from_secs(100);
         p.start(t);
-        assert_eq!(p.due(t), (vec![], Some(Time::from_secs(102))));
+        assert_eq!(p.due(t, false), (vec![], Some(Time::from_secs(102))));
         let mut now = Time::from_secs(102);
         let mut seen = Vec::new();
         for ok in [true, true, false, true, false, false, true, true] {
-            assert_eq!(p.due(now).0.len(), 1, "at {now:?}");
-            assert_eq!(p.due(now).0.len(), 0, "in flight at {now:?}");
-            assert!(p.answer(ProbeKind::Readiness, ok, now));
-            assert!(!p.answer(ProbeKind::Readiness, ok, now), "an answer counts once");
+            assert_eq!(p.due(now, false).0.len(), 1, "at {now:?}");
+            assert_eq!(p.due(now, false).0.len(), 0, "in flight at {now:?}");
+            assert_ne!(p.answer(ProbeKind::Readiness, ok, now), Answer::Stale);
+            assert_eq!(p.answer(ProbeKind::Readiness, ok, now), Answer::Stale, "an answer counts once");
             seen.push(p.ready());
             now = now + Duration::from_millis(250);
         }
@@ -246,7 +228,7 @@ mod tests {
         .unwrap();
         let t = Time::from_secs(100);
         p.start(t);
-        let kinds = |p: &mut Probes, now| p.due(now).0.iter().map(|d| d.0).collect::<Vec<_>>();
+        let kinds = |p: &mut Probes, now| p.due(now, false).0.iter().map(|d| d.0).collect::<Vec<_>>();
         assert_eq!(kinds(&mut p, t), [ProbeKind::Startup]);
         p.answer(ProbeKind::Startup, true, t);
         assert_eq!(kinds(&mut p, t), [ProbeKind::Liveness]);

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{
 
 use crate::conditions::conditions;
 use crate::node::NodeFacts;
-use crate::observed::{Image, Observed, State, Termination, Tracked};
+use crate::observed::{Image, Observed, PostStart, State, Termination, Tracked};
 use crate::restart::{Role, back_off, restarts};
 use crate::sync::{PULL_ERROR_SHOWN, backs_off};
 use crate::text::{go_duration, pod_name};
@@ -109,6 +109,10 @@ impl Writer<'_> {
                 waiting(self.hold(t, &image, default_reason))
             }
             State::Starting => waiting((default_reason.into(), None)),
+            State::Hooking { .. } => waiting(match &t.post_start {
+                PostStart::Failed(why) => ("PostStartHookError".into(), Some(why.clone())),
+                _ => (default_reason.into(), None),
+            }),
             State::Running { since } => {
                 status.container_id = shown(t.attempt);
                 status.started = Some(t.started());

@@ -8,14 +8,16 @@ use copepod_machine::EventType;
 use copepod_model::Time;
 use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
 
-use crate::effect::{ContainerId, Effect, ProbeKind};
+use crate::effect::{ContainerId, Effect, HookHow, HookKind, ProbeKind};
 use crate::env::{EnvError, Found, Source};
+use crate::handler;
 use crate::launch::{container_spec, identity};
 use crate::node::NodeFacts;
-use crate::observed::{Image, Observed, PodEvent, PullFailure, State, Stopping, Verdict};
+use crate::observed::{Image, Observed, PodEvent, PostStart, PullFailure, State, Verdict};
 use crate::probes::Probes;
 use crate::refs::{Reference, Refs};
 use crate::restart::{Role, back_off, restarts};
+use crate::stop::Wanted;
 use crate::text::pod_name;
 use crate::when::time;
 
@@ -24,8 +26,8 @@ use crate::when::time;
 const FRESH_IMAGE: Duration = Duration::from_secs(10);
 /// How soon a configuration that could not be made is tried again.
 const CONFIG_RETRY: Duration = Duration::from_secs(2);
-/// How long after its deadline a stop is asked for once more, without grace.
-const STOP_AGAIN: Duration = Duration::from_secs(5);
+/// How long a postStart hook may take. Kubernetes waits for ever; a request that is not answered by then has failed.
+const POST_START_LIMIT: Duration = Duration::from_secs(600);
 /// `ErrImagePull` is shown this long, then `ImagePullBackOff` until the next try.
 pub(crate) const PULL_ERROR_SHOWN: Duration = Duration::from_secs(3);
 /// `terminationGracePeriodSeconds` when a pod has none.
@@ -46,6 +48,8 @@ pub struct PodPlan {
     pub remove: bool,
     /// When to plan again if nothing happens before.
     pub wake_at: Option<Time>,
+    /// When the next probe is due: [`Observed::probe`] will do then.
+    pub probe_at: Option<Time>,
 }
 
 /// Decides about one pod. What is asked of the data plane is noted in `observed`, so the next plan does not ask again.
@@ -61,31 +65,12 @@ pub fn plan(pod: &Pod, observed: &mut Observed, refs: &dyn Refs, node: &NodeFact
     out
 }
 
-/// Ends a pod whose object is gone: no grace, nothing to report. Call again after each observation until it answers that
-/// nothing is left.
-pub fn vanish(observed: &mut Observed, now: Time) -> (Vec<Effect>, bool) {
-    let mut effects = Vec::new();
-    let uid = observed.uid.clone();
-    for (name, t) in &mut observed.containers {
-        if t.alive() && t.stop.as_ref().is_none_or(|s| s.deadline > now) {
-            t.stop = Some(Stopping { deadline: now, replace: false });
-            let id = ContainerId { pod_uid: uid.clone(), container: name.as_str().into(), attempt: t.attempt };
-            effects.push(Effect::Stop { id, grace: Duration::ZERO });
-        }
-    }
-    if !observed.alive() && !observed.removed {
-        observed.removed = true;
-        effects.push(Effect::RemovePod { uid });
-    }
-    (effects, observed.removed)
-}
-
-struct Sync<'a> {
-    pod: &'a Pod,
+pub(crate) struct Sync<'a> {
+    pub pod: &'a Pod,
     refs: &'a dyn Refs,
     node: &'a NodeFacts,
-    now: Time,
-    out: PodPlan,
+    pub now: Time,
+    pub out: PodPlan,
 }
 
 impl Sync<'_> {
@@ -94,7 +79,7 @@ impl Sync<'_> {
         let Some(spec) = &pod.spec else { return };
         let started = *observed.start_time.get_or_insert(now);
         if let Some(deletion) = &pod.metadata.deletion_timestamp {
-            self.stop_all(observed, time(deletion).since(now));
+            self.wind_down(observed, time(deletion).since(now));
             if !observed.alive() {
                 observed.removed = true;
                 self.out.effects.push(Effect::RemovePod { uid: observed.uid.clone() });
@@ -113,7 +98,7 @@ impl Sync<'_> {
             }
         }
         if observed.deadline_exceeded || observed.verdict.is_some() {
-            self.stop_all(observed, self.grace());
+            self.wind_down(observed, self.grace());
         } else {
             self.start_in_order(observed);
         }
@@ -124,40 +109,71 @@ impl Sync<'_> {
         }
     }
 
-    /// Init containers one after the other, then all others.
+    /// Init containers one after the other, then all others; and all down once nothing is left to be done.
     fn start_in_order(&mut self, observed: &mut Observed) {
         let Some(spec) = &self.pod.spec else { return };
         if !observed.attached {
             observed.attached = true;
             self.out.effects.push(Effect::AttachPod(identity(self.pod, observed.ip, self.node)));
         }
+        if init_failed(self.pod, observed) || mains_over(self.pod, observed) {
+            // Nothing but sidecars can run any more.
+            return self.wind_down(observed, self.grace());
+        }
         let mut proceed = true;
         for c in spec.init_containers.iter().flatten() {
             let role = Role::of_init(c);
-            if !proceed && role == Role::Init {
-                break;
-            }
             let Some(t) = observed.containers.get(&c.name) else { continue };
             if role == Role::Init && t.exited().is_some_and(|t| t.code == 0) {
                 continue;
             }
-            if !proceed && t.state == State::Pending {
+            if !proceed && (role == Role::Init || t.state == State::Pending) {
                 break;
             }
-            let mains_over = spec.containers.iter().all(|m| final_end(self.pod, observed, m, Role::Main));
-            if role == Role::Sidecar && mains_over {
-                self.stop(observed, &c.name, self.grace(), false);
-                continue;
-            }
             self.keep(observed, c, role);
-            proceed &= role == Role::Sidecar && observed.containers.get(&c.name).is_some_and(|t| t.started());
+            // Once the pod is initialized, a sidecar's restart does not hold the others back.
+            let started = observed.containers.get(&c.name).is_some_and(|t| t.started());
+            proceed &= role == Role::Sidecar && (started || observed.initialized);
         }
-        // Once the pod is initialized, a sidecar's restart does not hold the others back.
-        let under_way = spec.containers.iter().any(|c| observed.containers.get(&c.name).is_some_and(|t| t.alive()));
-        if proceed || under_way {
+        observed.initialized |= proceed;
+        if observed.initialized {
             for c in &spec.containers {
                 self.keep(observed, c, Role::Main);
             }
+        }
+        self.probe(observed);
+    }
+
+    /// Takes along the probes that are due.
+    pub(crate) fn probe(&mut self, observed: &mut Observed) {
+        let (mut due, next) = observed.probe(self.now);
+        self.out.effects.append(&mut due);
+        self.out.probe_at = next;
+    }
+
+    /// Ends an attempt whose postStart hook has failed, or runs the hook.
+    fn post_start(&mut self, observed: &mut Observed, container: &Container) {
+        let uid = observed.uid.clone();
+        let Some(t) = observed.containers.get_mut(&container.name) else { return };
+        match std::mem::replace(&mut t.post_start, PostStart::Running) {
+            PostStart::Due(how) => {
+                let id = ContainerId { pod_uid: uid, container: container.name.as_str().into(), attempt: t.attempt };
+                let timeout = match &how {
+                    HookHow::Sleep(d) => *d + POST_START_LIMIT,
+                    HookHow::Act(_) => POST_START_LIMIT,
+                };
+                self.out.effects.push(Effect::Hook { id, kind: HookKind::PostStart, how, timeout });
+            }
+            PostStart::Failed(why) => {
+                t.post_start = PostStart::Failed(why);
+                let path = t.field_path.clone();
+                // What went wrong may be confidential, so the event does not tell.
+                let text = "PostStartHook failed".to_string();
+                observed.event(EventType::Warning, "FailedPostStartHook", text, Some(path.clone()));
+                observed.event(EventType::Normal, "Killing", "FailedPostStartHook".into(), Some(path));
+                self.stop(observed, container, Wanted { grace: self.grace(), replace: false, ordered: false });
+            }
+            before => t.post_start = before,
         }
     }
 
@@ -167,16 +183,22 @@ impl Sync<'_> {
         let Some(t) = observed.containers.get_mut(&container.name) else { return };
         match &t.state {
             State::Pending => self.start(observed, container),
-            State::Starting => self.check_stop(observed, &container.name),
+            State::Starting => self.advance(observed, container),
+            State::Hooking { .. } if t.stop.is_some() => self.advance(observed, container),
+            State::Hooking { .. } => self.post_start(observed, container),
             State::Running { .. } => {
                 if t.stop.is_some() {
-                    return self.check_stop(observed, &container.name);
+                    return self.advance(observed, container);
                 }
                 if t.image_ref != container.image.as_deref().unwrap_or_default() {
                     let text = format!("Container {} definition changed, will be restarted", container.name);
                     let path = t.field_path.clone();
                     observed.event(EventType::Normal, "Killing", text, Some(path));
-                    return self.stop(observed, &container.name, self.grace(), true);
+                    return self.stop(
+                        observed,
+                        container,
+                        Wanted { grace: self.grace(), replace: true, ordered: false },
+                    );
                 }
                 if let Some((kind, run)) = t.probes.fatal() {
                     let grace = run.grace.unwrap_or_else(|| self.grace());
@@ -193,17 +215,8 @@ impl Sync<'_> {
                     let text = format!("Container {} failed {name} probe{again}", container.name);
                     let path = t.field_path.clone();
                     observed.event(EventType::Normal, "Killing", text, Some(path));
-                    return self.stop(observed, &container.name, grace, false);
+                    self.stop(observed, container, Wanted { grace, replace: false, ordered: false });
                 }
-                let (due, wake) = t.probes.due(now);
-                let id = ContainerId {
-                    pod_uid: observed.uid.clone(),
-                    container: container.name.as_str().into(),
-                    attempt: t.attempt,
-                };
-                let probe = |(kind, how, timeout)| Effect::Probe { id: id.clone(), kind, how, timeout };
-                self.out.effects.extend(due.into_iter().map(probe));
-                wake.into_iter().for_each(|w| self.wake(w));
             }
             State::Exited(end) => {
                 if !restarts(pod, container, role, t, end) {
@@ -241,6 +254,10 @@ impl Sync<'_> {
     fn start(&mut self, observed: &mut Observed, container: &Container) {
         let now = self.now;
         let Some(digest) = self.image(observed, container) else { return };
+        // As the kubelet starts them one after the other, a postStart hook holds back those that start after it.
+        if observed.containers.values().any(|t| matches!(t.post_start, PostStart::Due(_) | PostStart::Running)) {
+            return;
+        }
         let Some(t) = observed.containers.get_mut(&container.name) else { return };
         let source = Source { pod: self.pod, ip: observed.ip, node: self.node, refs: self.refs, now };
         let mut found = Found::default();
@@ -265,6 +282,12 @@ impl Sync<'_> {
         };
         t.config_error = None;
         t.probes = probes;
+        let hook = container.lifecycle.as_ref().and_then(|l| l.post_start.as_ref());
+        t.post_start = match hook.map(|h| handler::hook(h, container, observed.ip)) {
+            None => PostStart::Done,
+            Some(Ok(how)) => PostStart::Due(how),
+            Some(Err(why)) => PostStart::Failed(why),
+        };
         t.state = State::Starting;
         t.digest = digest;
         let path = t.field_path.clone();
@@ -324,47 +347,6 @@ impl Sync<'_> {
         None
     }
 
-    fn stop_all(&mut self, observed: &mut Observed, grace: Duration) {
-        let names: Vec<String> =
-            observed.containers.iter().filter(|(_, t)| t.alive()).map(|(n, _)| n.clone()).collect();
-        for name in names {
-            let Some(t) = observed.containers.get(&name) else { continue };
-            if t.stop.is_none() {
-                let path = t.field_path.clone();
-                observed.event(EventType::Normal, "Killing", format!("Stopping container {name}"), Some(path));
-            }
-            self.stop(observed, &name, grace, false);
-        }
-    }
-
-    /// Asks for a stop, unless one that is as urgent was asked for.
-    fn stop(&mut self, observed: &mut Observed, name: &str, grace: Duration, replace: bool) {
-        let deadline = self.now + grace;
-        let uid = observed.uid.clone();
-        let Some(t) = observed.containers.get_mut(name).filter(|t| t.alive()) else { return };
-        if t.stop.as_ref().is_some_and(|s| s.deadline <= deadline) {
-            return self.check_stop(observed, name);
-        }
-        t.stop = Some(Stopping { deadline, replace });
-        let id = ContainerId { pod_uid: uid, container: name.into(), attempt: t.attempt };
-        self.out.effects.push(Effect::Stop { id, grace });
-        self.wake(deadline + STOP_AGAIN);
-    }
-
-    /// Repeats a stop that nobody has answered in time.
-    fn check_stop(&mut self, observed: &mut Observed, name: &str) {
-        let (now, uid) = (self.now, observed.uid.clone());
-        let Some(t) = observed.containers.get_mut(name) else { return };
-        let Some(stop) = &mut t.stop else { return };
-        if now >= stop.deadline + STOP_AGAIN {
-            stop.deadline = now;
-            let id = ContainerId { pod_uid: uid, container: name.into(), attempt: t.attempt };
-            self.out.effects.push(Effect::Stop { id, grace: Duration::ZERO });
-        }
-        let again = stop.deadline + STOP_AGAIN;
-        self.wake(again);
-    }
-
     /// Decides the final phase, once nothing runs and nothing will.
     fn judge(&mut self, observed: &mut Observed) {
         let Some(spec) = &self.pod.spec else { return };
@@ -379,13 +361,8 @@ impl Sync<'_> {
             });
             return;
         }
-        let init_failed = spec.init_containers.iter().flatten().any(|c| {
-            let role = Role::of_init(c);
-            let failed = observed.containers.get(&c.name).and_then(|t| t.exited()).is_some_and(|t| t.code != 0);
-            role == Role::Init && failed && final_end(self.pod, observed, c, role)
-        });
-        let all_over = spec.containers.iter().all(|c| final_end(self.pod, observed, c, Role::Main));
-        if init_failed || all_over {
+        let init_failed = init_failed(self.pod, observed);
+        if init_failed || mains_over(self.pod, observed) {
             let code = |c: &Container| observed.containers.get(&c.name).and_then(|t| t.exited()).map(|t| t.code);
             let ok = !init_failed && spec.containers.iter().all(|c| code(c) == Some(0));
             let phase = if ok { "Succeeded" } else { "Failed" };
@@ -398,7 +375,7 @@ impl Sync<'_> {
         Duration::from_secs(declared.and_then(|s| u64::try_from(s).ok()).unwrap_or(DEFAULT_GRACE))
     }
 
-    fn wake(&mut self, at: Time) {
+    pub(crate) fn wake(&mut self, at: Time) {
         self.out.wake_at = Some(self.out.wake_at.map_or(at, |w| w.min(at)));
     }
 }
@@ -408,6 +385,20 @@ const DEADLINE_TEXT: &str = "Pod was active on the node longer than the specifie
 /// Whether a failure alternates between the error and its back-off, as pulls do.
 pub(crate) fn backs_off(failure: &PullFailure) -> bool {
     failure.reason == "ErrImagePull"
+}
+
+/// Whether an init container has failed for good.
+fn init_failed(pod: &Pod, observed: &Observed) -> bool {
+    pod.spec.iter().flat_map(|s| s.init_containers.iter().flatten()).any(|c| {
+        let role = Role::of_init(c);
+        let failed = observed.containers.get(&c.name).and_then(|t| t.exited()).is_some_and(|t| t.code != 0);
+        role == Role::Init && failed && final_end(pod, observed, c, role)
+    })
+}
+
+/// Whether all main containers have ended for good.
+fn mains_over(pod: &Pod, observed: &Observed) -> bool {
+    pod.spec.iter().flat_map(|s| &s.containers).all(|c| final_end(pod, observed, c, Role::Main))
 }
 
 /// Whether a container has ended for good.

@@ -223,7 +223,7 @@ impl Node {
             return Ok(());
         };
         let decided = plan(&pod, &mut here.observed, &NoRefs, &self.facts, now);
-        here.wake = decided.wake_at;
+        here.wake = decided.wake_at.into_iter().chain(decided.probe_at).min();
         let status = serde_json::to_value(&decided.status).map_err(|e| e.to_string())?;
         let write = here.status != status;
         here.status = status.clone();
@@ -278,6 +278,11 @@ impl Node {
                 Effect::Stop { id, .. } => {
                     let (reason, message) = ("Completed".into(), String::new());
                     self.say(at, uid, Observation::Exited { id, code: 0, reason, message, at });
+                }
+                Effect::Hook { id, kind, .. } => {
+                    let failed = chaos && self.chance.one_in(6);
+                    let result = if failed { Err("no luck".into()) } else { Ok(()) };
+                    self.say(at, uid, Observation::Hooked { id, kind, result, at });
                 }
                 Effect::Probe { id, kind, .. } => {
                     self.say(at, uid, Observation::Probed { id, kind, result: Ok(()), at })

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use copepod_client::Body;
 use copepod_images::Store;
 use copepod_node_network::{BoxError, HttpService, Network, PodHandle, ServeGuard};
-use copepod_node_plan::{ContainerId, ContainerSpec, Observation, PodIdentity};
+use copepod_node_plan::{ContainerId, ContainerSpec, Observation, PodIdentity, TerminationMessage};
 use copepod_runtime_wasm::{Container, Exit, HttpHandler, Kind, Module, Runtime};
 use http::{Request, Response};
 
@@ -34,6 +34,7 @@ struct Pod {
 /// One attempt, from the moment it is asked for until it has ended.
 #[derive(Default)]
 struct Slot {
+    termination: TerminationMessage,
     container: Option<Arc<Container>>,
     guard: Option<ServeGuard>,
     log: Option<Arc<LogFile>>,
@@ -95,7 +96,7 @@ impl Containers {
             if pod.slots.contains_key(&id) {
                 return; // asked for already
             }
-            pod.slots.insert(id.clone(), Slot::default());
+            pod.slots.insert(id.clone(), Slot { termination: spec.termination.clone(), ..Slot::default() });
         }
         let at_hand = lock(&self.modules).get(&spec.digest).cloned();
         match at_hand {
@@ -215,11 +216,20 @@ impl Containers {
     }
 }
 
+/// The message that the container left, where its pod wants one other than what the runtime says.
+fn last_words(slot: &Slot, code: i32) -> Option<String> {
+    let log = slot.log.as_ref().filter(|_| slot.termination.fallback_to_logs && code != 0)?;
+    Some(log.last_words()).filter(|words| !words.is_empty())
+}
+
 /// A container has ended. Its port is free before anyone hears of it, since the next attempt wants it.
-fn ended(containers: &Weak<Containers>, id: &ContainerId, exit: Exit, served: bool) {
+fn ended(containers: &Weak<Containers>, id: &ContainerId, mut exit: Exit, served: bool) {
     let Some(containers) = containers.upgrade() else { return };
     let slot = containers.take(id);
     if let Some(mut slot) = slot {
+        if let Some(message) = last_words(&slot, exit.code) {
+            exit.message = message;
+        }
         drop(slot.guard.take());
         // Dropping a container kills what it still answers; and it must not be dropped by its own call.
         let later = if served { LAST_REQUESTS } else { Duration::ZERO };

@@ -76,6 +76,15 @@ impl DataPlane {
                     tokio::task::spawn_blocking(move || logs.remove(&pod.namespace, &pod.name, &pod.uid));
                 }
             }
+            Effect::Hook { id, kind, how, timeout } => {
+                let (network, observer) = (self.network.clone(), self.observer.clone());
+                tokio::spawn(async move {
+                    let hook = probe::hook(&network, &how, timeout);
+                    let result = tokio::time::timeout(timeout, hook).await;
+                    let result = result.unwrap_or_else(|_| Err("context deadline exceeded".into()));
+                    let _ = observer.send(Observation::Hooked { id, kind, result, at: now() });
+                });
+            }
             Effect::Probe { id, kind, how, timeout } => {
                 let (network, observer) = (self.network.clone(), self.observer.clone());
                 tokio::spawn(async move {
@@ -101,6 +110,7 @@ fn identity(pod: &PodIdentity) -> Identity {
         ip: pod.ip,
         hostname: pod.hostname.to_string(),
         dns_search: pod.dns_search.iter().map(ToString::to_string).collect(),
+        hosts: pod.hosts.clone(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! The writing side of one attempt's log.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
@@ -14,6 +14,11 @@ use crate::clock::now;
 
 /// A log file that grows beyond this is rotated; one rotated file is kept.
 const ROTATE_AT: u64 = 10 << 20;
+
+/// The longest termination message that comes from a log, in bytes.
+const LONGEST_MESSAGE: usize = 2048;
+/// And in lines.
+const LONGEST_LINES: usize = 80;
 
 /// The log of one attempt.
 pub(crate) struct LogFile {
@@ -72,6 +77,32 @@ impl LogFile {
     /// Whether the container has ended.
     pub fn has_ended(&self) -> bool {
         self.ended.load(Ordering::SeqCst)
+    }
+
+    /// The end of what was said, as a termination message takes it from the log: at most 80 lines and 2048 bytes.
+    pub fn last_words(&self) -> String {
+        let mut tail = Vec::new();
+        // Each line of text carries some 45 bytes of its own.
+        let want = LONGEST_MESSAGE + LONGEST_LINES * 64;
+        let read = || -> std::io::Result<Vec<u8>> {
+            let mut file = File::open(&self.path)?;
+            let from = file.metadata()?.len().saturating_sub(want as u64);
+            file.seek(std::io::SeekFrom::Start(from))?;
+            let mut bytes = Vec::new();
+            file.take(want as u64).read_to_end(&mut bytes)?;
+            Ok(bytes)
+        };
+        // Without a log nothing was said.
+        let bytes = read().unwrap_or_default();
+        let lines: Vec<_> = bytes.split(|b| *b == b'\n').filter_map(line::Line::parse).collect();
+        for line in &lines[lines.len().saturating_sub(LONGEST_LINES)..] {
+            tail.extend_from_slice(line.text);
+            if !line.part {
+                tail.push(b'\n');
+            }
+        }
+        let from = tail.len().saturating_sub(LONGEST_MESSAGE);
+        String::from_utf8_lossy(&tail[from..]).into_owned()
     }
 
     /// Tells of the next write or of the end. Make it before looking.

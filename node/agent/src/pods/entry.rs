@@ -16,6 +16,8 @@ pub(crate) struct Entry {
     pub observed: Observed,
     /// When it wants to be planned again.
     pub wake: Option<Time>,
+    /// When its next probe is due.
+    pub probe_at: Option<Time>,
     /// The status that it should have, until it is written.
     pub wanted: Option<Value>,
     /// Hash of the status that was written last: what the API made of it, such as another spelling of a quantity, is no
@@ -47,6 +49,7 @@ impl Entry {
             object,
             observed,
             wake: None,
+            probe_at: None,
             wanted: None,
             written: None,
             writing: false,

@@ -70,6 +70,8 @@ pub(crate) struct Pods {
     /// Pods for which there is no address.
     homeless: BTreeMap<Uid, Arc<Object>>,
     timers: BTreeSet<(Time, Uid)>,
+    /// When the next probe of each pod is due: so usual that it does without a plan.
+    probes: BTreeSet<(Time, Uid)>,
     dirty: BTreeSet<Uid>,
     /// Pods that may have something to write.
     unwritten: BTreeSet<Uid>,
@@ -108,6 +110,7 @@ impl Pods {
             entries: HashMap::new(),
             homeless: BTreeMap::new(),
             timers: BTreeSet::new(),
+            probes: BTreeSet::new(),
             dirty: BTreeSet::new(),
             unwritten: BTreeSet::new(),
             pulling: HashMap::new(),
@@ -132,8 +135,18 @@ impl Pods {
             while let Some(uid) = self.dirty.pop_first() {
                 self.plan(&uid, at);
             }
+            while let Some((when, uid)) = self.probes.pop_first() {
+                if when > at {
+                    self.probes.insert((when, uid));
+                    break;
+                }
+                if let Some(entry) = self.entries.get_mut(&uid) {
+                    entry.probe_at = None;
+                    self.probe(&uid, at);
+                }
+            }
             self.write();
-            let next = self.timers.first().map(|(when, _)| *when);
+            let next = self.timers.first().into_iter().chain(self.probes.first()).map(|(when, _)| *when).min();
             tokio::select! {
                 change = wires.changes.recv() => match change {
                     Some(change) => self.change(change),
@@ -244,15 +257,42 @@ impl Pods {
             Observation::ImageReady { image, .. } | Observation::ImageFailed { image, .. } => {
                 self.pulling.remove(image).into_iter().flatten().collect()
             }
-            Observation::Started { id, .. } | Observation::Exited { id, .. } | Observation::Probed { id, .. } => {
-                vec![id.pod_uid.clone()]
-            }
+            Observation::Started { id, .. }
+            | Observation::Exited { id, .. }
+            | Observation::Hooked { id, .. }
+            | Observation::Probed { id, .. } => vec![id.pod_uid.clone()],
         };
         for uid in to {
-            if let Some(entry) = self.entries.get_mut(&uid) {
-                entry.observed.observe(&observation, at);
+            let Some(entry) = self.entries.get_mut(&uid) else { continue };
+            if entry.observed.observe(&observation, at) {
                 self.dirty.insert(uid);
+            } else {
+                // One more probe that says what the last one said: nothing but the next one follows from it.
+                self.probe(&uid, at);
             }
+        }
+    }
+
+    /// Sends the probes of a pod that are due, in which nothing else happens.
+    fn probe(&mut self, uid: &Uid, at: Time) {
+        let Some(entry) = self.entries.get_mut(uid).filter(|e| !e.gone) else { return };
+        let (effects, next) = entry.observed.probe(at);
+        self.arm_probe(uid, next);
+        for effect in effects {
+            let _ = self.effects.send(effect);
+        }
+    }
+
+    fn arm_probe(&mut self, uid: &Uid, next: Option<Time>) {
+        let Some(entry) = self.entries.get_mut(uid) else { return };
+        if entry.probe_at == next {
+            return;
+        }
+        if let Some(before) = std::mem::replace(&mut entry.probe_at, next) {
+            self.probes.remove(&(before, uid.clone()));
+        }
+        if let Some(next) = next {
+            self.probes.insert((next, uid.clone()));
         }
     }
 
@@ -263,6 +303,7 @@ impl Pods {
         }
         if entry.gone {
             let (effects, done) = vanish(&mut entry.observed, at);
+            self.arm_probe(uid, None);
             self.carry_out(uid, effects);
             if done {
                 self.entries.remove(uid);
@@ -280,6 +321,7 @@ impl Pods {
         if let Some(wake) = plan.wake_at {
             self.timers.insert((wake, uid.clone()));
         }
+        self.arm_probe(uid, plan.probe_at);
         self.unwritten.insert(uid.clone());
         for reference in plan.fetch {
             if self.refs.want(&reference, uid) {

@@ -52,6 +52,7 @@ pub(crate) fn attach(network: &Network, n: u8) -> Arc<PodHandle> {
         ip: IpAddr::from([10, 244, 0, n]),
         hostname: format!("pod-{n}"),
         dns_search: network.zone().search_list("shop"),
+        hosts: Vec::new(),
     })
 }
 

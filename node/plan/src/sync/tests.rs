@@ -1,6 +1,7 @@
 use super::*;
 use crate::effect::{Observation, ProbeHow};
 use crate::refs::{Lookup, ServiceRecord};
+use crate::vanish;
 use serde_json::{Value, json};
 
 mod sim;
@@ -66,9 +67,18 @@ impl Bench {
             Effect::Stop { id, grace } => format!("stop {}.{} {grace:?}", id.container, id.attempt),
             Effect::DetachPod { .. } => "detach".into(),
             Effect::RemovePod { .. } => "remove".into(),
+            Effect::Hook { id, kind, how, .. } => {
+                let how = match how {
+                    HookHow::Sleep(d) => format!("sleep {d:?}"),
+                    HookHow::Act(ProbeHow::Http { path, .. }) => path.clone(),
+                    HookHow::Act(other) => format!("{other:?}"),
+                };
+                format!("{kind:?} {}.{} {how}", id.container, id.attempt)
+            }
             Effect::Probe { id, kind, how, .. } => {
                 let port = match how {
-                    ProbeHow::Http { port, .. } | ProbeHow::Tcp { port, .. } => port,
+                    ProbeHow::Http { port, .. } | ProbeHow::Tcp { port, .. } | ProbeHow::Grpc { port, .. } => port,
+                    ProbeHow::Exec { .. } => &0,
                 };
                 format!("probe {}.{} {kind:?} {port}", id.container, id.attempt)
             }
@@ -447,4 +457,175 @@ fn a_pod_whose_object_is_gone_ends_at_once() {
     );
     let (effects, done) = vanish(&mut b.observed, b.now);
     assert_eq!((effects, done), (vec![Effect::RemovePod { uid: "u".into() }], true));
+}
+
+#[test]
+fn sidecars_start_first_and_end_last_the_last_one_first() {
+    let mut b = Bench::new(json!({
+        "initContainers": [
+            {"name": "s1", "restartPolicy": "Always", "startupProbe": {"tcpSocket": {"port": 1}}},
+            {"name": "i"},
+            {"name": "s2", "restartPolicy": "Always"}],
+        "containers": [{"name": "c"}]}));
+    assert_eq!(b.image(), "start s1.0");
+    assert_eq!(b.started("s1", 0), "probe s1.0 Startup 1", "its startup probe gates the next");
+    let id = b.id("s1", 0);
+    let passed = Observation::Probed { id, kind: ProbeKind::Startup, result: Ok(()), at: b.now };
+    assert_eq!(b.see(passed), "pull img:1");
+    assert_eq!(b.image(), "start i.0");
+    b.started("i", 0);
+    assert_eq!(b.exited("s1", 0, 1), "", "a sidecar that ends while another init container runs …");
+    assert_eq!(b.after(10), "start s1.1", "… is restarted");
+    assert_eq!(b.started("s1", 1), "probe s1.1 Startup 1");
+    assert_eq!(b.exited("i", 0, 0), "");
+    let id = b.id("s1", 1);
+    let passed = Observation::Probed { id, kind: ProbeKind::Startup, result: Ok(()), at: b.now };
+    assert_eq!(b.see(passed), "pull img:1");
+    assert_eq!(b.image(), "start s2.0");
+    assert_eq!(b.started("s2", 0), "pull img:1");
+    assert_eq!(b.image(), "start c.0");
+    b.started("c", 0);
+    assert_eq!((b.phase(), b.condition("Ready")), ("Running", "True -".into()));
+    b.exited("s2", 0, 1);
+    assert_eq!(b.condition("Ready"), "False ContainersNotReady");
+    assert_eq!(b.after(10), "start s2.1");
+    b.started("s2", 1);
+    b.now = Time::from_secs(1001);
+    assert_eq!(b.delete(30), "stop c.0 30s");
+    b.now = b.now + Duration::from_secs(5);
+    assert_eq!(b.exited("c", 0, 0), "stop s2.1 25s");
+    b.now = b.now + Duration::from_secs(24);
+    assert_eq!(b.exited("s2", 1, 0), "stop s1.1 2s", "everyone gets a last moment");
+    assert_eq!((b.exited("s1", 1, 0).as_str(), b.last.remove), ("remove", true));
+}
+
+#[test]
+fn sidecars_end_when_the_work_is_done_and_do_not_judge_it() {
+    let mut b = Bench::new(json!({"restartPolicy": "Never",
+        "initContainers": [{"name": "s", "restartPolicy": "Always"}], "containers": [{"name": "c"}]}));
+    b.image();
+    b.started("s", 0);
+    b.image();
+    b.started("c", 0);
+    assert_eq!(b.exited("c", 0, 0), "stop s.0 30s");
+    assert_eq!(b.events(), ["Killing: Stopping container s"]);
+    assert_eq!(b.phase(), "Running");
+    b.exited("s", 0, 137);
+    assert_eq!((b.phase(), b.line().as_str()), ("Succeeded", "detach"));
+    assert_eq!(b.state("initContainerStatuses", 0), "terminated Error 137 0");
+
+    let mut b = Bench::new(json!({"restartPolicy": "Never",
+        "initContainers": [{"name": "s", "restartPolicy": "Always"}, {"name": "i"}], "containers": [{"name": "c"}]}));
+    b.image();
+    b.started("s", 0);
+    b.image();
+    b.started("i", 0);
+    assert_eq!(b.exited("i", 0, 1), "stop s.0 30s", "a failed init container takes the sidecars down");
+    b.exited("s", 0, 0);
+    assert_eq!(b.phase(), "Failed");
+}
+
+#[test]
+fn a_post_start_hook_holds_the_status_and_the_others_back() {
+    let hook = json!({"postStart": {"httpGet": {"port": 80, "path": "/hi"}}});
+    let mut b = Bench::new(json!({"containers": [
+        {"name": "c", "lifecycle": hook, "readinessProbe": {"tcpSocket": {"port": 1}}}, {"name": "d"}]}));
+    assert_eq!(b.image(), "start c.0");
+    assert_eq!(b.started("c", 0), "PostStart c.0 /hi");
+    assert_eq!(b.events(), ["Created: Container created", "Started: Container started"]);
+    assert_eq!((b.phase(), b.main().as_str()), ("Pending", "waiting ContainerCreating 0"));
+    assert_eq!(b.plan(), "");
+    let done = Observation::Hooked { id: b.id("c", 0), kind: HookKind::PostStart, result: Ok(()), at: b.now };
+    assert_eq!(b.see(done.clone()), "start d.0; probe c.0 Readiness 1");
+    assert_eq!(b.main(), "running 0");
+    assert_eq!(b.see(done), "", "a late answer changes nothing");
+}
+
+#[test]
+fn a_failed_post_start_hook_kills_the_container() {
+    let hook = json!({"postStart": {"tcpSocket": {"port": "nope"}}, "preStop": {"sleep": {"seconds": 5}}});
+    let mut b = Bench::new(json!({"containers": [{"name": "c", "lifecycle": hook}]}));
+    b.image();
+    assert_eq!(b.started("c", 0), "PreStop c.0 sleep 5s");
+    assert_eq!(b.events()[2..], ["FailedPostStartHook: PostStartHook failed", "Killing: FailedPostStartHook"]);
+    assert_eq!(b.main(), "waiting PostStartHookError 0");
+    b.now = b.now + Duration::from_secs(5);
+    let done = Observation::Hooked { id: b.id("c", 0), kind: HookKind::PreStop, result: Ok(()), at: b.now };
+    assert_eq!(b.see(done), "stop c.0 25s");
+    b.exited("c", 0, 137);
+    assert_eq!(b.main(), "waiting CrashLoopBackOff 0");
+    assert_eq!(b.after(10), "start c.1");
+}
+
+#[test]
+fn pre_stop_hooks_count_within_the_grace() {
+    let spec = json!({"containers": [{"name": "c", "lifecycle": {"preStop": {"sleep": {"seconds": 60}}},
+        "readinessProbe": {"tcpSocket": {"port": 1}, "periodSeconds": 5}, "livenessProbe": {"tcpSocket": {"port": 1}}}]});
+    let up = || {
+        let mut b = Bench::new(spec.clone());
+        b.image();
+        b.started("c", 0);
+        b.probed(ProbeKind::Liveness, Ok(()));
+        b.probed(ProbeKind::Readiness, Ok(()));
+        b
+    };
+    let mut b = up();
+    assert_eq!(b.delete(30), "PreStop c.0 sleep 1m".replace("1m", "60s"));
+    assert_eq!(b.main(), "running 0 ready", "it serves while it is asked to prepare");
+    assert_eq!(b.after(5000), "probe c.0 Readiness 1", "and is probed for readiness alone");
+    assert_eq!(b.probed(ProbeKind::Readiness, Ok(())), "");
+    assert_eq!(b.after(25_000), "stop c.0 2s", "the hook has used up the grace");
+    assert_eq!((b.exited("c", 0, 137).as_str(), b.last.remove), ("remove", true));
+
+    let mut b = up();
+    b.delete(30);
+    let failed = Observation::Hooked { id: b.id("c", 0), kind: HookKind::PreStop, result: Err("x".into()), at: b.now };
+    assert_eq!(b.see(failed), "stop c.0 30s");
+    assert_eq!(b.events(), ["FailedPreStopHook: PreStopHook failed"]);
+
+    let mut b = up();
+    assert_eq!(b.delete(0), "stop c.0 0ns", "without grace there is no hook");
+
+    let mut b = up();
+    b.delete(30);
+    assert_eq!(b.delete(10), "", "a shorter grace counts for the hook too");
+    assert_eq!(b.after(10_000), "stop c.0 2s; probe c.0 Readiness 1".replace("; probe c.0 Readiness 1", ""));
+}
+
+#[test]
+fn probes_that_change_nothing_need_no_plan() {
+    let mut b = Bench::new(json!({"containers": [{"name": "c", "readinessProbe": {"tcpSocket": {"port": 1}}}]}));
+    b.image();
+    b.started("c", 0);
+    assert_eq!(b.probed(ProbeKind::Readiness, Ok(())), "");
+    assert_eq!((b.last.wake_at, b.last.probe_at), (None, Some(b.now + Duration::from_secs(10))));
+    for _ in 0..3 {
+        b.now = b.now + Duration::from_secs(10);
+        let (effects, _) = b.observed.probe(b.now);
+        assert_eq!(effects.len(), 1);
+        let id = b.id("c", 0);
+        let ok = Observation::Probed { id, kind: ProbeKind::Readiness, result: Ok(()), at: b.now };
+        assert!(!b.observed.observe(&ok, b.now), "it says what the last one said");
+    }
+    let before = b.last.status.clone();
+    assert_eq!((b.plan(), &b.last.status), (String::new(), &before));
+    b.now = b.now + Duration::from_secs(10);
+    b.observed.probe(b.now);
+    let id = b.id("c", 0);
+    let bad = Observation::Probed { id, kind: ProbeKind::Readiness, result: Err("x".into()), at: b.now };
+    assert!(b.observed.observe(&bad, b.now), "a failure is an event");
+}
+
+#[test]
+fn restart_rules_overrule_the_policy() {
+    let rules = json!([{"action": "Restart", "exitCodes": {"operator": "In", "values": [42]}}]);
+    let mut b = Bench::new(json!({"restartPolicy": "Never",
+        "containers": [{"name": "c", "restartPolicy": "Never", "restartPolicyRules": rules}]}));
+    b.image();
+    b.started("c", 0);
+    b.exited("c", 0, 42);
+    assert_eq!((b.main().as_str(), b.after(10).as_str()), ("waiting CrashLoopBackOff 0", "start c.1"));
+    b.started("c", 1);
+    b.exited("c", 1, 1);
+    assert_eq!((b.phase(), b.main().as_str()), ("Failed", "terminated Error 1 1"));
 }

@@ -90,6 +90,7 @@ pub(super) fn spec(digest: &str) -> ContainerSpec {
         ports: vec![("http".to_owned(), 8080, "TCP".to_owned())],
         memory_limit: None,
         cpu_limit_millis: None,
+        termination: copepod_node_plan::TerminationMessage::default(),
     }
 }
 
@@ -102,6 +103,7 @@ pub(super) fn pod() -> PodIdentity {
         ip: POD,
         hostname: "pod-1".into(),
         dns_search: Vec::new(),
+        hosts: Vec::new(),
     }
 }
 

@@ -6,6 +6,7 @@ mod examples;
 mod faults;
 mod kubectl;
 mod network;
+mod pod_life;
 mod pods;
 mod registry;
 mod up;

@@ -40,10 +40,21 @@ fn spec() -> impl Strategy<Value = Value> {
         Just(Value::Null),
         Just(json!({"tcpSocket": {"port": 80}, "failureThreshold": 1, "periodSeconds": 1}))
     ];
-    (policy, 0..3usize, 1..3usize, probe.clone(), probe, prop_oneof![Just(Value::Null), Just(json!(120))]).prop_map(
-        |(policy, inits, mains, readiness, liveness, deadline)| {
-            let inits: Vec<Value> = (0..inits).map(|i| json!({"name": format!("i{i}")})).collect();
-            let main = |i| json!({"name": format!("c{i}"), "readinessProbe": readiness, "livenessProbe": liveness});
+    let inits = proptest::collection::vec(0..8u8, 0..4);
+    let deadline = prop_oneof![Just(Value::Null), Just(json!(120))];
+    (policy, inits, 1..3usize, probe.clone(), probe, deadline, 0..16u8).prop_map(
+        |(policy, inits, mains, readiness, liveness, deadline, hooks)| {
+            let hook = |with: bool| if with { json!({"sleep": {"seconds": 3}}) } else { Value::Null };
+            let lifecycle = |bits: u8| json!({"postStart": hook(bits & 1 != 0), "preStop": hook(bits & 2 != 0)});
+            let init = |(i, bits): (usize, &u8)| match bits & 4 {
+                0 => json!({"name": format!("i{i}")}),
+                _ => json!({"name": format!("s{i}"), "restartPolicy": "Always", "lifecycle": lifecycle(*bits), "startupProbe": readiness}),
+            };
+            let inits: Vec<Value> = inits.iter().enumerate().map(init).collect();
+            let main = |i: usize| {
+                json!({"name": format!("c{i}"), "readinessProbe": readiness, "livenessProbe": liveness,
+                    "lifecycle": lifecycle(hooks >> (2 * i) & 3)})
+            };
             let mains: Vec<Value> = (0..mains).map(main).collect();
             json!({"restartPolicy": policy, "initContainers": inits, "containers": mains, "activeDeadlineSeconds": deadline})
         },
@@ -57,6 +68,8 @@ struct Plane {
     alive: BTreeMap<ContainerId, bool>,
     ended: BTreeMap<String, BTreeMap<u32, i32>>,
     attempts: BTreeSet<ContainerId>,
+    hooks: BTreeSet<(ContainerId, bool)>,
+    stopped_alone: BTreeSet<ContainerId>,
     past: Vec<Observation>,
 }
 
@@ -64,6 +77,36 @@ impl Plane {
     fn take(&mut self, spec: &Value, plan: &PodPlan, deleting: bool) {
         for e in &plan.effects {
             match e {
+                Effect::Stop { id, grace } => {
+                    let sidecars = || spec["initContainers"].as_array().into_iter().flatten();
+                    let place = sidecars().position(|c| c["name"] == *id.container);
+                    // A sidecar ends after those that it serves, unless time is short or it is to be restarted alone.
+                    if let (Some(place), true) = (place.filter(|_| id.container.starts_with('s')), deleting) {
+                        let later = |c: &str| {
+                            c.starts_with('c')
+                                || c.starts_with('s')
+                                    && sidecars().position(|s| s["name"] == *c).is_some_and(|p| p > place)
+                        };
+                        let served = self.alive.keys().any(|a| later(&a.container));
+                        assert!(
+                            !served || *grace <= Duration::from_secs(2) || self.stopped_alone.contains(id),
+                            "{id:?} is stopped with {grace:?} before {:?}",
+                            self.alive
+                        );
+                    }
+                    if !deleting {
+                        self.stopped_alone.insert(id.clone());
+                    }
+                    self.open.push(e.clone());
+                }
+                Effect::Hook { id, kind, .. } => {
+                    assert!(self.alive.get(id) == Some(&true), "{kind:?} of {id:?}, which does not run");
+                    assert!(
+                        self.hooks.insert((id.clone(), *kind == HookKind::PreStop)),
+                        "{kind:?} of {id:?} runs twice"
+                    );
+                    self.open.push(e.clone());
+                }
                 Effect::Start { id, .. } => {
                     assert!(!deleting, "{id:?} starts in a pod that is being deleted");
                     assert!(self.attempts.insert(id.clone()), "{id:?} starts twice");
@@ -74,11 +117,12 @@ impl Plane {
                     if let Some(code) = self.ended.get(&*id.container).and_then(|e| e.last_key_value()).map(|(_, c)| *c)
                     {
                         let init = id.container.starts_with('i');
-                        let allowed = match spec["restartPolicy"].as_str() {
-                            Some("Never") => code == 255 && init,
-                            Some("OnFailure") => code != 0 || init,
-                            _ => true,
-                        };
+                        let allowed = id.container.starts_with('s')
+                            || match spec["restartPolicy"].as_str() {
+                                Some("Never") => code == 255 && init,
+                                Some("OnFailure") => code != 0 || init,
+                                _ => true,
+                            };
                         assert!(allowed, "{id:?} starts after exit code {code} under {}", spec["restartPolicy"]);
                     }
                     self.alive.insert(id.clone(), false);
@@ -118,6 +162,10 @@ impl Plane {
                 *self.alive.get_mut(&id)? = true;
                 Some(Observation::Started { id, at: now })
             }
+            Effect::Hook { id, kind, .. } => {
+                let result = if code == 1 { Err("no".into()) } else { Ok(()) };
+                Some(Observation::Hooked { id, kind, result, at: now })
+            }
             Effect::Stop { id, .. } => self.end(&id, if code == 0 { 0 } else { 137 }, now),
             Effect::Probe { id, kind, .. } => {
                 let result = if code == 0 { Ok(()) } else { Err("no".into()) };
@@ -142,7 +190,7 @@ proptest! {
         let mut deleting = false;
         // Chaos, then a data plane that behaves, until nothing happens any more.
         let calm = [Step::Answer(0, 0), Step::Answer(0, 0), Step::Answer(0, 0), Step::Pass(301_000)];
-        let calm = std::iter::repeat_n(calm, 60).flatten();
+        let calm = std::iter::repeat_n(calm, 100).flatten();
         let count = steps.len();
         for (i, step) in steps.into_iter().chain(calm).enumerate() {
             let seen = match step {
@@ -163,12 +211,19 @@ proptest! {
                 }
                 Step::Restart => {
                     // All that ran is lost, and so is what was open; of what was only asked to start nobody knows.
-                    for (id, up) in plane.alive.clone() {
-                        if up {
+                    let status = serde_json::to_value(&pod.status).unwrap();
+                    let shown = |name: &str| {
+                        let lists = ["containerStatuses", "initContainerStatuses"];
+                        let mut all = lists.iter().flat_map(|l| status[*l].as_array().into_iter().flatten());
+                        all.any(|c| c["name"] == *name && c["state"]["running"].is_object())
+                    };
+                    for id in plane.alive.keys().cloned().collect::<Vec<_>>() {
+                        if shown(&id.container) {
                             plane.end(&id, 255, now);
                         } else {
                             plane.alive.remove(&id);
                             plane.attempts.remove(&id);
+                            plane.hooks.retain(|(hooked, _)| *hooked != id);
                         }
                     }
                     plane.open.clear();
@@ -189,10 +244,10 @@ proptest! {
             let old = pod.status.as_ref().and_then(|s| s.phase.clone()).unwrap_or_default();
             let new = plan.status.phase.clone().unwrap_or_default();
             prop_assert!(!matches!(old.as_str(), "Succeeded" | "Failed") || old == new, "{} became {}", old, new);
-            if let Some(wake) = plan.wake_at {
+            for wake in plan.wake_at.into_iter().chain(plan.probe_at) {
                 prop_assert!(wake > now, "asks to be woken in the past, after {:?}", before);
             }
-            if i > count + 200 {
+            if i > count + 320 {
                 prop_assert_eq!(pod.status.as_ref(), Some(&plan.status), "still changes");
             }
             pod.status = Some(plan.status);

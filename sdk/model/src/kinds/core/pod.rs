@@ -39,6 +39,7 @@ impl Strategy for Pod {
     }
 
     fn validate(&self, object: &Value, errors: &mut Vec<FieldError>) {
+        podspec::periods(Path::root("metadata"), &object["metadata"], errors);
         podspec::validate_pod_spec(SPEC, &object["spec"], errors);
     }
 
@@ -52,10 +53,18 @@ impl Strategy for Pod {
             errors.push(FieldError::forbidden("spec.nodeName", "may not be changed directly"));
         }
         let never = text(&old["spec"], "restartPolicy") == "Never";
+        // A container with a policy of its own goes by that.
+        let own = |list_name: &str, name: &Value| {
+            let containers = list(&old["spec"], list_name);
+            containers.iter().any(|c| c["name"] == *name && !text(c, "restartPolicy").is_empty())
+        };
         for list_name in ["containerStatuses", "initContainerStatuses"] {
             // With restart policy Never, what has ended may not run again.
             for (i, o) in list(&old["status"], list_name).iter().enumerate().filter(|_| never) {
                 let now = list(&new["status"], list_name).iter().find(|n| n["name"] == o["name"]);
+                if own(if list_name == "containerStatuses" { "containers" } else { "initContainers" }, &o["name"]) {
+                    continue;
+                }
                 if o["state"]["terminated"].is_object() && now.is_some_and(|n| !n["state"]["terminated"].is_object()) {
                     let path = Path::root("status");
                     let path = path.child(list_name);

@@ -25,6 +25,26 @@ fn of_pods() {
         &[
             (json!({"spec":{}}), "spec.containers: Required value"),
             (c(json!({"name":""})), "spec.containers[0].name: Required value"),
+            (
+                c(json!({"lifecycle":{"preStop":{"sleep":{"seconds":31}}}})),
+                "spec.containers[0].lifecycle.preStop.sleep: Invalid value: 31: must be non-negative and less than \
+                 terminationGracePeriodSeconds (30)",
+            ),
+            (
+                c(json!({"restartPolicyRules":[{"action":"Restart","exitCodes":{"operator":"In","values":[1]}}]})),
+                "spec.containers[0].restartPolicy: Required value: must specify restartPolicy when restart rules are used",
+            ),
+            (
+                c(
+                    json!({"restartPolicy":"Never","restartPolicyRules":[{"action":"Explode","exitCodes":{"operator":"In"}}]}),
+                ),
+                "spec.containers[0].restartPolicyRules[0].action: Unsupported value: \"Explode\"",
+            ),
+            (
+                json!({"metadata":{"annotations":{"copepod.dev/a.readiness.periodMilliseconds":"0"}},
+                    "spec":{"containers":[{"name":"a","image":"x"}]}}),
+                "metadata.annotations[copepod.dev/a.readiness.periodMilliseconds]: Invalid value: \"0\": must be a number",
+            ),
             (c(json!({"name":"A"})), "spec.containers[0].name: Invalid value: \"A\": a lowercase RFC 1123 label"),
             (c(json!({"image":""})), "spec.containers[0].image: Required value"),
             (

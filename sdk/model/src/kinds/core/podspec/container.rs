@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{env, handler, resources, security, volumes};
+use super::{env, handler, resources, restart, security, volumes};
 use crate::FieldError;
 use crate::kinds::fields::{Path, any, is_true, list, one_of, required, text};
 use crate::kinds::names;
@@ -16,12 +16,13 @@ pub(super) fn validate_all(path: Path<'_>, spec: &Value, errors: &mut Vec<FieldE
     }
     let volumes: BTreeSet<&str> = list(spec, "volumes").iter().map(|v| text(v, "name")).collect();
     let mut seen: BTreeSet<&str> = BTreeSet::new();
+    let grace = spec["terminationGracePeriodSeconds"].as_i64();
     let mut host_ports: BTreeSet<(i64, &str, &str)> = BTreeSet::new();
     for kind in ["containers", "initContainers", "ephemeralContainers"] {
         let path = path.child(kind);
         for (i, c) in list(spec, kind).iter().enumerate() {
             let path = path.index(i);
-            validate(path, kind, c, &volumes, errors);
+            validate(path, kind, c, &volumes, grace, errors);
             let name = text(c, "name");
             if !name.is_empty() && !seen.insert(name) {
                 errors.push(FieldError::duplicate(path.child("name"), name));
@@ -37,7 +38,14 @@ pub(super) fn validate_all(path: Path<'_>, spec: &Value, errors: &mut Vec<FieldE
     }
 }
 
-fn validate(path: Path<'_>, kind: &str, c: &Value, volume_names: &BTreeSet<&str>, errors: &mut Vec<FieldError>) {
+fn validate(
+    path: Path<'_>,
+    kind: &str,
+    c: &Value,
+    volume_names: &BTreeSet<&str>,
+    grace: Option<i64>,
+    errors: &mut Vec<FieldError>,
+) {
     required(path.child("name"), text(c, "name"), names::label, errors);
     let image = text(c, "image");
     required(path.child("image"), image, any, errors);
@@ -56,14 +64,11 @@ fn validate(path: Path<'_>, kind: &str, c: &Value, volume_names: &BTreeSet<&str>
     one_of(path.child("imagePullPolicy"), text(c, "imagePullPolicy"), &["Always", "IfNotPresent", "Never"], errors);
     resources::validate(path.child("resources"), &c["resources"], errors);
     security::container(path.child("securityContext"), &c["securityContext"], errors);
-    let restart = &c["restartPolicy"];
-    if let Some(policy) = restart.as_str() {
-        one_of(path.child("restartPolicy"), policy, &["Always", "Never", "OnFailure"], errors);
-    }
+    restart::policy(path, c, errors);
     // An init container that restarts always is a sidecar, and may be probed like a regular container.
-    let sidecar = kind == "initContainers" && restart == "Always";
+    let sidecar = kind == "initContainers" && c["restartPolicy"] == "Always";
     let probed = kind == "containers" || sidecar;
-    handler::lifecycle(path.child("lifecycle"), &c["lifecycle"], errors);
+    handler::lifecycle(path.child("lifecycle"), &c["lifecycle"], grace, errors);
     for name in ["livenessProbe", "readinessProbe", "startupProbe"] {
         if probed {
             handler::probe(path.child(name), name, &c[name], errors);

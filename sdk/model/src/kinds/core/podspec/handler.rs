@@ -37,11 +37,20 @@ pub(super) fn probe(path: Path<'_>, name: &str, probe: &Value, errors: &mut Vec<
     }
 }
 
-/// Rules of `lifecycle`.
-pub(super) fn lifecycle(path: Path<'_>, lifecycle: &Value, errors: &mut Vec<FieldError>) {
+/// Rules of `lifecycle`, in a pod with this `terminationGracePeriodSeconds`.
+pub(super) fn lifecycle(path: Path<'_>, lifecycle: &Value, grace: Option<i64>, errors: &mut Vec<FieldError>) {
     for hook in ["postStart", "preStop"] {
         if lifecycle[hook].is_object() {
-            action(path.child(hook), &lifecycle[hook], &["exec", "httpGet", "tcpSocket", "sleep"], errors);
+            let path = path.child(hook);
+            action(path, &lifecycle[hook], &["exec", "httpGet", "tcpSocket", "sleep"], errors);
+            let seconds = lifecycle[hook]["sleep"]["seconds"].as_i64();
+            if let (Some(seconds), Some(grace)) = (seconds, grace)
+                && seconds > grace
+            {
+                let path = path.child("sleep");
+                let why = format!("must be non-negative and less than terminationGracePeriodSeconds ({grace})");
+                errors.push(FieldError::invalid(path, seconds, why));
+            }
         }
     }
 }

@@ -6,6 +6,7 @@ mod env;
 mod handler;
 mod qos;
 mod resources;
+mod restart;
 mod scheduling;
 mod security;
 mod update;
@@ -15,6 +16,7 @@ mod volumes;
 pub use defaults::{default_pod, default_template};
 pub(crate) use handler::port;
 pub use qos::qos_class;
+pub use restart::periods;
 pub use update::validate_update;
 pub use validate::{validate_pod_spec, validate_template};
 

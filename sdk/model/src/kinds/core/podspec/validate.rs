@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{container, resources, scheduling, security, volumes};
+use super::{container, resources, restart, scheduling, security, volumes};
 use crate::FieldError;
 use crate::kinds::fields::{Path, check, entries, list, one_of, text, within};
 use crate::kinds::{metadata, names};
@@ -78,6 +78,7 @@ pub fn validate_template(path: Path<'_>, template: &Value, errors: &mut Vec<Fiel
     for (k, _) in entries(&template["metadata"], "annotations") {
         check(at.child("annotations"), k, |k| names::qualified(&k.to_lowercase()), errors);
     }
+    restart::periods(at, &template["metadata"], errors);
     let spec = path.child("spec");
     validate_pod_spec(spec, &template["spec"], errors);
     if !list(&template["spec"], "ephemeralContainers").is_empty() {

@@ -1,0 +1,168 @@
+//! A pod's life from its first init container to its last words: sidecars, hooks, probes, what it is told of itself.
+
+use std::process::Stdio;
+
+use e2e::{Cluster, has, needs, until};
+
+fn cluster(more: &[&str]) -> Option<(tempfile::TempDir, Cluster)> {
+    if !needs("kubectl", has("kubectl")) {
+        return None;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let cluster = Cluster::up(dir.path(), more);
+    Some((dir, cluster))
+}
+
+fn field(c: &Cluster, pod: &str, path: &str) -> String {
+    c.ok(&["get", "pod", pod, "-o", &format!("jsonpath={{{path}}}")])
+}
+
+const FULL: &str = "
+apiVersion: v1
+kind: Pod
+metadata:
+  name: full
+  labels: {app: full}
+  annotations: {copepod.dev/main.readiness.periodMilliseconds: '50'}
+spec:
+  terminationGracePeriodSeconds: 20
+  hostname: web
+  subdomain: full
+  setHostnameAsFQDN: true
+  hostAliases: [{ip: 127.0.0.1, hostnames: [beside.example]}]
+  initContainers:
+  - name: sidecar
+    image: file://examples/hello/hello.wasm
+    restartPolicy: Always
+    ports: [{containerPort: 8081, name: side}]
+    startupProbe: {httpGet: {path: /, port: side}, periodSeconds: 1}
+    lifecycle: {preStop: {httpGet: {path: '/log?text=sidecar-stops', port: side}}}
+  - name: first
+    image: file://examples/preview1/preview1.wasm
+  containers:
+  - name: main
+    image: file://examples/hello/hello.wasm
+    ports: [{containerPort: 8080, name: web}]
+    resources: {requests: {memory: 3Mi}, limits: {cpu: 250m}}
+    env:
+    - {name: MILLIS, valueFrom: {resourceFieldRef: {resource: limits.cpu, divisor: 1m}}}
+    - {name: MEBI, valueFrom: {resourceFieldRef: {resource: requests.memory, divisor: 1Mi}}}
+    - {name: DISK, valueFrom: {resourceFieldRef: {resource: limits.ephemeral-storage}}}
+    - {name: NODE, valueFrom: {fieldRef: {fieldPath: spec.nodeName}}}
+    - {name: APP, valueFrom: {fieldRef: {fieldPath: \"metadata.labels['app']\"}}}
+    readinessProbe: {httpGet: {path: /, port: web}}
+    livenessProbe: {tcpSocket: {port: web}}
+    lifecycle:
+      postStart: {httpGet: {path: '/log?text=main-starts', port: web}}
+      preStop: {httpGet: {path: '/log?text=main-stops', port: web}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: full}
+spec: {selector: {app: full}, ports: [{port: 80, targetPort: web}]}
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: full}
+spec:
+  rules:
+  - host: full.localhost
+    http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: full, port: {number: 80}}}}]}
+";
+
+#[test]
+fn sidecars_hooks_and_probes_frame_a_pods_life() {
+    let Some((_dir, c)) = cluster(&[]) else { return };
+    c.apply(FULL);
+    c.ok(&["wait", "--for=condition=Ready", "pod/full", "--timeout=60s"]);
+    assert_eq!(field(&c, "full", ".status.initContainerStatuses[*].state.terminated.reason"), "Completed");
+    assert_eq!(field(&c, "full", ".status.initContainerStatuses[0].started"), "true");
+    until("the postStart hook was called", || {
+        c.ok(&["logs", "full", "-c", "main"]).contains("main-starts").then_some(())
+    });
+    until("it answers", || (c.get("full.localhost", "/").0 == 200).then_some(()));
+    let env = c.get("full.localhost", "/env").1;
+    for line in ["MILLIS=250", "MEBI=3", "NODE=copepod", "APP=full", "HOSTNAME=web.full.default.svc.cluster.local"] {
+        assert!(env.lines().any(|l| l == line), "{line} in {env}");
+    }
+    let disk = env.lines().find_map(|l| l.strip_prefix("DISK=")).unwrap();
+    assert!(disk.parse::<u64>().unwrap() > 1 << 20, "without a limit it is the node's: {disk}");
+    for beside in ["127.0.0.1", "beside.example"] {
+        let (code, text) = c.get("full.localhost", &format!("/fetch?url=http://{beside}:8081/"));
+        assert!(code == 200 && text.contains("Hello"), "{beside}: {code} {text}");
+    }
+    let follow = |container: &str| {
+        std::process::Command::new("kubectl")
+            .arg("--kubeconfig")
+            .arg(c.dir.join("kubeconfig"))
+            .args(["logs", "-f", "full", "-c", container])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap()
+    };
+    let logs = [(follow("main"), "main-stops"), (follow("sidecar"), "sidecar-stops")];
+    c.ok(&["delete", "pod", "full", "--timeout=60s"]);
+    for (log, said) in logs {
+        let out = e2e::text(&log.wait_with_output().unwrap().stdout);
+        assert!(out.contains(said), "{said} in {out}");
+    }
+}
+
+#[test]
+fn ends_are_told_and_bad_hooks_kill() {
+    let Some((_dir, c)) = cluster(&[]) else { return };
+    c.apply(
+        "
+apiVersion: v1
+kind: Pod
+metadata: {name: words}
+spec:
+  restartPolicy: Never
+  containers:
+  - name: c
+    image: file://examples/preview1/preview1.wasm
+    args: ['bogus']
+    terminationMessagePolicy: FallbackToLogsOnError
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: hook}
+spec:
+  containers:
+  - name: c
+    image: file://examples/hello/hello.wasm
+    lifecycle: {postStart: {tcpSocket: {port: 9}}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: grpc}
+spec:
+  containers:
+  - name: c
+    image: file://examples/hello/hello.wasm
+    readinessProbe: {grpc: {port: 80, service: shop}, periodSeconds: 1}
+",
+    );
+    until("words failed", || (field(&c, "words", ".status.phase") == "Failed").then_some(()));
+    let ended = ".status.containerStatuses[0].state.terminated";
+    assert_eq!(field(&c, "words", &format!("{ended}.exitCode")), "2");
+    let said = c.ok(&["logs", "words"]);
+    assert!(!said.is_empty());
+    assert_eq!(field(&c, "words", &format!("{ended}.message")), said.trim_end_matches('\n').to_owned() + "\n");
+    let events = |pod: &str| c.ok(&["get", "events", &format!("--field-selector=involvedObject.name={pod}")]);
+    until("the hook's failure is an event", || {
+        let events = events("hook");
+        (events.contains("FailedPostStartHook")
+            && events.contains("Back-off restarting failed container c in pod hook_"))
+        .then_some(())
+    });
+    until("the back-off shows", || {
+        let message = field(&c, "hook", ".status.containerStatuses[0].state.waiting.message");
+        (message.starts_with("back-off ") && message.contains("ms restarting failed container=c pod=hook_default("))
+            .then_some(())
+    });
+    until("the probe speaks gRPC", || events("grpc").contains("Readiness probe failed").then_some(()));
+    let refused =
+        c.fails(&["annotate", "--overwrite", "pod", "grpc", "copepod.dev/c.readiness.periodMilliseconds=soon"]);
+    assert!(refused.contains("must be a number of milliseconds"), "{refused}");
+}
