@@ -3,18 +3,19 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use copepod_node_routes::{Protocol, ServicePort};
+use copepod_node_routes::{Protocol, ServicePort, Side};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::error::NetError;
-use crate::http::{ConnInfo, server};
+use crate::hold::Patience;
+use crate::http::{Balanced, ConnInfo, server};
 use crate::network::Network;
 use crate::pod::{Bound, PodHandle, Scope};
 use crate::stream::Stream;
 use crate::tracker::Tracker;
 
-/// How many endpoints of a Service one connection tries.
+/// How many endpoints outside the pod network one connection tries.
 const ATTEMPTS: usize = 4;
 
 /// Who opens a connection.
@@ -24,6 +25,8 @@ pub enum Source {
     Pod(Arc<PodHandle>),
     /// The node itself: probes, ingress, port-forward.
     Node,
+    /// A client outside the cluster, at this address, who came by an address of the node.
+    Client(SocketAddr),
 }
 
 /// An open connection.
@@ -50,6 +53,7 @@ impl Source {
         match self {
             Source::Pod(pod) => pod.ip(),
             Source::Node => network.0.config.node_ip,
+            Source::Client(client) => client.ip(),
         }
     }
 
@@ -60,13 +64,14 @@ impl Source {
                 let port = 32_768 + u16::try_from(network.sequence() % 28_000).unwrap_or(0);
                 SocketAddr::new(network.0.config.node_ip, port)
             }
+            Source::Client(client) => *client,
         }
     }
 
     fn tracker(&self) -> Option<&Arc<Tracker>> {
         match self {
             Source::Pod(pod) => Some(&pod.tracker),
-            Source::Node => None,
+            Source::Node | Source::Client(_) => None,
         }
     }
 }
@@ -75,27 +80,79 @@ impl Network {
     /// Opens a connection. A Service's address leads to one of its ready endpoints, another one if the first refuses.
     pub async fn connect(&self, from: Source, to: SocketAddr) -> Result<Conn, NetError> {
         match self.target(&from, to, Protocol::Tcp)? {
-            Target::Service(port) => self.connect_service(&from, &port, to).await,
+            Target::Service(port) => self.connect_service(&from, Side::Inside, &port, to).await,
             direct => self.open(&from, &direct, to).await,
         }
     }
 
     /// Opens a connection to an endpoint of a Service; the peer's address is shown as `shown`.
-    async fn connect_service(&self, from: &Source, port: &ServicePort, shown: SocketAddr) -> Result<Conn, NetError> {
-        let mut last = NetError::ConnectionRefused;
-        for endpoint in port.candidates(Some(from.ip(self)), self.sequence()).take(ATTEMPTS) {
-            match self.connect_endpoint(from, endpoint.addr).await {
+    pub(crate) async fn connect_service(
+        &self,
+        from: &Source,
+        side: Side,
+        port: &Arc<ServicePort>,
+        shown: SocketAddr,
+    ) -> Result<Conn, NetError> {
+        let (mut patience, mut again) = (Patience::default(), None);
+        loop {
+            let port = again.as_ref().unwrap_or(port);
+            let news = self.news();
+            match self.connect_once(from, side, port, shown).await {
                 Ok(conn) => return Ok(Conn { peer: shown, ..conn }),
+                Err(e) => again = Some(self.another_chance(port, e, news, &mut patience).await.ok_or(e)?),
+            }
+        }
+    }
+
+    /// Tries each endpoint once.
+    async fn connect_once(
+        &self,
+        from: &Source,
+        side: Side,
+        port: &Arc<ServicePort>,
+        shown: SocketAddr,
+    ) -> Result<Conn, NetError> {
+        let client = from.ip(self);
+        let chosen = self.chosen(port, side, client);
+        let (mut last, mut outside) = (NetError::ConnectionRefused, 0);
+        for endpoint in port.candidates(side, chosen, self.sequence()) {
+            let opened = match self.endpoint_target(endpoint.addr) {
+                Ok(Target::Pod(pod, scope)) => match pod.tcp(scope, endpoint.addr.port()) {
+                    Some(Bound::Http(_)) => Ok(self.open_balanced(from, side, port, shown)),
+                    Some(bound) => self.open_bound(from, &pod, bound, scope, endpoint.addr),
+                    None => Err(NetError::ConnectionRefused),
+                },
+                Ok(target) => {
+                    outside += 1;
+                    if outside > ATTEMPTS {
+                        break;
+                    }
+                    self.open(from, &target, endpoint.addr).await
+                }
+                Err(e) => Err(e),
+            };
+            match opened {
+                Ok(conn) => {
+                    self.taken(port, client, chosen, endpoint.addr);
+                    return Ok(conn);
+                }
                 Err(e) => last = e,
             }
         }
         Err(last)
     }
 
-    /// Opens a connection to an address that must not be a Service's.
-    pub(crate) async fn connect_endpoint(&self, from: &Source, to: SocketAddr) -> Result<Conn, NetError> {
-        let target = self.endpoint_target(to)?;
-        self.open(from, &target, to).await
+    /// A connection to a Service of `wasi:http` pods: requests find their endpoints one by one.
+    fn open_balanced(&self, from: &Source, side: Side, port: &Arc<ServicePort>, shown: SocketAddr) -> Conn {
+        let local = from.local(self, Scope::Pod);
+        let (mut near, far) = Stream::pair();
+        if let Some(tracker) = from.tracker() {
+            near = near.tracked(tracker);
+        }
+        let service = Balanced { network: self.clone(), from: from.clone(), side, port: port.clone() };
+        let info = ConnInfo { local: shown, peer: local };
+        self.0.runtime.spawn(server::serve(far, Arc::new(service), info));
+        Conn { local, peer: shown, stream: near }
     }
 
     /// What `to` means to `from`.
@@ -109,7 +166,7 @@ impl Network {
         if ip.is_loopback() || ip.is_unspecified() {
             return match from {
                 Source::Pod(pod) => Ok(Target::Pod(pod.clone(), Scope::Loopback)),
-                Source::Node => Err(NetError::ConnectionRefused),
+                Source::Node | Source::Client(_) => Err(NetError::ConnectionRefused),
             };
         }
         if let Some(pod) = self.pod(ip) {
@@ -162,6 +219,17 @@ impl Network {
 
     fn open_pod(&self, from: &Source, pod: &PodHandle, scope: Scope, to: SocketAddr) -> Result<Conn, NetError> {
         let bound = pod.tcp(scope, to.port()).ok_or(NetError::ConnectionRefused)?;
+        self.open_bound(from, pod, bound, scope, to)
+    }
+
+    fn open_bound(
+        &self,
+        from: &Source,
+        pod: &PodHandle,
+        bound: Bound,
+        scope: Scope,
+        to: SocketAddr,
+    ) -> Result<Conn, NetError> {
         let local = from.local(self, scope);
         let (mut near, far) = Stream::pair();
         if let Some(tracker) = from.tracker() {

@@ -5,6 +5,7 @@
 mod body;
 mod connect;
 mod error;
+mod hold;
 mod http;
 mod ingress;
 mod listener;
@@ -21,7 +22,7 @@ pub use body::{Body, empty, full};
 pub use connect::{Conn, Source};
 pub use error::{HttpError, NetError};
 pub use http::tls::client_config;
-pub use http::{BoxError, ConnInfo, HttpOptions, HttpService, ServeGuard};
+pub use http::{BoxError, ConnInfo, HttpOptions, HttpService, ServeGuard, ServiceError};
 pub use ingress::{Ingress, IngressConfig};
 pub use listener::Listener;
 pub use network::{Network, NetworkConfig};

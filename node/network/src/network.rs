@@ -2,15 +2,17 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, RwLock, Weak};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, RwLock, Weak};
 use std::time::Duration;
 
 use copepod_dns_zone::Zone;
-use copepod_node_routes::RouteTable;
+use copepod_node_routes::{Affinity, RouteTable, ServicePort, Side};
 use rustls::ClientConfig;
 use rustls::pki_types::CertificateDer;
 use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::error::NetError;
 use crate::http::pool::Pool;
@@ -18,7 +20,7 @@ use crate::http::tls::Tls;
 use crate::http::{HttpService, ServeGuard};
 use crate::pod::{Bound, Identity, PodHandle};
 use crate::resolve::{HostResolver, Upstream};
-use crate::sync::{read, write};
+use crate::sync::{lock, read, write};
 
 /// How the network is set up.
 #[derive(Clone)]
@@ -31,6 +33,8 @@ pub struct NetworkConfig {
     pub egress: bool,
     /// How long a connection to the world outside may take.
     pub connect_timeout: Duration,
+    /// How long a connection or request waits for an endpoint of a Service that has some, none of which answers.
+    pub hold: Duration,
     /// Resolves what the cluster's zone does not know.
     pub upstream: Arc<dyn Upstream>,
     /// For https to the world outside; without one, the host's root certificates and `roots` are trusted.
@@ -47,6 +51,7 @@ impl Default for NetworkConfig {
             node_ip: Ipv4Addr::new(10, 244, 0, 0).into(),
             egress: true,
             connect_timeout: Duration::from_secs(30),
+            hold: Duration::from_secs(1),
             upstream: Arc::new(HostResolver),
             tls: None,
             roots: Vec::new(),
@@ -69,6 +74,11 @@ pub(crate) struct Shared {
     zone: RwLock<Arc<Zone>>,
     aliases: RwLock<HashMap<SocketAddr, SocketAddr>>,
     sequence: AtomicU64,
+    /// Routes or listening ports have changed: see [`crate::hold`].
+    pub(crate) changed: Notify,
+    pub(crate) waiting: AtomicUsize,
+    affinity: Mutex<Affinity>,
+    began: Instant,
 }
 
 #[derive(Default)]
@@ -99,6 +109,10 @@ impl Network {
             zone: RwLock::default(),
             aliases: RwLock::default(),
             sequence: AtomicU64::new(0),
+            changed: Notify::new(),
+            waiting: AtomicUsize::new(0),
+            affinity: Mutex::default(),
+            began: Instant::now(),
         }))
     }
 
@@ -140,6 +154,7 @@ impl Network {
     pub fn set_routes(&self, routes: Arc<RouteTable>) {
         let old = std::mem::replace(&mut *write(&self.0.routes), routes);
         drop(old);
+        self.tell();
     }
 
     /// The route table in use.
@@ -169,6 +184,7 @@ impl Network {
         let pod = self.pod(ip).ok_or(NetError::AddressNotBindable)?;
         let any = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port);
         let port = pod.bind_tcp(any, Bound::Http(service.clone()))?;
+        self.tell();
         Ok(ServeGuard { pod, port, service })
     }
 
@@ -186,6 +202,19 @@ impl Network {
     /// A number that no other call gets: spreads connections over endpoints.
     pub(crate) fn sequence(&self) -> u64 {
         self.0.sequence.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The endpoint that `client`'s affinity to a Service points at, if the Service wants any.
+    pub(crate) fn chosen(&self, port: &ServicePort, side: Side, client: IpAddr) -> Option<SocketAddr> {
+        port.affinity_seconds?;
+        lock(&self.0.affinity).choose(port, side, client, self.0.began.elapsed())
+    }
+
+    /// Notes which endpoint took a connection of `client` instead of the `chosen` one.
+    pub(crate) fn taken(&self, port: &ServicePort, client: IpAddr, chosen: Option<SocketAddr>, by: SocketAddr) {
+        if chosen.is_some_and(|c| c != by) {
+            lock(&self.0.affinity).moved(port, client, by, self.0.began.elapsed());
+        }
     }
 
     /// Whether an address is in the cluster's own networks.

@@ -96,6 +96,9 @@ impl PodHandle {
     pub fn listen_tcp(self: &Arc<Self>, addr: SocketAddr) -> Result<Listener, NetError> {
         let backlog = Arc::new(Backlog::default());
         let port = self.bind_tcp(addr, Bound::Listener(backlog.clone()))?;
+        if let Some(network) = self.network.upgrade() {
+            network.tell();
+        }
         Ok(Listener { pod: self.clone(), addr: SocketAddr::new(addr.ip(), port), backlog })
     }
 

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
-use copepod_node_routes::Protocol;
+use copepod_node_routes::{Protocol, Side};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
@@ -142,8 +142,10 @@ impl UdpSocket {
         if let Target::Service(port) = &target {
             let flows = &mut *lock(&self.flows);
             let known = flows.endpoints.get(&to).filter(|e| port.eligible.iter().any(|x| x.addr == **e)).copied();
-            let chosen =
-                known.or_else(|| port.candidates(Some(self.pod.ip()), network.sequence()).next().map(|e| e.addr));
+            let chosen = known.or_else(|| {
+                let own = network.chosen(port, Side::Inside, self.pod.ip());
+                port.candidates(Side::Inside, own, network.sequence()).next().map(|e| e.addr)
+            });
             at = chosen.ok_or(NetError::ConnectionRefused)?;
             if flows.endpoints.len() >= MAX_FLOWS {
                 flows.endpoints.clear();

@@ -4,11 +4,13 @@
 
 #![deny(clippy::iter_over_hash_type)]
 
+mod affinity;
 mod http;
 mod ingress;
 mod service;
 mod table;
 
+pub use affinity::Affinity;
 pub use http::{Backend, BackendPort, TlsSecret};
-pub use service::{Endpoint, Protocol, ServiceKey, ServicePort, pick};
+pub use service::{Endpoint, Protocol, ServiceKey, ServicePort, Side};
 pub use table::{Config, RouteTable};

@@ -44,6 +44,8 @@ pub struct Endpoint {
     pub addr: SocketAddr,
     /// Whether it is ready.
     pub ready: bool,
+    /// Whether its pod is going away for good.
+    pub terminating: bool,
     /// The node it is on, if known.
     pub node: Option<Arc<str>>,
 }
@@ -64,32 +66,50 @@ pub struct ServicePort {
     /// Every endpoint, in address order.
     pub endpoints: Arc<[Endpoint]>,
     /// Those that new connections may go to: the ready ones, or, when there is none, those that still serve while they
-    /// terminate. Traffic policy `Local` is applied.
+    /// terminate. The internal traffic policy is applied.
     pub eligible: Arc<[Endpoint]>,
+    /// The same for connections from outside the cluster: the external traffic policy is applied instead.
+    pub external: Arc<[Endpoint]>,
     /// Seconds of `ClientIP` affinity, if the Service wants it.
     pub affinity_seconds: Option<u32>,
 }
 
+/// Which traffic policy of a Service counts: that for connections from inside the cluster, or that for those from outside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// Pods, and the ingress.
+    Inside,
+    /// Node ports, external addresses.
+    Outside,
+}
+
 impl ServicePort {
-    /// The endpoints to try for one new connection, best first, each once. `seq` is a counter (round robin) or a random
-    /// number. With client affinity a client keeps its endpoint for as long as that one is eligible (rendezvous hash).
-    pub fn candidates(&self, client: Option<IpAddr>, seq: u64) -> impl Iterator<Item = &Endpoint> {
-        let n = self.eligible.len();
-        let first = match client.filter(|_| self.affinity_seconds.is_some()) {
-            Some(ip) => (0..n).max_by_key(|i| weight(ip, self.eligible[*i].addr)).unwrap_or(0),
-            None => usize::try_from(seq % n.max(1) as u64).unwrap_or(0),
-        };
-        self.eligible[first..].iter().chain(&self.eligible[..first])
+    /// Those that new connections of `side` may go to.
+    pub fn eligible(&self, side: Side) -> &[Endpoint] {
+        match side {
+            Side::Inside => &self.eligible,
+            Side::Outside => &self.external,
+        }
+    }
+
+    /// The endpoints to try for one new connection, best first, each once. `first` is the one that the client's affinity
+    /// points at (see [`crate::Affinity`]); without one `seq`, a counter (round robin) or a random number, chooses.
+    pub fn candidates(&self, side: Side, first: Option<SocketAddr>, seq: u64) -> impl Iterator<Item = &Endpoint> {
+        let list = self.eligible(side);
+        let found = first.and_then(|addr| list.iter().position(|e| e.addr == addr));
+        let at = found.unwrap_or_else(|| usize::try_from(seq % list.len().max(1) as u64).unwrap_or(0));
+        list[at..].iter().chain(&list[..at])
+    }
+
+    /// Whether it is worth waiting when nobody answers: some endpoint is meant to stay, so it starts, restarts or is about
+    /// to become ready. Where there is none, or all are going away, only a new pod could help.
+    pub fn may_recover(&self) -> bool {
+        self.endpoints.iter().any(|e| !e.terminating)
     }
 }
 
-/// The endpoint for a new connection, or `None` when the connection must be refused.
-pub fn pick(port: &ServicePort, seq: u64) -> Option<Endpoint> {
-    port.candidates(None, seq).next().cloned()
-}
-
 /// FNV-1a over client and endpoint: stable between nodes and restarts.
-fn weight(client: IpAddr, endpoint: SocketAddr) -> u64 {
+pub(crate) fn weight(client: IpAddr, endpoint: SocketAddr) -> u64 {
     let mut hash = 0xcbf2_9ce4_8422_2325_u64;
     let mut eat = |bytes: &[u8]| {
         for b in bytes {
@@ -141,19 +161,23 @@ fn one(
             // An endpoint may stand in two slices while it moves between them.
             let known = all.entry(endpoint.addr).or_insert_with(|| (endpoint.clone(), draining));
             known.0.ready |= endpoint.ready;
+            known.0.terminating &= endpoint.terminating;
             known.1 |= draining;
         }
     }
-    let here = |e: &Endpoint| !service.internal_local || (node.is_some() && e.node.as_deref() == node);
     let endpoints: Arc<[Endpoint]> = all.values().map(|(e, _)| e.clone()).collect();
-    let mut eligible: Arc<[Endpoint]> =
-        all.values().filter(|(e, _)| e.ready && here(e)).map(|(e, _)| e.clone()).collect();
-    if eligible.is_empty() {
-        eligible = all.values().filter(|(e, draining)| *draining && here(e)).map(|(e, _)| e.clone()).collect();
-    }
-    if eligible.len() == endpoints.len() {
-        eligible = endpoints.clone();
-    }
+    let eligible = |local: bool| {
+        let here = |e: &Endpoint| !local || (node.is_some() && e.node.as_deref() == node);
+        let mut list: Arc<[Endpoint]> =
+            all.values().filter(|(e, _)| e.ready && here(e)).map(|(e, _)| e.clone()).collect();
+        if list.is_empty() {
+            list = all.values().filter(|(e, draining)| *draining && here(e)).map(|(e, _)| e.clone()).collect();
+        }
+        if list.len() == endpoints.len() { endpoints.clone() } else { list }
+    };
+    let inside = eligible(service.internal_local);
+    let external =
+        if service.external_local == service.internal_local { inside.clone() } else { eligible(service.external_local) };
     ServicePort {
         service: key.clone(),
         name: port.name.as_str().into(),
@@ -161,7 +185,8 @@ fn one(
         protocol,
         app_protocol: port.app_protocol.as_deref().map(Into::into),
         endpoints,
-        eligible,
+        eligible: inside,
+        external,
         affinity_seconds: service.affinity_seconds,
     }
 }
@@ -170,6 +195,6 @@ fn one(
 fn endpoint(e: &EndpointFacts, port: u16) -> Option<(Endpoint, bool)> {
     // As upstream's proxy: the addresses of one endpoint are fungible, the first one is used.
     let addr = SocketAddr::new(*e.addresses.first()?, port);
-    let endpoint = Endpoint { addr, ready: e.ready, node: e.node.as_deref().map(Into::into) };
+    let endpoint = Endpoint { addr, ready: e.ready, terminating: e.terminating, node: e.node.as_deref().map(Into::into) };
     Some((endpoint, e.serving && e.terminating))
 }

@@ -173,6 +173,12 @@ impl RouteTable {
         self.services.get(key).map_or(&[], |e| &e.ports)
     }
 
+    /// The same Service port as `port` in this table, if it still exists.
+    pub fn again(&self, port: &ServicePort) -> Option<&Arc<ServicePort>> {
+        let same = |p: &&Arc<ServicePort>| p.port == port.port && p.protocol == port.protocol;
+        self.service_ports(&port.service).iter().find(same)
+    }
+
     /// The Ingress backend for a request: the best rule that matches host and path, or the default backend. `host` may
     /// carry a port and any case. Best is: exact host before wildcard before any host, then `Exact` path before the
     /// longest `Prefix`.

@@ -27,8 +27,14 @@ use crate::response;
 /// Answers the requests of one container.
 #[async_trait]
 pub trait HttpHandler: Send + Sync + 'static {
+    /// Answers one, or gives it back untouched if the container takes no more: it may be tried elsewhere. Dropping the
+    /// future gives the request up.
+    async fn offer(&self, request: Request<Body>) -> Result<Answer, Box<Request<Body>>>;
+
     /// Answers one. Dropping the future gives the request up.
-    async fn handle(&self, request: Request<Body>) -> Result<Response<Body>, HandlerError>;
+    async fn handle(&self, request: Request<Body>) -> Answer {
+        self.offer(request).await.unwrap_or(Err(HandlerError::Stopped))
+    }
 }
 
 /// Why a request has no answer.
@@ -81,7 +87,8 @@ impl HandlerError {
     }
 }
 
-type Answer = Result<Response<Body>, HandlerError>;
+/// A response, or why there is none.
+pub type Answer = Result<Response<Body>, HandlerError>;
 
 pub(crate) struct Handler {
     pub(crate) shared: Arc<Shared>,
@@ -92,10 +99,10 @@ pub(crate) struct Handler {
 
 #[async_trait]
 impl HttpHandler for Handler {
-    async fn handle(&self, request: Request<Body>) -> Answer {
+    async fn offer(&self, request: Request<Body>) -> Result<Answer, Box<Request<Body>>> {
         let in_flight = InFlight::new(&self.shared);
         if self.shared.is_draining() {
-            return Err(HandlerError::Stopped);
+            return Err(Box::new(request));
         }
         let (sender, receiver) = oneshot::channel();
         let call = Call {
@@ -109,7 +116,7 @@ impl HttpHandler for Handler {
         let answer = receiver.await;
         // What comes after the head, and after the response, is the guest's own time.
         task.0 = None;
-        answer.unwrap_or(Err(HandlerError::Stopped))
+        Ok(answer.unwrap_or(Err(HandlerError::Stopped)))
     }
 }
 

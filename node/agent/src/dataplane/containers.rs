@@ -7,7 +7,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use copepod_client::Body;
 use copepod_images::Store;
-use copepod_node_network::{BoxError, HttpService, Network, PodHandle, ServeGuard};
+use copepod_node_network::{HttpService, Network, PodHandle, ServeGuard, ServiceError};
 use copepod_node_plan::{ContainerId, ContainerSpec, Observation, PodIdentity, TerminationMessage};
 use copepod_runtime_wasm::{Container, Exit, HttpHandler, Kind, Module, Runtime};
 use http::{Request, Response};
@@ -257,8 +257,9 @@ struct Served(Arc<dyn HttpHandler>);
 
 #[async_trait]
 impl HttpService for Served {
-    async fn handle(&self, request: Request<Body>) -> Result<Response<Body>, BoxError> {
-        Ok(self.0.handle(request).await.unwrap_or_else(|e| {
+    async fn handle(&self, request: Request<Body>) -> Result<Response<Body>, ServiceError> {
+        let answer = self.0.offer(request).await.map_err(ServiceError::Stopped)?;
+        Ok(answer.unwrap_or_else(|e| {
             tracing::debug!(error = %e, "a request has failed");
             e.into_response()
         }))

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use copepod_node_routes::{Protocol, ServicePort};
+use copepod_node_routes::{Protocol, ServicePort, Side};
 use http::{Method, Request, Response, StatusCode, Uri, Version, header};
 use http_body_util::BodyExt;
 use hyper::client::conn::{http1, http2};
@@ -14,14 +14,16 @@ use tokio::time::timeout;
 
 use super::pool::{Key, Pool, Returning, Sender};
 use super::server::to_origin_form;
-use super::{ConnInfo, HttpOptions, HttpService};
+use super::{ConnInfo, HttpOptions, HttpService, ServiceError};
 use crate::body::{Body, Guarded, Progress, empty};
 use crate::connect::{Source, Target};
 use crate::error::{HttpError, NetError};
+use crate::hold::Patience;
 use crate::network::Network;
 use crate::pod::{Bound, Scope};
 
-/// How many endpoints, or addresses of a name, one request tries.
+/// How many endpoints outside the pod network, or addresses of a name, one request tries. Pods that do not listen cost
+/// nothing to pass over.
 const ATTEMPTS: usize = 4;
 
 /// `appProtocol` of an endpoint that speaks HTTP/2 in clear text with prior knowledge.
@@ -84,7 +86,7 @@ impl Network {
         let port = request.uri().port_u16().unwrap_or(if options.tls { 443 } else { 80 });
         let ips = match from {
             Source::Pod(pod) => pod.resolve(&host).await,
-            Source::Node => self.resolve(&host, &[]).await,
+            Source::Node | Source::Client(_) => self.resolve(&host, &[]).await,
         };
         let ips = ips.map_err(|e| HttpError::Dns(host.to_string(), e))?;
         to_origin_form(&mut request);
@@ -110,7 +112,9 @@ impl Network {
         options: &HttpOptions,
     ) -> Result<Response<Body>, Failure> {
         match self.target(from, to, Protocol::Tcp) {
-            Ok(Target::Service(port)) => self.send_to_service(from, &port, tls, request, options).await,
+            Ok(Target::Service(port)) => {
+                self.send_to_service(from, Side::Inside, &port, tls, request, options).await
+            }
             Ok(target) => self.send_to(from, target, to, Speech { tls, h2c: false }, request, options).await,
             Err(e) => Err(Failure::NotSent(HttpError::Connect(e), Box::new(request))),
         }
@@ -120,23 +124,65 @@ impl Network {
     pub(crate) async fn send_to_service(
         &self,
         from: &Source,
-        port: &ServicePort,
+        side: Side,
+        port: &Arc<ServicePort>,
         tls: Option<&Arc<str>>,
         mut request: Request<Body>,
         options: &HttpOptions,
     ) -> Result<Response<Body>, Failure> {
+        let info = request.extensions().get::<ConnInfo>().copied();
+        let (mut patience, mut again) = (Patience::default(), None);
+        loop {
+            let port = again.as_ref().unwrap_or(port);
+            let news = self.news();
+            let (error, back) = match self.send_once(from, (side, port), tls, request, options, info).await {
+                Err(Failure::NotSent(e, back)) => (e, back),
+                done => return done,
+            };
+            let HttpError::Connect(reason) = error else { return Err(Failure::NotSent(error, back)) };
+            match self.another_chance(port, reason, news, &mut patience).await {
+                Some(now) => (again, request) = (Some(now), *back),
+                None => return Err(Failure::NotSent(HttpError::Connect(reason), back)),
+            }
+        }
+    }
+
+    /// Tries each endpoint once.
+    async fn send_once(
+        &self,
+        from: &Source,
+        (side, port): (Side, &ServicePort),
+        tls: Option<&Arc<str>>,
+        mut request: Request<Body>,
+        options: &HttpOptions,
+        info: Option<ConnInfo>,
+    ) -> Result<Response<Body>, Failure> {
         let speech = Speech { tls, h2c: port.app_protocol.as_deref() == Some(H2C) };
-        let client = request.extensions().get::<ConnInfo>().map_or_else(|| from.ip(self), |i| i.peer.ip());
+        let client = info.map_or_else(|| from.ip(self), |i| i.peer.ip());
+        let chosen = self.chosen(port, side, client);
         let mut last = HttpError::Connect(NetError::ConnectionRefused);
-        for endpoint in port.candidates(Some(client), self.sequence()).take(ATTEMPTS) {
-            let sent = match self.endpoint_target(endpoint.addr) {
+        let mut outside = 0;
+        for endpoint in port.candidates(side, chosen, self.sequence()) {
+            let target = self.endpoint_target(endpoint.addr);
+            outside += usize::from(matches!(target, Ok(Target::Outside(_))));
+            if outside > ATTEMPTS {
+                break;
+            }
+            let sent = match target {
                 Ok(target) => self.send_to(from, target, endpoint.addr, speech, request, options).await,
                 Err(e) => Err(Failure::NotSent(HttpError::Connect(e), Box::new(request))),
             };
             match sent {
-                Ok(response) => return Ok(response),
+                Ok(response) => {
+                    self.taken(port, client, chosen, endpoint.addr);
+                    return Ok(response);
+                }
                 Err(Failure::NotSent(e, back)) => (last, request) = (e, *back),
                 Err(failure) => return Err(failure),
+            }
+            // An attempt over a connection has taken it out.
+            if let Some(info) = info {
+                request.extensions_mut().insert(info);
             }
         }
         Err(Failure::NotSent(last, Box::new(request)))
@@ -167,7 +213,7 @@ impl Network {
         }
         let own = match from {
             Source::Pod(pod) => &pod.pool,
-            Source::Node => &self.0.pool,
+            Source::Node | Source::Client(_) => &self.0.pool,
         };
         let key = Key { addr: to, h2c: speech.h2c, tls: speech.tls.cloned() };
         let mut request = request;
@@ -244,9 +290,17 @@ async fn call(
 ) -> Result<Response<Body>, Failure> {
     let head = request.method() == Method::HEAD;
     request.extensions_mut().insert(info);
-    let progress = request.extensions_mut().remove();
-    let answer = in_time(options, progress, service.handle(request)).await;
-    let mut response = answer?.map_err(|e| Failure::Final(HttpError::Service(e.to_string())))?;
+    let progress: Option<Arc<Progress>> = request.extensions_mut().remove();
+    let mut response = match in_time(options, progress.as_ref(), service.handle(request)).await? {
+        Ok(response) => response,
+        Err(ServiceError::Stopped(mut back)) => {
+            if let Some(progress) = progress {
+                back.extensions_mut().insert(progress);
+            }
+            return Err(Failure::NotSent(HttpError::Connect(NetError::ConnectionRefused), back));
+        }
+        Err(ServiceError::Failed(e)) => return Err(Failure::Final(HttpError::Service(e.to_string()))),
+    };
     let status = response.status();
     if head || status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED {
         *response.body_mut() = empty();
@@ -263,7 +317,8 @@ async fn send(
     options: &HttpOptions,
 ) -> Result<Response<Body>, Failure> {
     // Whoever forwards a request has its client's address among the extensions; it does not go on the wire.
-    let progress = request.extensions_mut().remove();
+    let progress: Option<Arc<Progress>> = request.extensions_mut().remove();
+    let progress = progress.as_ref();
     request.extensions_mut().clear();
     let response = match sender {
         Sender::Http1(mut sender) => {
@@ -289,7 +344,7 @@ async fn send(
 /// What `answer` gives, unless it is late. The clock rests while the request's own body is awaited.
 async fn in_time<T>(
     options: &HttpOptions,
-    progress: Option<Arc<Progress>>,
+    progress: Option<&Arc<Progress>>,
     answer: impl Future<Output = T>,
 ) -> Result<T, Failure> {
     let late = || Failure::Final(HttpError::ResponseTimeout);

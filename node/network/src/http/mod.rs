@@ -1,5 +1,6 @@
 //! HTTP inside the network: a service that is a function, and the client that calls it or dials.
 
+mod balanced;
 pub(crate) mod client;
 pub(crate) mod pool;
 pub(crate) mod server;
@@ -13,6 +14,7 @@ use async_trait::async_trait;
 use http::{Request, Response};
 
 use crate::body::Body;
+pub(crate) use balanced::Balanced;
 use crate::pod::PodHandle;
 
 /// Any error.
@@ -25,7 +27,22 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 #[async_trait]
 pub trait HttpService: Send + Sync + 'static {
     /// Answers one request. Dropping the future means that the client has gone.
-    async fn handle(&self, request: Request<Body>) -> Result<Response<Body>, BoxError>;
+    async fn handle(&self, request: Request<Body>) -> Result<Response<Body>, ServiceError>;
+}
+
+/// Why a service has not answered.
+#[derive(Debug)]
+pub enum ServiceError {
+    /// It takes no requests any more. This one comes back as it was, and may be sent to another endpoint.
+    Stopped(Box<Request<Body>>),
+    /// It has failed.
+    Failed(BoxError),
+}
+
+impl From<BoxError> for ServiceError {
+    fn from(error: BoxError) -> ServiceError {
+        ServiceError::Failed(error)
+    }
 }
 
 /// Which addresses a request travelled between.

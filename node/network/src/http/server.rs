@@ -5,7 +5,7 @@ use std::sync::Arc;
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 
-use super::{ConnInfo, HttpService};
+use super::{ConnInfo, HttpService, ServiceError};
 use crate::body::{Body, full, incoming};
 use crate::protocol::{self, Handle, Limits};
 use crate::stream::Stream;
@@ -21,9 +21,15 @@ impl Handle for Front {
         request.extensions_mut().insert(self.info);
         to_origin_form(&mut request);
         self.service.handle(request).await.unwrap_or_else(|error| {
-            tracing::debug!(%error, "a pod's HTTP service failed");
-            let mut response = Response::new(full("internal server error\n"));
-            *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+            let (status, text) = match error {
+                ServiceError::Stopped(_) => (StatusCode::SERVICE_UNAVAILABLE, "service unavailable\n"),
+                ServiceError::Failed(error) => {
+                    tracing::debug!(%error, "a pod's HTTP service failed");
+                    (StatusCode::INTERNAL_SERVER_ERROR, "internal server error\n")
+                }
+            };
+            let mut response = Response::new(full(text));
+            *response.status_mut() = status;
             response
         })
     }

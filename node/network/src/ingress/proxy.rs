@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use copepod_node_routes::ServicePort;
+use copepod_node_routes::{ServicePort, Side};
 use http::uri::Authority;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body_util::BodyExt;
@@ -58,8 +58,11 @@ impl Front {
             request.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
             request.headers_mut().insert(header::UPGRADE, protocol);
         }
-        let sent = self.network.send_to_service(&Source::Node, &port, None, request, &self.options).await;
-        let mut response = sent.map_err(|failure| Refusal::Failed(failure.into()))?;
+        let sent = self.network.send_to_service(&Source::Node, Side::Inside, &port, None, request, &self.options).await;
+        let mut response = sent.map_err(|failure| match self.network.routes().again(&port) {
+            Some(port) if !port.eligible.is_empty() => Refusal::Failed(failure.into()),
+            _ => Refusal::NoEndpoint,
+        })?;
         *response.version_mut() = Version::HTTP_11;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             strip(response.headers_mut());
@@ -93,7 +96,7 @@ impl Front {
         let routes = self.network.routes();
         let backend = routes.match_http(host, request.uri().path()).ok_or(Refusal::NoRule)?;
         let port = routes.backend(backend).ok_or(Refusal::NoEndpoint)?;
-        if port.eligible.is_empty() {
+        if port.eligible.is_empty() && !port.may_recover() {
             return Err(Refusal::NoEndpoint);
         }
         Ok(port.clone())

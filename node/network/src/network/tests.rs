@@ -14,8 +14,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 use crate::body::{Body, empty, full};
-use crate::http::{BoxError, ConnInfo, HttpOptions, HttpService};
-use crate::{HttpError, Source};
+use crate::http::{BoxError, ConnInfo, HttpOptions, HttpService, ServiceError};
+use crate::{HttpError, ServeGuard, Source};
 
 /// A name server that knows one name.
 struct Fixed;
@@ -92,11 +92,22 @@ fn set_web(network: &Network, endpoints: &[(u8, bool)]) {
 pub(crate) struct Echo {
     pub(crate) name: String,
     pub(crate) seen: Mutex<Vec<(String, ConnInfo)>>,
+    /// Takes no more requests.
+    pub(crate) stopped: std::sync::atomic::AtomicBool,
 }
 
 #[async_trait]
 impl HttpService for Echo {
-    async fn handle(&self, request: Request<Body>) -> Result<Response<Body>, BoxError> {
+    async fn handle(&self, request: Request<Body>) -> Result<Response<Body>, ServiceError> {
+        if self.stopped.load(Ordering::Relaxed) {
+            return Err(ServiceError::Stopped(Box::new(request)));
+        }
+        Ok(self.answer(request).await?)
+    }
+}
+
+impl Echo {
+    async fn answer(&self, request: Request<Body>) -> Result<Response<Body>, BoxError> {
         let info = *request.extensions().get::<ConnInfo>().ok_or("no ConnInfo")?;
         let (head, body) = request.into_parts();
         let host = head.headers.get("host").map_or("-", |h| h.to_str().unwrap_or("?")).to_string();
@@ -572,4 +583,95 @@ async fn datagrams() {
     assert!((100..300).contains(&kept), "{kept}");
     drop(server);
     assert!(b.bind_udp(at("0.0.0.0:5353")).is_ok());
+}
+
+/// A pod that serves `Echo` on port 8080.
+fn echo_pod(net: &Network, n: u8) -> (Arc<PodHandle>, Arc<Echo>, ServeGuard) {
+    let pod = attach(net, n);
+    let echo = Arc::new(Echo { name: format!("e{n}"), ..Echo::default() });
+    let guard = net.serve_http(pod.ip(), 8080, echo.clone()).unwrap();
+    (pod, echo, guard)
+}
+
+async fn by_vip(pod: &Arc<PodHandle>) -> Result<String, HttpError> {
+    Ok(text(pod.send_http(get("http://10.96.0.7/"), HttpOptions::default()).await?).await)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_meets_a_stopped_endpoint_goes_to_another_one() {
+    let net = network();
+    let client = attach(&net, 100);
+    // More of them are gone than a connection outside would be tried.
+    let all: Vec<u8> = (1..=9).collect();
+    set_web(&net, &all.iter().map(|n| (*n, true)).collect::<Vec<_>>());
+    let pods: Vec<_> = all.iter().map(|n| echo_pod(&net, *n)).collect();
+    for (i, (pod, echo, _)) in pods[..8].iter().enumerate() {
+        match i % 2 {
+            0 => echo.stopped.store(true, Ordering::Relaxed),
+            _ => net.detach(&pod.identity().uid),
+        }
+    }
+    for _ in 0..18 {
+        assert!(by_vip(&client).await.unwrap().starts_with("e9 "));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_of_the_only_endpoint_is_waited_for_but_not_for_ever() {
+    let net = network();
+    let client = attach(&net, 100);
+    set_web(&net, &[(1, true)]);
+    let (_pod, _echo, guard) = echo_pod(&net, 1);
+    drop(guard);
+    let asked = Instant::now();
+    let waiting: Vec<_> = (0..3)
+        .map(|_| {
+            let client = client.clone();
+            tokio::spawn(async move { by_vip(&client).await })
+        })
+        .collect();
+    let mut tcp = {
+        let client = client.clone();
+        tokio::spawn(async move { client.connect_tcp(at("10.96.0.7:80")).await })
+    };
+    assert!(tokio::time::timeout(net.0.config.hold / 2, &mut tcp).await.is_err(), "it waits");
+    let (_pod, _echo, guard) = echo_pod(&net, 1);
+    for request in waiting {
+        assert!(request.await.unwrap().unwrap().starts_with("e1 "));
+    }
+    tcp.await.unwrap().unwrap();
+    assert_eq!(net.0.waiting.load(Ordering::Relaxed), 0);
+    // An endpoint that stays away, and one that is not ready, are waited for in vain.
+    drop(guard);
+    assert!(matches!(by_vip(&client).await, Err(HttpError::Connect(NetError::ConnectionRefused))));
+    set_web(&net, &[(1, false)]);
+    assert!(by_vip(&client).await.is_err());
+    assert!(asked.elapsed() >= net.0.config.hold * 2);
+    // Without endpoints there is nothing to wait for.
+    set_web(&net, &[]);
+    let asked = Instant::now();
+    assert!(by_vip(&client).await.is_err());
+    assert_eq!(asked.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test]
+async fn a_kept_connection_to_a_service_outlives_its_endpoints() {
+    let net = network();
+    let client = attach(&net, 100);
+    set_web(&net, &[(1, true)]);
+    let one = echo_pod(&net, 1);
+    let mut conn = client.connect_tcp(at("10.96.0.7:80")).await.unwrap();
+    let mut ask = async |want: &str| {
+        conn.stream.write_all(b"GET / HTTP/1.1\r\nHost: web\r\n\r\n").await.unwrap();
+        let mut back = Vec::new();
+        while !String::from_utf8_lossy(&back).contains(want) {
+            back.push(conn.stream.read_u8().await.unwrap());
+        }
+    };
+    ask("e1 GET / web").await;
+    set_web(&net, &[(2, true)]);
+    let _two = echo_pod(&net, 2);
+    net.detach("uid-1");
+    drop(one);
+    ask("e2 GET / web").await;
 }

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use copepod_model::Key;
 use copepod_model::facts::SERVICE_NAME_LABEL;
 use copepod_model::object::{encode, with_revision};
@@ -5,7 +7,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::pick;
+use crate::{Affinity, Side};
 
 fn object(resource: &str, name: &str, value: Value) -> Object {
     let namespace = if resource.starts_with("ingressclasses") { "" } else { "shop" };
@@ -40,7 +42,7 @@ fn ip(s: &str) -> IpAddr {
 
 fn picks(t: &RouteTable, port: u16, n: u64) -> Vec<String> {
     let port = t.service(ip("10.96.0.7"), port, Protocol::Tcp).unwrap();
-    (0..n).filter_map(|i| pick(port, i)).map(|e| e.addr.to_string()).collect()
+    (0..n).filter_map(|i| port.candidates(Side::Inside, None, i).next()).map(|e| e.addr.to_string()).collect()
 }
 
 #[test]
@@ -121,20 +123,73 @@ fn affinity_keeps_a_client_where_it_is() {
         table(&[service("web", spec.clone())], &[slice("web", json!([{"name": "", "port": 80}]), json!(endpoints))])
     };
     let (big, small) = (of(1..9), of(1..8));
-    let choose = |t: &RouteTable, client: IpAddr, seq| {
-        t.service(ip("10.96.0.7"), 80, Protocol::Tcp).unwrap().candidates(Some(client), seq).next().unwrap().addr
-    };
+    let port = |t: &RouteTable| t.service(ip("10.96.0.7"), 80, Protocol::Tcp).unwrap().clone();
+    let (big, small) = (port(&big), port(&small));
+    let at = Duration::from_secs;
+    let mut affinity = Affinity::default();
     let mut used = std::collections::BTreeSet::new();
+    let mut first = std::collections::BTreeMap::new();
     for c in 0..64u8 {
         let client = ip(&format!("10.244.1.{c}"));
-        let chosen = choose(&big, client, 0);
-        assert_eq!(chosen, choose(&big, client, 5));
-        if chosen.ip() != ip("10.244.0.8") {
-            assert_eq!(chosen, choose(&small, client, 1), "losing another endpoint moves nobody");
-        }
+        let chosen = affinity.choose(&small, Side::Inside, client, at(0)).unwrap();
+        let same = affinity.choose(&big, Side::Inside, client, at(10_799));
+        assert_eq!(same, Some(chosen), "a new endpoint moves nobody within the time");
+        first.insert(client, chosen);
         used.insert(chosen);
     }
     assert!(used.len() > 4, "clients spread: {used:?}");
+    let moved = |affinity: &mut Affinity, port: &ServicePort, now| {
+        first.iter().filter(|(c, e)| affinity.choose(port, Side::Inside, **c, now) != Some(**e)).count()
+    };
+    assert_eq!(moved(&mut affinity, &big, at(10_799 + 10_799)), 0, "each connection renews it");
+    let late = moved(&mut affinity, &big, at(10_799 + 2 * 10_800));
+    assert!((1..32).contains(&late), "only some prefer the new endpoint once their time is over: {late}");
+    let client = ip("10.244.1.1");
+    affinity.moved(&big, client, big.eligible[7].addr, at(40_000));
+    assert_eq!(affinity.choose(&big, Side::Inside, client, at(40_001)), Some(big.eligible[7].addr));
+    let gone = affinity.choose(&small, Side::Inside, client, at(40_002)).unwrap();
+    assert_ne!(gone, big.eligible[7].addr, "an endpoint that is gone is left");
+    let none = table(&[service("web", json!({"clusterIP": "10.96.0.7", "ports": [{"port": 80}]}))], &[]);
+    assert_eq!(affinity.choose(&port(&none), Side::Inside, client, at(0)), None);
+}
+
+#[test]
+fn no_routing_decision_loses_a_request_that_could_be_answered() {
+    // Every combination of three endpoints' conditions, under both policies.
+    let conditions = [
+        json!({}),
+        json!({"ready": false, "serving": false}),
+        json!({"ready": false, "serving": true, "terminating": true}),
+        json!({"ready": false, "serving": false, "terminating": true}),
+    ];
+    let nodes = ["n1", "n2", "n1"];
+    for n in 0..conditions.len().pow(3) * 2 {
+        let pick = |i: usize| n / 4usize.pow(i as u32) % 4;
+        let local = n >= 64;
+        let endpoints: Vec<Value> = (0..3)
+            .map(|i| json!({"addresses": [format!("10.244.0.{i}")], "nodeName": nodes[i], "conditions": conditions[pick(i)]}))
+            .collect();
+        let policy = if local { "Local" } else { "Cluster" };
+        let spec = json!({"clusterIP": "10.96.0.7", "externalTrafficPolicy": policy, "ports": [{"port": 80}]});
+        let t = table(&[service("web", spec)], &[slice("web", json!([{"name": "", "port": 8080}]), json!(endpoints))]);
+        let port = t.service(ip("10.96.0.7"), 80, Protocol::Tcp).unwrap();
+        for side in [Side::Inside, Side::Outside] {
+            let seen = |i: usize| side == Side::Inside || !local || nodes[i] == "n1";
+            let ready: Vec<usize> = (0..3).filter(|i| seen(*i) && pick(*i) == 0).collect();
+            let draining: Vec<usize> = (0..3).filter(|i| seen(*i) && pick(*i) == 2).collect();
+            let want = if ready.is_empty() { draining } else { ready };
+            for seq in 0..4 {
+                let mut tried: Vec<usize> = port
+                    .candidates(side, None, seq)
+                    .map(|e| e.addr.ip().to_string().rsplit('.').next().unwrap().parse().unwrap())
+                    .collect();
+                assert_eq!(tried.first(), want.get(seq as usize % want.len().max(1)), "{endpoints:?}");
+                tried.sort();
+                assert_eq!(tried, want, "each of them, once, and no other: {endpoints:?}");
+            }
+        }
+        assert_eq!(port.may_recover(), (0..3).any(|i| pick(i) < 2), "{endpoints:?}");
+    }
 }
 
 #[test]
