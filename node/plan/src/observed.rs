@@ -221,7 +221,8 @@ impl Tracked {
     }
     /// Whether traffic may come.
     pub fn ready(&self) -> bool {
-        self.started() && self.probes.ready()
+        // Whoever failed its liveness probe is about to be stopped.
+        self.started() && self.probes.ready() && self.probes.fatal().is_none()
     }
 
     fn exit(&mut self, termination: Termination) {

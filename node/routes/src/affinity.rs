@@ -25,9 +25,10 @@ impl Affinity {
         let timeout = Duration::from_secs(port.affinity_seconds?.into());
         let list = port.eligible(side);
         let key = (port.service.clone(), port.port, port.protocol, client);
-        let before = self.last.get(&key).filter(|(addr, at, _)| {
-            now.saturating_sub(*at) < timeout && list.iter().any(|e| e.addr == *addr)
-        });
+        let before = self
+            .last
+            .get(&key)
+            .filter(|(addr, at, _)| now.saturating_sub(*at) < timeout && list.iter().any(|e| e.addr == *addr));
         let chosen = match before {
             Some((addr, ..)) => *addr,
             None => list.iter().max_by_key(|e| weight(client, e.addr))?.addr,

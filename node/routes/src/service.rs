@@ -176,8 +176,11 @@ fn one(
         if list.len() == endpoints.len() { endpoints.clone() } else { list }
     };
     let inside = eligible(service.internal_local);
-    let external =
-        if service.external_local == service.internal_local { inside.clone() } else { eligible(service.external_local) };
+    let external = if service.external_local == service.internal_local {
+        inside.clone()
+    } else {
+        eligible(service.external_local)
+    };
     ServicePort {
         service: key.clone(),
         name: port.name.as_str().into(),
@@ -195,6 +198,7 @@ fn one(
 fn endpoint(e: &EndpointFacts, port: u16) -> Option<(Endpoint, bool)> {
     // As upstream's proxy: the addresses of one endpoint are fungible, the first one is used.
     let addr = SocketAddr::new(*e.addresses.first()?, port);
-    let endpoint = Endpoint { addr, ready: e.ready, terminating: e.terminating, node: e.node.as_deref().map(Into::into) };
+    let endpoint =
+        Endpoint { addr, ready: e.ready, terminating: e.terminating, node: e.node.as_deref().map(Into::into) };
     Some((endpoint, e.serving && e.terminating))
 }

@@ -112,9 +112,7 @@ impl Network {
         options: &HttpOptions,
     ) -> Result<Response<Body>, Failure> {
         match self.target(from, to, Protocol::Tcp) {
-            Ok(Target::Service(port)) => {
-                self.send_to_service(from, Side::Inside, &port, tls, request, options).await
-            }
+            Ok(Target::Service(port)) => self.send_to_service(from, Side::Inside, &port, tls, request, options).await,
             Ok(target) => self.send_to(from, target, to, Speech { tls, h2c: false }, request, options).await,
             Err(e) => Err(Failure::NotSent(HttpError::Connect(e), Box::new(request))),
         }

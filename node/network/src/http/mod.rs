@@ -14,8 +14,8 @@ use async_trait::async_trait;
 use http::{Request, Response};
 
 use crate::body::Body;
-pub(crate) use balanced::Balanced;
 use crate::pod::PodHandle;
+pub(crate) use balanced::Balanced;
 
 /// Any error.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

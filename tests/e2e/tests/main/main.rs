@@ -6,6 +6,7 @@ mod examples;
 mod faults;
 mod kubectl;
 mod network;
+mod no_loss;
 mod pod_life;
 mod pods;
 mod registry;

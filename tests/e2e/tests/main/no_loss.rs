@@ -1,0 +1,160 @@
+//! No request is lost: rolling updates and scale-downs under load, counted.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use e2e::{Cluster, has, needs, text, until};
+
+/// `web` is rolled out and scaled; `front` calls it by its virtual address.
+const MANIFEST: &str = "
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: NAME}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: NAME}}
+  template:
+    metadata: {labels: {app: NAME}}
+    spec:
+      containers:
+      - name: c
+        image: file://examples/hello/hello.wasm
+        ports: [{containerPort: 8080, name: http}]
+---
+apiVersion: v1
+kind: Service
+metadata: {name: NAME}
+spec: {selector: {app: NAME}, ports: [{name: http, port: 80, targetPort: http}]}
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: NAME}
+spec:
+  rules:
+  - host: NAME.localhost
+    http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: NAME, port: {name: http}}}}]}
+---
+";
+
+/// How one kind of load has fared.
+#[derive(Debug, Default)]
+struct Count {
+    good: AtomicU64,
+    lost: AtomicU64,
+}
+
+/// Loads with h2load until told to stop, over HTTP/1.1 or HTTP/2.
+fn h2load(ingress: &str, host: &str, http1: bool, count: &Count, stop: &AtomicBool) {
+    // For HTTP/1 h2load makes a `Host` header of it.
+    let header = format!(":authority: {host}");
+    while !stop.load(Ordering::Relaxed) {
+        let mut command = Command::new("h2load");
+        command.args(["-n", "400", "-c", "4", "-m", if http1 { "1" } else { "4" }, "-H", &header]);
+        if http1 {
+            command.arg("--h1");
+        }
+        let out = text(&command.arg(format!("{ingress}/")).output().expect("h2load runs").stdout);
+        let number = |before: &str| {
+            let words: Vec<&str> = out.split([' ', ',', '\n']).filter(|w| !w.is_empty()).collect();
+            let at = words.iter().position(|w| *w == before).unwrap_or_else(|| panic!("{before}: {out}"));
+            words[at - 1].parse::<u64>().unwrap_or_else(|e| panic!("{before}: {e}: {out}"))
+        };
+        let good = number("2xx");
+        count.good.fetch_add(good, Ordering::Relaxed);
+        if good != 400 || number("succeeded") != 400 {
+            println!("{host}, HTTP/1: {http1}: {out}");
+            count.lost.fetch_add(400 - good.min(number("succeeded")), Ordering::Relaxed);
+        }
+    }
+}
+
+/// Lets the front's guest call `host` by its virtual address over a kept connection until told to stop.
+fn by_vip(ingress: &str, host: &str, count: &Count, stop: &AtomicBool) {
+    let at = ingress.strip_prefix("http://").expect("the ingress's address");
+    let mut stream = BufReader::new(TcpStream::connect(at).expect("the ingress accepts"));
+    while !stop.load(Ordering::Relaxed) {
+        let request = format!("GET /fetch?url=http://{host}/ HTTP/1.1\r\nHost: front.localhost\r\n\r\n");
+        stream.get_mut().write_all(request.as_bytes()).expect("the connection stays open");
+        let (mut head, mut length) = (String::new(), 0);
+        loop {
+            let mut line = String::new();
+            assert!(stream.read_line(&mut line).expect("an answer") > 0, "the connection stays open");
+            if line == "\r\n" {
+                break;
+            }
+            if let Some(n) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                length = n.trim().parse().expect("a length");
+            }
+            head.push_str(&line);
+        }
+        let mut body = vec![0; length];
+        stream.read_exact(&mut body).expect("a whole answer");
+        let body = text(&body);
+        if head.starts_with("HTTP/1.1 200 ") && body.starts_with("200 Hello from ") {
+            count.good.fetch_add(1, Ordering::Relaxed);
+        } else {
+            println!("{host} by its virtual address: {head}{body}");
+            count.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+#[test]
+fn rollouts_and_scale_downs_lose_no_request() {
+    if !needs("kubectl and h2load", has("kubectl") && has("h2load")) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let c = Cluster::up(dir.path(), &[]);
+    for name in ["web", "front"] {
+        c.apply(&MANIFEST.replace("NAME", name));
+        c.ok(&["rollout", "status", &format!("deployment/{name}"), "--timeout=60s"]);
+        until(&format!("{name} answers"), || (c.get(&format!("{name}.localhost"), "/").0 == 200).then_some(()));
+    }
+    let stop = &AtomicBool::new(false);
+    let counts: &[(&str, Count)] = &[
+        ("web by the ingress, HTTP/1.1", Count::default()),
+        ("web by the ingress, HTTP/2", Count::default()),
+        ("web by its virtual address", Count::default()),
+    ];
+    let ingress = c.ingress.as_str();
+    std::thread::scope(|scope| {
+        // Whatever fails below, the loads must end.
+        struct Stop<'a>(&'a AtomicBool);
+        impl Drop for Stop<'_> {
+            fn drop(&mut self) {
+                self.0.store(true, Ordering::Relaxed);
+            }
+        }
+        let _stop = Stop(stop);
+        scope.spawn(move || h2load(ingress, "web.localhost", true, &counts[0].1, stop));
+        scope.spawn(move || h2load(ingress, "web.localhost", false, &counts[1].1, stop));
+        scope.spawn(move || by_vip(ingress, "web", &counts[2].1, stop));
+        let good = || counts.iter().map(|(_, n)| n.good.load(Ordering::Relaxed)).collect::<Vec<_>>();
+        let more = |what: &str| {
+            let before = good();
+            until(what, || good().iter().zip(&before).all(|(n, b)| n > b).then_some(()));
+        };
+        let web = || c.ok(&["get", "pods", "-l", "app=web", "-o", "name"]).lines().count();
+        let set = |value: &str| {
+            c.ok(&["set", "env", "deployment/web", value]);
+            c.ok(&["rollout", "status", "deployment/web", "--timeout=60s"]);
+        };
+        more("every load goes");
+        set("V=1");
+        more("after a rolling update");
+        c.ok(&["scale", "deployment/web", "--replicas=6"]);
+        c.ok(&["rollout", "status", "deployment/web", "--timeout=60s"]);
+        c.ok(&["scale", "deployment/web", "--replicas=1"]);
+        until("five are gone", || (web() == 1).then_some(()));
+        more("after a scale-down");
+        set("V=2");
+        more("after a rolling update of a single replica");
+    });
+    println!("{counts:?}");
+    for (what, count) in counts {
+        assert_eq!(count.lost.load(Ordering::Relaxed), 0, "lost requests to {what}: {counts:?}");
+    }
+}
