@@ -1,5 +1,6 @@
 //! A pod's life from its first init container to its last words: sidecars, hooks, probes, what it is told of itself.
 
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::Stdio;
 
 use e2e::{Cluster, has, needs, until};
@@ -91,20 +92,29 @@ fn sidecars_hooks_and_probes_frame_a_pods_life() {
         let (code, text) = c.get("full.localhost", &format!("/fetch?url=http://{beside}:8081/"));
         assert!(code == 200 && text.contains("Hello"), "{beside}: {code} {text}");
     }
+    assert_eq!(c.get("full.localhost", "/fetch?url=http://127.0.0.1:8081/log?text=sidecar-runs").0, 200);
+    // A follower that has read its first line will read the last one; one that still connects may find no pod.
     let follow = |container: &str| {
-        std::process::Command::new("kubectl")
+        let mut child = std::process::Command::new("kubectl")
             .arg("--kubeconfig")
             .arg(c.dir.join("kubeconfig"))
             .args(["logs", "-f", "full", "-c", container])
             .stdout(Stdio::piped())
             .spawn()
-            .unwrap()
+            .unwrap();
+        let mut out = BufReader::new(child.stdout.take().unwrap());
+        let mut first = String::new();
+        out.read_line(&mut first).unwrap();
+        assert!(!first.is_empty(), "the log of {container} is followed");
+        (child, out)
     };
     let logs = [(follow("main"), "main-stops"), (follow("sidecar"), "sidecar-stops")];
     c.ok(&["delete", "pod", "full", "--timeout=60s"]);
-    for (log, said) in logs {
-        let out = e2e::text(&log.wait_with_output().unwrap().stdout);
-        assert!(out.contains(said), "{said} in {out}");
+    for ((mut child, mut out), said) in logs {
+        let mut rest = String::new();
+        out.read_to_string(&mut rest).unwrap();
+        child.wait().unwrap();
+        assert!(rest.contains(said), "{said} in {rest}");
     }
 }
 
