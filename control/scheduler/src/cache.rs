@@ -7,7 +7,7 @@ use copepod_model::facts::PodFacts;
 use copepod_model::{Key, Object};
 
 use crate::node::{Node, Offer, Used};
-use crate::peers::has_opinion;
+use crate::peers::Affinity;
 use crate::pod::{Pod, Request};
 use crate::wants_scheduling;
 
@@ -30,6 +30,8 @@ struct Placed {
     uid: String,
     node: String,
     request: Request,
+    /// What it says about other pods, read once; none if it says nothing.
+    affinity: Option<Affinity>,
 }
 
 impl Cache {
@@ -90,7 +92,8 @@ impl Cache {
                 if !self.pods.get(key).is_some_and(same) {
                     let value = pod.value();
                     let request = Request::read(pod, &value["spec"]);
-                    self.place(key.clone(), &pod.meta.uid, node, request, has_opinion(&value["spec"]));
+                    let affinity = Affinity::read(pod, &value["spec"]);
+                    self.place(key.clone(), &pod.meta.uid, node, request, affinity);
                 }
                 let known = |o: &Object| o.meta.node_name.is_some() && o.meta.labels == pod.meta.labels;
                 if old.is_some_and(known) { vec![] } else { self.wake_minding() }
@@ -123,9 +126,12 @@ impl Cache {
         self.pods.iter().filter_map(|(key, p)| Some((key, self.nodes.get(&p.node)?)))
     }
 
-    /// The same of pods that say something about others.
-    pub(crate) fn opinionated(&self) -> impl Iterator<Item = (&Key, &Node)> {
-        self.opinionated.iter().filter_map(|key| Some((key, self.nodes.get(&self.pods.get(key)?.node)?)))
+    /// What pods say about others, and where each of them counts.
+    pub(crate) fn opinions(&self) -> impl Iterator<Item = (&Affinity, &Node)> {
+        self.opinionated.iter().filter_map(|key| {
+            let placed = self.pods.get(key)?;
+            Some((placed.affinity.as_ref()?, self.nodes.get(&placed.node)?))
+        })
     }
 
     pub(crate) fn nodes(&self) -> impl Iterator<Item = &Node> {
@@ -133,7 +139,7 @@ impl Cache {
     }
 
     pub(crate) fn assume(&mut self, key: Key, pod: &Pod, node: &str) {
-        self.place(key, &pod.uid, node, pod.request.clone(), !pod.affinity.is_empty());
+        self.place(key, &pod.uid, node, pod.request.clone(), pod.affinity.clone());
     }
 
     pub(crate) fn unschedulable(&mut self, key: Key, minds_others: bool) {
@@ -157,13 +163,14 @@ impl Cache {
         }
     }
 
-    fn place(&mut self, key: Key, uid: &str, node: &str, request: Request, opinion: bool) {
+    fn place(&mut self, key: Key, uid: &str, node: &str, request: Request, affinity: Affinity) {
         self.remove(&key);
-        if opinion {
+        let affinity = Some(affinity).filter(|a| !a.is_empty());
+        if affinity.is_some() {
             self.opinionated.insert(key.clone());
         }
         self.used(node).change(&request, 1);
-        self.pods.insert(key, Placed { uid: uid.into(), node: node.into(), request });
+        self.pods.insert(key, Placed { uid: uid.into(), node: node.into(), request, affinity });
     }
 
     fn remove(&mut self, key: &Key) -> bool {

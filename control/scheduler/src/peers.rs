@@ -27,17 +27,14 @@ impl<'a> World<'a> {
         })
     }
 
-    /// Those that say something about other pods.
-    pub(crate) fn opinionated(self) -> impl Iterator<Item = (Arc<Object>, &'a Node)> {
-        self.cache.opinionated().filter_map(move |(key, node)| {
-            let object = self.view.get(&key.resource, &key.namespace, &key.name)?;
-            Some((object, node))
-        })
+    /// What those among them say who say something about other pods.
+    pub(crate) fn opinions(self) -> impl Iterator<Item = (&'a Affinity, &'a Node)> {
+        self.cache.opinions()
     }
 }
 
 /// `core/v1.PodAffinityTerm`: other pods, and the label of nodes that says what «together» is.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Term {
     pub topology_key: String,
     /// Of preferred terms; negative where the others are to be avoided.
@@ -80,7 +77,7 @@ impl Term {
 }
 
 /// A pod's affinity to other pods.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Affinity {
     /// Where all of these are.
     pub near: Vec<Term>,
@@ -113,10 +110,4 @@ impl Affinity {
     pub(crate) fn is_empty(&self) -> bool {
         self.near.is_empty() && self.apart.is_empty() && self.preferred.is_empty()
     }
-}
-
-/// Whether a pod's spec says anything about other pods.
-pub(crate) fn has_opinion(spec: &Value) -> bool {
-    let affinity = &spec["affinity"];
-    affinity["podAffinity"].is_object() || affinity["podAntiAffinity"].is_object()
 }

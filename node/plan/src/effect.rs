@@ -65,9 +65,7 @@ pub struct ContainerSpec {
 /// Where the message of a container's end comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TerminationMessage {
-    /// `terminationMessagePath`: a file of the container, where it can write one.
-    pub path: String,
-    /// `FallbackToLogsOnError`: the log's end, after a failure without a file.
+    /// `FallbackToLogsOnError`: the log's end, after a failure. (Containers have no files yet, so none leaves one.)
     pub fallback_to_logs: bool,
 }
 

@@ -126,7 +126,6 @@ pub(crate) fn container_spec(
         cpu_limit_millis: limit("cpu").and_then(|q| u32::try_from(q.millis()).ok()).filter(|n| *n > 0),
         env,
         termination: TerminationMessage {
-            path: container.termination_message_path.clone().unwrap_or_default(),
             fallback_to_logs: container.termination_message_policy.as_deref() == Some("FallbackToLogsOnError"),
         },
     })

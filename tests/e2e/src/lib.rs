@@ -65,6 +65,16 @@ pub struct Cluster {
 }
 
 impl Cluster {
+    /// A cluster in a folder of its own, for a test that needs kubectl; `None` where there is none.
+    pub fn for_kubectl(more: &[&str]) -> Option<(tempfile::TempDir, Cluster)> {
+        if !needs("kubectl", has("kubectl")) {
+            return None;
+        }
+        let dir = tempfile::tempdir().expect("a folder");
+        let cluster = Cluster::up(dir.path(), more);
+        Some((dir, cluster))
+    }
+
     /// Starts a cluster in `dir` and waits until it says where things are.
     pub fn up(dir: &Path, more: &[&str]) -> Cluster {
         Cluster::start(Command::new(binary()), dir, more)

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Filter, Judge, MAX, Score};
 use crate::node::Node;
-use crate::peers::{Affinity, World};
+use crate::peers::World;
 use crate::pod::Pod;
 
 pub(crate) struct InterPodAffinity;
@@ -21,9 +21,8 @@ impl Filter for InterPodAffinity {
         let own = &pod.affinity;
         let place = |key: &str, node: &Node| -> Option<Place> { Some((key.into(), node.label(key)?.into())) };
         let mut refused_by_others: BTreeSet<Place> = BTreeSet::new();
-        for (peer, node) in world.opinionated() {
-            let theirs = Affinity::read(&peer, &peer.value()["spec"]).apart;
-            let against = theirs.iter().filter(|t| t.matches(view, &pod.object));
+        for (theirs, node) in world.opinions() {
+            let against = theirs.apart.iter().filter(|t| t.matches(view, &pod.object));
             refused_by_others.extend(against.filter_map(|t| place(&t.topology_key, node)));
         }
         let (mut refused, mut wanted) = (BTreeSet::new(), BTreeSet::new());
@@ -72,8 +71,7 @@ impl Score for InterPodAffinity {
                 about.for_each(|t| add(&t.topology_key, node, t.weight));
             }
         }
-        for (peer, node) in world.opinionated() {
-            let theirs = Affinity::read(&peer, &peer.value()["spec"]);
+        for (theirs, node) in world.opinions() {
             let wishes = theirs.preferred.iter().map(|t| (t, t.weight));
             for (term, weight) in wishes.chain(theirs.near.iter().map(|t| (t, MUST_BE_NEAR))) {
                 if term.matches(view, &pod.object) {

@@ -1,19 +1,10 @@
 //! kubectl, for what it can do with the kinds that there are.
 
-use e2e::{Cluster, has, needs, until};
-
-fn cluster(more: &[&str]) -> Option<(tempfile::TempDir, Cluster)> {
-    if !needs("kubectl", has("kubectl")) {
-        return None;
-    }
-    let dir = tempfile::tempdir().unwrap();
-    let cluster = Cluster::up(dir.path(), more);
-    Some((dir, cluster))
-}
+use e2e::{Cluster, until};
 
 #[test]
 fn creates_get_described_and_deleted() {
-    let Some((_dir, c)) = cluster(&[]) else { return };
+    let Some((_dir, c)) = Cluster::for_kubectl(&[]) else { return };
     // These send protobuf and do not fall back.
     c.ok(&["create", "namespace", "x"]);
     c.ok(&["create", "deployment", "web", "--image=file://examples/hello/hello.wasm", "--port=8080", "-n", "x"]);
@@ -73,7 +64,7 @@ fn tokens(c: &Cluster) {
 
 #[test]
 fn apply_edit_patch_label_and_rollback() {
-    let Some((_dir, c)) = cluster(&["-f", "examples/hello/hello.yaml"]) else { return };
+    let Some((_dir, c)) = Cluster::for_kubectl(&["-f", "examples/hello/hello.yaml"]) else { return };
     let same = c.ok(&["apply", "-f", "examples/hello/hello.yaml"]);
     assert!(same.contains("deployment.apps/hello"), "{same}");
     assert!(c.ok(&["apply", "-f", "examples/hello/hello.yaml"]).contains("unchanged"));
@@ -115,7 +106,7 @@ fn apply_edit_patch_label_and_rollback() {
 
 #[test]
 fn bad_input_gets_the_errors_of_kubernetes() {
-    let Some((_dir, c)) = cluster(&[]) else { return };
+    let Some((_dir, c)) = Cluster::for_kubectl(&[]) else { return };
     assert!(c.fails(&["get", "pod", "nope"]).contains("Error from server (NotFound): pods \"nope\" not found"));
     assert!(c.fails(&["get", "nonsense"]).contains("the server doesn't have a resource type"));
     c.ok(&["create", "namespace", "x"]);
@@ -144,7 +135,7 @@ fn bad_input_gets_the_errors_of_kubernetes() {
 
 #[test]
 fn deletion_propagates_as_asked() {
-    let Some((_dir, c)) = cluster(&["-f", "examples/hello/hello.yaml"]) else { return };
+    let Some((_dir, c)) = Cluster::for_kubectl(&["-f", "examples/hello/hello.yaml"]) else { return };
     let pods = || c.ok(&["get", "pods", "-o", "name"]).lines().count();
     let uid = || c.ok(&["get", "replicasets", "-o", "jsonpath={.items[*].metadata.uid}"]);
     let (before, running) = (uid(), pods());
@@ -168,7 +159,7 @@ fn deletion_propagates_as_asked() {
 
 #[test]
 fn watches_waits_and_pages() {
-    let Some((_dir, c)) = cluster(&[]) else { return };
+    let Some((_dir, c)) = Cluster::for_kubectl(&[]) else { return };
     for i in 0..7 {
         c.ok(&["create", "configmap", &format!("c{i}"), &format!("--from-literal=i={i}")]);
     }

@@ -48,11 +48,7 @@ spec:
 ";
 
 fn cluster() -> Option<(tempfile::TempDir, Cluster)> {
-    if !needs("kubectl", has("kubectl")) {
-        return None;
-    }
-    let dir = tempfile::tempdir().unwrap();
-    let cluster = Cluster::up(dir.path(), &[]);
+    let (dir, cluster) = Cluster::for_kubectl(&[])?;
     cluster.apply(TWO);
     cluster.ok(&["rollout", "status", "deployment/web", "--timeout=60s"]);
     until("the ingress answers", || (cluster.get("web.localhost", "/exact").0 == 200).then_some(()));

@@ -3,16 +3,7 @@
 use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::Stdio;
 
-use e2e::{Cluster, has, needs, until};
-
-fn cluster(more: &[&str]) -> Option<(tempfile::TempDir, Cluster)> {
-    if !needs("kubectl", has("kubectl")) {
-        return None;
-    }
-    let dir = tempfile::tempdir().unwrap();
-    let cluster = Cluster::up(dir.path(), more);
-    Some((dir, cluster))
-}
+use e2e::{Cluster, until};
 
 fn field(c: &Cluster, pod: &str, path: &str) -> String {
     c.ok(&["get", "pod", pod, "-o", &format!("jsonpath={{{path}}}")])
@@ -73,7 +64,7 @@ spec:
 
 #[test]
 fn sidecars_hooks_and_probes_frame_a_pods_life() {
-    let Some((_dir, c)) = cluster(&[]) else { return };
+    let Some((_dir, c)) = Cluster::for_kubectl(&[]) else { return };
     c.apply(FULL);
     c.ok(&["wait", "--for=condition=Ready", "pod/full", "--timeout=60s"]);
     assert_eq!(field(&c, "full", ".status.initContainerStatuses[*].state.terminated.reason"), "Completed");
@@ -120,7 +111,7 @@ fn sidecars_hooks_and_probes_frame_a_pods_life() {
 
 #[test]
 fn ends_are_told_and_bad_hooks_kill() {
-    let Some((_dir, c)) = cluster(&[]) else { return };
+    let Some((_dir, c)) = Cluster::for_kubectl(&[]) else { return };
     c.apply(
         "
 apiVersion: v1

@@ -1,15 +1,6 @@
 //! What a pod does: traps, limits, probes, commands, logs, environment.
 
-use e2e::{Cluster, has, needs, until};
-
-fn cluster() -> Option<(tempfile::TempDir, Cluster)> {
-    if !needs("kubectl", has("kubectl")) {
-        return None;
-    }
-    let dir = tempfile::tempdir().unwrap();
-    let cluster = Cluster::up(dir.path(), &[]);
-    Some((dir, cluster))
-}
+use e2e::{Cluster, until};
 
 /// A pod of the hello component behind a Service and an Ingress of its name.
 fn hello(name: &str, container: &str) -> String {
@@ -28,7 +19,7 @@ fn status(c: &Cluster, pod: &str, path: &str) -> String {
 
 #[test]
 fn a_trap_restarts_the_container_and_shows_why() {
-    let Some((_dir, c)) = cluster() else { return };
+    let Some((_dir, c)) = Cluster::for_kubectl(&[]) else { return };
     c.apply(&hello("t", ""));
     answers(&c, "t.localhost");
     assert_eq!(c.get("t.localhost", "/trap").0, 500);
@@ -43,7 +34,7 @@ fn a_trap_restarts_the_container_and_shows_why() {
 
 #[test]
 fn too_much_memory_is_oom_killed() {
-    let Some((_dir, c)) = cluster() else { return };
+    let Some((_dir, c)) = Cluster::for_kubectl(&[]) else { return };
     c.apply(&hello("m", "    resources: {limits: {memory: 32Mi}}"));
     answers(&c, "m.localhost");
     assert_eq!(c.get("m.localhost", "/alloc?mb=4").0, 200);
@@ -55,7 +46,7 @@ fn too_much_memory_is_oom_killed() {
 
 #[test]
 fn a_spinning_guest_harms_nobody_and_dies_at_once() {
-    let Some((_dir, c)) = cluster() else { return };
+    let Some((_dir, c)) = Cluster::for_kubectl(&[]) else { return };
     c.apply(&hello("spin", ""));
     c.apply(&hello("calm", ""));
     answers(&c, "spin.localhost");
@@ -81,7 +72,7 @@ fn a_spinning_guest_harms_nobody_and_dies_at_once() {
 
 #[test]
 fn commands_run_to_completion_with_their_exit_codes() {
-    let Some((_dir, c)) = cluster() else { return };
+    let Some((_dir, c)) = Cluster::for_kubectl(&[]) else { return };
     let pod = |name: &str, policy: &str, args: &str| {
         format!(
             "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  restartPolicy: {policy}\n  containers:\n  - {{name: c, image: 'file://examples/preview1/preview1.wasm', args: {args}}}\n"
@@ -107,7 +98,7 @@ fn commands_run_to_completion_with_their_exit_codes() {
 
 #[test]
 fn logs_follow_tail_and_name_their_errors() {
-    let Some((_dir, c)) = cluster() else { return };
+    let Some((_dir, c)) = Cluster::for_kubectl(&[]) else { return };
     c.apply(&hello("l", ""));
     answers(&c, "l.localhost");
     for i in 0..5 {
@@ -138,7 +129,7 @@ fn logs_follow_tail_and_name_their_errors() {
 
 #[test]
 fn the_environment_comes_from_everywhere() {
-    let Some((_dir, c)) = cluster() else { return };
+    let Some((_dir, c)) = Cluster::for_kubectl(&[]) else { return };
     c.ok(&["create", "configmap", "settings", "--from-literal=COLOUR=blue", "--from-literal=size=9"]);
     c.ok(&["create", "secret", "generic", "keys", "--from-literal=token=t0p"]);
     c.apply(&hello(
@@ -164,7 +155,7 @@ fn the_environment_comes_from_everywhere() {
 
 #[test]
 fn probes_decide_readiness_and_restarts() {
-    let Some((_dir, c)) = cluster() else { return };
+    let Some((_dir, c)) = Cluster::for_kubectl(&[]) else { return };
     c.apply(&hello("ready", "    readinessProbe: {httpGet: {path: /, port: 8080}, periodSeconds: 1}"));
     answers(&c, "ready.localhost");
     c.apply(&hello("never", "    readinessProbe: {tcpSocket: {port: 9}, periodSeconds: 1}"));
@@ -180,7 +171,7 @@ fn probes_decide_readiness_and_restarts() {
 
 #[test]
 fn an_image_that_cannot_be_had_says_so() {
-    let Some((_dir, c)) = cluster() else { return };
+    let Some((_dir, c)) = Cluster::for_kubectl(&[]) else { return };
     c.apply("apiVersion: v1\nkind: Pod\nmetadata: {name: gone}\nspec: {containers: [{name: c, image: 'file:///no/such.wasm'}]}\n");
     until("it says so", || {
         let reason = status(&c, "gone", "state.waiting.reason");
