@@ -5,6 +5,7 @@ mod delete;
 mod describe;
 mod get;
 mod logs;
+mod push;
 mod up;
 
 use std::io;
@@ -31,6 +32,7 @@ enum Verb {
     Describe(describe::Describe),
     Logs(logs::Logs),
     Delete(delete::Delete),
+    Push(push::Push),
     /// Print a completion script for a shell.
     Completion {
         /// Which shell.
@@ -52,6 +54,7 @@ pub fn run(cli: Cli) -> Result<(), Error> {
         Verb::Describe(describe) => one()?.block_on(describe.run()),
         Verb::Logs(logs) => one()?.block_on(logs.run()),
         Verb::Delete(delete) => one()?.block_on(delete.run()),
+        Verb::Push(push) => one()?.block_on(push.run()),
         Verb::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "copepod", &mut io::stdout());
             Ok(())

@@ -1,5 +1,7 @@
 //! `copepod up`: a whole cluster of one node, in this process.
 
+mod images;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -43,6 +45,8 @@ pub struct Up {
     /// Name of the node.
     #[arg(long, default_value = "copepod", value_name = "NAME")]
     node_name: String,
+    #[command(flatten)]
+    images: images::ImageFlags,
 }
 
 impl Up {
@@ -105,6 +109,7 @@ impl Up {
         let at = |port| SocketAddr::new(self.bind, port);
         let mut config = AgentConfig::new(&self.node_name, dir.join("node"), server.node_client(&self.node_name));
         config.allow_file_images = true;
+        self.images.set(&mut config, dir)?;
         config.ingress_addr = Some(at(self.ingress_port));
         config.ingress_tls = Some((at(self.ingress_tls_port), server.ingress_tls()?));
         config.dns_addr = Some(at(self.dns_port));
@@ -188,6 +193,7 @@ async fn places(server: &Server, agent: &Agent, client: &Client) {
     if let Some(at) = agent.dns_addr() {
         println!("DNS      {at}");
     }
+    println!("Images   {} (copepod push app.wasm NAME)", copepod_server::images::HOST);
     println!("\n  export KUBECONFIG={}", server.kubeconfig().display());
     let Ok(list) = client.list("ingresses.networking.k8s.io", "", ListOptions::default()).await else { return };
     let Some(at) = agent.ingress_addr() else { return };

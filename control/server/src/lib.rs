@@ -5,6 +5,7 @@
 pub mod api;
 pub mod auth;
 mod bootstrap;
+pub mod images;
 pub mod listener;
 pub mod pki;
 pub mod run;
@@ -28,6 +29,13 @@ pub fn random(buf: &mut [u8]) {
         tracing::error!("the system gives no randomness");
         std::process::abort();
     }
+}
+
+/// A name that nobody has guessed nor used: 32 hexadecimal digits.
+fn random_name() -> String {
+    let mut bytes = [0; 16];
+    random(&mut bytes);
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
 /// Ids from the system's randomness.

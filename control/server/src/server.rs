@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 
 use crate::api::{Api, InProcess};
 use crate::auth::token::Tokens;
+use crate::images::Images;
 use crate::pki::{self, Pki, PkiError};
 use crate::store::{OpenError, Store, StoreOptions};
 use crate::{bootstrap, listener, now, run};
@@ -88,6 +89,9 @@ impl Server {
 
         let registry = Registry::new(Arc::new(Kinds::builtin()), RegistryConfig::new(sealer));
         let api = Api::new(store, registry, tokens, address.to_string());
+        let images = dir.join("images");
+        let opened = Images::open(images.clone()).map_err(|e| StartError::Dir(images, e))?;
+        api.serve_images(opened);
         let stopped = |e: Status| StartError::Other(e.message);
         let advertised = SocketAddr::new(config.advertise.unwrap_or(address.ip()), address.port());
         bootstrap::run(&api, advertised).await.map_err(stopped)?;

@@ -7,6 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use copepod_client::Client;
+use copepod_images::Registries;
+use copepod_node_plan::ImageGcPolicy;
 use rustls::pki_types::CertificateDer;
 
 use crate::addresses::Cidr;
@@ -39,6 +41,14 @@ pub struct AgentConfig {
     pub labels: BTreeMap<String, String>,
     /// Whether images may be files of this host.
     pub allow_file_images: bool,
+    /// Mirrors, certificates and credentials of registries.
+    pub registries: Registries,
+    /// The name that the cluster's own registry has in images; it is reached through the API.
+    pub cluster_registry: Option<String>,
+    /// When images are removed.
+    pub image_gc: ImageGcPolicy,
+    /// How often that is looked at.
+    pub image_gc_period: Duration,
     /// Where the ingress listens; port 0 takes a free one. Name an address: a wildcard would take the port from all.
     pub ingress_addr: Option<SocketAddr>,
     /// Where the ingress listens for TLS, and with what.
@@ -68,6 +78,10 @@ impl AgentConfig {
             host_ip: Ipv4Addr::LOCALHOST.into(),
             labels: BTreeMap::new(),
             allow_file_images: false,
+            registries: Registries::default(),
+            cluster_registry: None,
+            image_gc: ImageGcPolicy::default(),
+            image_gc_period: Duration::from_secs(300),
             ingress_addr: None,
             ingress_tls: None,
             dns_addr: None,

@@ -36,7 +36,7 @@ impl Recorder {
         (Recorder(tx), write(client, node, rx))
     }
 
-    /// Records an Event about a pod. Never waits.
+    /// Records an Event about a pod, or the node. Never waits.
     pub fn record(&self, object: &Arc<Object>, event: PodEvent) {
         let _ = self.0.try_send(Record { object: object.clone(), event, at: now() });
     }
@@ -77,6 +77,10 @@ async fn write(client: Client, node: String, mut queue: mpsc::Receiver<Record>) 
             "apiVersion": "v1", "kind": "Pod", "namespace": r.object.namespace(), "name": r.object.name(),
             "uid": &*r.object.meta.uid, "resourceVersion": r.object.revision.to_string(),
         });
+        if r.object.namespace().is_empty() {
+            // The node itself: the kubelet names it by its name alone.
+            regarding = json!({"kind": "Node", "name": r.object.name(), "uid": r.object.name()});
+        }
         if let Some(path) = &r.event.field_path {
             regarding["fieldPath"] = path.as_str().into();
         }

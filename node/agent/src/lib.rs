@@ -6,6 +6,7 @@
 mod addresses;
 mod api;
 mod clock;
+mod cluster_registry;
 mod config;
 mod dataplane;
 mod events;
@@ -39,7 +40,7 @@ use dataplane::DataPlane;
 use events::Recorder;
 use host::Host;
 use logs::Logs;
-use pods::{Pods, Wires};
+use pods::{Collector, Pods, Wires};
 use routes::Services;
 
 /// The version that the node reports: the Kubernetes level and this program's own.
@@ -98,8 +99,14 @@ impl Agent {
             Some(addr) => Some(bind_dns(addr).await.map_err(|e| AgentError::Listen(addr, e))?),
             None => None,
         };
-        let images =
-            dataplane::images(&dir.join("images"), config.allow_file_images).map_err(folder(dir.join("images")))?;
+        let images_dir = dir.join("images");
+        let store = copepod_images::Config {
+            allow_file: config.allow_file_images,
+            registries: config.registries.clone(),
+            cluster: config.cluster_registry.clone().map(|host| cluster_registry::at(host, config.client.clone())),
+            ..copepod_images::Config::default()
+        };
+        let images = copepod_images::Store::open(&images_dir, store).map_err(folder(images_dir.clone()))?;
         let runtime = Arc::new(Runtime::new(&RuntimeConfig::new(&dir))?);
         let logs = Arc::new(Logs::new(dir.join("logs")));
         let network = Network::new(NetworkConfig {
@@ -119,7 +126,8 @@ impl Agent {
 
         let (effects_tx, effects) = mpsc::unbounded_channel();
         let (observer, observations) = mpsc::unbounded_channel();
-        tasks.spawn(DataPlane::new(runtime, images.clone(), network.clone(), logs.clone(), observer).run(effects));
+        let plane = DataPlane::new(runtime, images, images_dir, network.clone(), logs.clone(), observer);
+        tasks.spawn(plane.run(effects));
 
         let services = Services::default();
         let routing =
@@ -138,7 +146,7 @@ impl Agent {
         let (recorder, writer) = Recorder::new(config.client.clone(), config.node_name.clone());
         tasks.spawn(writer);
         let (asks_tx, asks) = mpsc::channel(64);
-        let wires = Node { effects: effects_tx, observations, asks, ready: ready.clone(), recorder, services, images };
+        let wires = Node { effects: effects_tx, observations, asks, ready: ready.clone(), recorder, services };
         tasks.spawn(node(config, facts, logs.clone(), wires));
 
         let idle = logs.clone();
@@ -269,7 +277,6 @@ struct Node {
     ready: watch::Receiver<bool>,
     recorder: Recorder,
     services: Services,
-    images: copepod_images::Store,
 }
 
 /// Registers the node, then looks after its Lease and its pods.
@@ -280,13 +287,16 @@ async fn node(config: AgentConfig, mut facts: NodeFacts, logs: Arc<Logs>, wires:
     let blocks = blocks.split(',').filter_map(|b| b.trim().split('/').next()?.parse().ok());
     let addresses = AddressPool::new(config.pod_cidr, blocks);
     facts.pod_cidrs = addresses.cidrs();
-    let images = move || wires.images.images().into_iter().map(|(name, _, size)| (name, size)).collect();
+    let (listed_tx, listed) = watch::channel(Vec::new());
+    let images = move || listed.borrow().clone();
+    let collector = Collector::new(registered.clone(), config.image_gc, config.image_gc_period, listed_tx);
     let mut beside = JoinSet::new();
     beside.spawn(register::heartbeat(client.clone(), facts.clone(), config.data_dir.clone(), images));
     let (changes_tx, changes) = mpsc::channel(1024);
     let selector = format!("spec.nodeName={}", config.node_name);
     beside.spawn(reflect::reflect(client.clone(), "pods", selector, changes_tx, |c| c));
-    let pods = Pods::new(client, facts, wires.recorder, logs, addresses, wires.services, wires.effects.clone());
+    let pods =
+        Pods::new(client, facts, wires.recorder, logs, addresses, wires.services, wires.effects.clone(), collector);
     let wires = Wires { changes, observations: wires.observations, asks: wires.asks, ready: wires.ready };
     pods.run(wires).await;
 }

@@ -10,7 +10,7 @@ use copepod_model::{Object, Status};
 use copepod_node_plan::NodeFacts;
 use copepod_node_plan::node::{self, Health, LEASE_NAMESPACE};
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{Node, NodeStatus};
+use k8s_openapi::api::core::v1::{ContainerImage, Node, NodeStatus};
 use serde_json::{Value, json};
 
 use crate::clock::now;
@@ -79,7 +79,7 @@ pub(crate) async fn heartbeat(
     client: Client,
     facts: NodeFacts,
     data_dir: PathBuf,
-    images: impl Fn() -> Vec<(String, u64)> + Send,
+    images: impl Fn() -> Vec<ContainerImage> + Send,
 ) {
     let mut ticks = tokio::time::interval(HEARTBEAT);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -111,7 +111,7 @@ async fn report(
     client: &Client,
     facts: &NodeFacts,
     health: Health,
-    images: &[(String, u64)],
+    images: &[ContainerImage],
     reported: &mut Option<(NodeStatus, copepod_model::Time)>,
 ) -> Result<(), Status> {
     let at = now();

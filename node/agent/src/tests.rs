@@ -1,6 +1,7 @@
 //! The agent with its real data plane against an API in memory.
 
 mod fake;
+mod images;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -66,10 +67,15 @@ impl Bench {
 }
 
 async fn start(dir: &tempfile::TempDir, api: &Arc<Fake>) -> Agent {
+    start_with(dir, api, |_| {}).await
+}
+
+async fn start_with(dir: &tempfile::TempDir, api: &Arc<Fake>, set: impl FnOnce(&mut AgentConfig)) -> Agent {
     let mut config = AgentConfig::new("n", dir.path().join("data"), api.client());
     config.allow_file_images = true;
     config.ingress_addr = Some(([127, 0, 0, 1], 0).into());
     config.dns_addr = Some(([127, 0, 0, 1], 0).into());
+    set(&mut config);
     Agent::start(config).await.unwrap()
 }
 

@@ -4,8 +4,10 @@ use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
+use copepod_model::Time;
 use sha2::{Digest, Sha256};
 
 /// How every WebAssembly module and component begins.
@@ -61,6 +63,42 @@ impl Blobs {
     /// The size of what the store holds for a digest.
     pub(crate) fn size(&self, digest: &str) -> Option<u64> {
         fs::metadata(self.path(digest).ok()?).ok().map(|m| m.len())
+    }
+
+    /// Every module: digest, size in bytes, and when it was used last as far as the disk knows.
+    pub(crate) fn all(&self) -> io::Result<Vec<(String, u64, Time)>> {
+        let mut out = Vec::new();
+        for entry in fs::read_dir(&self.dir)? {
+            let entry = entry?;
+            let digest = format!("sha256:{}", entry.file_name().to_string_lossy());
+            if self.path(&digest).is_err() {
+                continue;
+            }
+            // It may be removed meanwhile.
+            let Ok(meta) = entry.metadata() else { continue };
+            let used = meta.modified().ok().and_then(|m| m.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
+            out.push((digest, meta.len(), Time(u64::try_from(used.as_nanos()).unwrap_or(u64::MAX))));
+        }
+        out.sort();
+        Ok(out)
+    }
+
+    /// Sets a file's time. What is not there any more needs none.
+    pub(crate) fn touch(&self, digest: &str, at: Time) {
+        let Ok(path) = self.path(digest) else { return };
+        if let Ok(file) = File::options().write(true).open(path) {
+            let _ = file.set_modified(UNIX_EPOCH + Duration::from_nanos(at.0));
+        }
+    }
+
+    /// Deletes a module: its size.
+    pub(crate) fn remove(&self, digest: &str) -> io::Result<u64> {
+        let path = self.path(digest)?;
+        let size = self.size(digest).unwrap_or(0);
+        match fs::remove_file(path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            _ => Ok(size),
+        }
     }
 
     /// A new file under `tmp`.
@@ -130,6 +168,49 @@ impl Blobs {
             return Err(io::Error::new(io::ErrorKind::InvalidData, format!("{} is damaged; removed", path.display())));
         }
         Ok(bytes.into())
+    }
+}
+
+/// A file that hashes what it takes and stops at its limit.
+pub(crate) struct Sink {
+    file: tokio::fs::File,
+    hash: Sha256,
+    head: Vec<u8>,
+    size: u64,
+    limit: u64,
+}
+
+impl Sink {
+    pub(crate) fn new(file: File, limit: u64) -> Sink {
+        Sink { file: tokio::fs::File::from_std(file), hash: Sha256::new(), head: Vec::new(), size: 0, limit }
+    }
+
+    /// How much it has taken, in bytes.
+    pub(crate) fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The first bytes.
+    pub(crate) fn head(&self) -> &[u8] {
+        &self.head
+    }
+
+    pub(crate) async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        if self.size + bytes.len() as u64 > self.limit {
+            return Err(too_large(self.limit));
+        }
+        tokio::io::AsyncWriteExt::write_all(&mut self.file, bytes).await?;
+        self.hash.update(bytes);
+        let more = MAGIC.len().saturating_sub(self.head.len()).min(bytes.len());
+        self.head.extend_from_slice(&bytes[..more]);
+        self.size += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Everything is in the file: the digest of it.
+    pub(crate) async fn finish(&mut self) -> io::Result<String> {
+        tokio::io::AsyncWriteExt::flush(&mut self.file).await?;
+        Ok(hex(std::mem::take(&mut self.hash)))
     }
 }
 

@@ -1,22 +1,26 @@
 //! Images: pulls of WebAssembly artifacts from OCI registries, and the content store they land in.
 //!
 //! ```text
-//! DIR/blobs/sha256/<hex>   one file per module, named by the SHA-256 of its bytes
-//! DIR/index.json           reference → digest
+//! DIR/blobs/sha256/<hex>   one file per module, named by the SHA-256 of its bytes; its time is when it was last used
+//! DIR/index.json           reference → digest, and who may use it
 //! DIR/tmp/                 downloads under way; emptied at start
 //! ```
 //!
 //! A file appears under its final name only when it is complete, verified and on disk, so a crash at any point leaves
 //! either all of it or nothing.
 
+mod auth;
 mod blobs;
 mod error;
 mod flight;
 mod index;
 mod manifest;
 mod reference;
+mod registries;
 mod registry;
+mod transport;
 mod unpack;
+mod usage;
 
 #[cfg(test)]
 mod tests;
@@ -28,18 +32,23 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use copepod_model::Time;
+use tokio::sync::Semaphore;
 
 pub use error::PullError;
 pub use reference::normalise;
+pub use registries::{Credential, Registries};
+pub use transport::{Chunks, Origin};
+pub use usage::Image;
 
 use blobs::Blobs;
 use flight::Flights;
 use index::{Entry, Index};
 use reference::Source;
 use registry::Registry;
+use usage::LastUsed;
 
 /// How a store behaves.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Config {
     /// Whether images may be named by `file://` URLs: only where whoever creates pods may read the node's files.
     pub allow_file: bool,
@@ -51,6 +60,21 @@ pub struct Config {
     pub connect_timeout: Duration,
     /// How long a registry may fall silent.
     pub read_timeout: Duration,
+    /// How many pulls may be under way at once; others wait.
+    pub parallel: usize,
+    /// Mirrors, certificates and credentials of registries.
+    pub registries: Registries,
+    /// The cluster's own registry.
+    pub cluster: Option<ClusterRegistry>,
+}
+
+/// The cluster's own registry.
+#[derive(Clone)]
+pub struct ClusterRegistry {
+    /// Its name in images, such as `registry.cluster.local`.
+    pub host: String,
+    /// The way to it.
+    pub origin: Arc<dyn Origin>,
 }
 
 impl Default for Config {
@@ -61,6 +85,9 @@ impl Default for Config {
             deadline: Duration::from_secs(600),
             connect_timeout: Duration::from_secs(10),
             read_timeout: Duration::from_secs(30),
+            parallel: 4,
+            registries: Registries::default(),
+            cluster: None,
         }
     }
 }
@@ -76,6 +103,17 @@ pub enum Policy {
     Never,
 }
 
+/// Which image is wanted, how, and as whom.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Request {
+    /// Reference as the pod gives it.
+    pub image: String,
+    /// When to ask the registry.
+    pub policy: Policy,
+    /// The pod's credentials for it, to be tried in order; none asks anonymously, or as the node if it has a credential.
+    pub credentials: Vec<Credential>,
+}
+
 /// An image that is in the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pulled {
@@ -85,6 +123,8 @@ pub struct Pulled {
     pub size: u64,
     /// How long the pull took; zero if nothing was asked of anyone.
     pub took: Duration,
+    /// The same with what it waited for its turn.
+    pub waited: Duration,
     /// Whether its content was in the store before.
     pub present: bool,
 }
@@ -97,8 +137,10 @@ struct Inner {
     config: Config,
     blobs: Arc<Blobs>,
     index: Index,
-    registry: Registry,
-    flights: Flights<(String, Policy), Result<Pulled, PullError>>,
+    used: LastUsed,
+    registry: Arc<Registry>,
+    turns: Semaphore,
+    flights: Flights<Request, Result<Pulled, PullError>>,
 }
 
 impl Store {
@@ -107,23 +149,27 @@ impl Store {
         let dir = dir.as_ref();
         let blobs = Arc::new(Blobs::open(dir)?);
         let index = Index::open(dir)?;
-        let registry = Registry::new(&config);
-        Ok(Store(Arc::new(Inner { config, blobs, index, registry, flights: Flights::default() })))
+        let (registry, turns) = (Arc::new(Registry::new(&config)), Semaphore::new(config.parallel.max(1)));
+        let (used, flights) = (LastUsed::default(), Flights::default());
+        Ok(Store(Arc::new(Inner { config, blobs, index, used, registry, turns, flights })))
     }
 
-    /// Has an image in the store. Concurrent calls for one image share one pull, which goes on when its callers give up.
-    pub async fn pull(&self, image: &str, policy: Policy, now: Time) -> Result<Pulled, PullError> {
+    /// Has an image in the store. Concurrent calls for the same share one pull, which goes on when its callers give up.
+    /// `pulling` is called if somebody has to be asked for it.
+    pub async fn pull(&self, request: &Request, now: Time, pulling: impl FnOnce()) -> Result<Pulled, PullError> {
+        let image = &request.image;
         let source = reference::parse(image, self.0.config.allow_file)?;
-        let (inner, name) = (self.0.clone(), image.to_string());
-        let deadline = self.0.config.deadline;
-        let pull = async move {
-            match tokio::time::timeout(deadline, inner.pull(&name, source, policy, now)).await {
-                Ok(result) => result,
-                Err(_) => Err(PullError::pull(&name, format!("the pull took longer than {} s", deadline.as_secs()))),
-            }
-        };
+        if let Some(answer) = self.0.at_hand(request, &source, now) {
+            return answer;
+        }
+        pulling();
+        let (inner, wanted, asked) = (self.0.clone(), request.clone(), Instant::now());
+        let pull = async move { inner.take_turn(&wanted, source, now).await };
         let lost = || Err(PullError::pull(image, "the pull was aborted".into()));
-        self.0.flights.run((image.to_string(), policy), pull).await.unwrap_or_else(lost)
+        let mut pulled = self.0.flights.run(request.clone(), pull).await.unwrap_or_else(lost)?;
+        pulled.waited = asked.elapsed().max(pulled.took);
+        self.0.used.mark(&pulled.digest, now);
+        Ok(pulled)
     }
 
     /// The file that holds a module. Its bytes are not verified here: see [`Store::read`].
@@ -142,33 +188,76 @@ impl Store {
         self.0.blobs.size(digest).is_some()
     }
 
-    /// Every known image: reference and digest, in the order of references. For the node's status.
-    pub fn images(&self) -> Vec<(String, String, u64)> {
-        self.0.index.all().into_iter().map(|(name, e)| (name, e.digest, e.size)).collect()
+    /// Notes that modules are in use now, so that they count as such after a restart, too.
+    pub fn mark_used<'a>(&self, digests: impl IntoIterator<Item = &'a str>, now: Time) {
+        for digest in digests {
+            self.0.used.mark(digest, now);
+            self.0.blobs.touch(digest, now);
+        }
+    }
+
+    /// Every module in the store, as the disk has it.
+    pub fn images(&self) -> io::Result<Vec<Image>> {
+        usage::images(&self.0.blobs, &self.0.index, &self.0.used)
+    }
+
+    /// Removes a module and all names of it, unless it was used after `since`; the bytes that are free now.
+    pub fn remove(&self, digest: &str, since: Time) -> io::Result<u64> {
+        if self.0.used.at(digest).is_some_and(|at| at > since) {
+            return Ok(0);
+        }
+        // The names first: a crash in between leaves content that nobody names, which the next collection finds.
+        self.0.index.remove(digest)?;
+        let freed = self.0.blobs.remove(digest)?;
+        self.0.used.forget(digest);
+        Ok(freed)
     }
 }
 
 impl Inner {
-    async fn pull(
-        self: Arc<Self>,
-        image: &str,
-        source: Source,
-        policy: Policy,
-        now: Time,
-    ) -> Result<Pulled, PullError> {
-        let key = source.key();
-        let known = self.index.get(&key).filter(|e| self.blobs.size(&e.digest).is_some());
-        match (&known, policy, &source) {
+    fn known(&self, source: &Source) -> Option<Entry> {
+        let found = self.index.get(&source.key()).or_else(|| match source {
+            // By digest it is the same image whatever name it came by.
+            Source::Registry(r) => self.index.by_manifest(&reference::repository(r), r.digest()?),
+            Source::File(_) => None,
+        });
+        found.filter(|e| self.blobs.size(&e.digest).is_some())
+    }
+
+    /// The answer that needs nobody else.
+    fn at_hand(&self, request: &Request, source: &Source, now: Time) -> Option<Result<Pulled, PullError>> {
+        let known = self.known(source);
+        let entry = match (known, request.policy, source) {
             // A file costs no more to read than to compare, and whoever rebuilt it expects the new one.
-            (Some(e), Policy::IfNotPresent, Source::Registry(_)) | (Some(e), Policy::Never, _) => {
-                return Ok(Pulled { digest: e.digest.clone(), size: e.size, took: Duration::ZERO, present: true });
+            (Some(e), Policy::IfNotPresent, Source::Registry(_)) | (Some(e), Policy::Never, _) => e,
+            (None, Policy::Never, _) => return Some(Err(PullError::never(&request.image))),
+            _ => return None,
+        };
+        match (entry.allows(&request.credentials), request.policy) {
+            (true, _) => {
+                self.used.mark(&entry.digest, now);
+                let (took, waited) = (Duration::ZERO, Duration::ZERO);
+                Some(Ok(Pulled { digest: entry.digest, size: entry.size, took, waited, present: true }))
             }
-            (None, Policy::Never, _) => return Err(PullError::never(image)),
-            _ => {}
+            (false, Policy::Never) => Some(Err(PullError::not_yours(&request.image))),
+            // The registry decides whether these credentials will do.
+            (false, _) => None,
         }
-        let started = Instant::now();
+    }
+
+    async fn take_turn(self: Arc<Self>, request: &Request, source: Source, now: Time) -> Result<Pulled, PullError> {
+        // A closed semaphore would be one that is gone, and it lives as long as this.
+        let _turn = self.turns.acquire().await.map_err(|e| PullError::pull(&request.image, e.to_string()))?;
+        let deadline = self.config.deadline;
+        let late = || PullError::unavailable(&request.image, &format!("the pull took longer than {deadline:?}"));
+        tokio::time::timeout(deadline, self.clone().pull(request, source, now)).await.unwrap_or_else(|_| Err(late()))
+    }
+
+    async fn pull(self: Arc<Self>, request: &Request, source: Source, now: Time) -> Result<Pulled, PullError> {
+        let image = &request.image;
+        let (key, known, started) = (source.key(), self.known(&source), Instant::now());
         let (entry, present) = match source {
-            Source::File(path) => match (self.clone().read_file(image, path, now).await, known, policy) {
+            Source::File(path) => match (self.clone().read_file(image, path, now).await, known, request.policy) {
                 (Ok(read), _, _) => read,
                 // Whoever started the node from another folder, or tidied up after a build, did not ask for running
                 // pods to be unable to restart.
@@ -176,18 +265,22 @@ impl Inner {
                 (Err(e), _, _) => return Err(e),
             },
             Source::Registry(reference) => {
-                let found = self.registry.resolve(image, &reference).await?;
-                match known.filter(|e| e.manifest == found.digest) {
+                let manifest = known.as_ref().map(|e| e.manifest.as_str()).filter(|m| !m.is_empty());
+                let found = self.registry.resolve(image, &reference, &request.credentials, manifest).await?;
+                let (mut entry, present) = match known.filter(|e| e.manifest == found.digest) {
                     Some(entry) => (entry, true),
                     None => {
                         let present = found.wasm_digest().is_some_and(|d| self.blobs.size(d).is_some());
-                        let (digest, size) = self.registry.fetch(image, &reference, &found, &self.blobs).await?;
-                        (Entry { digest, size, manifest: found.digest, pulled_at: now.rfc3339() }, present)
+                        let (digest, size) = self.registry.fetch(image, &found, &self.blobs).await?;
+                        (Entry::new(digest, size, found.digest.clone(), now), present)
                     }
-                }
+                };
+                entry.grant(found.needed(&request.credentials));
+                (entry, present)
             }
         };
-        let pulled = Pulled { digest: entry.digest.clone(), size: entry.size, took: started.elapsed(), present };
+        let took = started.elapsed();
+        let pulled = Pulled { digest: entry.digest.clone(), size: entry.size, took, waited: took, present };
         let inner = self.clone();
         blocking(move || inner.index.set(key, entry)).await.map_err(|e| PullError::store(image, &e))?;
         Ok(pulled)
@@ -198,7 +291,9 @@ impl Inner {
         let shown = path.display().to_string();
         let read = blocking(move || self.blobs.import(&path, limit)).await;
         let (digest, size, present) = read.map_err(|e| PullError::pull(image, format!("{shown}: {e}")))?;
-        Ok((Entry { digest, size, manifest: String::new(), pulled_at: now.rfc3339() }, present))
+        let mut entry = Entry::new(digest, size, String::new(), now);
+        entry.grant(None);
+        Ok((entry, present))
     }
 }
 

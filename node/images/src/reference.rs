@@ -31,6 +31,11 @@ pub fn normalise(image: &str) -> Option<String> {
     parse(image, true).ok().map(|s| s.key())
 }
 
+/// `host/path` of a reference, without tag and digest.
+pub(crate) fn repository(reference: &Reference) -> String {
+    format!("{}/{}", reference.registry(), reference.repository())
+}
+
 pub(crate) fn parse(image: &str, allow_file: bool) -> Result<Source, PullError> {
     if let Some(path) = image.strip_prefix("file://") {
         let path = Path::new(path);
@@ -60,7 +65,8 @@ fn reference(image: &str) -> Result<Reference, String> {
         let rest = Reference::try_from(format!("localhost/{rest}")).map_err(|e| e.to_string())?;
         let (host, repository) = (host.to_string(), rest.repository().to_string());
         return Ok(match (rest.digest(), rest.tag()) {
-            (Some(digest), _) => Reference::with_digest(host, repository, digest.into()),
+            (Some(digest), Some(tag)) => Reference::with_tag_and_digest(host, repository, tag.into(), digest.into()),
+            (Some(digest), None) => Reference::with_digest(host, repository, digest.into()),
             (None, tag) => Reference::with_tag(host, repository, tag.unwrap_or("latest").into()),
         });
     }
@@ -93,6 +99,7 @@ mod tests {
             ("localhost:5000/web:1", Some("localhost:5000/web:1".into())),
             ("[::1]:5000/web", Some("[::1]:5000/web:latest".into())),
             (&format!("web@{digest}"), Some(format!("docker.io/library/web@{digest}"))),
+            (&format!("ghcr.io/me/web:1@{digest}"), Some(format!("ghcr.io/me/web:1@{digest}"))),
             ("file:///srv/app.wasm", Some("file:///srv/app.wasm".into())),
             ("", None),
             ("Web", None),

@@ -1,124 +1,232 @@
-//! Asking a registry.
+//! Asking a registry by the OCI distribution protocol: manifests and blobs, from whichever endpoint answers, as whoever
+//! may have them.
 
-use std::io;
-use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
-use std::task::{Context, Poll};
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
+use futures_util::StreamExt;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_RANGE, RANGE, WWW_AUTHENTICATE};
+use http::{HeaderMap, Method, StatusCode};
 use oci_client::Reference;
-use oci_client::client::{Client, ClientConfig, ClientProtocol};
-use oci_client::errors::OciDistributionError;
-use oci_client::manifest::OciDescriptor;
-use oci_client::secrets::RegistryAuth;
 use sha2::{Digest, Sha256};
-use tokio::io::AsyncWrite;
 
-use crate::blobs::{Blobs, Draft, hex, too_large, wasm};
+use crate::auth::{Challenge, Known, TokenAnswer, basic};
+use crate::blobs::{Blobs, Draft, Sink, hex, wasm};
+use crate::error::words;
+use crate::flight::Flights;
 use crate::manifest::{self, Descriptor, MANIFEST_TYPES, Next, Platform};
-use crate::reference::is_loopback;
+use crate::registries::{Credential, Endpoint, Registries};
+use crate::transport::{Answer, Clients, Fault, Origin, header, send_to};
 use crate::{Config, PullError, blocking};
 
-/// The greatest size of an image's config, in bytes.
+/// The greatest size of an image's config, of a manifest, and of a token server's answer, in bytes.
 const MAX_CONFIG: u64 = 4 << 20;
+const MAX_MANIFEST: usize = 4 << 20;
+const MAX_TOKEN: usize = 1 << 20;
+/// How often a broken download is taken up again where it broke.
+const RESUMES: u32 = 4;
+/// How long it waits before, times how often it broke.
+const PAUSE: Duration = Duration::from_millis(50);
+/// How long a Basic header is used before the registry is asked anew what it wants.
+const BASIC_LIFE: Duration = Duration::from_secs(3600);
 
 pub(crate) struct Registry {
-    connect: Duration,
-    read: Duration,
+    clients: Clients,
+    known: Known,
+    registries: Registries,
+    cluster: Option<(String, Arc<dyn Origin>)>,
     max_layer: u64,
-    https: OnceLock<Client>,
-    http: OnceLock<Client>,
+    /// Downloads under way, by digest: of the layer, or of the manifest of an image with several.
+    downloads: Flights<String, Result<(String, u64), PullError>>,
+}
+
+/// Where an image is fetched from, and as whom.
+#[derive(Clone)]
+pub(crate) struct Place {
+    /// `None` is the cluster's own registry.
+    endpoint: Option<Endpoint>,
+    credential: Option<Credential>,
+    repository: String,
 }
 
 /// What a reference stands for at the moment.
+#[derive(Clone)]
 pub(crate) struct Found {
     /// Digest of the manifest that the registry gave first, be it an index.
     pub digest: String,
-    next: Next,
+    /// `None`: the manifest is the one that is known already.
+    next: Option<Next>,
+    place: Place,
+    /// Whether the registry wanted to know who asks.
+    authorized: bool,
 }
 
 impl Found {
     /// The module's digest, where the manifest tells.
     pub(crate) fn wasm_digest(&self) -> Option<&str> {
-        if let Next::Wasm(d) = &self.next { Some(&d.digest) } else { None }
+        if let Some(Next::Wasm(d)) = &self.next { Some(&d.digest) } else { None }
+    }
+
+    /// The pod's credential without which the registry would not have given it; `None` if anyone on this node may have it.
+    pub(crate) fn needed(&self, given: &[Credential]) -> Option<&Credential> {
+        self.place.credential.as_ref().filter(|c| self.authorized && given.contains(c))
     }
 }
 
 impl Registry {
     pub(crate) fn new(config: &Config) -> Registry {
         Registry {
-            connect: config.connect_timeout,
-            read: config.read_timeout,
+            clients: Clients::new(config),
+            known: Known::default(),
+            registries: config.registries.clone(),
+            cluster: config.cluster.as_ref().map(|c| (c.host.clone(), c.origin.clone())),
             max_layer: config.max_layer,
-            https: OnceLock::new(),
-            http: OnceLock::new(),
+            downloads: Flights::default(),
         }
     }
 
-    /// The client for a registry, made when first needed: it reads the system's certificates.
-    fn client(&self, reference: &Reference) -> Result<&Client, OciDistributionError> {
-        let plain = is_loopback(reference.registry());
-        let cell = if plain { &self.http } else { &self.https };
-        if let Some(client) = cell.get() {
-            return Ok(client);
+    /// Where to ask, in order, as whom.
+    fn places(&self, reference: &Reference, credentials: &[Credential]) -> Vec<Place> {
+        let repository = reference.repository().to_string();
+        if self.cluster.as_ref().is_some_and(|(host, _)| host == reference.registry()) {
+            return vec![Place { endpoint: None, credential: None, repository }];
         }
-        // Does nothing where the process has chosen its provider already.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let client = Client::try_from(ClientConfig {
-            protocol: if plain { ClientProtocol::Http } else { ClientProtocol::Https },
-            connect_timeout: Some(self.connect),
-            read_timeout: Some(self.read),
-            user_agent: concat!("copepod/", env!("CARGO_PKG_VERSION")),
-            // A registry on this machine is not asked by way of a proxy elsewhere.
-            no_proxy: plain.then(|| "*".into()),
-            ..ClientConfig::default()
-        })?;
-        Ok(cell.get_or_init(|| client))
-    }
-
-    /// Reads the manifest of a reference, through an index if it is one.
-    pub(crate) async fn resolve(&self, image: &str, reference: &Reference) -> Result<Found, PullError> {
-        let (digest, next) = self.manifest(image, reference).await?;
-        let Next::Follow(inner) = next else { return Ok(Found { digest, next }) };
-        match self.manifest(image, &reference.clone_with_digest(inner)).await? {
-            (_, Next::Follow(_)) => Err(PullError::pull(image, "the index leads to another index".into())),
-            (_, next) => Ok(Found { digest, next }),
+        let mut out = Vec::new();
+        for endpoint in self.registries.endpoints(reference.registry()) {
+            let place =
+                |credential| Place { endpoint: Some(endpoint.clone()), credential, repository: repository.clone() };
+            // A pod's credentials are for the registry that it names, not for whoever mirrors it.
+            if endpoint.own && !credentials.is_empty() {
+                out.extend(credentials.iter().cloned().map(|c| place(Some(c))));
+            } else {
+                out.push(place(self.registries.credential(&endpoint.host)));
+            }
         }
+        out
     }
 
-    async fn manifest(&self, image: &str, reference: &Reference) -> Result<(String, Next), PullError> {
-        let client = self.client(reference).map_err(|e| PullError::registry(image, e))?;
-        let pull = client.pull_manifest_raw(reference, &RegistryAuth::Anonymous, &MANIFEST_TYPES);
-        let (bytes, digest) = pull.await.map_err(|e| PullError::registry(image, e))?;
-        let next = manifest::read(&bytes).map_err(|why| PullError::pull(image, why))?;
-        Ok((digest, next))
-    }
-
-    /// Downloads the module into the store: its digest and size.
-    pub(crate) async fn fetch(
+    /// Reads the manifest of a reference, through an index if it is one. If it is still `known`, nothing is read.
+    pub(crate) async fn resolve(
         &self,
         image: &str,
         reference: &Reference,
+        credentials: &[Credential],
+        known: Option<&str>,
+    ) -> Result<Found, PullError> {
+        let mut last = None;
+        let mut down: Option<String> = None;
+        for place in self.places(reference, credentials) {
+            let host = place.endpoint.as_ref().map(|e| e.host.clone());
+            if down.is_some() && down == host {
+                continue;
+            }
+            match self.resolve_at(image, reference, &place, known).await {
+                Ok(found) => return Ok(found),
+                // What the manifest says will not be different elsewhere.
+                Err(Attempt::Final(error)) => return Err(error),
+                Err(Attempt::Fault(fault)) => {
+                    tracing::debug!(image, ?host, ?fault, "an endpoint does not give the image");
+                    if matches!(fault, Fault::Unavailable(_)) {
+                        down = host;
+                    }
+                    last = Some(fault);
+                }
+            }
+        }
+        Err(last.map_or_else(|| PullError::pull(image, "no endpoint".into()), |f| f.into_error(image)))
+    }
+
+    async fn resolve_at(
+        &self,
+        image: &str,
+        reference: &Reference,
+        place: &Place,
+        known: Option<&str>,
+    ) -> Result<Found, Attempt> {
+        let name = reference.digest().or(reference.tag()).unwrap_or("latest");
+        if let Some(known) = known
+            && let Some(authorized) = self.unchanged(place, name, known).await?
+        {
+            return Ok(Found { digest: known.into(), next: None, place: place.clone(), authorized });
+        }
+        let unreadable = |why| Attempt::Final(PullError::pull(image, why));
+        let (digest, bytes, authorized) = self.manifest(place, name).await?;
+        let mut next = manifest::read(&bytes).map_err(unreadable)?;
+        if let Next::Follow(inner) = &next {
+            let (_, bytes, _) = self.manifest(place, inner).await?;
+            next = manifest::read(&bytes).map_err(unreadable)?;
+            if matches!(next, Next::Follow(_)) {
+                return Err(unreadable("the index leads to another index".into()));
+            }
+        }
+        Ok(Found { digest, next: Some(next), place: place.clone(), authorized })
+    }
+
+    /// Whether a name still stands for a manifest, and then whether one must be somebody to know. Costs the registry a HEAD,
+    /// which most do not count as a pull.
+    async fn unchanged(&self, place: &Place, name: &str, known: &str) -> Result<Option<bool>, Fault> {
+        let path = format!("/v2/{}/manifests/{name}", place.repository);
+        match self.ask(place, Method::HEAD, &path, header(ACCEPT, &MANIFEST_TYPES.join(", "))).await {
+            Ok(answer) => {
+                let same = answer.header("docker-content-digest") == Some(known);
+                Ok(same.then_some(answer.authorized))
+            }
+            Err(fault @ Fault::Unavailable(_)) => Err(fault),
+            // An answer to HEAD has no words: let GET ask again.
+            Err(_) => Ok(None),
+        }
+    }
+
+    async fn manifest(&self, place: &Place, name: &str) -> Result<(String, bytes::Bytes, bool), Fault> {
+        let path = format!("/v2/{}/manifests/{name}", place.repository);
+        let answer = self.ask(place, Method::GET, &path, header(ACCEPT, &MANIFEST_TYPES.join(", "))).await?;
+        let authorized = answer.authorized;
+        let said = answer.header("docker-content-digest").map(String::from);
+        let bytes = answer.whole(MAX_MANIFEST).await?;
+        let digest = hex(Sha256::new_with_prefix(&bytes));
+        let wanted =
+            if name.contains(':') { Some(name.to_string()) } else { said.filter(|d| d.starts_with("sha256:")) };
+        match wanted {
+            Some(wanted) if wanted != digest => {
+                Err(Fault::Refused(format!("digest mismatch: manifest {wanted} arrived as {digest}")))
+            }
+            _ => Ok((digest, bytes, authorized)),
+        }
+    }
+
+    /// Downloads the module into the store, unless the same is under way: its digest and size.
+    pub(crate) async fn fetch(
+        self: &Arc<Self>,
+        image: &str,
         found: &Found,
         blobs: &Arc<Blobs>,
     ) -> Result<(String, u64), PullError> {
-        let store = |e: io::Error| PullError::store(image, &e);
+        let key = found.wasm_digest().unwrap_or(&found.digest).to_string();
+        let (this, name, found, blobs) = (self.clone(), image.to_string(), found.clone(), blobs.clone());
+        let work = async move { this.download(&name, &found, &blobs).await };
+        let lost = || Err(PullError::pull(image, "the download was aborted".into()));
+        self.downloads.run(key, work).await.unwrap_or_else(lost)
+    }
+
+    async fn download(&self, image: &str, found: &Found, blobs: &Arc<Blobs>) -> Result<(String, u64), PullError> {
+        let store = |e: std::io::Error| PullError::store(image, &e);
+        let place = &found.place;
         let (config, layers, marked) = match &found.next {
-            Next::Follow(_) => return Err(PullError::pull(image, "the image is an index".into())),
-            Next::Wasm(layer) => {
+            None | Some(Next::Follow(_)) => return Err(PullError::pull(image, "the image has no manifest".into())),
+            Some(Next::Wasm(layer)) => {
                 if let Some(size) = blobs.size(&layer.digest) {
                     return Ok((layer.digest.clone(), size));
                 }
                 blobs.path(&layer.digest).map_err(|e| PullError::pull(image, e.to_string()))?;
-                let (draft, sink) = self.blob(image, reference, layer, self.max_layer, blobs).await?;
-                wasm(&sink.head).map_err(|e| PullError::pull(image, format!("layer {}: {e}", layer.digest)))?;
+                let (draft, sink) = self.blob(image, place, layer, self.max_layer, blobs).await?;
+                wasm(sink.head()).map_err(|e| PullError::pull(image, format!("layer {}: {e}", layer.digest)))?;
                 let (kept, digest) = (blobs.clone(), layer.digest.clone());
                 blocking(move || kept.keep(draft, &digest)).await.map_err(store)?;
-                return Ok((layer.digest.clone(), sink.size));
+                return Ok((layer.digest.clone(), sink.size()));
             }
-            Next::Image { config, layers, marked } => (config, layers, *marked),
+            Some(Next::Image { config, layers, marked }) => (config, layers, *marked),
         };
-        let (draft, _) = self.blob(image, reference, config, MAX_CONFIG, blobs).await?;
+        let (draft, _) = self.blob(image, place, config, MAX_CONFIG, blobs).await?;
         let bytes = std::fs::read(draft.path()).map_err(store)?;
         let platform: Platform = serde_json::from_slice(&bytes)
             .map_err(|e| PullError::pull(image, format!("the image's config cannot be read: {e}")))?;
@@ -127,7 +235,7 @@ impl Registry {
         }
         let mut drafts = Vec::new();
         for layer in layers {
-            drafts.push(self.blob(image, reference, layer, self.max_layer, blobs).await?.0);
+            drafts.push(self.blob(image, place, layer, self.max_layer, blobs).await?.0);
         }
         let paths: Vec<_> = drafts.iter().map(|d| d.path().to_path_buf()).collect();
         let (limit, store) = (self.max_layer, blobs.clone());
@@ -136,65 +244,172 @@ impl Registry {
             .map_err(|e| PullError::pull(image, e.to_string()))
     }
 
-    /// Downloads a blob into a draft, verifying size and digest.
+    /// Downloads a blob into a draft, verifying size and digest. What breaks off is taken up again where it broke.
     async fn blob(
         &self,
         image: &str,
-        reference: &Reference,
+        place: &Place,
         blob: &Descriptor,
         limit: u64,
         blobs: &Arc<Blobs>,
     ) -> Result<(Draft, Sink), PullError> {
         if blob.size > limit {
-            let why = format!("layer {} has {} bytes, {}", blob.digest, blob.size, too_large(limit));
+            let why = format!("layer {} has {} bytes, larger than the limit of {limit} bytes", blob.digest, blob.size);
             return Err(PullError::pull(image, why));
         }
-        let mut draft = blobs.draft().map_err(|e| PullError::store(image, &e))?;
-        let file = draft.take_file().map_err(|e| PullError::store(image, &e))?;
-        let mut sink =
-            Sink { file: tokio::fs::File::from_std(file), hash: Sha256::new(), head: Vec::new(), size: 0, limit };
-        let wanted = OciDescriptor {
-            media_type: blob.media_type.clone(),
-            digest: blob.digest.clone(),
-            size: i64::try_from(blob.size).unwrap_or(i64::MAX),
-            ..OciDescriptor::default()
-        };
-        let client = self.client(reference).map_err(|e| PullError::registry(image, e))?;
-        client.pull_blob(reference, &wanted, &mut sink).await.map_err(|e| PullError::registry(image, e))?;
-        // The client has compared the digest too; it is what everything later trusts, so it is computed here as well.
-        let got = hex(std::mem::take(&mut sink.hash));
+        let store = |e: std::io::Error| PullError::store(image, &e);
+        let path = format!("/v2/{}/blobs/{}", place.repository, blob.digest);
+        let (mut draft, mut sink) = new_draft(blobs, limit).map_err(store)?;
+        let mut broken = 0;
+        loop {
+            let from = sink.size();
+            let range = if from > 0 { header(RANGE, &format!("bytes={from}-")) } else { HeaderMap::new() };
+            let mut answer = match self.ask(place, Method::GET, &path, range).await {
+                Ok(answer) => answer,
+                Err(Fault::Unavailable(_)) if broken < RESUMES => {
+                    broken += 1;
+                    tokio::time::sleep(PAUSE * broken).await;
+                    continue;
+                }
+                Err(fault) => return Err(fault.into_error(image)),
+            };
+            if from > 0 {
+                let start = answer.headers.get(CONTENT_RANGE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+                if answer.status != StatusCode::PARTIAL_CONTENT || !start.starts_with(&format!("bytes {from}-")) {
+                    // It cannot continue: all over again.
+                    (draft, sink) = new_draft(blobs, limit).map_err(store)?;
+                }
+            }
+            let mut why = format!("layer {}: the download ended early", blob.digest);
+            let whole = loop {
+                match answer.chunks.next().await {
+                    None => break blob.size == 0 || sink.size() >= blob.size,
+                    Some(Ok(chunk)) => {
+                        sink.write(&chunk)
+                            .await
+                            .map_err(|e| PullError::pull(image, format!("layer {}: {e}", blob.digest)))?;
+                    }
+                    Some(Err(e)) => {
+                        why = format!("layer {}: the download broke off after {} bytes: {e}", blob.digest, sink.size());
+                        break false;
+                    }
+                }
+            };
+            if whole {
+                break;
+            }
+            broken += 1;
+            if broken > RESUMES {
+                return Err(PullError::unavailable(image, &why));
+            }
+            tracing::debug!(image, why, "taking a download up again");
+            tokio::time::sleep(PAUSE * broken).await;
+        }
+        let got = sink.finish().await.map_err(store)?;
         if got != blob.digest {
-            return Err(PullError::pull(image, format!("layer {} arrived as {got}", blob.digest)));
+            return Err(PullError::pull(image, format!("digest mismatch: layer {} arrived as {got}", blob.digest)));
         }
         Ok((draft, sink))
     }
-}
 
-/// A file that hashes what it takes and stops at its limit.
-struct Sink {
-    file: tokio::fs::File,
-    hash: Sha256,
-    head: Vec<u8>,
-    size: u64,
-    limit: u64,
-}
-
-impl AsyncWrite for Sink {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        if self.size + buf.len() as u64 > self.limit {
-            return Poll::Ready(Err(too_large(self.limit)));
+    /// Sends a request, and answers what the registry wants to know about us.
+    async fn ask(&self, place: &Place, method: Method, path: &str, headers: HeaderMap) -> Result<Answer, Fault> {
+        let Some(endpoint) = &place.endpoint else {
+            let Some((_, origin)) = &self.cluster else {
+                return Err(Fault::Local("there is no cluster registry".into()));
+            };
+            return check(send_to(origin, method, path, headers).await?).await;
+        };
+        let url = format!("{}{path}", endpoint.base);
+        let scope = (endpoint.host.clone(), place.repository.clone(), place.credential.clone());
+        let mut tried = false;
+        loop {
+            let mut all = headers.clone();
+            let known = self.known.get(&scope, Instant::now());
+            all.extend(known.as_deref().map(|known| header(AUTHORIZATION, known)).unwrap_or_default());
+            let mut answer = self.clients.send(&self.registries, &endpoint.host, method.clone(), &url, all).await?;
+            if answer.status == StatusCode::UNAUTHORIZED && !tried {
+                tried = true;
+                self.known.forget(&scope);
+                let asked: Vec<&str> =
+                    answer.headers.get_all(WWW_AUTHENTICATE).iter().filter_map(|v| v.to_str().ok()).collect();
+                if let Some(challenge) = Challenge::parse(&asked.join(", "))
+                    && let Some((authorization, life)) = self.meet(challenge, endpoint, place).await?
+                {
+                    let now = Instant::now();
+                    self.known.set(scope.clone(), authorization, now + life, now);
+                    continue;
+                }
+            }
+            answer.authorized = known.is_some();
+            return check(answer).await;
         }
-        let n = std::task::ready!(Pin::new(&mut self.file).poll_write(cx, buf))?;
-        self.hash.update(&buf[..n]);
-        let more = 4usize.saturating_sub(self.head.len()).min(n);
-        self.head.extend_from_slice(&buf[..more]);
-        self.size += n as u64;
-        Poll::Ready(Ok(n))
     }
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.file).poll_flush(cx)
+
+    /// The `Authorization` that a challenge asks for, and how long it is good for.
+    async fn meet(
+        &self,
+        challenge: Challenge,
+        endpoint: &Endpoint,
+        place: &Place,
+    ) -> Result<Option<(String, Duration)>, Fault> {
+        let (realm, service) = match challenge {
+            Challenge::Basic => return Ok(place.credential.as_ref().map(|c| (basic(c), BASIC_LIFE))),
+            Challenge::Bearer { realm, service } => (realm, service),
+        };
+        let scope = format!("repository:{}:pull", place.repository);
+        let mut query = vec![("scope", scope.as_str())];
+        query.extend(service.as_deref().map(|s| ("service", s)));
+        let url = reqwest::Url::parse_with_params(&realm, &query)
+            .map_err(|e| Fault::Refused(format!("the registry's token server {realm:?}: {e}")))?;
+        // Passwords that were meant for an encrypted registry do not travel in the open.
+        let plain_registry = endpoint.base.starts_with("http://");
+        if url.scheme() != "https" && !plain_registry {
+            return Err(Fault::Refused(format!("the registry's token server {realm:?} is not https")));
+        }
+        let host = match (url.host_str(), url.port()) {
+            (Some(host), Some(port)) => format!("{host}:{port}"),
+            (host, _) => host.unwrap_or_default().to_string(),
+        };
+        let headers = place.credential.as_ref().map(|c| header(AUTHORIZATION, &basic(c))).unwrap_or_default();
+        let answer = self.clients.send(&self.registries, &host, Method::GET, url.as_str(), headers).await?;
+        let bytes = check(answer).await?.whole(MAX_TOKEN).await?;
+        let token: TokenAnswer = serde_json::from_slice(&bytes)
+            .map_err(|e| Fault::Refused(format!("the token of {realm:?} cannot be read: {e}")))?;
+        let token = token.header().ok_or_else(|| Fault::Refused(format!("{realm:?} gave no token")))?;
+        Ok(Some(token))
     }
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.file).poll_shutdown(cx)
+}
+
+/// Why an endpoint did not give a manifest that can be used.
+enum Attempt {
+    Fault(Fault),
+    Final(PullError),
+}
+
+impl From<Fault> for Attempt {
+    fn from(fault: Fault) -> Attempt {
+        Attempt::Fault(fault)
     }
+}
+
+fn new_draft(blobs: &Blobs, limit: u64) -> std::io::Result<(Draft, Sink)> {
+    let mut draft = blobs.draft()?;
+    let sink = Sink::new(draft.take_file()?, limit);
+    Ok((draft, sink))
+}
+
+/// An answer that is a success, or what the registry says about it.
+async fn check(answer: Answer) -> Result<Answer, Fault> {
+    let status = answer.status;
+    if status.is_success() {
+        return Ok(answer);
+    }
+    let body = answer.whole(64 << 10).await.unwrap_or_default();
+    let text = words(status, &body);
+    Err(match status.as_u16() {
+        401 | 403 => Fault::Denied(text),
+        408 | 500..=599 => Fault::Unavailable(text),
+        _ => Fault::Refused(text),
+    })
 }

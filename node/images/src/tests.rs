@@ -1,5 +1,7 @@
 //! Pulls from a small registry in this process, and from Debian's docker-registry where it is installed.
 
+mod access;
+mod breaks;
 mod registry;
 
 use std::collections::BTreeMap;
@@ -65,6 +67,10 @@ fn files(dir: &Path) -> Vec<String> {
     out
 }
 
+async fn pull(store: &Store, image: &str, policy: Policy) -> Result<Pulled, PullError> {
+    store.pull(&Request { image: image.into(), policy, credentials: Vec::new() }, NOW, || {}).await
+}
+
 struct Bench {
     registry: TestRegistry,
     dir: tempfile::TempDir,
@@ -81,7 +87,12 @@ impl Bench {
         format!("{}/{rest}", self.registry.host)
     }
     async fn pull(&self, rest: &str, policy: Policy) -> Result<Pulled, PullError> {
-        self.store.pull(&self.image(rest), policy, NOW).await
+        pull(&self.store, &self.image(rest), policy).await
+    }
+    async fn pull_as(&self, rest: &str, policy: Policy, who: &[(&str, &str)]) -> Result<Pulled, PullError> {
+        let credentials =
+            who.iter().map(|(u, p)| Credential { username: (*u).into(), password: (*p).into() }).collect();
+        self.store.pull(&Request { image: self.image(rest), policy, credentials }, NOW, || {}).await
     }
     fn publish(&self, name: &str, tag: &str, wasm: &[u8]) -> String {
         self.registry.blob(name, wasm);
@@ -121,7 +132,7 @@ async fn always_sees_a_tag_move() {
     assert_eq!((new.digest, new.present), (digest(&module("new")), false));
     // An unreachable registry fails Always, and does not disturb the others.
     b.registry.fail.store(true, Ordering::SeqCst);
-    assert_eq!(b.pull("app", Policy::Always).await.unwrap_err().reason, "ErrImagePull");
+    assert_eq!(b.pull("app", Policy::Always).await.unwrap_err().reason, "RegistryUnavailable");
     assert!(b.pull("app", Policy::Never).await.unwrap().present);
 }
 
@@ -134,7 +145,7 @@ async fn a_wrong_digest_is_an_error_and_leaves_nothing() {
     let e = b.pull("app:1", Policy::IfNotPresent).await.unwrap_err();
     assert!(e.reason == "ErrImagePull" && e.message.contains("igest"), "{e:?}");
     assert_eq!(files(b.dir.path()), Vec::<String>::new());
-    assert!(b.store.images().is_empty());
+    assert!(b.store.images().unwrap().is_empty());
     // The same for the manifest itself.
     let other = digest(b"other");
     b.registry.put(&format!("/v2/app/manifests/{other}"), &artifact(&wasm));
@@ -157,12 +168,12 @@ async fn errors_in_the_registrys_words() {
         e.message,
         format!("Container image \"{}\" is not present with pull policy of Never", b.image("none:1"))
     );
-    let e = b.store.pull("UPPER CASE", Policy::Always, NOW).await.unwrap_err();
+    let e = pull(&b.store, "UPPER CASE", Policy::Always).await.unwrap_err();
     assert!(e.reason == "InvalidImageName" && e.message.contains("couldn't parse image name \"UPPER CASE\""), "{e:?}");
     // A port where nobody listens.
     let gone = TestRegistry::start().await.stop();
-    let e = b.store.pull(&format!("{gone}/app"), Policy::Always, NOW).await.unwrap_err();
-    assert!(e.reason == "ErrImagePull" && e.message.contains("refused"), "{e:?}");
+    let e = pull(&b.store, &format!("{gone}/app"), Policy::Always).await.unwrap_err();
+    assert!(e.reason == "RegistryUnavailable" && e.message.contains("refused"), "{e:?}");
 }
 
 #[tokio::test]
@@ -240,23 +251,26 @@ async fn a_restart_keeps_what_is_complete() {
     b.registry.fail.store(true, Ordering::SeqCst);
 
     let store = Store::open(b.dir.path(), Config::default()).unwrap();
-    let pulled = store.pull(&b.image("app:1"), Policy::IfNotPresent, NOW).await.unwrap();
+    let pulled = pull(&store, &b.image("app:1"), Policy::IfNotPresent).await.unwrap();
     assert_eq!((pulled.digest.clone(), pulled.present), (digest(&wasm), true));
-    assert_eq!(store.images(), [(b.image("app:1"), digest(&wasm), wasm.len() as u64)]);
+    let images = store.images().unwrap();
+    assert_eq!((images.len(), &images[0].digest, images[0].size), (1, &digest(&wasm), wasm.len() as u64));
+    assert_eq!(images[0].names[1], b.image("app:1"));
+    assert!(images[0].names[0].starts_with(&b.image("app@sha256:")), "{images:?}");
     assert_eq!(files(b.dir.path()).len(), 1);
 
     // A damaged file is found when it is read, and then fetched anew.
     std::fs::write(store.path(&pulled.digest).unwrap(), b"damaged").unwrap();
     assert_eq!(store.read(&pulled.digest).await.unwrap_err().kind(), io::ErrorKind::InvalidData);
-    assert_eq!(store.pull(&b.image("app:1"), Policy::Never, NOW).await.unwrap_err().reason, "ErrImageNeverPull");
+    assert_eq!(pull(&store, &b.image("app:1"), Policy::Never).await.unwrap_err().reason, "ErrImageNeverPull");
     b.registry.fail.store(false, Ordering::SeqCst);
-    assert!(!store.pull(&b.image("app:1"), Policy::IfNotPresent, NOW).await.unwrap().present);
+    assert!(!pull(&store, &b.image("app:1"), Policy::IfNotPresent).await.unwrap().present);
     assert_eq!(store.read(&pulled.digest).await.unwrap(), wasm);
 
     // So is a damaged index: the content is still here.
     std::fs::write(b.dir.path().join("index.json"), b"{").unwrap();
     let store = Store::open(b.dir.path(), Config::default()).unwrap();
-    assert!(store.pull(&b.image("app:1"), Policy::IfNotPresent, NOW).await.unwrap().present);
+    assert!(pull(&store, &b.image("app:1"), Policy::IfNotPresent).await.unwrap().present);
 }
 
 #[tokio::test]
@@ -267,7 +281,7 @@ async fn many_who_want_one_image_share_one_pull() {
     let pulls: Vec<_> = (0..8)
         .map(|_| {
             let (store, image) = (b.store.clone(), b.image("app:1"));
-            tokio::spawn(async move { store.pull(&image, Policy::IfNotPresent, NOW).await })
+            tokio::spawn(async move { pull(&store, &image, Policy::IfNotPresent).await })
         })
         .collect();
     b.registry.arrived().await;
@@ -286,7 +300,7 @@ async fn a_pull_has_a_deadline() {
     b.publish("app", "1", &module("slow"));
     let _gate = b.registry.hold();
     let e = b.pull("app:1", Policy::Always).await.unwrap_err();
-    assert!(e.reason == "ErrImagePull" && e.message.contains("the pull took longer"), "{e:?}");
+    assert!(e.reason == "RegistryUnavailable" && e.message.contains("the pull took longer"), "{e:?}");
 }
 
 #[tokio::test]
@@ -296,16 +310,16 @@ async fn files_where_they_are_allowed() {
     std::fs::write(&file, module("a")).unwrap();
     let image = format!("file://{}", file.display());
     let strict = Store::open(dir.path().join("s"), Config::default()).unwrap();
-    let e = strict.pull(&image, Policy::IfNotPresent, NOW).await.unwrap_err();
+    let e = pull(&strict, &image, Policy::IfNotPresent).await.unwrap_err();
     assert!(e.reason == "InvalidImageName" && e.message.contains("file://"), "{e:?}");
 
     let store =
         Store::open(dir.path().join("f"), Config { allow_file: true, max_layer: 100, ..Config::default() }).unwrap();
-    let first = store.pull(&image, Policy::IfNotPresent, NOW).await.unwrap();
+    let first = pull(&store, &image, Policy::IfNotPresent).await.unwrap();
     assert_eq!((first.digest.clone(), first.present), (digest(&module("a")), false));
-    assert!(store.pull(&image, Policy::IfNotPresent, NOW).await.unwrap().present);
+    assert!(pull(&store, &image, Policy::IfNotPresent).await.unwrap().present);
     std::fs::write(&file, module("b")).unwrap();
-    let second = store.pull(&image, Policy::IfNotPresent, NOW).await.unwrap();
+    let second = pull(&store, &image, Policy::IfNotPresent).await.unwrap();
     assert_eq!((second.digest, second.present), (digest(&module("b")), false));
     assert!(store.contains(&first.digest), "what runs from the old content still finds it");
 
@@ -313,17 +327,17 @@ async fn files_where_they_are_allowed() {
         [(b"#!/bin/sh".to_vec(), "not a WebAssembly module"), (module(&"x".repeat(200)), "larger than the limit")]
     {
         std::fs::write(&file, content).unwrap();
-        let e = store.pull(&image, Policy::Always, NOW).await.unwrap_err();
+        let e = pull(&store, &image, Policy::Always).await.unwrap_err();
         assert!(e.reason == "ErrImagePull" && e.message.contains(why), "{e:?}");
     }
     std::fs::remove_file(&file).unwrap();
-    let known = store.pull(&image, Policy::IfNotPresent, NOW).await.unwrap();
+    let known = pull(&store, &image, Policy::IfNotPresent).await.unwrap();
     assert_eq!(
         (known.digest, known.present),
         (digest(&module("b")), true),
         "what the index knows runs without its file"
     );
-    let e = store.pull(&image, Policy::Always, NOW).await.unwrap_err();
+    let e = pull(&store, &image, Policy::Always).await.unwrap_err();
     assert!(e.message.contains("No such file"), "{e:?}");
 }
 
@@ -349,11 +363,11 @@ async fn debians_registry() {
     let digest = registry.push("team/app", "v1", &wasm).await;
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path(), Config::default()).unwrap();
-    let pulled = store.pull(&format!("{}/team/app:v1", registry.host), Policy::Always, NOW).await.unwrap();
+    let pulled = pull(&store, &format!("{}/team/app:v1", registry.host), Policy::Always).await.unwrap();
     assert_eq!(pulled.digest, super::tests::digest(&wasm));
     assert_eq!(store.read(&pulled.digest).await.unwrap(), wasm);
-    let by_digest = store.pull(&format!("{}/team/app@{digest}", registry.host), Policy::Always, NOW).await.unwrap();
+    let by_digest = pull(&store, &format!("{}/team/app@{digest}", registry.host), Policy::Always).await.unwrap();
     assert!(by_digest.present);
-    let e = store.pull(&format!("{}/team/app:v2", registry.host), Policy::Always, NOW).await.unwrap_err();
+    let e = pull(&store, &format!("{}/team/app:v2", registry.host), Policy::Always).await.unwrap_err();
     assert!(e.message.contains("manifest unknown"), "{e:?}");
 }

@@ -1,6 +1,7 @@
 //! The message boundary of the data plane: effects go in, observations come out. Nothing else crosses it, so that the
 //! data plane can live in the agent's process or in one of its own.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,17 +70,80 @@ pub struct TerminationMessage {
     pub fallback_to_logs: bool,
 }
 
+/// A user's name and password for a registry.
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Credential {
+    /// Name.
+    pub username: String,
+    /// Password or token.
+    pub password: String,
+}
+
+impl std::fmt::Debug for Credential {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Credential").field("username", &self.username).finish_non_exhaustive()
+    }
+}
+
+/// An image that a container wants. Pods that want the same share the answer.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct PullRequest {
+    /// Reference as the pod gives it.
+    pub image: String,
+    /// Whether to ask the registry even if the reference is known (`imagePullPolicy: Always`).
+    pub always: bool,
+    /// Whether to fail if it is not present (`imagePullPolicy: Never`).
+    pub never: bool,
+    /// The pod's credentials for it, to be tried in order.
+    pub credentials: Vec<Credential>,
+}
+
+impl PullRequest {
+    /// The number under which answers speak of it.
+    pub fn id(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        self.hash(&mut hasher);
+        hasher.finish()
+    }
+}
+
+/// An image in the content store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageUse {
+    /// The module's digest.
+    pub digest: String,
+    /// Bytes on disk, of the module and what was compiled from it.
+    pub size: u64,
+    /// Names it came by: `repository@digest`, then references.
+    pub names: Vec<String>,
+    /// When it was last used.
+    pub last_used: Time,
+}
+
+/// The file system that images are on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disk {
+    /// Its size in bytes; 0 if it cannot be read.
+    pub capacity: u64,
+    /// What is free of it, in bytes.
+    pub available: u64,
+}
+
 /// What the data plane is asked to do. Repeating one is harmless.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Effect {
-    /// Have an image in the content store, compiled. Answer: `ImageReady` or `ImageFailed`.
-    PullImage {
-        /// Reference as the pod gives it.
-        image: String,
-        /// Whether to ask the registry even if the reference is known (`imagePullPolicy: Always`).
-        always: bool,
-        /// Whether to fail if it is not present (`imagePullPolicy: Never`).
-        never: bool,
+    /// Have an image in the content store, compiled. Answers: `ImagePulling` if a registry has to be asked, `ImagePulled`,
+    /// then `ImageReady`; or `ImageFailed`.
+    PullImage(PullRequest),
+    /// Note which images are in use, and say what is in the content store. Answer: `Images`.
+    ReportImages {
+        /// Digests.
+        in_use: Vec<String>,
+    },
+    /// Remove images with what was compiled from them, unless they were used since. Answer: `ImagesRemoved`.
+    RemoveImages {
+        /// Digests, with when they were last used as far as was known.
+        images: Vec<(String, Time)>,
     },
     /// Attach a pod to the network before its first container.
     AttachPod(PodIdentity),
@@ -204,25 +268,52 @@ pub enum ProbeHow {
 /// What the data plane says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Observation {
-    /// The image is here and compiled.
-    ImageReady {
-        /// Reference as asked for.
-        image: String,
-        /// Digest to start containers from.
-        digest: String,
+    /// A registry is being asked for the image.
+    ImagePulling {
+        /// [`PullRequest::id`].
+        request: u64,
+    },
+    /// The image is here. What it was compiled to follows.
+    ImagePulled {
+        /// [`PullRequest::id`].
+        request: u64,
         /// Size in bytes.
         size: u64,
         /// How long the pull took; zero when it was present.
         took: Duration,
+        /// The same with what it waited for its turn.
+        waited: Duration,
     },
-    /// The image cannot be had.
+    /// The image is here and compiled.
+    ImageReady {
+        /// [`PullRequest::id`].
+        request: u64,
+        /// Digest to start containers from.
+        digest: String,
+    },
+    /// The image cannot be had, or not be run.
     ImageFailed {
-        /// Reference as asked for.
-        image: String,
-        /// Kubernetes' reason: `ErrImagePull`, `InvalidImageName`, `ErrImageNeverPull`.
+        /// [`PullRequest::id`].
+        request: u64,
+        /// Kubernetes' reason: `ErrImagePull`, `RegistryUnavailable`, `InvalidImageName`, `ErrImageNeverPull`, and
+        /// `CreateContainerError` for what cannot be compiled or lacks something of this host.
         reason: String,
         /// In the registry's or compiler's own words.
         message: String,
+    },
+    /// What is in the content store.
+    Images {
+        /// All of it, or why it cannot be read.
+        images: Result<Vec<ImageUse>, String>,
+        /// Where it is.
+        disk: Disk,
+    },
+    /// Images were removed.
+    ImagesRemoved {
+        /// Bytes that are free now.
+        freed: u64,
+        /// What went wrong.
+        errors: Vec<String>,
     },
     /// The container runs (a `wasi:http` component: is being served).
     Started {

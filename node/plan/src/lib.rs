@@ -9,11 +9,14 @@ mod conditions;
 pub mod effect;
 mod env;
 mod handler;
+mod image_gc;
+mod keyring;
 mod launch;
 mod logs;
 pub mod node;
 mod observed;
 mod probes;
+mod pull;
 mod refs;
 mod restart;
 mod status;
@@ -23,9 +26,10 @@ mod text;
 mod when;
 
 pub use effect::{
-    ContainerId, ContainerSpec, Effect, HookHow, HookKind, Observation, PodIdentity, ProbeHow, ProbeKind,
-    TerminationMessage,
+    ContainerId, ContainerSpec, Credential, Disk, Effect, HookHow, HookKind, ImageUse, Observation, PodIdentity,
+    ProbeHow, ProbeKind, PullRequest, TerminationMessage,
 };
+pub use image_gc::{ImageGc, ImageGcPolicy, collect, listed, shortage};
 pub use logs::log_attempt;
 pub use node::NodeFacts;
 pub use observed::{Observed, PodEvent, Termination};

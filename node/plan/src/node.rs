@@ -95,12 +95,12 @@ pub fn node(facts: &NodeFacts, labels: &BTreeMap<String, String>) -> Node {
     }
 }
 
-/// The node's status. Transition times are kept from `before` where a condition has not changed.
+/// The node's status; `images` as [`crate::listed`] makes them. Transition times are kept from `before` where a condition has not changed.
 pub fn node_status(
     facts: &NodeFacts,
     before: Option<&NodeStatus>,
     health: Health,
-    images: &[(String, u64)],
+    images: &[ContainerImage],
     now: Time,
 ) -> NodeStatus {
     let conditions = [
@@ -169,13 +169,7 @@ pub fn node_status(
         daemon_endpoints: (facts.api_port > 0).then(|| NodeDaemonEndpoints {
             kubelet_endpoint: Some(DaemonEndpoint { port: i32::from(facts.api_port) }),
         }),
-        images: (!images.is_empty()).then(|| {
-            let image = |(name, size): &(String, u64)| ContainerImage {
-                names: Some(vec![name.clone()]),
-                size_bytes: i64::try_from(*size).ok(),
-            };
-            images.iter().map(image).collect()
-        }),
+        images: (!images.is_empty()).then(|| images.to_vec()),
         node_info: Some(NodeSystemInfo {
             architecture: facts.architecture.clone(),
             boot_id: facts.boot_id.clone(),

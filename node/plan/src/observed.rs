@@ -5,17 +5,15 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use copepod_machine::{Backoff, EventType};
+use copepod_machine::EventType;
 use copepod_model::Time;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 
 use crate::effect::{ContainerId, Effect, HookHow, HookKind, Observation, ProbeKind};
 use crate::probes::{Answer, Probes};
-use crate::text::go_duration;
+use crate::pull::Image;
 use crate::when::time;
 
-/// How long a failed image pull waits.
-const PULL_BACKOFF: Backoff = Backoff { first: Duration::from_secs(10), max: Duration::from_secs(300) };
 /// A container that ran this long has recovered: its crashes are counted anew.
 const RECOVERED: Duration = Duration::from_secs(600);
 
@@ -68,35 +66,6 @@ pub(crate) enum State {
     },
     /// Has ended.
     Exited(Termination),
-}
-
-/// The last thing that went wrong with an image.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct PullFailure {
-    pub reason: String,
-    pub message: String,
-    pub at: Time,
-    pub failures: u32,
-}
-
-impl PullFailure {
-    /// When to ask again.
-    pub fn retry_at(&self) -> Time {
-        self.at + PULL_BACKOFF.delay(self.failures)
-    }
-}
-
-/// Where a container's image stands.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Image {
-    /// Not asked for.
-    Absent,
-    /// Asked for; the failure is the one before.
-    Pulling(Option<PullFailure>),
-    /// Here.
-    Ready { digest: String, at: Time },
-    /// Cannot be had for now.
-    Failed(PullFailure),
 }
 
 /// A stop that was asked for.
@@ -155,6 +124,8 @@ pub(crate) struct Tracked {
     pub image: Image,
     /// Reference that `image` is about, empty before the first pull.
     pub image_ref: String,
+    /// The pull that was asked for.
+    pub pull: u64,
     /// Digest that the current attempt was started from.
     pub digest: String,
     /// Why its configuration cannot be made.
@@ -180,6 +151,7 @@ impl Tracked {
             failures: 0,
             image: Image::Absent,
             image_ref: String::new(),
+            pull: 0,
             digest: String::new(),
             config_error: None,
             probes: Probes::default(),
@@ -350,8 +322,11 @@ impl Observed {
     /// about an image nobody waits for) changes nothing, and neither does one more probe that says what the last one said.
     pub fn observe(&mut self, observation: &Observation, now: Time) -> bool {
         match observation {
-            Observation::ImageReady { image, digest, size, took } => self.image_ready(image, digest, *size, *took, now),
-            Observation::ImageFailed { image, reason, message } => self.image_failed(image, reason, message, now),
+            Observation::ImagePulling { .. }
+            | Observation::ImagePulled { .. }
+            | Observation::ImageReady { .. }
+            | Observation::ImageFailed { .. } => self.observe_image(observation, now),
+            Observation::Images { .. } | Observation::ImagesRemoved { .. } => return false,
             Observation::Started { id, at } => {
                 let Some(t) = self.current(id) else { return false };
                 if t.state != State::Starting {
@@ -444,49 +419,6 @@ impl Observed {
             return None;
         }
         self.containers.get_mut(&*id.container).filter(|t| t.attempt == id.attempt)
-    }
-
-    fn waiting_for<'a>(&'a mut self, image: &'a str) -> impl Iterator<Item = &'a mut Tracked> {
-        self.containers.values_mut().filter(move |t| t.image_ref == image && matches!(t.image, Image::Pulling(_)))
-    }
-
-    fn image_ready(&mut self, image: &str, digest: &str, size: u64, took: Duration, now: Time) {
-        let mut events = Vec::new();
-        for t in self.waiting_for(image) {
-            t.image = Image::Ready { digest: digest.into(), at: now };
-            let message = if took.is_zero() {
-                format!("Container image \"{image}\" already present on machine and can be accessed by the pod")
-            } else {
-                let took =
-                    go_duration(Duration::from_millis(u64::try_from(took.as_millis()).unwrap_or(u64::MAX).max(1)));
-                format!(
-                    "Successfully pulled image \"{image}\" in {took} ({took} including waiting). Image size: {size} bytes."
-                )
-            };
-            events.push((message, t.field_path.clone()));
-        }
-        for (message, path) in events {
-            self.event(EventType::Normal, "Pulled", message, Some(path));
-        }
-    }
-
-    fn image_failed(&mut self, image: &str, reason: &str, message: &str, now: Time) {
-        let mut events = Vec::new();
-        for t in self.waiting_for(image) {
-            let Image::Pulling(before) = &t.image else { continue };
-            let failures = before.as_ref().map_or(0, |f| f.failures).saturating_add(1);
-            t.image = Image::Failed(PullFailure { reason: reason.into(), message: message.into(), at: now, failures });
-            events.push(t.field_path.clone());
-        }
-        for path in events {
-            let (event, text) = match reason {
-                "ErrImageNeverPull" => ("ErrImageNeverPull", message.to_string()),
-                "InvalidImageName" => ("InspectFailed", message.to_string()),
-                _ => ("Failed", format!("Failed to pull image \"{image}\": {message}")),
-            };
-            self.event(EventType::Warning, event, text, Some(path.clone()));
-            self.event(EventType::Warning, "Failed", format!("Error: {reason}"), Some(path));
-        }
     }
 }
 

@@ -8,9 +8,9 @@ use k8s_openapi::api::core::v1::{
 
 use crate::conditions::conditions;
 use crate::node::NodeFacts;
-use crate::observed::{Image, Observed, PostStart, State, Termination, Tracked};
+use crate::observed::{Observed, PostStart, State, Termination, Tracked};
+use crate::pull::{Image, PULL_ERROR_SHOWN, backs_off};
 use crate::restart::{Role, back_off, restarts};
-use crate::sync::{PULL_ERROR_SHOWN, backs_off};
 use crate::text::{go_duration, pod_name};
 use crate::when::stamp;
 

@@ -13,8 +13,9 @@ use crate::env::{EnvError, Found, Source};
 use crate::handler;
 use crate::launch::{container_spec, identity};
 use crate::node::NodeFacts;
-use crate::observed::{Image, Observed, PodEvent, PostStart, PullFailure, State, Verdict};
+use crate::observed::{Observed, PodEvent, PostStart, State, Verdict};
 use crate::probes::Probes;
+use crate::pull::Image;
 use crate::refs::{Reference, Refs};
 use crate::restart::{Role, back_off, restarts};
 use crate::stop::Wanted;
@@ -28,8 +29,6 @@ const FRESH_IMAGE: Duration = Duration::from_secs(10);
 const CONFIG_RETRY: Duration = Duration::from_secs(2);
 /// How long a postStart hook may take. Kubernetes waits for ever; a request that is not answered by then has failed.
 const POST_START_LIMIT: Duration = Duration::from_secs(600);
-/// `ErrImagePull` is shown this long, then `ImagePullBackOff` until the next try.
-pub(crate) const PULL_ERROR_SHOWN: Duration = Duration::from_secs(3);
 /// `terminationGracePeriodSeconds` when a pod has none.
 const DEFAULT_GRACE: u64 = 30;
 
@@ -67,7 +66,7 @@ pub fn plan(pod: &Pod, observed: &mut Observed, refs: &dyn Refs, node: &NodeFact
 
 pub(crate) struct Sync<'a> {
     pub pod: &'a Pod,
-    refs: &'a dyn Refs,
+    pub refs: &'a dyn Refs,
     node: &'a NodeFacts,
     pub now: Time,
     pub out: PodPlan,
@@ -304,49 +303,6 @@ impl Sync<'_> {
         self.out.effects.push(Effect::Start { id, pod, spec: Box::new(spec) });
     }
 
-    /// The digest of the container's image, which is asked for if need be.
-    fn image(&mut self, observed: &mut Observed, container: &Container) -> Option<String> {
-        let now = self.now;
-        let t = observed.containers.get_mut(&container.name)?;
-        let wanted = container.image.as_deref().unwrap_or_default();
-        if t.image_ref != wanted {
-            t.image_ref = wanted.into();
-            t.image = Image::Absent;
-        }
-        let before = match &t.image {
-            Image::Ready { digest, .. } => return Some(digest.clone()),
-            Image::Pulling(_) => return None,
-            Image::Absent => None,
-            Image::Failed(f) if now >= f.retry_at() => Some(f.clone()),
-            Image::Failed(f) => {
-                let (retry, shown) = (f.retry_at(), f.at + PULL_ERROR_SHOWN);
-                self.wake(retry);
-                if backs_off(f) && now < shown {
-                    self.wake(shown);
-                } else if backs_off(f) && t.announced_pull_at != Some(f.at) {
-                    t.announced_pull_at = Some(f.at);
-                    let path = t.field_path.clone();
-                    let text = format!("Back-off pulling image \"{wanted}\"");
-                    observed.event(EventType::Normal, "BackOff", text, Some(path.clone()));
-                    observed.event(EventType::Warning, "Failed", "Error: ImagePullBackOff".into(), Some(path));
-                }
-                return None;
-            }
-        };
-        t.image = Image::Pulling(before);
-        let (always, never) = match container.image_pull_policy.as_deref() {
-            Some("Always") => (true, false),
-            Some("Never") => (false, true),
-            _ => (false, false),
-        };
-        if always {
-            let path = t.field_path.clone();
-            observed.event(EventType::Normal, "Pulling", format!("Pulling image \"{wanted}\""), Some(path));
-        }
-        self.out.effects.push(Effect::PullImage { image: wanted.into(), always, never });
-        None
-    }
-
     /// Decides the final phase, once nothing runs and nothing will.
     fn judge(&mut self, observed: &mut Observed) {
         let Some(spec) = &self.pod.spec else { return };
@@ -381,11 +337,6 @@ impl Sync<'_> {
 }
 
 const DEADLINE_TEXT: &str = "Pod was active on the node longer than the specified deadline";
-
-/// Whether a failure alternates between the error and its back-off, as pulls do.
-pub(crate) fn backs_off(failure: &PullFailure) -> bool {
-    failure.reason == "ErrImagePull"
-}
 
 /// Whether an init container has failed for good.
 fn init_failed(pod: &Pod, observed: &Observed) -> bool {

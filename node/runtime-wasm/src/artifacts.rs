@@ -90,6 +90,44 @@ impl Artifacts {
         Ok(())
     }
 
+    /// Bytes on disk for `digest`.
+    pub(crate) fn size(&self, digest: &str) -> u64 {
+        let Ok(path) = self.path(digest) else { return 0 };
+        [path.with_extension("tag"), path].iter().filter_map(|p| fs::metadata(p).ok()).map(|m| m.len()).sum()
+    }
+
+    /// Deletes what is kept for `digest`: the bytes that were.
+    pub(crate) fn remove(&self, digest: &str) -> io::Result<u64> {
+        let (path, size) = (self.path(digest)?, self.size(digest));
+        for path in [path.with_extension("tag"), path] {
+            match fs::remove_file(path) {
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                _ => {}
+            }
+        }
+        Ok(size)
+    }
+
+    /// Deletes artifacts whose digest is not wanted, and those of other versions and settings of wasmtime.
+    pub(crate) fn sweep(&self, wanted: impl Fn(&str) -> bool) -> io::Result<()> {
+        for entry in fs::read_dir(&self.folder)? {
+            let path = entry?.path();
+            let hex = path.file_stem().and_then(|s| s.to_str()).unwrap_or_default().to_string();
+            // Half-written files have another extension, and their own digest in front of it.
+            if !wanted(&format!("sha256:{hex}")) {
+                fs::remove_file(path)?;
+            }
+        }
+        let root = self.folder.parent().unwrap_or(&self.folder);
+        for entry in fs::read_dir(root)? {
+            let path = entry?.path();
+            if path.is_dir() && path != self.folder {
+                fs::remove_dir_all(path)?;
+            }
+        }
+        Ok(())
+    }
+
     /// The tag covers what the content is good for, not only the content.
     fn context(&self, digest: &str) -> hmac::Context {
         let mut context = hmac::Context::with_key(&self.key);
@@ -170,6 +208,22 @@ mod tests {
         // Nor is one that another node has made.
         fs::write(dir.path().join("compiled/key"), [7; TAG]).unwrap();
         assert!(open(dir.path()).load("sha256:bb").is_none());
+    }
+
+    #[test]
+    fn what_is_not_wanted_goes() {
+        let dir = tempfile::tempdir().unwrap();
+        let artifacts = open(dir.path());
+        fs::create_dir(dir.path().join("compiled/0000000000000000")).unwrap();
+        artifacts.store("sha256:aa", b"code").unwrap();
+        artifacts.store("sha256:bb", b"code").unwrap();
+        assert_eq!(artifacts.size("sha256:aa"), 4 + TAG as u64);
+        artifacts.sweep(|digest| digest == "sha256:aa").unwrap();
+        assert!(artifacts.load("sha256:aa").is_some() && artifacts.load("sha256:bb").is_none());
+        assert_eq!(artifacts.remove("sha256:aa").unwrap(), 4 + TAG as u64);
+        assert_eq!(artifacts.remove("sha256:aa").unwrap(), 0);
+        let left: Vec<_> = fs::read_dir(dir.path().join("compiled")).unwrap().map(|e| e.unwrap().path()).collect();
+        assert_eq!(left.len(), 2, "the key and one empty folder: {left:?}");
     }
 
     #[test]

@@ -62,7 +62,7 @@ pub(crate) struct Compiler {
     engine: Engine,
     linker: component::Linker<Host>,
     preview1: wasmtime::Linker<Preview1Host>,
-    artifacts: Artifacts,
+    pub(crate) artifacts: Artifacts,
     slots: Mutex<HashMap<String, Arc<Slot>>>,
 }
 

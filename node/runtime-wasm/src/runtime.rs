@@ -103,6 +103,23 @@ impl Runtime {
         &self.capacity
     }
 
+    /// Bytes on disk of what was compiled from `digest`.
+    pub fn artifact_size(&self, digest: &str) -> u64 {
+        self.compiler.artifacts.size(digest)
+    }
+
+    /// Deletes what was compiled from `digest`: the bytes that were. What runs goes on.
+    pub fn remove_artifact(&self, digest: &str) -> io::Result<u64> {
+        self.compiler.artifacts.remove(digest)
+    }
+
+    /// Deletes what was compiled from anything but `wanted`, or by another compiler.
+    pub fn sweep_artifacts(&self, wanted: impl Fn(&str) -> bool) {
+        if let Err(error) = self.compiler.artifacts.sweep(wanted) {
+            tracing::warn!(%error, "old compiled modules stay");
+        }
+    }
+
     /// The module with this digest, compiled if need be. Everyone who asks for a digest at the same time gets the same.
     /// The caller vouches that `wasm` has the digest.
     pub async fn compile(&self, digest: &str, wasm: Bytes) -> Result<Arc<Module>, CompileError> {

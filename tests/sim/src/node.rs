@@ -254,16 +254,13 @@ impl Node {
         for effect in effects {
             let at = now + Duration::from_millis(1 + self.chance.below(400));
             match effect {
-                Effect::PullImage { image, .. } => {
+                Effect::PullImage(wanted) => {
+                    let request = wanted.id();
                     let observation = if chaos && self.chance.one_in(10) {
-                        Observation::ImageFailed { image, reason: "ErrImagePull".into(), message: "no luck".into() }
+                        let (reason, message) = ("ErrImagePull".into(), "no luck".into());
+                        Observation::ImageFailed { request, reason, message }
                     } else {
-                        Observation::ImageReady {
-                            digest: format!("sha256:{image}"),
-                            image,
-                            size: 1,
-                            took: Duration::ZERO,
-                        }
+                        Observation::ImageReady { request, digest: format!("sha256:{}", wanted.image) }
                     };
                     self.say(at, uid, observation);
                 }

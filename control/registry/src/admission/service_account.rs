@@ -7,7 +7,7 @@ use copepod_model::Status;
 use serde_json::Value;
 
 use super::{Operation, Review};
-use crate::value::{self, text};
+use crate::value::{self, list, text};
 
 const DEFAULT: &str = "default";
 const MIRROR: &str = "kubernetes.io/config.mirror";
@@ -28,9 +28,14 @@ pub(super) fn mutate(review: &mut Review<'_>, object: &mut Value) -> Result<(), 
     spec.insert("serviceAccount".into(), name);
     let name = text(&object["spec"], "serviceAccountName");
     let namespace = &*review.key.namespace;
-    if review.view.get("serviceaccounts", namespace, name).is_none() {
+    let Some(account) = review.view.get("serviceaccounts", namespace, name) else {
         let why = format!("error looking up service account {namespace}/{name}: serviceaccount \"{name}\" not found");
         return Err(review.forbid(&why));
+    };
+    // The account's pull secrets are those of pods that bring none of their own.
+    let secrets = account.value()["imagePullSecrets"].take();
+    if list(&object["spec"], "imagePullSecrets").is_empty() && secrets.as_array().is_some_and(|s| !s.is_empty()) {
+        value::child(object, "spec").insert("imagePullSecrets".into(), secrets);
     }
     Ok(())
 }

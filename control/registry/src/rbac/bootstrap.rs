@@ -63,6 +63,8 @@ const VIEW: &[Grant] = &[
     (READ, "batch", &["cronjobs", "cronjobs/status", "jobs", "jobs/status"]),
     (READ, "policy", &["poddisruptionbudgets", "poddisruptionbudgets/status"]),
     (READ, "networking.k8s.io", &["ingresses", "ingresses/status", "networkpolicies"]),
+    // The cluster's own image registry.
+    (&["get", "list"], "copepod.dev", &["images"]),
 ];
 
 /// What `edit` may do besides.
@@ -104,6 +106,7 @@ const EDIT: &[Grant] = &[
     (WRITE, "batch", &["cronjobs", "jobs"]),
     (WRITE, "policy", &["poddisruptionbudgets"]),
     (WRITE, "networking.k8s.io", &["ingresses", "networkpolicies"]),
+    (&["update", "delete"], "copepod.dev", &["images"]),
     (
         &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"],
         "coordination.k8s.io",

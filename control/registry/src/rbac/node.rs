@@ -38,6 +38,8 @@ pub(crate) static RULES: LazyLock<Vec<Rule>> = LazyLock::new(|| {
         (&["get", "create", "update", "patch", "delete"], "coordination.k8s.io", &["leases"]),
         (read, "node.k8s.io", &["runtimeclasses"]),
         (read, "discovery.k8s.io", &["endpointslices"]),
+        // It pulls what its pods run.
+        (&["get"], "copepod.dev", &["images"]),
         // The agent is the node's proxy and ingress as well.
         (read, "networking.k8s.io", &["ingresses", "ingressclasses", "networkpolicies"]),
         (read, "gateway.networking.k8s.io", &["gateways", "gatewayclasses", "httproutes"]),

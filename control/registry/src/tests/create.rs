@@ -106,6 +106,19 @@ fn bad_creates_get_upstreams_errors() {
 }
 
 #[test]
+fn a_pod_takes_its_accounts_pull_secrets_unless_it_has_some() {
+    let mut c = Cluster::new();
+    let account = json!({"metadata": {"name": "a"}, "imagePullSecrets": [{"name": "s"}]});
+    c.create("serviceaccounts default/", account).unwrap();
+    for (own, want) in [(json!([]), json!([{"name": "s"}])), (json!([{"name": "own"}]), json!([{"name": "own"}]))] {
+        let spec =
+            json!({"serviceAccountName": "a", "imagePullSecrets": own, "containers": [{"name": "c", "image": "i"}]});
+        let (_, pod) = c.create("pods default/", json!({"metadata": {"generateName": "p"}, "spec": spec})).unwrap();
+        assert_eq!(pod["spec"]["imagePullSecrets"], want);
+    }
+}
+
+#[test]
 fn unknown_fields_are_ignored_reported_or_refused() {
     let mut c = Cluster::new();
     let mut req = request(Verb::Create, "configmaps default/");

@@ -25,6 +25,12 @@ pub(super) enum Answer {
     List(Page),
 }
 
+impl crate::images::Authorizer for Api {
+    fn allowed(&self, attributes: &Attributes<'_>) -> Result<(), Status> {
+        Api::allowed(self, attributes)
+    }
+}
+
 impl Api {
     /// Whether a user may do something to a resource; the error is upstream's 403.
     pub(super) fn authorize(&self, request: &ApiRequest) -> Result<(), Status> {

@@ -10,6 +10,7 @@ use http::{Method, Request, Response, header};
 use super::path::{self, Query, Target};
 use super::{Api, discovery, negotiate, respond};
 use crate::auth::impersonate;
+use crate::images;
 use crate::now;
 
 /// How long a request that is neither a watch nor a followed log may take.
@@ -46,6 +47,13 @@ impl Api {
         let started = Instant::now();
         let method = request.method().clone();
         let uri = request.uri().clone();
+        if images::serves(uri.path())
+            && let Some(images) = self.images.get()
+        {
+            let answer = images.answer(request, &user, &**self).await;
+            self.metrics.request(&method, answer.status(), started.elapsed());
+            return answer;
+        }
         let answer = match self.route(request, user).await {
             Ok(answer) => answer,
             Err(status) if status == Status::no_such_path() => self.nowhere(uri.path()),

@@ -13,13 +13,13 @@ mod openapi;
 mod pages;
 pub mod path;
 mod resource;
-mod respond;
+pub(crate) mod respond;
 mod table;
 mod tokens;
 mod watch;
 
 use std::collections::HashMap;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, OnceLock, RwLock};
 
 use async_trait::async_trait;
 use copepod_client::Body;
@@ -29,6 +29,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Body as _;
 
 use crate::auth::token::Tokens;
+use crate::images::{self, Images};
 use crate::store::Store;
 
 pub use inproc::InProcess;
@@ -49,6 +50,7 @@ pub struct Api {
     pages: pages::Pages,
     openapi: openapi::Documents,
     metrics: metrics::Metrics,
+    images: OnceLock<Images>,
     address: String,
 }
 
@@ -63,6 +65,7 @@ impl Api {
             pages: pages::Pages::default(),
             openapi: openapi::Documents::default(),
             metrics: metrics::Metrics::default(),
+            images: OnceLock::new(),
             address,
         })
     }
@@ -70,6 +73,12 @@ impl Api {
     /// Makes a node's API reachable under the node's name.
     pub fn add_node(&self, name: &str, node: Arc<dyn NodeApi>) {
         self.nodes.write().unwrap_or_else(std::sync::PoisonError::into_inner).insert(name.into(), node);
+    }
+
+    /// Serves the image registry under `/v2/`.
+    pub fn serve_images(&self, images: Images) {
+        // There is one, from the start on.
+        let _ = self.images.set(images);
     }
 
     /// The store underneath, for whoever runs in the same process.
@@ -83,23 +92,29 @@ impl Api {
         request: ::http::Request<hyper::body::Incoming>,
         certificate: Option<Arc<UserInfo>>,
     ) -> ::http::Response<Body> {
-        let pretty = body::wants_pretty(request.uri().query().unwrap_or_default(), request.headers());
+        // What the registry answers is known by its digest: no byte of it changes.
+        let image = images::serves(request.uri().path());
+        let pretty = !image && body::wants_pretty(request.uri().query().unwrap_or_default(), request.headers());
         // Most requests have no body, and nothing to hold.
         let empty = request.body().is_end_stream();
         let version = request.version();
         let head_only = request.method() == ::http::Method::HEAD;
-        let (head, incoming) = request.into_parts();
+        let (mut head, incoming) = request.into_parts();
+        if image {
+            images::take_password_as_token(&mut head.headers);
+        }
         let incoming = body::Held::new(incoming);
         let held = (!empty).then(|| incoming.clone());
         let request = ::http::Request::from_parts(head, incoming.boxed());
         let mut response = match self.authenticate(&request, certificate) {
             Ok(user) => self.serve(request, user).await,
+            Err(status) if image => images::refusal(status),
             Err(status) => respond::status(&status),
         };
         if pretty {
             response = body::pretty(response).await;
         }
-        if head_only {
+        if head_only && !image {
             respond::without_body(&mut response);
         }
         match held {

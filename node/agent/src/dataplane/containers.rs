@@ -77,6 +77,16 @@ impl Containers {
         Ok(module)
     }
 
+    /// Lets go of a module that no container runs; `false` if one does.
+    pub fn release(&self, digest: &str) -> bool {
+        let mut modules = lock(&self.modules);
+        let used = modules.get(digest).is_some_and(|m| Arc::strong_count(m) > 1);
+        if !used {
+            modules.remove(digest);
+        }
+        !used
+    }
+
     /// A pod is on the network.
     pub fn attach(&self, identity: PodIdentity, handle: Arc<PodHandle>) {
         let mut pods = lock(&self.pods);

@@ -1,13 +1,14 @@
 //! The data plane in this process: effects go in, observations come out, and nothing else crosses.
 
 mod containers;
+mod images;
 mod net;
 mod probe;
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use copepod_images::{Policy, Store};
+use copepod_images::Store;
 use copepod_node_network::{Identity, Network};
 use copepod_node_plan::{Effect, Observation, PodIdentity};
 use copepod_runtime_wasm::Runtime;
@@ -16,6 +17,7 @@ use tokio::sync::mpsc;
 use crate::clock::now;
 use crate::logs::Logs;
 use containers::Containers;
+use images::Shelf;
 
 /// Where observations go.
 pub(crate) type Observer = mpsc::UnboundedSender<Observation>;
@@ -27,18 +29,35 @@ pub(crate) struct DataPlane {
     logs: Arc<Logs>,
     containers: Arc<Containers>,
     observer: Observer,
+    runtime: Arc<Runtime>,
+    dir: PathBuf,
 }
 
 impl DataPlane {
+    /// `dir` is where images are, for the size of its disk.
     pub fn new(
         runtime: Arc<Runtime>,
         images: Store,
+        dir: PathBuf,
         network: Network,
         logs: Arc<Logs>,
         observer: Observer,
     ) -> DataPlane {
-        let containers = Containers::new(runtime, images.clone(), network.clone(), logs.clone(), observer.clone());
-        DataPlane { images, network, logs, containers: Arc::new(containers), observer }
+        let containers =
+            Containers::new(runtime.clone(), images.clone(), network.clone(), logs.clone(), observer.clone());
+        // What was compiled from images that are gone, or for another version of this program, is of no use.
+        let (known, compiled) = (images.clone(), runtime.clone());
+        tokio::task::spawn_blocking(move || compiled.sweep_artifacts(|digest| known.contains(digest)));
+        DataPlane { images, network, logs, containers: Arc::new(containers), observer, runtime, dir }
+    }
+
+    fn shelf(&self) -> Shelf {
+        Shelf {
+            images: self.images.clone(),
+            containers: self.containers.clone(),
+            runtime: self.runtime.clone(),
+            dir: self.dir.clone(),
+        }
     }
 
     /// Carries out effects in their order until the sender is gone. What takes time goes on beside.
@@ -50,13 +69,18 @@ impl DataPlane {
 
     fn carry_out(&self, effect: Effect) {
         match effect {
-            Effect::PullImage { image, always, never } => {
+            Effect::PullImage(request) => {
                 let (images, containers, observer) =
                     (self.images.clone(), self.containers.clone(), self.observer.clone());
-                tokio::spawn(async move {
-                    let observation = pull(&images, &containers, image, always, never).await;
-                    let _ = observer.send(observation);
-                });
+                tokio::spawn(async move { images::pull(&images, &containers, request, &observer).await });
+            }
+            Effect::ReportImages { in_use } => {
+                let (shelf, observer) = (self.shelf(), self.observer.clone());
+                tokio::task::spawn_blocking(move || observer.send(shelf.report(&in_use)));
+            }
+            Effect::RemoveImages { images } => {
+                let (shelf, observer) = (self.shelf(), self.observer.clone());
+                tokio::task::spawn_blocking(move || observer.send(shelf.remove(&images)));
             }
             Effect::AttachPod(pod) => {
                 let handle = self.network.attach(identity(&pod));
@@ -96,11 +120,6 @@ impl DataPlane {
     }
 }
 
-/// Opens the content store.
-pub(crate) fn images(dir: &Path, allow_file: bool) -> std::io::Result<Store> {
-    Store::open(dir, copepod_images::Config { allow_file, ..copepod_images::Config::default() })
-}
-
 fn identity(pod: &PodIdentity) -> Identity {
     Identity {
         uid: pod.uid.clone(),
@@ -112,23 +131,4 @@ fn identity(pod: &PodIdentity) -> Identity {
         dns_search: pod.dns_search.iter().map(ToString::to_string).collect(),
         hosts: pod.hosts.clone(),
     }
-}
-
-/// An image is ready when it is here and compiled.
-async fn pull(images: &Store, containers: &Containers, image: String, always: bool, never: bool) -> Observation {
-    let policy = match (always, never) {
-        (_, true) => Policy::Never,
-        (true, false) => Policy::Always,
-        (false, false) => Policy::IfNotPresent,
-    };
-    let pulled = match images.pull(&image, policy, now()).await {
-        Ok(pulled) => pulled,
-        Err(e) => return Observation::ImageFailed { image, reason: e.reason.into(), message: e.message },
-    };
-    if let Err(message) = containers.module(&pulled.digest).await {
-        return Observation::ImageFailed { image, reason: "ErrImagePull".into(), message };
-    }
-    // Under `IfNotPresent` nobody was asked for what was here.
-    let took = if pulled.present && !always { std::time::Duration::ZERO } else { pulled.took };
-    Observation::ImageReady { image, digest: pulled.digest, size: pulled.size, took }
 }

@@ -2,6 +2,7 @@
 //! made, effects and writes go out.
 
 mod entry;
+mod images;
 mod refs;
 mod status;
 
@@ -26,6 +27,8 @@ use crate::reflect::Change;
 use crate::register::record_blocks;
 use crate::routes::Services;
 use entry::{Entry, Write};
+pub(crate) use images::Collector;
+use images::Pull;
 use refs::{RefCache, values};
 
 /// How many writes to the API are under way at once.
@@ -76,7 +79,8 @@ pub(crate) struct Pods {
     /// Pods that may have something to write.
     unwritten: BTreeSet<Uid>,
     /// Who waits for an image; the data plane is asked once.
-    pulling: HashMap<String, BTreeSet<Uid>>,
+    pulling: HashMap<u64, Pull>,
+    collector: Collector,
     effects: mpsc::UnboundedSender<Effect>,
     jobs: JoinSet<Done>,
     writing: usize,
@@ -91,6 +95,7 @@ enum Done {
 }
 
 impl Pods {
+    #[allow(clippy::too_many_arguments)] // what the loop is made of
     pub fn new(
         client: Client,
         facts: NodeFacts,
@@ -99,6 +104,7 @@ impl Pods {
         addresses: AddressPool,
         services: Services,
         effects: mpsc::UnboundedSender<Effect>,
+        collector: Collector,
     ) -> Pods {
         Pods {
             client,
@@ -114,6 +120,7 @@ impl Pods {
             dirty: BTreeSet::new(),
             unwritten: BTreeSet::new(),
             pulling: HashMap::new(),
+            collector,
             effects,
             jobs: JoinSet::new(),
             writing: 0,
@@ -156,6 +163,7 @@ impl Pods {
                 Some(ask) = wires.asks.recv() => self.answer(ask),
                 Some(done) = self.jobs.join_next() => self.done(done),
                 () = until(next) => {}
+                () = self.collector.tick() => self.collect_images(),
             }
             // What waits already is taken in before anything is planned: one plan for all of it.
             while let Ok(change) = wires.changes.try_recv() {
@@ -254,9 +262,12 @@ impl Pods {
     fn observe(&mut self, observation: Observation) {
         let at = now();
         let to: Vec<Uid> = match &observation {
-            Observation::ImageReady { image, .. } | Observation::ImageFailed { image, .. } => {
-                self.pulling.remove(image).into_iter().flatten().collect()
-            }
+            Observation::Images { images, disk } => return self.images_seen(images.clone(), *disk),
+            Observation::ImagesRemoved { freed, errors } => return self.images_removed(*freed, errors),
+            Observation::ImagePulling { .. }
+            | Observation::ImagePulled { .. }
+            | Observation::ImageReady { .. }
+            | Observation::ImageFailed { .. } => self.pulled(&observation),
             Observation::Started { id, .. }
             | Observation::Exited { id, .. }
             | Observation::Hooked { id, .. }
@@ -334,12 +345,9 @@ impl Pods {
     fn carry_out(&mut self, uid: &Uid, effects: Vec<Effect>) {
         for effect in effects {
             match &effect {
-                Effect::PullImage { image, .. } => {
-                    let waiting = self.pulling.entry(image.clone()).or_default();
-                    waiting.insert(uid.clone());
-                    if waiting.len() > 1 {
-                        continue;
-                    }
+                Effect::PullImage(request) => {
+                    self.pull(uid, request.clone());
+                    continue;
                 }
                 Effect::DetachPod { .. } | Effect::RemovePod { .. } => {
                     if let Some(entry) = self.entries.get_mut(uid)

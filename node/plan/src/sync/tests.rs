@@ -1,5 +1,5 @@
 use super::*;
-use crate::effect::{Observation, ProbeHow};
+use crate::effect::{Observation, ProbeHow, PullRequest};
 use crate::refs::{Lookup, ServiceRecord};
 use crate::vanish;
 use serde_json::{Value, json};
@@ -46,6 +46,11 @@ fn pod(spec: Value) -> Pod {
     .unwrap()
 }
 
+/// The id of a pull without credentials and with the default policy.
+fn asked(image: &str) -> u64 {
+    PullRequest { image: image.into(), always: false, never: false, credentials: vec![] }.id()
+}
+
 impl Bench {
     fn new(spec: Value) -> Bench {
         let (pod, now) = (pod(spec), Time::from_secs(1000));
@@ -61,7 +66,8 @@ impl Bench {
     /// The effects in one line.
     fn line(&self) -> String {
         let name = |e: &Effect| match e {
-            Effect::PullImage { image, .. } => format!("pull {image}"),
+            Effect::PullImage(r) => format!("pull {}", r.image),
+            Effect::ReportImages { .. } | Effect::RemoveImages { .. } => "images".into(),
             Effect::AttachPod(p) => format!("attach {}", p.ip),
             Effect::Start { id, .. } => format!("start {}.{}", id.container, id.attempt),
             Effect::Stop { id, grace } => format!("stop {}.{} {grace:?}", id.container, id.attempt),
@@ -94,12 +100,12 @@ impl Bench {
         self.plan()
     }
     fn image(&mut self) -> String {
-        self.see(Observation::ImageReady {
-            image: "img:1".into(),
-            digest: "sha256:1".into(),
-            size: 5,
-            took: Duration::ZERO,
-        })
+        let request = asked("img:1");
+        self.observed.observe(
+            &Observation::ImagePulled { request, size: 5, took: Duration::ZERO, waited: Duration::ZERO },
+            self.now,
+        );
+        self.see(Observation::ImageReady { request, digest: "sha256:1".into() })
     }
     fn id(&self, c: &str, attempt: u32) -> ContainerId {
         ContainerId { pod_uid: "u".into(), container: c.into(), attempt }
@@ -281,7 +287,7 @@ fn pulls_back_off_in_the_kubelets_words() {
     let mut b = Bench::new(json!({"containers": [{"name": "c"}]}));
     let fail = |b: &mut Bench| {
         b.see(Observation::ImageFailed {
-            image: "img:1".into(),
+            request: asked("img:1"),
             reason: "ErrImagePull".into(),
             message: "no such thing".into(),
         })
@@ -297,6 +303,70 @@ fn pulls_back_off_in_the_kubelets_words() {
     assert_eq!(b.after(19_999), "");
     assert_eq!(b.after(1), "pull img:1");
     assert_eq!(b.image(), "start c.0");
+}
+
+#[test]
+fn a_pull_is_told_as_the_kubelet_tells_it() {
+    let mut b = Bench::new(json!({"containers": [{"name": "c"}]}));
+    let request = asked("img:1");
+    b.see(Observation::ImagePulling { request });
+    assert_eq!(b.events(), ["Pulling: Pulling image \"img:1\""]);
+    let (took, waited) = (Duration::from_millis(1200), Duration::from_millis(1300));
+    b.see(Observation::ImagePulled { request, size: 5, took, waited });
+    assert_eq!(
+        b.events(),
+        ["Pulled: Successfully pulled image \"img:1\" in 1.2s (1.3s including waiting). Image size: 5 bytes."]
+    );
+    // It is here and lacks something of the host: no pull error, and no second pull before the back-off.
+    let message = "imports a:b/c@1.0.0, which this host does not have".to_string();
+    b.see(Observation::ImageFailed { request, reason: "CreateContainerError".into(), message: message.clone() });
+    assert_eq!(b.events(), [format!("Failed: Error: {message}")]);
+    b.after(5000);
+    assert_eq!(b.main(), "waiting CreateContainerError 0");
+    let waiting = serde_json::to_value(&b.last.status).unwrap();
+    assert_eq!(waiting["containerStatuses"][0]["state"]["waiting"]["message"], message);
+    assert_eq!(b.after(5000), "pull img:1");
+    b.see(Observation::ImageFailed { request, reason: "RegistryUnavailable".into(), message: "m".into() });
+    b.after(3000);
+    assert_eq!(b.main(), "waiting ImagePullBackOff 0");
+    // What somebody else asked for is not ours.
+    b.see(Observation::ImageReady { request: request ^ 1, digest: "sha256:9".into() });
+    assert_eq!(b.main(), "waiting ImagePullBackOff 0");
+}
+
+#[test]
+fn pull_secrets_are_fetched_and_what_they_say_goes_along() {
+    let config = json!({"auths": {"r.io": {"username": "me", "password": "p"}}}).to_string();
+    struct Secrets(Lookup);
+    impl Refs for Secrets {
+        fn config_map(&self, _: &str, _: &str, _: Time) -> Lookup {
+            Lookup::Missing
+        }
+        fn secret(&self, _: &str, name: &str, _: Time) -> Lookup {
+            if name == "gone" { Lookup::Missing } else { self.0.clone() }
+        }
+        fn services(&self, _: &str) -> Vec<ServiceRecord> {
+            Vec::new()
+        }
+    }
+    let mut pod = pod(json!({"imagePullSecrets": [{"name": "gone"}, {"name": "s"}],
+        "containers": [{"name": "c", "imagePullPolicy": "Always"}]}));
+    pod.spec.as_mut().unwrap().containers[0].image = Some("r.io/a:1".into());
+    let now = Time::from_secs(1000);
+    let mut observed = Observed::adopt(&pod, "10.244.0.5".parse().unwrap(), now);
+    let first = plan(&pod, &mut observed, &Secrets(Lookup::Unknown), &NodeFacts::example(), now);
+    assert_eq!(first.fetch.iter().map(|r| r.name.as_str()).collect::<Vec<_>>(), ["s"]);
+    assert!(!first.effects.iter().any(|e| matches!(e, Effect::PullImage(_))), "it waits for them");
+    let values = [(".dockerconfigjson".to_string(), config.into_bytes())].into();
+    let second = plan(&pod, &mut observed, &Secrets(Lookup::Found(Arc::new(values))), &NodeFacts::example(), now);
+    let Some(Effect::PullImage(request)) = second.effects.last() else { panic!("{:?}", second.effects) };
+    assert_eq!((request.always, request.credentials.len()), (true, 1));
+    assert_eq!(request.credentials[0].username, "me");
+    assert_eq!(
+        second.events[0].message,
+        "Unable to retrieve some image pull secrets (gone); attempting to pull the image may not succeed."
+    );
+    assert_ne!(request.id(), asked("r.io/a:1"), "others do not share it");
 }
 
 #[test]
@@ -402,8 +472,7 @@ fn another_image_replaces_the_container() {
     b.pod.spec.as_mut().unwrap().containers[0].image = Some("img:2".into());
     assert_eq!(b.plan(), "stop c.0 30s");
     assert_eq!(b.exited("c", 0, 137), "pull img:2");
-    let ready =
-        Observation::ImageReady { image: "img:2".into(), digest: "sha256:2".into(), size: 1, took: Duration::ZERO };
+    let ready = Observation::ImageReady { request: asked("img:2"), digest: "sha256:2".into() };
     assert_eq!(b.see(ready), "start c.1");
 }
 

@@ -4,6 +4,7 @@ mod api;
 mod clients;
 mod examples;
 mod faults;
+mod images;
 mod kubectl;
 mod network;
 mod no_loss;

@@ -151,12 +151,11 @@ impl Plane {
         }
         let e = self.open.remove(n % self.open.len());
         match e {
-            Effect::PullImage { image, .. } if code == 1 => {
-                Some(Observation::ImageFailed { image, reason: "ErrImagePull".into(), message: "no".into() })
+            Effect::PullImage(r) if code == 1 => {
+                let reason = "ErrImagePull".into();
+                Some(Observation::ImageFailed { request: r.id(), reason, message: "no".into() })
             }
-            Effect::PullImage { image, .. } => {
-                Some(Observation::ImageReady { image, digest: "sha256:1".into(), size: 1, took: Duration::ZERO })
-            }
+            Effect::PullImage(r) => Some(Observation::ImageReady { request: r.id(), digest: "sha256:1".into() }),
             Effect::Start { id, .. } if code == 2 => self.end(&id, 128, now),
             Effect::Start { id, .. } => {
                 *self.alive.get_mut(&id)? = true;

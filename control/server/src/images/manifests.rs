@@ -1,0 +1,256 @@
+//! Manifests, tags and referrers.
+
+use copepod_client::Body;
+use http::{Method, Request, Response, header};
+use http_body_util::{BodyExt as _, Limited};
+use serde_json::{Value, json};
+
+use super::error::OciError;
+use super::files::{Files, Kind};
+use super::path::{Digest, Reference};
+use super::{Call, Images, MAX_MANIFEST, SILENCE, empty};
+use crate::api::respond;
+
+const INDEX: &str = "application/vnd.oci.image.index.v1+json";
+
+impl Images {
+    pub(super) async fn manifest(
+        &self,
+        call: &Call<'_>,
+        request: Request<Body>,
+        name: String,
+        reference: Reference,
+    ) -> Result<Response<Body>, OciError> {
+        match *request.method() {
+            Method::GET | Method::HEAD => {
+                call.may_read(&name)?;
+                let asked = reference.clone();
+                let found = self.disk(move |files| {
+                    let Some(digest) = resolve(files, &name, &asked)? else { return Ok(None) };
+                    let Some(media_type) = files.link(&name, Kind::Manifest, &digest)? else { return Ok(None) };
+                    Ok(Some((std::fs::read(files.blob(&digest))?, media_type, digest)))
+                });
+                let (bytes, media_type, digest) =
+                    found.await?.ok_or_else(|| OciError::no_manifest(&shown(&reference)))?;
+                let mut response = respond::bytes(200, &media_type, bytes.into());
+                for (header, value) in
+                    [("docker-content-digest", digest.to_string()), ("etag", format!("\"{digest}\""))]
+                {
+                    if let Ok(value) = value.parse() {
+                        response.headers_mut().insert(header, value);
+                    }
+                }
+                Ok(response)
+            }
+            Method::PUT => self.put_manifest(call, request, name, reference).await,
+            Method::DELETE => {
+                call.may("delete", &name)?;
+                let which = reference.clone();
+                let gone = self.disk(move |files| match &which {
+                    Reference::Tag(tag) => files.remove_tag(&name, tag),
+                    Reference::Digest(digest) => files.remove_link(&name, Kind::Manifest, digest),
+                });
+                if gone.await? { Ok(empty(202, &[])) } else { Err(OciError::no_manifest(&shown(&reference))) }
+            }
+            _ => Err(OciError::new(405, "UNSUPPORTED", "the operation is unsupported")),
+        }
+    }
+
+    async fn put_manifest(
+        &self,
+        call: &Call<'_>,
+        request: Request<Body>,
+        name: String,
+        reference: Reference,
+    ) -> Result<Response<Body>, OciError> {
+        call.may("update", &name)?;
+        let given = request.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        let given = given.split(';').next().unwrap_or_default().trim().to_string();
+        let read = tokio::time::timeout(SILENCE, Limited::new(request.into_body(), MAX_MANIFEST).collect()).await;
+        let bytes = match read {
+            Ok(Ok(whole)) => whole.to_bytes(),
+            Ok(Err(e)) if e.is::<http_body_util::LengthLimitError>() => {
+                let why = format!("the manifest is larger than the limit of {MAX_MANIFEST} bytes");
+                return Err(OciError::new(413, "MANIFEST_INVALID", why));
+            }
+            Ok(Err(e)) => return Err(OciError::new(400, "MANIFEST_INVALID", format!("the upload broke off: {e}"))),
+            Err(_) => return Err(OciError::new(408, "MANIFEST_INVALID", "the client has fallen silent")),
+        };
+        let digest = Digest::of(&bytes);
+        if let Reference::Digest(wanted) = &reference
+            && *wanted != digest
+        {
+            let why = format!("provided digest {wanted} did not match uploaded content, which is {digest}");
+            return Err(OciError::new(400, "DIGEST_INVALID", why));
+        }
+        let manifest = Manifest::read(&bytes, &given)?;
+        let subject = manifest.subject.clone();
+        let (to, which, tmp) = (name.clone(), digest.clone(), crate::random_name());
+        let missing = self.disk(move |files| {
+            for (kind, needed) in &manifest.needs {
+                if files.link(&to, *kind, needed)?.is_none() {
+                    return Ok(Some(needed.clone()));
+                }
+            }
+            let path = files.upload(&format!("manifest-{tmp}"));
+            std::fs::write(&path, &bytes)?;
+            files.keep(&path, &to, Kind::Manifest, &which, &manifest.media_type)?;
+            if let Reference::Tag(tag) = &reference {
+                files.set_tag(&to, tag, &which)?;
+            }
+            Ok(None)
+        });
+        if let Some(missing) = missing.await? {
+            let why = format!("manifest references content that the repository does not have: {missing}");
+            return Err(OciError::new(404, "MANIFEST_BLOB_UNKNOWN", why));
+        }
+        let mut headers =
+            vec![("location", format!("/v2/{name}/manifests/{digest}")), ("docker-content-digest", digest.to_string())];
+        headers.extend(subject.map(|s| ("oci-subject", s.to_string())));
+        Ok(empty(201, &headers))
+    }
+
+    /// The manifests whose subject is `digest`.
+    pub(super) async fn referrers(
+        &self,
+        call: &Call<'_>,
+        name: String,
+        digest: Digest,
+    ) -> Result<Response<Body>, OciError> {
+        call.may_read(&name)?;
+        let wanted = call.query.get("artifactType").map(String::from);
+        let kind = wanted.clone();
+        let all = self.disk(move |files| {
+            let mut out = Vec::new();
+            for other in files.manifests(&name)? {
+                let bytes = std::fs::read(files.blob(&other))?;
+                let Ok(value) = serde_json::from_slice::<Value>(&bytes) else { continue };
+                if value["subject"]["digest"].as_str() == Some(&digest.to_string()) {
+                    let media_type = files.link(&name, Kind::Manifest, &other)?.unwrap_or_default();
+                    out.push(descriptor(&value, &other, bytes.len(), &media_type));
+                }
+            }
+            Ok(out)
+        });
+        let mut all = all.await?;
+        if let Some(kind) = &kind {
+            all.retain(|d| d["artifactType"] == **kind);
+        }
+        let index = json!({"schemaVersion": 2, "mediaType": INDEX, "manifests": all});
+        let mut response = respond::bytes(200, INDEX, index.to_string().into());
+        if wanted.is_some() {
+            response.headers_mut().insert("oci-filters-applied", header::HeaderValue::from_static("artifactType"));
+        }
+        Ok(response)
+    }
+}
+
+fn shown(reference: &Reference) -> String {
+    match reference {
+        Reference::Tag(tag) => tag.clone(),
+        Reference::Digest(digest) => digest.to_string(),
+    }
+}
+
+fn resolve(files: &Files, name: &str, reference: &Reference) -> std::io::Result<Option<Digest>> {
+    match reference {
+        Reference::Tag(tag) => files.tag(name, tag),
+        Reference::Digest(digest) => Ok(Some(digest.clone())),
+    }
+}
+
+/// A referrer's entry in the list of them.
+fn descriptor(manifest: &Value, digest: &Digest, size: usize, media_type: &str) -> Value {
+    let mut out = json!({"mediaType": media_type, "digest": digest.to_string(), "size": size});
+    let config = &manifest["config"]["mediaType"];
+    let kind = if manifest["artifactType"].is_string() { &manifest["artifactType"] } else { config };
+    for (field, value) in [("artifactType", kind), ("annotations", &manifest["annotations"])] {
+        if !value.is_null() {
+            out[field] = value.clone();
+        }
+    }
+    out
+}
+
+/// What of a manifest matters to a registry.
+#[derive(Debug, PartialEq, Eq)]
+struct Manifest {
+    media_type: String,
+    needs: Vec<(Kind, Digest)>,
+    subject: Option<Digest>,
+}
+
+impl Manifest {
+    fn read(bytes: &[u8], content_type: &str) -> Result<Manifest, OciError> {
+        let bad = |why: String| OciError::new(400, "MANIFEST_INVALID", why);
+        let value: Value = serde_json::from_slice(bytes).map_err(|e| bad(format!("manifest invalid: {e}")))?;
+        if !value.is_object() || value["schemaVersion"] != 2 {
+            return Err(bad("manifest invalid: schemaVersion must be 2".into()));
+        }
+        let own = value["mediaType"].as_str().unwrap_or_default();
+        if !own.is_empty() && !content_type.is_empty() && own != content_type {
+            return Err(bad(format!("manifest invalid: its mediaType is {own:?}, its Content-Type {content_type:?}")));
+        }
+        let index = value["manifests"].is_array();
+        let usual = if index { INDEX } else { "application/vnd.oci.image.manifest.v1+json" };
+        let media_type = [own, content_type, usual].into_iter().find(|t| !t.is_empty()).unwrap_or(usual);
+        if media_type.len() > 255 || !media_type.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(bad("manifest invalid: its media type is no media type".into()));
+        }
+        let mut needs = Vec::new();
+        let list = |field: &str| value[field].as_array().into_iter().flatten();
+        let one = |d: &Value| Digest::parse(d["digest"].as_str().unwrap_or_default());
+        if index {
+            for d in list("manifests") {
+                needs.push((Kind::Manifest, one(d)?));
+            }
+        } else {
+            if !value["config"].is_object() || !value["layers"].is_array() {
+                return Err(bad("manifest invalid: config and layers are required".into()));
+            }
+            needs.push((Kind::Blob, one(&value["config"])?));
+            // Layers that may not be redistributed lie elsewhere.
+            for d in list("layers").filter(|d| d["urls"].as_array().is_none_or(Vec::is_empty)) {
+                needs.push((Kind::Blob, one(d)?));
+            }
+        }
+        // The subject may come later.
+        let subject = if value["subject"].is_object() { Some(one(&value["subject"])?) } else { None };
+        Ok(Manifest { media_type: media_type.into(), needs, subject })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn manifests_that_are_none() {
+        let d = format!("sha256:{}", "a".repeat(64));
+        let image = json!({"schemaVersion": 2, "config": {"digest": d}, "layers": [{"digest": d}]});
+        let read = |v: &Value, t: &str| Manifest::read(v.to_string().as_bytes(), t);
+        let good = read(&image, "application/vnd.docker.distribution.manifest.v2+json").unwrap();
+        assert_eq!(
+            (good.media_type.as_str(), good.needs.len()),
+            ("application/vnd.docker.distribution.manifest.v2+json", 2)
+        );
+        let index = json!({"schemaVersion": 2, "manifests": [{"digest": d}], "subject": {"digest": d}});
+        let good = read(&index, "").unwrap();
+        assert_eq!((good.media_type.as_str(), good.needs[0].0, good.subject.is_some()), (INDEX, Kind::Manifest, true));
+        let mut other = image.clone();
+        other["mediaType"] = "a/b".into();
+        let mut unsafe_digest = image.clone();
+        unsafe_digest["layers"][0]["digest"] = "sha256:../../x".into();
+        for (v, t) in [
+            (json!([]), ""),
+            (json!({"schemaVersion": 1}), ""),
+            (json!({"schemaVersion": 2}), ""),
+            (other, "c/d"),
+            (unsafe_digest, ""),
+            (image.clone(), "a/b\nc"),
+        ] {
+            assert!(read(&v, t).is_err(), "{v} {t}");
+        }
+        assert!(Manifest::read(b"{", "").is_err());
+    }
+}

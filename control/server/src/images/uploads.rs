@@ -1,0 +1,206 @@
+//! Blobs on their way in: in one request, in chunks, or from another repository. An upload under way is a file, so it
+//! outlives a restart.
+
+use std::sync::PoisonError;
+
+use copepod_client::Body;
+use http::{HeaderMap, Method, Request, Response};
+use http_body_util::BodyExt as _;
+use sha2::Digest as _;
+use tokio::io::AsyncWriteExt as _;
+
+use super::error::OciError;
+use super::files::Kind;
+use super::path::{Digest, check_name};
+use super::{Call, Images, MAX_BLOB, MAX_UPLOADS, SILENCE, empty};
+
+impl Images {
+    /// `POST`: a blob that another repository has, a whole blob, or a session.
+    pub(super) async fn begin_upload(
+        &self,
+        call: &Call<'_>,
+        request: Request<Body>,
+        name: String,
+    ) -> Result<Response<Body>, OciError> {
+        call.may("update", &name)?;
+        if let (Some(digest), Some(from)) = (call.query.get("mount"), call.query.get("from")) {
+            let (digest, from) = (Digest::parse(digest)?, check_name(from)?);
+            // Who may not read it there does not learn whether it is there.
+            if call.may_read(&from).is_ok() {
+                let (to, which) = (name.clone(), digest.clone());
+                let mounted = self.disk(move |files| {
+                    let there = files.link(&from, Kind::Blob, &which)?.is_some();
+                    Ok(there && files.add_link(&to, Kind::Blob, &which, "")?)
+                });
+                if mounted.await? {
+                    return Ok(created(&name, &digest));
+                }
+            }
+        }
+        if self.disk(|files| files.sweep(std::time::SystemTime::now()).and_then(|()| files.uploads())).await?
+            >= MAX_UPLOADS
+        {
+            return Err(OciError::new(429, "TOOMANYREQUESTS", "too many uploads are under way"));
+        }
+        let id = session(&name);
+        let path = self.0.files.upload(&id);
+        tokio::fs::File::options().write(true).create_new(true).open(&path).await?;
+        match call.query.get("digest") {
+            Some(digest) => {
+                let digest = Digest::parse(digest)?;
+                let result = match self.append(&id, request).await {
+                    Ok(_) => self.commit(&name, &id, &digest).await,
+                    Err(e) => Err(e),
+                };
+                if result.is_err() {
+                    let _ = tokio::fs::remove_file(&path).await;
+                }
+                result
+            }
+            None => Ok(accepted(&name, &id, 0, 202)),
+        }
+    }
+
+    /// A session: more of it, its end, or where it stands.
+    pub(super) async fn upload(
+        &self,
+        call: &Call<'_>,
+        request: Request<Body>,
+        name: String,
+        id: String,
+    ) -> Result<Response<Body>, OciError> {
+        call.may("update", &name)?;
+        let unknown = || OciError::new(404, "BLOB_UPLOAD_UNKNOWN", "blob upload unknown to registry");
+        // The id says which repository it is of, so that nobody takes up another's.
+        if !id.strip_prefix(&owner(&name)).is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_hexdigit())) {
+            return Err(unknown());
+        }
+        let path = self.0.files.upload(&id);
+        let size = tokio::fs::metadata(&path).await.map_err(|_| unknown())?.len();
+        let _busy = Busy::take(self, &id)?;
+        match *request.method() {
+            Method::GET | Method::HEAD => Ok(accepted(&name, &id, size, 204)),
+            Method::DELETE => {
+                tokio::fs::remove_file(&path).await?;
+                Ok(empty(204, &[]))
+            }
+            Method::PATCH => {
+                if let Some(start) = start(request.headers())
+                    && start != size
+                {
+                    let mut answer = accepted(&name, &id, size, 416);
+                    answer.headers_mut().remove("docker-upload-uuid");
+                    return Ok(answer);
+                }
+                let size = self.append(&id, request).await?;
+                Ok(accepted(&name, &id, size, 202))
+            }
+            Method::PUT => {
+                let digest = call.query.get("digest").unwrap_or_default();
+                let digest = Digest::parse(digest)?;
+                if start(request.headers()).is_some_and(|start| start != size) {
+                    return Ok(accepted(&name, &id, size, 416));
+                }
+                self.append(&id, request).await?;
+                self.commit(&name, &id, &digest).await
+            }
+            _ => Err(OciError::new(405, "UNSUPPORTED", "the operation is unsupported")),
+        }
+    }
+
+    /// Adds a request's body to a session: its size then.
+    async fn append(&self, id: &str, request: Request<Body>) -> Result<u64, OciError> {
+        let path = self.0.files.upload(id);
+        let mut file = tokio::fs::File::options().append(true).open(&path).await?;
+        let mut size = file.metadata().await?.len();
+        let mut body = request.into_body();
+        loop {
+            let frame = tokio::time::timeout(SILENCE, body.frame()).await;
+            let frame = frame.map_err(|_| OciError::new(408, "BLOB_UPLOAD_INVALID", "the client has fallen silent"))?;
+            let Some(frame) = frame else { break };
+            let frame =
+                frame.map_err(|e| OciError::new(400, "BLOB_UPLOAD_INVALID", format!("the upload broke off: {e}")))?;
+            let Some(data) = frame.data_ref() else { continue };
+            size += data.len() as u64;
+            if size > MAX_BLOB {
+                let why = format!("the blob is larger than the limit of {MAX_BLOB} bytes");
+                return Err(OciError::new(413, "SIZE_INVALID", why));
+            }
+            file.write_all(data).await?;
+        }
+        file.flush().await?;
+        Ok(size)
+    }
+
+    /// A complete upload becomes a blob of its repository if it is what it is said to be.
+    async fn commit(&self, name: &str, id: &str, digest: &Digest) -> Result<Response<Body>, OciError> {
+        let (to, which, id) = (name.to_string(), digest.clone(), id.to_string());
+        let done = self.disk(move |files| {
+            let path = files.upload(&id);
+            let mut hash = sha2::Sha256::new();
+            std::io::copy(&mut std::fs::File::open(&path)?, &mut hash)?;
+            let got = Digest::from_hash(hash);
+            if got != which {
+                std::fs::remove_file(&path)?;
+                return Ok(Err(got));
+            }
+            files.keep(&path, &to, Kind::Blob, &which, "").map(Ok)
+        });
+        match done.await? {
+            Ok(()) => Ok(created(name, digest)),
+            Err(got) => {
+                let why = format!("provided digest {digest} did not match uploaded content, which is {got}");
+                Err(OciError::new(400, "DIGEST_INVALID", why))
+            }
+        }
+    }
+}
+
+/// A session that one request works on.
+struct Busy<'a>(&'a Images, String);
+
+impl<'a> Busy<'a> {
+    fn take(images: &'a Images, id: &str) -> Result<Busy<'a>, OciError> {
+        let mut busy = images.0.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        if !busy.insert(id.into()) {
+            return Err(OciError::new(409, "BLOB_UPLOAD_INVALID", "another request is adding to this upload"));
+        }
+        Ok(Busy(images, id.into()))
+    }
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.0.busy.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.1);
+    }
+}
+
+/// What the ids of a repository's sessions begin with.
+fn owner(name: &str) -> String {
+    format!("{}-", &Digest::of(name.as_bytes()).hex()[..16])
+}
+
+fn session(name: &str) -> String {
+    format!("{}{}", owner(name), crate::random_name())
+}
+
+/// Where a chunk begins, by its `Content-Range: FROM-TO`.
+fn start(headers: &HeaderMap) -> Option<u64> {
+    let text = headers.get("content-range")?.to_str().ok()?;
+    text.trim_start_matches("bytes ").split('-').next()?.parse().ok()
+}
+
+fn created(name: &str, digest: &Digest) -> Response<Body> {
+    empty(201, &[("location", format!("/v2/{name}/blobs/{digest}")), ("docker-content-digest", digest.to_string())])
+}
+
+fn accepted(name: &str, id: &str, size: u64, status: u16) -> Response<Body> {
+    empty(
+        status,
+        &[
+            ("location", format!("/v2/{name}/blobs/uploads/{id}")),
+            ("range", format!("0-{}", size.saturating_sub(1))),
+            ("docker-upload-uuid", id.into()),
+        ],
+    )
+}

@@ -1,0 +1,92 @@
+//! Images: had, compiled, counted and removed.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use copepod_images::{Credential, Policy, Request, Store};
+use copepod_model::Time;
+use copepod_node_plan::{Disk, ImageUse, Observation, PullRequest};
+use copepod_runtime_wasm::Runtime;
+
+use super::Observer;
+use super::containers::Containers;
+use crate::clock::now;
+use crate::host;
+
+/// Has an image in the store and compiled: it is ready before any container asks for it.
+pub(super) async fn pull(images: &Store, containers: &Containers, wanted: PullRequest, observer: &Observer) {
+    let request = wanted.id();
+    let policy = match (wanted.always, wanted.never) {
+        (_, true) => Policy::Never,
+        (true, false) => Policy::Always,
+        (false, false) => Policy::IfNotPresent,
+    };
+    // The agent goes only when this process does.
+    let say = |observation| drop(observer.send(observation));
+    let failed = |reason: &str, message| Observation::ImageFailed { request, reason: reason.into(), message };
+    let credentials =
+        wanted.credentials.into_iter().map(|c| Credential { username: c.username, password: c.password }).collect();
+    let asked = Request { image: wanted.image, policy, credentials };
+    let pulled = match images.pull(&asked, now(), || say(Observation::ImagePulling { request })).await {
+        Ok(pulled) => pulled,
+        Err(e) => return say(failed(e.reason, e.message)),
+    };
+    // A file that has not changed was not pulled from anywhere.
+    let file = asked.image.starts_with("file:") && pulled.present && policy == Policy::IfNotPresent;
+    let took = if file { std::time::Duration::ZERO } else { pulled.took };
+    say(Observation::ImagePulled { request, size: pulled.size, took, waited: pulled.waited });
+    match containers.module(&pulled.digest).await {
+        Ok(_) => say(Observation::ImageReady { request, digest: pulled.digest }),
+        // It will be the same until there is another image.
+        Err(message) => say(failed("CreateContainerError", message)),
+    }
+}
+
+/// Everything that is kept of images.
+pub(super) struct Shelf {
+    pub images: Store,
+    pub containers: Arc<Containers>,
+    pub runtime: Arc<Runtime>,
+    /// Where it is.
+    pub dir: PathBuf,
+}
+
+impl Shelf {
+    /// Notes what is in use and says what is there.
+    pub fn report(&self, in_use: &[String]) -> Observation {
+        self.images.mark_used(in_use.iter().map(String::as_str), now());
+        let images = self.images.images().map_err(|e| format!("{}: {e}", self.dir.display())).map(|all| {
+            let one = |i: copepod_images::Image| ImageUse {
+                size: i.size.saturating_add(self.runtime.artifact_size(&i.digest)),
+                digest: i.digest,
+                names: i.names,
+                last_used: i.last_used,
+            };
+            all.into_iter().map(one).collect()
+        });
+        let bytes = |n: i64| u64::try_from(n).unwrap_or(0);
+        let disk = host::disk(&self.dir)
+            .map_or(Disk::default(), |(total, free)| Disk { capacity: bytes(total), available: bytes(free) });
+        Observation::Images { images, disk }
+    }
+
+    /// Removes images, with what was compiled from them. What runs or was used since stays.
+    pub fn remove(&self, images: &[(String, Time)]) -> Observation {
+        let (mut freed, mut errors) = (0u64, Vec::new());
+        for (digest, since) in images {
+            if !self.containers.release(digest) {
+                continue;
+            }
+            let removed = self.images.remove(digest, *since).and_then(|image| {
+                // Nothing removed: it was used since, and what was compiled stays useful.
+                let compiled = if image > 0 { self.runtime.remove_artifact(digest)? } else { 0 };
+                Ok(image + compiled)
+            });
+            match removed {
+                Ok(bytes) => freed += bytes,
+                Err(e) => errors.push(format!("failed to remove image {digest}: {e}")),
+            }
+        }
+        Observation::ImagesRemoved { freed, errors }
+    }
+}

@@ -1,0 +1,57 @@
+//! What becomes of images.
+
+use super::*;
+
+/// `hello` with other bytes of the same length.
+fn greeting(text: &str) -> String {
+    HELLO.replace("hello\\n", text)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unused_images_go_and_used_ones_stay() {
+    let (dir, api) = (tempfile::tempdir().unwrap(), Fake::new());
+    let agent = start_with(&dir, &api, |config| {
+        config.image_gc.min_age = Duration::ZERO;
+        config.image_gc.budget = Some(1);
+        config.image_gc_period = Duration::from_millis(20);
+    })
+    .await;
+    let b = Bench { dir, api, agent };
+    let kept = b.pod("kept", &b.image("kept.wasm", &greeting("hold on")), json!({"restartPolicy": "Never"}), json!({}));
+    b.api.until(&kept, phase("Succeeded")).await;
+    let gone = b.pod("gone", &b.image("gone.wasm", HELLO), json!({"restartPolicy": "Never"}), json!({}));
+    b.api.until(&gone, phase("Succeeded")).await;
+    b.delete(&gone);
+    b.api.until(&gone, |v| v.is_none()).await;
+    // The image of a pod that is still there stays although there is no room for it, and that is said.
+    let wait = async {
+        loop {
+            let said = |reason: &str| b.api.all("events").iter().any(|e| e.value()["reason"] == reason);
+            let images = std::fs::read_dir(b.dir.path().join("data/images/blobs/sha256")).unwrap().count();
+            if images == 1 && said("FreeDiskSpaceFailed") && said("ImageGCFailed") {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), wait).await.expect("the collection comes to its end");
+    let compiled = std::fs::read_dir(b.dir.path().join("data/compiled")).unwrap().map(|e| e.unwrap().path());
+    let folder = compiled.into_iter().find(|p| p.is_dir()).unwrap();
+    assert_eq!(std::fs::read_dir(folder).unwrap().count(), 2, "one artifact and its tag");
+    let events = b.api.all("events");
+    let event = events.iter().map(|e| e.value()).find(|v| v["reason"] == "FreeDiskSpaceFailed").unwrap();
+    assert_eq!((&event["involvedObject"]["kind"], &event["involvedObject"]["name"]), (&json!("Node"), &json!("n")));
+    assert_eq!(event["metadata"]["namespace"], "default");
+    b.agent.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_module_lacks_is_said_before_it_runs() {
+    let b = Bench::new().await;
+    let lacking = r#"(module (import "env" "magic" (func)) (func (export "_start")))"#;
+    let key = b.pod("p", &b.image("lacking.wasm", lacking), json!({}), json!({}));
+    let waiting = |v: &Value| v["status"]["containerStatuses"][0]["state"]["waiting"].clone();
+    let pod = b.api.until(&key, |v| v.is_some_and(|v| waiting(v)["reason"] == "CreateContainerError")).await;
+    assert_eq!(waiting(&pod)["message"], "imports env.magic, which this host does not have");
+    b.agent.shutdown().await;
+}
