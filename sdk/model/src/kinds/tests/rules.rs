@@ -104,6 +104,18 @@ fn of_pods() {
                 "spec.containers[0].volumeMounts[0].subPath: Invalid value: \"../y\": must not contain '..'",
             ),
             (
+                c(json!({"volumeMounts":[{"name":"v","mountPath":"/x","subPath":"/y"}]})),
+                "spec.containers[0].volumeMounts[0].subPath: Invalid value: \"/y\": must be a relative path",
+            ),
+            (
+                c(json!({"volumeMounts":[{"name":"v","mountPath":"/x","mountPropagation":"Bidirectional"}]})),
+                "spec.containers[0].volumeMounts[0].mountPropagation: Forbidden: Bidirectional mount propagation is",
+            ),
+            (
+                c(json!({"volumeMounts":[{"name":"v","mountPath":"/x","recursiveReadOnly":"Enabled"}]})),
+                "spec.containers[0].volumeMounts[0].recursiveReadOnly: Forbidden: may only be specified when readOnly is true",
+            ),
+            (
                 c(json!({"livenessProbe":{}})),
                 "spec.containers[0].livenessProbe: Required value: must specify a handler type",
             ),
@@ -156,6 +168,39 @@ fn of_pods() {
             (
                 s(json!({"volumes":[{"name":"v","emptyDir":{},"secret":{"secretName":"s"}}]})),
                 "spec.volumes[0].secret: Forbidden: may not specify more than 1 volume type",
+            ),
+            (
+                s(json!({"volumes":[{"name":"v","emptyDir":{"sizeLimit":"-1"}}]})),
+                "spec.volumes[0].emptyDir.sizeLimit: Forbidden: SizeLimit field must be a valid resource quantity",
+            ),
+            (
+                s(
+                    json!({"volumes":[{"name":"v","secret":{"secretName":"s","items":[{"key":"k","path":"a/../../x"}]}}]}),
+                ),
+                "spec.volumes[0].secret.items[0].path: Invalid value: \"a/../../x\": must not contain '..'",
+            ),
+            (
+                s(json!({"volumes":[{"name":"v","configMap":{"name":"m","items":[{"key":"k","path":"..data"}]}}]})),
+                "spec.volumes[0].configMap.items[0].path: Invalid value: \"..data\": must not start with '..'",
+            ),
+            (
+                s(json!({"volumes":[{"name":"v","projected":{"sources":[{"serviceAccountToken":{"path":"/t"}}]}}]})),
+                "spec.volumes[0].projected.sources[0].serviceAccountToken.path: Invalid value: \"/t\": must be a relative path",
+            ),
+            (
+                s(json!({"volumes":[{"name":"v","projected":{"sources":[{"serviceAccountToken":{"path":"t"}},
+                    {"secret":{"name":"s","items":[{"key":"k","path":"t"}]}}]}}]})),
+                "spec.volumes[0].projected: Invalid value: \"s\": conflicting duplicate paths",
+            ),
+            (
+                s(json!({"volumes":[{"name":"v","downwardAPI":{"items":[
+                    {"path":"x","resourceFieldRef":{"resource":"limits.cpu"}}]}}]})),
+                "spec.volumes[0].downwardAPI.items[0].resourceFieldRef.containerName: Required value",
+            ),
+            (
+                s(json!({"volumes":[{"name":"v","downwardAPI":{"items":[
+                    {"path":"x","resourceFieldRef":{"containerName":"c","resource":"limits.cpu","divisor":"2"}}]}}]})),
+                "spec.volumes[0].downwardAPI.items[0].resourceFieldRef.divisor: Invalid value: \"limits.cpu\": only divisor's values 1m and 1 are supported with the cpu resource",
             ),
             (s(json!({"volumes":[{"name":"v","configMap":{}}]})), "spec.volumes[0].configMap.name: Required value"),
             (

@@ -90,7 +90,14 @@ fn value_from(path: Path<'_>, e: &Value, errors: &mut Vec<FieldError>) {
 pub(super) fn downward_item(path: Path<'_>, item: &Value, errors: &mut Vec<FieldError>) {
     match (item["fieldRef"].is_object(), item["resourceFieldRef"].is_object()) {
         (true, false) => field_ref(path.child("fieldRef"), &item["fieldRef"], &VOLUME_FIELDS, errors),
-        (false, true) => resource_ref(path.child("resourceFieldRef"), &item["resourceFieldRef"], errors),
+        (false, true) => {
+            let (path, field) = (path.child("resourceFieldRef"), &item["resourceFieldRef"]);
+            // A volume belongs to no container.
+            match text(field, "containerName") {
+                "" => errors.push(FieldError::required(path.child("containerName"), "")),
+                _ => resource_ref(path, field, errors),
+            }
+        }
         (true, true) => {
             errors.push(FieldError::invalid(
                 path,
@@ -136,5 +143,24 @@ fn resource_ref(path: Path<'_>, field: &Value, errors: &mut Vec<FieldError>) {
         errors.push(FieldError::required(path.child("resource"), ""));
     } else if !name.starts_with("limits.hugepages-") && !name.starts_with("requests.hugepages-") {
         one_of(path.child("resource"), name, &RESOURCES, errors);
+    }
+    let allowed: &[&str] = match name.split_once('.').map(|(_, what)| what) {
+        Some("cpu") => &["1m", "1"],
+        Some("memory" | "ephemeral-storage") => {
+            &["1", "1k", "1M", "1G", "1T", "1P", "1E", "1Ki", "1Mi", "1Gi", "1Ti", "1Pi", "1Ei"]
+        }
+        _ => return,
+    };
+    // Zero stands for none.
+    if let Some(divisor) = field["divisor"].as_str().filter(|d| !matches!(*d, "" | "0"))
+        && !allowed.contains(&divisor)
+    {
+        let (last, what) = (name.rsplit('.').next().unwrap_or_default(), allowed);
+        let list = match what {
+            [one, two] => format!("{one} and {two}"),
+            more => more.join(", "),
+        };
+        let why = format!("only divisor's values {list} are supported with the {last} resource");
+        errors.push(FieldError::invalid(path.child("divisor"), name, why));
     }
 }

@@ -9,6 +9,7 @@ use super::{env, resources};
 use crate::FieldError;
 use crate::kinds::fields::{Path, any, list, one_of, required, text};
 use crate::kinds::names;
+use crate::quantity::Quantity;
 
 /// Rules of a pod's `volumes`.
 pub(super) fn validate(path: Path<'_>, spec: &Value, errors: &mut Vec<FieldError>) {
@@ -36,7 +37,14 @@ fn source(path: Path<'_>, v: &Value, errors: &mut Vec<FieldError>) {
     let (path, source) = (path.child(kind), &v[*kind]);
     match *kind {
         "emptyDir" if !source["sizeLimit"].is_null() => {
-            resources::quantity(path.child("sizeLimit"), "memory", &source["sizeLimit"], errors);
+            let path = path.child("sizeLimit");
+            let limit = &source["sizeLimit"];
+            match limit.as_str().and_then(|t| t.parse::<Quantity>().ok()) {
+                Some(q) if q < Quantity::default() => {
+                    errors.push(FieldError::forbidden(path, "SizeLimit field must be a valid resource quantity"));
+                }
+                _ => resources::quantity(path, "memory", limit, errors),
+            }
         }
         "hostPath" => {
             required(path.child("path"), text(source, "path"), any, errors);
@@ -89,6 +97,8 @@ fn source(path: Path<'_>, v: &Value, errors: &mut Vec<FieldError>) {
 
 fn projected(path: Path<'_>, source: &Value, errors: &mut Vec<FieldError>) {
     let kinds = ["secret", "configMap", "downwardAPI", "serviceAccountToken", "clusterTrustBundle", "podCertificate"];
+    let mut seen = BTreeSet::new();
+    let whole = path;
     for (i, s) in list(source, "sources").iter().enumerate() {
         let path = path.child("sources");
         let path = path.index(i);
@@ -104,6 +114,13 @@ fn projected(path: Path<'_>, source: &Value, errors: &mut Vec<FieldError>) {
             errors.push(FieldError::forbidden(path.child(more), "may not specify more than 1 volume type per source"));
         }
         let (path, s) = (path.child(kind), &s[*kind]);
+        let own = text(s, "path");
+        for at in list(s, "items").iter().map(|i| text(i, "path")).chain([own]).filter(|p| !p.is_empty()) {
+            if !seen.insert(at) {
+                let value = if matches!(*kind, "secret" | "configMap") { text(s, "name") } else { at };
+                errors.push(FieldError::invalid(whole, value, "conflicting duplicate paths"));
+            }
+        }
         match *kind {
             "secret" | "configMap" => {
                 required(path.child("name"), text(s, "name"), any, errors);
@@ -120,7 +137,7 @@ fn projected(path: Path<'_>, source: &Value, errors: &mut Vec<FieldError>) {
                     let why = "may not specify a duration larger than 2^32 seconds";
                     errors.push(FieldError::invalid(path.child("expirationSeconds"), seconds.clone(), why));
                 }
-                required(path.child("path"), text(s, "path"), any, errors);
+                item_path(path.child("path"), own, errors);
             }
             _ => {}
         }
@@ -153,7 +170,8 @@ fn item_path(path: Path<'_>, value: &str, errors: &mut Vec<FieldError>) {
         return;
     }
     relative(path, value, errors);
-    if value.starts_with("..") && value.split('/').next() != Some("..") {
+    // What lies outside was said already.
+    if value.starts_with("..") && !value.starts_with("../") {
         errors.push(FieldError::invalid(path, value, "must not start with '..'"));
     }
 }
@@ -204,7 +222,25 @@ pub(super) fn mounts(path: Path<'_>, c: &Value, volumes: &BTreeSet<&str>, errors
             ));
         }
         if let Some(p) = m["mountPropagation"].as_str() {
-            one_of(path.child("mountPropagation"), p, &["Bidirectional", "HostToContainer", "None"], errors);
+            let path = path.child("mountPropagation");
+            one_of(path, p, &["Bidirectional", "HostToContainer", "None"], errors);
+            if p == "Bidirectional" && c["securityContext"]["privileged"] != true {
+                let why = "Bidirectional mount propagation is available only to privileged containers";
+                errors.push(FieldError::forbidden(path, why));
+            }
         }
+        recursive_read_only(path.child("recursiveReadOnly"), m, errors);
+    }
+}
+
+fn recursive_read_only(path: Path<'_>, mount: &Value, errors: &mut Vec<FieldError>) {
+    let Some(wanted) = mount["recursiveReadOnly"].as_str().filter(|w| *w != "Disabled") else { return };
+    one_of(path, wanted, &["Disabled", "Enabled", "IfPossible"], errors);
+    if mount["readOnly"] != true {
+        errors.push(FieldError::forbidden(path, "may only be specified when readOnly is true"));
+    }
+    if !matches!(text(mount, "mountPropagation"), "" | "None") {
+        let why = "may only be specified when mountPropagation is None or not specified";
+        errors.push(FieldError::forbidden(path, why));
     }
 }
