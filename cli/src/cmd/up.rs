@@ -109,6 +109,7 @@ impl Up {
         let at = |port| SocketAddr::new(self.bind, port);
         let mut config = AgentConfig::new(&self.node_name, dir.join("node"), server.node_client(&self.node_name));
         config.allow_file_images = true;
+        config.allow_host_path = true;
         self.images.set(&mut config, dir)?;
         config.ingress_addr = Some(at(self.ingress_port));
         config.ingress_tls = Some((at(self.ingress_tls_port), server.ingress_tls()?));

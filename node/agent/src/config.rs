@@ -49,6 +49,10 @@ pub struct AgentConfig {
     pub image_gc: ImageGcPolicy,
     /// How often that is looked at.
     pub image_gc_period: Duration,
+    /// Whether pods may mount paths of this host.
+    pub allow_host_path: bool,
+    /// How often volumes with a limit are measured.
+    pub volume_check: Duration,
     /// Where the ingress listens; port 0 takes a free one. Name an address: a wildcard would take the port from all.
     pub ingress_addr: Option<SocketAddr>,
     /// Where the ingress listens for TLS, and with what.
@@ -82,6 +86,8 @@ impl AgentConfig {
             cluster_registry: None,
             image_gc: ImageGcPolicy::default(),
             image_gc_period: Duration::from_secs(300),
+            allow_host_path: false,
+            volume_check: Duration::from_secs(10),
             ingress_addr: None,
             ingress_tls: None,
             dns_addr: None,

@@ -36,6 +36,7 @@ pub use addresses::{AddressPool, Cidr};
 pub use config::{AgentConfig, POD_CIDR};
 
 use api::NodeApi;
+use copepod_volumes::Volumes;
 use dataplane::DataPlane;
 use events::Recorder;
 use host::Host;
@@ -109,6 +110,8 @@ impl Agent {
         let images = copepod_images::Store::open(&images_dir, store).map_err(folder(images_dir.clone()))?;
         let runtime = Arc::new(Runtime::new(&RuntimeConfig::new(&dir))?);
         let logs = Arc::new(Logs::new(dir.join("logs")));
+        let volumes = copepod_volumes::Config { data_dir: dir.clone(), allow_host_path: config.allow_host_path };
+        let volumes = Arc::new(Volumes::open(&volumes).map_err(folder(dir.join("pods")))?);
         let network = Network::new(NetworkConfig {
             cluster: vec![
                 (config.pod_cidr.0.into(), config.pod_cidr.1),
@@ -126,7 +129,8 @@ impl Agent {
 
         let (effects_tx, effects) = mpsc::unbounded_channel();
         let (observer, observations) = mpsc::unbounded_channel();
-        let plane = DataPlane::new(runtime, images, images_dir, network.clone(), logs.clone(), observer);
+        tasks.spawn(dataplane::measure(volumes.clone(), config.volume_check, observer.clone()));
+        let plane = DataPlane::new(runtime, images, images_dir, network.clone(), volumes, logs.clone(), observer);
         tasks.spawn(plane.run(effects));
 
         let services = Services::default();

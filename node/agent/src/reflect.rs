@@ -32,9 +32,21 @@ pub(crate) async fn reflect<T: Send + 'static>(
     to: mpsc::Sender<T>,
     wrap: impl Fn(Change) -> T + Send,
 ) {
+    reflect_in(client, resource, String::new(), field_selector, to, wrap).await;
+}
+
+/// The same in one namespace; the empty one stands for all.
+pub(crate) async fn reflect_in<T: Send + 'static>(
+    client: Client,
+    resource: &'static str,
+    namespace: String,
+    field_selector: String,
+    to: mpsc::Sender<T>,
+    wrap: impl Fn(Change) -> T + Send,
+) {
     let mut failures = 0;
     while !to.is_closed() {
-        match follow(&client, resource, &field_selector, &to, &wrap, &mut failures).await {
+        match follow(&client, (resource, &namespace), &field_selector, &to, &wrap, &mut failures).await {
             Ok(()) => return,
             Err(status) => {
                 failures += 1;
@@ -51,14 +63,14 @@ pub(crate) async fn reflect<T: Send + 'static>(
 /// `Ok` when nobody listens any more.
 async fn follow<T: Send + 'static>(
     client: &Client,
-    resource: &'static str,
+    (resource, namespace): (&'static str, &str),
     field_selector: &str,
     to: &mpsc::Sender<T>,
     wrap: &(impl Fn(Change) -> T + Send),
     failures: &mut u32,
 ) -> Result<(), Status> {
     let options = ListOptions { field_selector: field_selector.into(), ..ListOptions::default() };
-    let list = client.list(resource, "", options.clone()).await?;
+    let list = client.list(resource, namespace, options.clone()).await?;
     let mut revision = list.revision;
     if to.send(wrap(Change::Reset(list.items))).await.is_err() {
         return Ok(());
@@ -69,7 +81,7 @@ async fn follow<T: Send + 'static>(
             allow_watch_bookmarks: true,
             ..options.clone()
         };
-        let mut events = client.watch(resource, "", from).await?;
+        let mut events = client.watch(resource, namespace, from).await?;
         let before = revision;
         loop {
             let event = tokio::select! {

@@ -2,6 +2,7 @@
 
 mod fake;
 mod images;
+mod volumes;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -73,6 +74,8 @@ async fn start(dir: &tempfile::TempDir, api: &Arc<Fake>) -> Agent {
 async fn start_with(dir: &tempfile::TempDir, api: &Arc<Fake>, set: impl FnOnce(&mut AgentConfig)) -> Agent {
     let mut config = AgentConfig::new("n", dir.path().join("data"), api.client());
     config.allow_file_images = true;
+    config.allow_host_path = true;
+    config.volume_check = Duration::from_millis(20);
     config.ingress_addr = Some(([127, 0, 0, 1], 0).into());
     config.dns_addr = Some(([127, 0, 0, 1], 0).into());
     set(&mut config);

@@ -1,8 +1,10 @@
 //! The message boundary of the data plane: effects go in, observations come out. Nothing else crosses it, so that the
 //! data plane can live in the agent's process or in one of its own.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -52,6 +54,8 @@ pub struct ContainerSpec {
     pub env: Vec<(String, String)>,
     /// `workingDir`, empty for the default.
     pub working_dir: String,
+    /// What of the host it sees, in the order of its `volumeMounts`.
+    pub mounts: Vec<Mount>,
     /// Declared container ports: (name, port, protocol). A `wasi:http` component is served on the first TCP port, 80 if
     /// there is none.
     pub ports: Vec<(String, u16, String)>,
@@ -129,6 +133,62 @@ pub struct Disk {
     pub available: u64,
 }
 
+/// A directory of the host that a container sees, or part of one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mount {
+    /// Where the container sees it: `mountPath`, absolute, without a slash at the end.
+    pub path: String,
+    /// The volume's directory on the host.
+    pub host: PathBuf,
+    /// `subPath`: relative to `host`, and never leading out of it, by symbolic link or otherwise; empty for all of it.
+    pub sub_path: String,
+    /// Nothing can be changed through it.
+    pub read_only: bool,
+}
+
+/// What is in a volume.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum VolumeContent {
+    /// An empty directory at first; what is in it stays as long as the pod.
+    EmptyDir {
+        /// In memory (`medium: Memory`) rather than on disk.
+        memory: bool,
+        /// Bytes; usage is observed where there is a limit.
+        size_limit: Option<u64>,
+    },
+    /// What is there on the host.
+    HostPath {
+        /// Where.
+        path: PathBuf,
+        /// `type`: what must be there, or is made; empty for no check.
+        kind: String,
+    },
+    /// Keys of a ConfigMap.
+    ConfigMap(BTreeMap<String, VolumeFile>),
+    /// Keys of a Secret, never on disk where that can be helped.
+    Secret(BTreeMap<String, VolumeFile>),
+    /// Fields of the pod.
+    DownwardApi(BTreeMap<String, VolumeFile>),
+    /// Any of these and tokens, never on disk where that can be helped.
+    Projected(BTreeMap<String, VolumeFile>),
+}
+
+/// A file of a volume, by its path there.
+#[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct VolumeFile {
+    /// Content.
+    pub data: Vec<u8>,
+    /// Permission bits, of which only the owner's mean something.
+    pub mode: u32,
+}
+
+impl std::fmt::Debug for VolumeFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The content may be secret.
+        write!(f, "{} bytes, {:o}", self.data.len(), self.mode)
+    }
+}
+
 /// What the data plane is asked to do. Repeating one is harmless.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Effect {
@@ -147,6 +207,18 @@ pub enum Effect {
     },
     /// Attach a pod to the network before its first container.
     AttachPod(PodIdentity),
+    /// Set up a volume of a pod, or make one that is set up show this content. Answer: `VolumeMounted`. `DetachPod` and
+    /// `RemovePod` take it away again.
+    MountVolume {
+        /// UID of the pod.
+        uid: Arc<str>,
+        /// Name of the volume.
+        name: String,
+        /// What is to be in it.
+        content: VolumeContent,
+    },
+    /// These are all pods of the node: what others have left behind can go.
+    KeepPods(BTreeSet<Arc<str>>),
     /// Start a container. Answer: `Started`, later `Exited`.
     Start {
         /// Which.
@@ -314,6 +386,24 @@ pub enum Observation {
         freed: u64,
         /// What went wrong.
         errors: Vec<String>,
+    },
+    /// A volume is set up and shows what it should, or why not.
+    VolumeMounted {
+        /// UID of the pod.
+        uid: Arc<str>,
+        /// Name of the volume.
+        name: String,
+        /// Where it is on the host.
+        result: Result<PathBuf, String>,
+    },
+    /// How much is in an `emptyDir` that has a limit; said when it is more.
+    VolumeUsage {
+        /// UID of the pod.
+        uid: Arc<str>,
+        /// Name of the volume.
+        name: String,
+        /// Bytes on disk or in memory.
+        bytes: u64,
     },
     /// The container runs (a `wasi:http` component: is being served).
     Started {

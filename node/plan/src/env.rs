@@ -216,6 +216,22 @@ fn field(source: &Source<'_>, path: &str) -> Result<String, String> {
     })
 }
 
+/// A field as a file of a `downwardAPI` volume has it, where whole maps are fields too.
+pub(crate) fn file_field(source: &Source<'_>, path: &str) -> Result<String, String> {
+    let map = match path {
+        "metadata.labels" => &source.pod.metadata.labels,
+        "metadata.annotations" => &source.pod.metadata.annotations,
+        _ => return field(source, path),
+    };
+    let lines = map.iter().flatten().map(|(k, v)| format!("{k}={}", crate::text::go_quoted(v)));
+    Ok(lines.collect::<Vec<_>>().join("\n"))
+}
+
+/// A resource of the container that the selector names.
+pub(crate) fn file_resource(source: &Source<'_>, selector: &ResourceFieldSelector) -> Result<String, String> {
+    resource(source, &Container::default(), selector)
+}
+
 fn resource(source: &Source<'_>, container: &Container, selector: &ResourceFieldSelector) -> Result<String, String> {
     let spec = source.pod.spec.as_ref();
     let other = selector.container_name.as_deref().filter(|n| !n.is_empty() && *n != container.name);

@@ -4,13 +4,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use copepod_model::quantity::Quantity;
-use k8s_openapi::api::core::v1::{Container, Pod, PodSpec, Volume};
+use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 
 use crate::args::expand;
 use crate::effect::{ContainerSpec, PodIdentity, TerminationMessage};
 use crate::env::{EnvError, Found, Source, resolve};
 use crate::handler;
 use crate::node::NodeFacts;
+use crate::volumes::{self, Volumes};
 
 /// The longest host name that Linux takes.
 const LONGEST_FQDN: usize = 64;
@@ -91,6 +92,7 @@ pub(crate) fn container_spec(
     source: &Source<'_>,
     container: &Container,
     digest: &str,
+    volumes: &Volumes,
     found: &mut Found,
 ) -> Result<ContainerSpec, EnvError> {
     supported(source.pod, container).map_err(EnvError::Config)?;
@@ -103,6 +105,7 @@ pub(crate) fn container_spec(
         return Err(EnvError::Config(text));
     }
     let env = resolve(source, container, &name, found)?;
+    let mounts = volumes::resolve(source, container, &env, volumes).map_err(EnvError::Config)?;
     let value = |name: &str| env.iter().find(|(k, _)| k == name).map(|(_, v)| v.as_str());
     let command = container.command.as_deref().unwrap_or_default();
     // A wasm image's entry point is its module: `command` names another program only by its argv[0], and what follows it
@@ -121,6 +124,7 @@ pub(crate) fn container_spec(
         digest: digest.into(),
         args,
         ports: ports.collect(),
+        mounts,
         working_dir: container.working_dir.clone().unwrap_or_default(),
         memory_limit: limit("memory").and_then(|q| u64::try_from(q.value()).ok()).filter(|n| *n > 0),
         cpu_limit_millis: limit("cpu").and_then(|q| u32::try_from(q.millis()).ok()).filter(|n| *n > 0),
@@ -143,15 +147,6 @@ fn supported(pod: &Pod, container: &Container) -> Result<(), String> {
     }
     if container.volume_devices.as_ref().is_some_and(|d| !d.is_empty()) {
         return Err("volumeDevices are not supported for wasm pods".into());
-    }
-    for mount in container.volume_mounts.iter().flatten() {
-        let volume = spec.and_then(|s| s.volumes.as_ref()).and_then(|v| v.iter().find(|v| v.name == mount.name));
-        let Some(volume) = volume else {
-            return Err(format!("mountPath \"{}\": volume \"{}\" not found", mount.mount_path, mount.name));
-        };
-        if !is_token(volume) {
-            return Err(format!("volumes of type {} are not supported yet", volume_type(volume)));
-        }
     }
     let hooks = container.lifecycle.iter().flat_map(|l| [("postStart", &l.post_start), ("preStop", &l.pre_stop)]);
     for (name, hook) in hooks {
@@ -177,19 +172,6 @@ fn pod_wide(spec: Option<&PodSpec>) -> Result<(), String> {
         None | Some("" | "wasm" | "wasmtime") => Ok(()),
         Some(other) => Err(format!("RuntimeClass \"{other}\" not found; this node has \"wasm\" and \"wasmtime\"")),
     }
-}
-
-/// The projected volume with the pod's own token that admission adds to every pod: it is left out silently.
-fn is_token(volume: &Volume) -> bool {
-    let sources = volume.projected.as_ref().and_then(|p| p.sources.as_ref());
-    sources.is_some_and(|s| s.iter().any(|s| s.service_account_token.is_some()))
-}
-
-/// A volume's type is its only field besides the name.
-fn volume_type(volume: &Volume) -> String {
-    let value = serde_json::to_value(volume).unwrap_or_default();
-    let kind = value.as_object().into_iter().flatten().map(|(k, _)| k.as_str()).find(|k| *k != "name");
-    kind.unwrap_or("emptyDir").to_string()
 }
 
 #[cfg(test)]
@@ -221,7 +203,13 @@ mod tests {
         let node = NodeFacts::example();
         let source =
             Source { pod: &pod, ip: "10.0.0.1".parse().unwrap(), node: &node, refs: &Nothing, now: Time::default() };
-        container_spec(&source, &pod.spec.as_ref().unwrap().containers[0], "sha256:1", &mut Found::default())
+        container_spec(
+            &source,
+            &pod.spec.as_ref().unwrap().containers[0],
+            "sha256:1",
+            &Volumes::default(),
+            &mut Found::default(),
+        )
     }
 
     #[test]
@@ -235,23 +223,6 @@ mod tests {
         assert_eq!(s.args, ["-a", "1", "$(F)"]);
         assert_eq!(s.ports, [("web".into(), 80, "TCP".into())]);
         assert_eq!((s.memory_limit, s.cpu_limit_millis), (Some(64 << 20), Some(250)));
-    }
-
-    #[test]
-    fn unsupported_volumes_say_so_and_the_token_is_left_out() {
-        let mount = json!({"volumeMounts": [{"name": "v", "mountPath": "/x"}]});
-        let volume = |source: serde_json::Value| {
-            let mut v = source;
-            v["name"] = "v".into();
-            json!({"volumes": [v]})
-        };
-        let e = spec(mount.clone(), volume(json!({"configMap": {"name": "m"}}))).unwrap_err();
-        assert_eq!(e, EnvError::Config("volumes of type configMap are not supported yet".into()));
-        assert!(
-            spec(mount, volume(json!({"projected": {"sources": [{"serviceAccountToken": {"path": "token"}}]}})))
-                .is_ok()
-        );
-        assert!(spec(json!({}), volume(json!({"emptyDir": {}}))).is_ok(), "a volume that nobody mounts harms nobody");
     }
 
     #[test]

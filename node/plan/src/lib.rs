@@ -23,11 +23,12 @@ mod status;
 mod stop;
 mod sync;
 mod text;
+mod volumes;
 mod when;
 
 pub use effect::{
-    ContainerId, ContainerSpec, Credential, Disk, Effect, HookHow, HookKind, ImageUse, Observation, PodIdentity,
-    ProbeHow, ProbeKind, PullRequest, TerminationMessage,
+    ContainerId, ContainerSpec, Credential, Disk, Effect, HookHow, HookKind, ImageUse, Mount, Observation, PodIdentity,
+    ProbeHow, ProbeKind, PullRequest, TerminationMessage, VolumeContent, VolumeFile,
 };
 pub use image_gc::{ImageGc, ImageGcPolicy, collect, listed, shortage};
 pub use logs::log_attempt;
@@ -36,4 +37,5 @@ pub use observed::{Observed, PodEvent, Termination};
 pub use refs::{Lookup, Reference, Refs, ServicePort, ServiceRecord};
 pub use stop::vanish;
 pub use sync::{PodPlan, plan};
+pub use volumes::{Token, TokenKey};
 pub use when::{micro, stamp};

@@ -12,6 +12,7 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use crate::effect::{ContainerId, Effect, HookHow, HookKind, Observation, ProbeKind};
 use crate::probes::{Answer, Probes};
 use crate::pull::Image;
+use crate::volumes::{self, Token, TokenKey, Volumes};
 use crate::when::time;
 
 /// A container that ran this long has recovered: its crashes are counted anew.
@@ -228,6 +229,11 @@ pub struct Observed {
     pub(crate) deadline_exceeded: bool,
     /// Init containers are over and sidecars were started: from now on those restart without holding anyone back.
     pub(crate) initialized: bool,
+    /// It took more than it may, as this says; the verdict follows when everything has stopped.
+    pub(crate) evicted: Option<String>,
+    /// `emptyDir` volumes that have outgrown their limit when last looked at.
+    pub(crate) usage: BTreeMap<String, u64>,
+    pub(crate) volumes: Volumes,
 }
 
 /// A final phase.
@@ -264,6 +270,9 @@ impl Observed {
             verdict,
             deadline_exceeded: false,
             initialized: false,
+            evicted: None,
+            usage: BTreeMap::new(),
+            volumes: Volumes::default(),
         };
         let Some(spec) = &pod.spec else { return observed };
         let find = |list: Option<&Vec<ContainerStatus>>, name: &str| {
@@ -327,6 +336,13 @@ impl Observed {
             | Observation::ImageReady { .. }
             | Observation::ImageFailed { .. } => self.observe_image(observation, now),
             Observation::Images { .. } | Observation::ImagesRemoved { .. } => return false,
+            Observation::VolumeMounted { uid, name, result } if *uid == self.uid => {
+                volumes::mounted(self, name, result, now);
+            }
+            Observation::VolumeUsage { uid, name, bytes } if *uid == self.uid => {
+                self.usage.insert(name.clone(), *bytes);
+            }
+            Observation::VolumeMounted { .. } | Observation::VolumeUsage { .. } => {}
             Observation::Started { id, at } => {
                 let Some(t) = self.current(id) else { return false };
                 if t.state != State::Starting {
@@ -408,6 +424,11 @@ impl Observed {
             }
         }
         true
+    }
+
+    /// Takes in a token that a plan asked for, or why there is none.
+    pub fn token(&mut self, key: &TokenKey, result: Result<Token, String>, now: Time) {
+        self.volumes.token(key, result, now);
     }
 
     pub(crate) fn event(&mut self, kind: EventType, reason: &'static str, message: String, field_path: Option<String>) {

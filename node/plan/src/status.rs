@@ -25,8 +25,12 @@ pub(crate) fn status(pod: &Pod, observed: &mut Observed, node: &NodeFacts, now: 
             _ => t.exited().is_some_and(|e| e.code == 0),
         })
     });
-    let writer =
-        Writer { pod, observed, now, ending: deleting || observed.deadline_exceeded || observed.verdict.is_some() };
+    let writer = Writer {
+        pod,
+        observed,
+        now,
+        ending: deleting || observed.deadline_exceeded || observed.evicted.is_some() || observed.verdict.is_some(),
+    };
     let has_init = spec.init_containers.as_ref().is_some_and(|i| !i.is_empty());
     let waiting = if has_init && !initialized { "PodInitializing" } else { "ContainerCreating" };
     let mains: Vec<_> = spec.containers.iter().map(|c| writer.container(c, Role::Main, waiting)).collect();

@@ -20,6 +20,7 @@ use crate::refs::{Reference, Refs};
 use crate::restart::{Role, back_off, restarts};
 use crate::stop::Wanted;
 use crate::text::pod_name;
+use crate::volumes::{self, TokenKey};
 use crate::when::time;
 
 /// An image that came this recently is not asked for again by a restart, even under `imagePullPolicy: Always`: a container
@@ -31,6 +32,8 @@ const CONFIG_RETRY: Duration = Duration::from_secs(2);
 const POST_START_LIMIT: Duration = Duration::from_secs(600);
 /// `terminationGracePeriodSeconds` when a pod has none.
 const DEFAULT_GRACE: u64 = 30;
+/// What an evicted pod has to end.
+const EVICTION_GRACE: Duration = Duration::from_secs(1);
 
 /// What is about to happen to a pod.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -43,6 +46,10 @@ pub struct PodPlan {
     pub events: Vec<PodEvent>,
     /// Objects that must be fetched before the plan can go on; plan again when they are.
     pub fetch: BTreeSet<Reference>,
+    /// Objects that its volumes show: plan again whenever one of them has changed.
+    pub follow: BTreeSet<Reference>,
+    /// Tokens of its service account that it needs: [`Observed::token`] takes the answers.
+    pub tokens: Vec<TokenKey>,
     /// Whether nothing of the pod is left here, so that its object can be deleted with no grace.
     pub remove: bool,
     /// When to plan again if nothing happens before.
@@ -96,7 +103,16 @@ impl Sync<'_> {
                 observed.event(EventType::Warning, "DeadlineExceeded", DEADLINE_TEXT.into(), None);
             }
         }
-        if observed.deadline_exceeded || observed.verdict.is_some() {
+        if observed.verdict.is_none() && observed.evicted.is_none() {
+            let over = observed.usage.iter().find_map(|(v, bytes)| volumes::usage(pod.spec.as_ref(), v, *bytes));
+            if let Some(text) = over {
+                observed.event(EventType::Warning, "Evicted", text.clone(), None);
+                observed.evicted = Some(text);
+            }
+        }
+        if observed.evicted.is_some() {
+            self.wind_down(observed, EVICTION_GRACE);
+        } else if observed.deadline_exceeded || observed.verdict.is_some() {
             self.wind_down(observed, self.grace());
         } else {
             self.start_in_order(observed);
@@ -118,6 +134,10 @@ impl Sync<'_> {
         if init_failed(self.pod, observed) || mains_over(self.pod, observed) {
             // Nothing but sidecars can run any more.
             return self.wind_down(observed, self.grace());
+        }
+        let source = Source { pod: self.pod, ip: observed.ip, node: self.node, refs: self.refs, now: self.now };
+        if !volumes::plan(&source, observed, &mut self.out) {
+            return;
         }
         let mut proceed = true;
         for c in spec.init_containers.iter().flatten() {
@@ -260,7 +280,7 @@ impl Sync<'_> {
         let Some(t) = observed.containers.get_mut(&container.name) else { return };
         let source = Source { pod: self.pod, ip: observed.ip, node: self.node, refs: self.refs, now };
         let mut found = Found::default();
-        let spec = container_spec(&source, container, &digest, &mut found);
+        let spec = container_spec(&source, container, &digest, &observed.volumes, &mut found);
         let spec = spec.and_then(|s| match Probes::of(self.pod, container, observed.ip) {
             Ok(probes) => Ok((s, probes)),
             Err(e) => Err(EnvError::Config(e)),
@@ -307,6 +327,11 @@ impl Sync<'_> {
     fn judge(&mut self, observed: &mut Observed) {
         let Some(spec) = &self.pod.spec else { return };
         if observed.verdict.is_some() || observed.alive() {
+            return;
+        }
+        if let Some(message) = observed.evicted.clone() {
+            observed.verdict =
+                Some(Verdict { phase: "Failed".into(), reason: Some("Evicted".into()), message: Some(message) });
             return;
         }
         if observed.deadline_exceeded {

@@ -34,6 +34,28 @@ pub(crate) fn go_duration(d: Duration) -> String {
     }
 }
 
+/// A text in quotes as Go's `%q` has it.
+pub(crate) fn go_quoted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            '\x07' => out.push_str("\\a"),
+            '\x08' => out.push_str("\\b"),
+            '\x0b' => out.push_str("\\v"),
+            '\x0c' => out.push_str("\\f"),
+            c if u32::from(c) < 0x20 || c == '\x7f' => out.push_str(&format!("\\x{:02x}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
 /// `name_namespace(uid)`: how the kubelet names a pod in messages.
 pub(crate) fn pod_name(pod: &Pod) -> String {
     let m = &pod.metadata;

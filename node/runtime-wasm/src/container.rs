@@ -8,6 +8,7 @@ use copepod_node_plan::{ContainerId, ContainerSpec, PodIdentity};
 use tokio::sync::Notify;
 use wasmtime_wasi_config::WasiConfigVariables;
 
+use crate::capability::filesystem::Preopens;
 use crate::cpu::Cpu;
 use crate::exit::Exit;
 use crate::handler::{Handler, HttpHandler};
@@ -88,6 +89,7 @@ pub(crate) struct Shared {
     pub(crate) args: Vec<String>,
     pub(crate) env: Vec<(String, String)>,
     pub(crate) working_dir: String,
+    pub(crate) preopens: Preopens,
     pub(crate) config: WasiConfigVariables,
     /// What a request without a `Host` header was sent to.
     pub(crate) authority: String,
@@ -129,6 +131,10 @@ impl Shared {
                 None => env.push((name.clone(), value.clone())),
             }
         }
+        // Preview 1 has no word for the working directory; its libraries look here.
+        if !spec.working_dir.is_empty() && !env.iter().any(|(name, _)| name == "PWD") {
+            env.push(("PWD".to_owned(), spec.working_dir.clone()));
+        }
         let args = std::iter::once(id.container.to_string()).chain(spec.args.iter().cloned()).collect();
         let port = spec.ports.iter().find(|(_, _, protocol)| protocol == "TCP").map_or(80, |(_, port, _)| *port);
         Shared {
@@ -136,6 +142,7 @@ impl Shared {
             config: env.iter().cloned().collect(),
             env,
             working_dir: spec.working_dir.clone(),
+            preopens: Preopens::new(&spec.mounts, &spec.working_dir),
             authority: std::net::SocketAddr::new(pod.ip, port).to_string(),
             net,
             logs,

@@ -21,7 +21,7 @@ pub(crate) struct Host {
     pub(crate) http: WasiHttpCtx,
     pub(crate) outgoing: Outgoing,
     limiter: Limiter,
-    /// Clocks, random numbers and (no) files.
+    /// Clocks, random numbers and the working of files; which directories there are is the container's to say.
     wasi: Option<Box<WasiCtx>>,
     stdout: Option<LineStream>,
     stderr: Option<LineStream>,
@@ -76,15 +76,20 @@ pub(crate) struct Preview1Host {
 }
 
 impl Preview1Host {
-    pub(crate) fn store(engine: &Engine, container: Arc<Shared>, limiter: Limiter) -> Store<Preview1Host> {
+    pub(crate) fn store(
+        engine: &Engine,
+        container: Arc<Shared>,
+        limiter: Limiter,
+    ) -> wasmtime::Result<Store<Preview1Host>> {
         let mut wasi = WasiCtx::builder();
         wasi.args(&container.args).envs(&container.env);
         wasi.stdout(LineStream::new(container.logs.clone(), LogStream::Stdout));
         wasi.stderr(LineStream::new(container.logs.clone(), LogStream::Stderr));
+        container.preopens.add_to(&mut wasi)?;
         let mut store = Store::new(engine, Preview1Host { wasi: wasi.build_p1(), container, limiter });
         store.limiter(|host| &mut host.limiter);
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|store| give_way(&store.data().container));
-        store
+        Ok(store)
     }
 }

@@ -11,6 +11,7 @@ use copepod_node_plan::{ContainerId, ContainerSpec, PodIdentity};
 use wasmtime::{Engine, PoolConcurrencyLimitError};
 
 use crate::artifacts::Artifacts;
+use crate::capability::filesystem::NoVolume;
 use crate::compile::{CompileError, Compiler, Source};
 use crate::container::{Container, Shared};
 use crate::engine::{self, Capacity};
@@ -172,7 +173,9 @@ async fn run_command(engine: Engine, container: Arc<Shared>, module: Arc<Module>
     let guest = command(&engine, container.clone(), &module, limiter);
     let exit = match guest::run(&container, pin!(guest), |_| {}).await {
         Ok(Ok(code)) => Exit::with_code(code),
-        Ok(Err(error)) if error.is::<PoolConcurrencyLimitError>() => Exit::not_started(&error),
+        Ok(Err(error)) if error.is::<PoolConcurrencyLimitError>() || error.is::<NoVolume>() => {
+            Exit::not_started(&error)
+        }
         Ok(Err(error)) if error.is::<guest::Killed>() => Exit::killed(),
         Ok(Err(error)) => Exit::from_error(&error),
         Err(guest::Killed) => Exit::killed(),
@@ -190,7 +193,7 @@ async fn command(engine: &Engine, container: Arc<Shared>, module: &Module, limit
             Ok(if ended.is_ok() { 0 } else { 1 })
         }
         Code::Preview1(pre) => {
-            let mut store = Preview1Host::store(engine, container, limiter);
+            let mut store = Preview1Host::store(engine, container, limiter)?;
             let instance = pre.instantiate_async(&mut store).await?;
             let start = instance.get_typed_func::<(), ()>(&mut store, "_start")?;
             start.call_async(&mut store, ()).await?;

@@ -8,7 +8,9 @@ use std::time::Duration;
 use copepod_machine::Time;
 use copepod_model::request::{Body, PatchType};
 use copepod_model::{UserInfo, Verb};
-use copepod_node_plan::{Effect, Lookup, NodeFacts, Observation, Observed, Refs, ServiceRecord, node, plan, vanish};
+use copepod_node_plan::{
+    Effect, Lookup, NodeFacts, Observation, Observed, Refs, ServiceRecord, Token, node, plan, vanish,
+};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
@@ -44,10 +46,14 @@ struct Here {
     status: Value,
 }
 
-struct NoRefs;
-impl Refs for NoRefs {
-    fn config_map(&self, _: &str, _: &str, _: Time) -> Lookup {
-        Lookup::Missing
+/// Only what every pod's token volume shows.
+struct RootCa;
+impl Refs for RootCa {
+    fn config_map(&self, _: &str, name: &str, _: Time) -> Lookup {
+        match name {
+            "kube-root-ca.crt" => Lookup::Found(Arc::new([("ca.crt".to_string(), b"ca".to_vec())].into())),
+            _ => Lookup::Missing,
+        }
     }
     fn secret(&self, _: &str, _: &str, _: Time) -> Lookup {
         Lookup::Missing
@@ -222,8 +228,13 @@ impl Node {
             self.perform(uid, effects, now, chaos);
             return Ok(());
         };
-        let decided = plan(&pod, &mut here.observed, &NoRefs, &self.facts, now);
+        let decided = plan(&pod, &mut here.observed, &RootCa, &self.facts, now);
         here.wake = decided.wake_at.into_iter().chain(decided.probe_at).min();
+        for key in decided.tokens {
+            let lives = Duration::from_secs(u64::try_from(key.seconds).unwrap_or(600));
+            here.observed.token(&key, Ok(Token { text: "token".into(), issued: now, expires: now + lives }), now);
+            here.wake = Some(now);
+        }
         let status = serde_json::to_value(&decided.status).map_err(|e| e.to_string())?;
         let write = here.status != status;
         here.status = status.clone();
@@ -263,6 +274,11 @@ impl Node {
                         Observation::ImageReady { request, digest: format!("sha256:{}", wanted.image) }
                     };
                     self.say(at, uid, observation);
+                }
+                Effect::MountVolume { name, .. } => {
+                    let failed = chaos && self.chance.one_in(10);
+                    let result = if failed { Err("no luck".into()) } else { Ok(format!("/volumes/{name}").into()) };
+                    self.say(at, uid, Observation::VolumeMounted { uid: uid.clone(), name, result });
                 }
                 Effect::Start { id, .. } => {
                     self.say(at, uid, Observation::Started { id: id.clone(), at });

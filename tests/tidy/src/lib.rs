@@ -15,6 +15,7 @@ pub const FLOORS: &[(&str, u32)] = &[
     ("sdk/client", 30),
     ("node/runtime-wasm", 30),
     ("node/images", 30),
+    ("node/volumes", 30),
     ("node/network", 30),
     ("dns/server", 30),
     ("control/server", 35),

@@ -262,3 +262,36 @@ fn an_agent_touches_only_its_own() {
         assert!(got.starts_with(want), "{what}\n got {got}\nwant {want}");
     }
 }
+
+#[test]
+fn a_pods_containers_get_the_token_of_their_account() {
+    let mut c = Cluster::new();
+    let path = "/var/run/secrets/kubernetes.io/serviceaccount";
+    let own = json!([{"name": "v", "mountPath": path}]);
+    let spec = json!({"containers": [{"name": "c", "image": "i"}, {"name": "d", "image": "i", "volumeMounts": own}],
+        "initContainers": [{"name": "e", "image": "i"}], "volumes": [{"name": "v", "emptyDir": {}}]});
+    let (_, pod) = c.create("pods default/", json!({"metadata": {"name": "p"}, "spec": spec})).unwrap();
+    let volume = &pod["spec"]["volumes"][1];
+    let name = volume["name"].as_str().unwrap();
+    assert_eq!(name.len(), "kube-api-access-".len() + 5, "{name}");
+    assert_eq!(
+        volume["projected"]["sources"][0],
+        json!({"serviceAccountToken": {"expirationSeconds": 3607, "path": "token"}})
+    );
+    let mount = json!([{"name": name, "readOnly": true, "mountPath": path}]);
+    assert_eq!(pod["spec"]["containers"][0]["volumeMounts"], mount);
+    assert_eq!(pod["spec"]["initContainers"][0]["volumeMounts"], mount);
+    assert_eq!(pod["spec"]["containers"][1]["volumeMounts"][0]["name"], "v", "what is there stays");
+
+    let bare = json!({"automountServiceAccountToken": false, "containers": [{"name": "c", "image": "i"}]});
+    let (_, pod) = c.create("pods default/", json!({"metadata": {"name": "q"}, "spec": bare})).unwrap();
+    assert!(pod["spec"].get("volumes").is_none(), "{pod}");
+    let account = json!({"metadata": {"name": "shy"}, "automountServiceAccountToken": false});
+    c.create("serviceaccounts default/", account).unwrap();
+    for (name, wanted, count) in [("r", json!(null), 0), ("s", json!(true), 1)] {
+        let mut spec = json!({"serviceAccountName": "shy", "containers": [{"name": "c", "image": "i"}]});
+        spec["automountServiceAccountToken"] = wanted;
+        let (_, pod) = c.create("pods default/", json!({"metadata": {"name": name}, "spec": spec})).unwrap();
+        assert_eq!(pod["spec"]["volumes"].as_array().map_or(0, Vec::len), count, "{pod}");
+    }
+}

@@ -10,6 +10,7 @@ use copepod_images::Store;
 use copepod_node_network::{HttpService, Network, PodHandle, ServeGuard, ServiceError};
 use copepod_node_plan::{ContainerId, ContainerSpec, Observation, PodIdentity, TerminationMessage};
 use copepod_runtime_wasm::{Container, Exit, HttpHandler, Kind, Module, Runtime};
+use copepod_volumes::Volumes;
 use http::{Request, Response};
 
 use super::Observer;
@@ -45,6 +46,7 @@ pub(super) struct Containers {
     runtime: Arc<Runtime>,
     images: Store,
     network: Network,
+    volumes: Arc<Volumes>,
     logs: Arc<Logs>,
     observer: Observer,
     pods: Mutex<HashMap<Arc<str>, Pod>>,
@@ -56,10 +58,20 @@ impl Containers {
         runtime: Arc<Runtime>,
         images: Store,
         network: Network,
+        volumes: Arc<Volumes>,
         logs: Arc<Logs>,
         observer: Observer,
     ) -> Containers {
-        Containers { runtime, images, network, logs, observer, pods: Mutex::default(), modules: Mutex::default() }
+        Containers {
+            runtime,
+            images,
+            network,
+            volumes,
+            logs,
+            observer,
+            pods: Mutex::default(),
+            modules: Mutex::default(),
+        }
     }
 
     /// The module with this digest, compiled.
@@ -110,17 +122,27 @@ impl Containers {
         }
         let at_hand = lock(&self.modules).get(&spec.digest).cloned();
         match at_hand {
-            Some(module) => self.run(id, spec, module),
-            None => {
+            Some(module) if spec.mounts.is_empty() => self.run(id, spec, module),
+            _ => {
                 let this = self.clone();
                 tokio::spawn(async move {
-                    match this.module(&spec.digest).await {
-                        Ok(module) => this.run(id, spec, module),
+                    let ready = async { Ok((this.module(&spec.digest).await?, this.prepare(&id, spec).await?)) };
+                    match ready.await {
+                        Ok((module, spec)) => this.run(id, spec, module),
                         Err(e) => this.not_started(&id, e),
                     }
                 });
             }
         }
+    }
+
+    /// The spec with mounts that are ready to be opened.
+    async fn prepare(&self, id: &ContainerId, mut spec: ContainerSpec) -> Result<ContainerSpec, String> {
+        let (volumes, id) = (self.volumes.clone(), id.clone());
+        let prepared = tokio::task::spawn_blocking(move || {
+            volumes.prepare(&id.pod_uid, &id.container, &mut spec.mounts).map(|()| spec).map_err(|e| e.to_string())
+        });
+        prepared.await.unwrap_or_else(|e| Err(e.to_string()))
     }
 
     fn run(self: &Arc<Self>, id: ContainerId, spec: ContainerSpec, module: Arc<Module>) {

@@ -5,17 +5,20 @@ mod images;
 mod net;
 mod probe;
 
+use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use copepod_images::Store;
 use copepod_node_network::{Identity, Network};
-use copepod_node_plan::{Effect, Observation, PodIdentity};
+use copepod_node_plan::{Effect, Observation, PodIdentity, VolumeContent};
 use copepod_runtime_wasm::Runtime;
+use copepod_volumes::Volumes;
 use tokio::sync::mpsc;
 
 use crate::clock::now;
-use crate::logs::Logs;
+use crate::logs::{Logs, lock};
 use containers::Containers;
 use images::Shelf;
 
@@ -27,10 +30,19 @@ pub(crate) struct DataPlane {
     images: Store,
     network: Network,
     logs: Arc<Logs>,
+    volumes: Arc<Volumes>,
     containers: Arc<Containers>,
     observer: Observer,
     runtime: Arc<Runtime>,
     dir: PathBuf,
+    queued: Arc<Mutex<HashMap<Arc<str>, VecDeque<Job>>>>,
+}
+
+/// Something to be done to a pod's volumes.
+#[derive(Clone)]
+enum Job {
+    Mount(String, VolumeContent),
+    Remove,
 }
 
 impl DataPlane {
@@ -40,15 +52,32 @@ impl DataPlane {
         images: Store,
         dir: PathBuf,
         network: Network,
+        volumes: Arc<Volumes>,
         logs: Arc<Logs>,
         observer: Observer,
     ) -> DataPlane {
-        let containers =
-            Containers::new(runtime.clone(), images.clone(), network.clone(), logs.clone(), observer.clone());
+        let containers = Containers::new(
+            runtime.clone(),
+            images.clone(),
+            network.clone(),
+            volumes.clone(),
+            logs.clone(),
+            observer.clone(),
+        );
         // What was compiled from images that are gone, or for another version of this program, is of no use.
         let (known, compiled) = (images.clone(), runtime.clone());
         tokio::task::spawn_blocking(move || compiled.sweep_artifacts(|digest| known.contains(digest)));
-        DataPlane { images, network, logs, containers: Arc::new(containers), observer, runtime, dir }
+        DataPlane {
+            images,
+            network,
+            logs,
+            volumes,
+            containers: Arc::new(containers),
+            observer,
+            runtime,
+            dir,
+            queued: Arc::default(),
+        }
     }
 
     fn shelf(&self) -> Shelf {
@@ -86,15 +115,22 @@ impl DataPlane {
                 let handle = self.network.attach(identity(&pod));
                 self.containers.attach(pod, handle);
             }
+            Effect::MountVolume { uid, name, content } => self.queue(uid, Job::Mount(name, content)),
+            Effect::KeepPods(uids) => {
+                let (orphans, volumes) = (self.volumes.orphans(&uids), self.volumes.clone());
+                tokio::task::spawn_blocking(move || orphans.iter().for_each(|uid| volumes.remove(uid)));
+            }
             Effect::Start { id, spec, .. } => self.containers.start(id, *spec),
             Effect::Stop { id, grace } => self.containers.stop(&id, grace),
             Effect::DetachPod { uid } => {
                 self.containers.end_pod(&uid);
                 self.network.detach(&uid);
+                self.queue(uid, Job::Remove);
             }
             Effect::RemovePod { uid } => {
                 let pod = self.containers.forget(&uid);
                 self.network.detach(&uid);
+                self.queue(uid, Job::Remove);
                 if let Some(pod) = pod {
                     let logs = self.logs.clone();
                     tokio::task::spawn_blocking(move || logs.remove(&pod.namespace, &pod.name, &pod.uid));
@@ -116,6 +152,52 @@ impl DataPlane {
                     let _ = observer.send(Observation::Probed { id, kind, result, at: now() });
                 });
             }
+        }
+    }
+
+    /// A pod's volumes change one after the other, in the order in which they are asked for.
+    fn queue(&self, uid: Arc<str>, job: Job) {
+        let mut all = lock(&self.queued);
+        let jobs = all.entry(uid.clone()).or_default();
+        jobs.push_back(job);
+        if jobs.len() > 1 {
+            return; // whoever does the first does all
+        }
+        drop(all);
+        let (queued, volumes, observer) = (self.queued.clone(), self.volumes.clone(), self.observer.clone());
+        tokio::task::spawn_blocking(move || {
+            loop {
+                let Some(job) = lock(&queued).get(&uid).and_then(|jobs| jobs.front().cloned()) else { return };
+                match job {
+                    Job::Mount(name, content) => {
+                        let result = volumes.mount(&uid, &name, &content).map_err(|e| e.to_string());
+                        let _ = observer.send(Observation::VolumeMounted { uid: uid.clone(), name, result });
+                    }
+                    Job::Remove => volumes.remove(&uid),
+                }
+                let mut all = lock(&queued);
+                if let Some(jobs) = all.get_mut(&uid) {
+                    jobs.pop_front();
+                    if jobs.is_empty() {
+                        all.remove(&uid);
+                        return;
+                    }
+                }
+            }
+        });
+    }
+}
+
+/// Measures volumes that have a limit, for ever.
+pub(crate) async fn measure(volumes: Arc<Volumes>, every: Duration, observer: Observer) {
+    let mut ticks = tokio::time::interval(every);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let volumes = volumes.clone();
+        let overruns = tokio::task::spawn_blocking(move || volumes.overruns()).await.unwrap_or_default();
+        for o in overruns {
+            let _ = observer.send(Observation::VolumeUsage { uid: o.uid, name: o.name, bytes: o.bytes });
         }
     }
 }

@@ -2,6 +2,7 @@
 //! made, effects and writes go out.
 
 mod entry;
+mod follow;
 mod images;
 mod refs;
 mod status;
@@ -11,11 +12,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use copepod_client::Client;
-use copepod_model::request::{DeleteOptions, PatchType};
-use copepod_model::{Object, Status, Time};
-use copepod_node_plan::{Effect, Lookup, NodeFacts, Observation, Observed, Reference, log_attempt, plan, vanish};
+use copepod_client::{Client, Reply};
+use copepod_model::request::{Body, DeleteOptions, PatchType};
+use copepod_model::{Key, Object, Status, Time, Verb};
+use copepod_node_plan::{
+    Effect, Lookup, NodeFacts, Observation, Observed, Reference, Token, TokenKey, log_attempt, plan, vanish,
+};
 use k8s_openapi::api::core::v1::Pod;
+use serde_json::json;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
@@ -27,6 +31,7 @@ use crate::reflect::Change;
 use crate::register::record_blocks;
 use crate::routes::Services;
 use entry::{Entry, Write};
+use follow::Follow;
 pub(crate) use images::Collector;
 use images::Pull;
 use refs::{RefCache, values};
@@ -69,6 +74,7 @@ pub(crate) struct Pods {
     logs: Arc<Logs>,
     addresses: AddressPool,
     refs: RefCache,
+    follow: Follow,
     entries: HashMap<Uid, Entry>,
     /// Pods for which there is no address.
     homeless: BTreeMap<Uid, Arc<Object>>,
@@ -91,6 +97,7 @@ pub(crate) struct Pods {
 enum Done {
     Wrote(Uid, Option<u64>, Result<Option<Arc<Object>>, Status>),
     Fetched(Reference, Lookup),
+    Token(Uid, TokenKey, Result<Token, String>),
     Recorded,
 }
 
@@ -113,6 +120,7 @@ impl Pods {
             logs,
             addresses,
             refs: RefCache::new(services),
+            follow: Follow::default(),
             entries: HashMap::new(),
             homeless: BTreeMap::new(),
             timers: BTreeSet::new(),
@@ -162,6 +170,7 @@ impl Pods {
                 Some(o) = wires.observations.recv() => self.observe(o),
                 Some(ask) = wires.asks.recv() => self.answer(ask),
                 Some(done) = self.jobs.join_next() => self.done(done),
+                (reference, lookup) = self.follow.next() => self.followed(reference, lookup),
                 () = until(next) => {}
                 () = self.collector.tick() => self.collect_images(),
             }
@@ -175,6 +184,9 @@ impl Pods {
             while let Some(done) = self.jobs.try_join_next() {
                 self.done(done);
             }
+            while let Some((reference, lookup)) = self.follow.try_next() {
+                self.followed(reference, lookup);
+            }
         }
     }
 
@@ -184,6 +196,8 @@ impl Pods {
                 if !std::mem::replace(&mut self.swept, true) {
                     let known: BTreeSet<&str> = all.iter().map(|o| &*o.meta.uid).collect();
                     self.logs.sweep(|uid| known.contains(uid));
+                    let keep = all.iter().map(|o| o.meta.uid.clone()).collect();
+                    let _ = self.effects.send(Effect::KeepPods(keep));
                 }
                 let keep: BTreeSet<&Uid> = all.iter().map(|o| &o.meta.uid).collect();
                 let gone: Vec<Uid> =
@@ -268,6 +282,7 @@ impl Pods {
             | Observation::ImagePulled { .. }
             | Observation::ImageReady { .. }
             | Observation::ImageFailed { .. } => self.pulled(&observation),
+            Observation::VolumeMounted { uid, .. } | Observation::VolumeUsage { uid, .. } => vec![uid.clone()],
             Observation::Started { id, .. }
             | Observation::Exited { id, .. }
             | Observation::Hooked { id, .. }
@@ -318,6 +333,7 @@ impl Pods {
             self.carry_out(uid, effects);
             if done {
                 self.entries.remove(uid);
+                self.unfollow(uid, &BTreeSet::new());
             }
             return;
         }
@@ -332,6 +348,7 @@ impl Pods {
         if let Some(wake) = plan.wake_at {
             self.timers.insert((wake, uid.clone()));
         }
+        let (key, account) = (entry.object.key.clone(), service_account(&pod));
         self.arm_probe(uid, plan.probe_at);
         self.unwritten.insert(uid.clone());
         for reference in plan.fetch {
@@ -339,7 +356,30 @@ impl Pods {
                 self.jobs.spawn(fetch(self.client.clone(), reference));
             }
         }
+        for token in plan.tokens {
+            self.jobs.spawn(request_token(self.client.clone(), key.clone(), account.clone(), uid.clone(), token));
+        }
+        self.unfollow(uid, &plan.follow);
+        for reference in plan.follow {
+            self.follow.add(reference, uid, &self.client);
+        }
         self.carry_out(uid, plan.effects);
+    }
+
+    /// Ends the following of what a pod shows no more.
+    fn unfollow(&mut self, uid: &Uid, keep: &BTreeSet<Reference>) {
+        for reference in self.follow.keep(uid, keep) {
+            self.refs.unpin(&reference);
+        }
+    }
+
+    /// Something that volumes show has changed.
+    fn followed(&mut self, reference: Reference, lookup: Lookup) {
+        let users = self.follow.users(&reference);
+        if !users.is_empty() {
+            self.dirty.extend(users);
+            self.refs.pin(reference, lookup);
+        }
     }
 
     fn carry_out(&mut self, uid: &Uid, effects: Vec<Effect>) {
@@ -430,6 +470,12 @@ impl Pods {
                     }
                 }
             }
+            Ok(Done::Token(uid, key, result)) => {
+                if let Some(entry) = self.entries.get_mut(&uid) {
+                    entry.observed.token(&key, result, at);
+                    self.dirty.insert(uid);
+                }
+            }
             Ok(Done::Recorded) => {}
             Err(error) => tracing::error!(%error, "a task of the agent has failed"),
         }
@@ -459,6 +505,43 @@ impl Pods {
 
 fn pod_ip(object: &Object) -> Option<IpAddr> {
     object.value()["status"]["podIP"].as_str().and_then(|ip| ip.parse().ok())
+}
+
+fn service_account(pod: &Pod) -> String {
+    let name = pod.spec.as_ref().and_then(|s| s.service_account_name.clone());
+    name.filter(|n| !n.is_empty()).unwrap_or_else(|| "default".into())
+}
+
+/// Asks for a token that is bound to the pod (TokenRequest, KEP-1205).
+async fn request_token(client: Client, pod: Key, account: String, uid: Uid, key: TokenKey) -> Done {
+    let asked = now();
+    let audiences: Vec<&str> = Some(key.audience.as_str()).filter(|a| !a.is_empty()).into_iter().collect();
+    let mut request = client.request(Verb::Create, "serviceaccounts", &pod.namespace, &account);
+    request.subresource = Some("token".into());
+    request.body = Body::Object(json!({
+        "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
+        "spec": {"audiences": audiences, "expirationSeconds": key.seconds,
+            "boundObjectRef": {"apiVersion": "v1", "kind": "Pod", "name": &*pod.name, "uid": &*uid}},
+    }));
+    let result = match client.call(request).await {
+        Ok(reply) => token(&reply, asked),
+        Err(e) => Err(e.message),
+    };
+    Done::Token(uid, key, result)
+}
+
+fn token(reply: &Reply, asked: Time) -> Result<Token, String> {
+    let value = match reply {
+        Reply::Json(value) => value.clone(),
+        Reply::Object(o) => o.value(),
+        _ => return Err("the answer is no TokenRequest".into()),
+    };
+    let status = &value["status"];
+    let expires = status["expirationTimestamp"].as_str().and_then(Time::parse);
+    match (status["token"].as_str(), expires) {
+        (Some(text), Some(expires)) => Ok(Token { text: text.into(), issued: asked, expires }),
+        _ => Err("the answer has no token".into()),
+    }
 }
 
 async fn fetch(client: Client, reference: Reference) -> Done {

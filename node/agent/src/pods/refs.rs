@@ -20,11 +20,13 @@ pub(crate) struct RefCache {
     services: Services,
     known: BTreeMap<Reference, (Lookup, Time)>,
     waiting: BTreeMap<Reference, BTreeSet<Arc<str>>>,
+    /// What is followed is fresh as long as it is.
+    pinned: BTreeMap<Reference, Lookup>,
 }
 
 impl RefCache {
     pub fn new(services: Services) -> RefCache {
-        RefCache { services, known: BTreeMap::new(), waiting: BTreeMap::new() }
+        RefCache { services, known: BTreeMap::new(), waiting: BTreeMap::new(), pinned: BTreeMap::new() }
     }
 
     /// Notes that a pod waits for a reference; `true` if it has to be fetched.
@@ -44,8 +46,21 @@ impl RefCache {
         waiting
     }
 
+    /// The newest that is known of an object that is followed.
+    pub fn pin(&mut self, reference: Reference, lookup: Lookup) {
+        self.pinned.insert(reference, lookup);
+    }
+
+    /// It is followed no more.
+    pub fn unpin(&mut self, reference: &Reference) {
+        self.pinned.remove(reference);
+    }
+
     fn look(&self, resource: &'static str, namespace: &str, name: &str, now: Time) -> Lookup {
         let key = Reference { resource, namespace: namespace.into(), name: name.into() };
+        if let Some(lookup) = self.pinned.get(&key) {
+            return lookup.clone();
+        }
         match self.known.get(&key) {
             Some((lookup, at)) if now.since(*at) < FRESH => lookup.clone(),
             _ => Lookup::Unknown,

@@ -17,6 +17,7 @@ use crate::logs::lock;
 
 pub struct Fake {
     state: Mutex<State>,
+    issued: Mutex<u32>,
     changes: broadcast::Sender<(bool, Arc<Object>)>,
 }
 
@@ -28,7 +29,7 @@ struct State {
 
 impl Fake {
     pub fn new() -> Arc<Fake> {
-        Arc::new(Fake { state: Mutex::default(), changes: broadcast::channel(4096).0 })
+        Arc::new(Fake { state: Mutex::default(), issued: Mutex::default(), changes: broadcast::channel(4096).0 })
     }
 
     pub fn client(self: &Arc<Fake>) -> Client {
@@ -88,6 +89,11 @@ impl Fake {
 }
 
 fn selected(request: &ApiRequest, o: &Object) -> bool {
+    let name = request.list.field_selector.strip_prefix("metadata.name=");
+    let here = request.namespace.is_empty() || *o.key.namespace == *request.namespace;
+    if !here || name.is_some_and(|n| o.name() != n) {
+        return false;
+    }
     let node = request.list.field_selector.strip_prefix("spec.nodeName=");
     *o.key.resource == *request.group_resource() && node.is_none_or(|n| o.meta.node_name.as_deref() == Some(n))
 }
@@ -96,7 +102,7 @@ fn selected(request: &ApiRequest, o: &Object) -> bool {
 impl Transport for Fake {
     async fn call(&self, request: ApiRequest) -> Result<Reply, Status> {
         let mut key = request.key();
-        if let (Verb::Create, Payload::Object(value)) = (request.verb, &request.body) {
+        if let (Verb::Create, None, Payload::Object(value)) = (request.verb, &request.subresource, &request.body) {
             key.name = value["metadata"]["name"].as_str().unwrap_or_default().into();
         }
         let missing = || Status::not_found(&key.resource, &key.name);
@@ -106,6 +112,12 @@ impl Transport for Fake {
                 let state = lock(&self.state);
                 let items = state.objects.values().filter(|o| selected(&request, o)).cloned().collect();
                 Ok(Reply::List(List { revision: state.revision, items, continue_token: String::new() }))
+            }
+            Verb::Create if request.subresource.as_deref() == Some("token") => {
+                let mut issued = lock(&self.issued);
+                *issued += 1;
+                Ok(Reply::Json(serde_json::json!({"status": {
+                    "token": format!("token {issued} for {}", key.name), "expirationTimestamp": "2099-01-01T00:00:00Z"}})))
             }
             Verb::Create | Verb::Update => {
                 let Payload::Object(value) = request.body else { return Err(Status::bad_request("no object")) };

@@ -71,6 +71,8 @@ impl Bench {
             Effect::AttachPod(p) => format!("attach {}", p.ip),
             Effect::Start { id, .. } => format!("start {}.{}", id.container, id.attempt),
             Effect::Stop { id, grace } => format!("stop {}.{} {grace:?}", id.container, id.attempt),
+            Effect::MountVolume { name, .. } => format!("mount {name}"),
+            Effect::KeepPods(_) => "keep".into(),
             Effect::DetachPod { .. } => "detach".into(),
             Effect::RemovePod { .. } => "remove".into(),
             Effect::Hook { id, kind, how, .. } => {
@@ -697,4 +699,24 @@ fn restart_rules_overrule_the_policy() {
     b.started("c", 1);
     b.exited("c", 1, 1);
     assert_eq!((b.phase(), b.main().as_str()), ("Failed", "terminated Error 1 1"));
+}
+
+#[test]
+fn containers_wait_for_their_volumes() {
+    let mut b = Bench::new(json!({"volumes": [{"name": "v", "emptyDir": {"sizeLimit": "1Mi"}}],
+        "containers": [{"name": "c", "volumeMounts": [{"name": "v", "mountPath": "/v"}]}]}));
+    assert_eq!(b.line(), "attach 10.244.0.5; mount v");
+    assert_eq!((b.phase(), b.main().as_str()), ("Pending", "waiting ContainerCreating 0"));
+    let mounted = Observation::VolumeMounted { uid: "u".into(), name: "v".into(), result: Ok("/host/v".into()) };
+    assert_eq!(b.see(mounted), "pull img:1");
+    assert_eq!(b.image(), "start c.0");
+    let Some(Effect::Start { spec, .. }) = b.last.effects.first() else { panic!("it starts") };
+    assert_eq!(spec.mounts[0].host, std::path::Path::new("/host/v"));
+    b.started("c", 0);
+    let usage = |bytes| Observation::VolumeUsage { uid: "u".into(), name: "v".into(), bytes };
+    assert_eq!(b.see(usage(1 << 20)), "");
+    assert_eq!(b.see(usage((1 << 20) + 1)), "stop c.0 1s");
+    assert_eq!(b.events()[0], "Evicted: Usage of EmptyDir volume \"v\" exceeds the limit \"1Mi\". ");
+    assert_eq!(b.exited("c", 0, 137), "detach");
+    assert_eq!((b.phase(), b.last.status.reason.as_deref()), ("Failed", Some("Evicted")));
 }

@@ -1,13 +1,119 @@
-//! `wasi:filesystem`: wasmtime-wasi's. A container has no preopened directory yet, so there is nothing to open.
+//! `wasi:filesystem`: wasmtime-wasi's, over the directories that the container has mounted. They are opened when a guest
+//! first asks for them and then shared by all of the container's instances: what has no mounts or does not look costs
+//! nothing. No path of a guest leads out of them (cap-primitives sees to that), neither does a `subPath`.
 
-use wasmtime::component::Linker;
-use wasmtime_wasi::filesystem::{WasiFilesystem, WasiFilesystemView as _};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::path::Path;
+use std::sync::OnceLock;
+
+use cap_primitives::ambient_authority;
+use cap_primitives::fs::{open_ambient_dir, open_dir};
+use copepod_node_plan::Mount;
+use wasmtime::component::{HasData, Linker, Resource};
+use wasmtime_wasi::filesystem::{Descriptor, Dir, WasiFilesystem, WasiFilesystemView as _};
 use wasmtime_wasi::p2::bindings::filesystem;
+use wasmtime_wasi::{FsPerms, OpenMode, WasiCtxBuilder};
 
 use crate::host::Host;
 
+/// A mounted directory cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot open the volume at {path:?}: {error}")]
+pub(crate) struct NoVolume {
+    path: String,
+    error: io::Error,
+}
+
+/// The directories that a container sees.
+pub(crate) struct Preopens {
+    mounts: Vec<Mount>,
+    working_dir: String,
+    open: OnceLock<Vec<(Dir, String)>>,
+}
+
+impl Preopens {
+    pub(crate) fn new(mounts: &[Mount], working_dir: &str) -> Self {
+        Preopens { mounts: mounts.to_vec(), working_dir: working_dir.to_owned(), open: OnceLock::new() }
+    }
+
+    /// The open directories, each with its name in the guest.
+    fn dirs(&self) -> Result<&[(Dir, String)], NoVolume> {
+        if self.mounts.is_empty() {
+            return Ok(&[]);
+        }
+        if let Some(dirs) = self.open.get() {
+            return Ok(dirs);
+        }
+        let dirs = self.mounts.iter().map(|m| dir(m, "").map(|dir| (dir, m.path.clone())));
+        let mut dirs = dirs.collect::<Result<Vec<_>, _>>()?;
+        // What is relative in preview 1 is resolved by the guest's library, against whatever is called `.`.
+        if let Some((mount, rest)) = self.home()
+            && let Ok(dir) = dir(mount, rest)
+        {
+            dirs.push((dir, ".".to_owned()));
+        }
+        Ok(self.open.get_or_init(|| dirs))
+    }
+
+    /// The mount that the working directory lies in, and where in it.
+    fn home(&self) -> Option<(&Mount, &str)> {
+        let inside = |m: &Mount| -> Option<&str> {
+            let rest = self.working_dir.strip_prefix(m.path.as_str())?;
+            (rest.is_empty() || rest.starts_with('/')).then(|| rest.trim_matches('/'))
+        };
+        let mounts = self.mounts.iter().filter(|_| !self.working_dir.is_empty());
+        mounts.filter_map(|m| Some((m, inside(m)?))).max_by_key(|(m, _)| m.path.len())
+    }
+
+    /// Gives them to a preview 1 module.
+    pub(crate) fn add_to(&self, wasi: &mut WasiCtxBuilder) -> wasmtime::Result<()> {
+        for (dir, name) in self.dirs()? {
+            // The builder takes paths only; this one names the very directory that was opened.
+            wasi.preopened_dir(format!("/proc/self/fd/{}", dir.dir.as_raw_fd()), name, dir.perms)?;
+        }
+        Ok(())
+    }
+}
+
+/// Opens what a mount shows, or a directory in it.
+fn dir(mount: &Mount, inside: &str) -> Result<Dir, NoVolume> {
+    let failed = |error| NoVolume { path: mount.path.clone(), error };
+    let mut file = open_ambient_dir(&mount.host, ambient_authority()).map_err(failed)?;
+    for sub in [mount.sub_path.as_str(), inside] {
+        if !sub.is_empty() {
+            file = open_dir(&file, Path::new(sub)).map_err(failed)?;
+        }
+    }
+    let (perms, mode) = match mount.read_only {
+        true => (FsPerms::ReadOnly, OpenMode::READ),
+        false => (FsPerms::ReadWrite, OpenMode::READ | OpenMode::WRITE),
+    };
+    Ok(Dir::new(file, perms, mode, false))
+}
+
+/// The host itself says which directories there are.
+struct Directories;
+impl HasData for Directories {
+    type Data<'a> = View<'a>;
+}
+
+struct View<'a>(&'a mut Host);
+
+fn view(host: &mut Host) -> View<'_> {
+    View(host)
+}
+
+impl filesystem::preopens::Host for View<'_> {
+    fn get_directories(&mut self) -> wasmtime::Result<Vec<(Resource<Descriptor>, String)>> {
+        let Host { container, table, .. } = &mut *self.0;
+        let dirs = container.preopens.dirs()?;
+        dirs.iter().map(|(dir, name)| Ok((table.push(Descriptor::Dir(dir.clone()))?, name.clone()))).collect()
+    }
+}
+
 pub(super) fn preopens(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
-    filesystem::preopens::add_to_linker::<Host, WasiFilesystem>(linker, Host::filesystem)
+    filesystem::preopens::add_to_linker::<Host, Directories>(linker, view)
 }
 
 pub(super) fn types(linker: &mut Linker<Host>) -> wasmtime::Result<()> {

@@ -3,7 +3,7 @@
 mod cli;
 mod clocks;
 mod config;
-mod filesystem;
+pub(crate) mod filesystem;
 pub(crate) mod http;
 mod io;
 mod random;

@@ -87,6 +87,7 @@ pub(super) fn spec(digest: &str) -> ContainerSpec {
         args: Vec::new(),
         env: vec![("GREETING".to_owned(), "ahoy".to_owned())],
         working_dir: String::new(),
+        mounts: Vec::new(),
         ports: vec![("http".to_owned(), 8080, "TCP".to_owned())],
         memory_limit: None,
         cpu_limit_millis: None,
@@ -126,7 +127,10 @@ impl Node {
 
     pub(super) async fn wat(&self, text: &str) -> Arc<Module> {
         let wasm = Bytes::from(wat::parse_str(text).unwrap());
-        self.runtime.compile("sha256:0", wasm).await.unwrap()
+        let mut hasher = std::hash::DefaultHasher::new();
+        std::hash::Hash::hash(&wasm, &mut hasher);
+        let digest = format!("sha256:{:016x}", std::hash::Hasher::finish(&hasher));
+        self.runtime.compile(&digest, wasm).await.unwrap()
     }
 
     /// Starts an example.

@@ -3,6 +3,7 @@
 mod commands;
 mod compile;
 mod contract;
+mod files;
 mod fixture;
 mod http;
 mod memnet;

@@ -12,3 +12,4 @@ mod pod_life;
 mod pods;
 mod registry;
 mod up;
+mod volumes;

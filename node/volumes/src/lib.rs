@@ -1,0 +1,177 @@
+//! Floor 3a: volumes on the node's disk and in its memory. One file per type under `types`; each makes a directory of the
+//! host, which the runtime then opens for its guests.
+//!
+//! ```text
+//! <data>/pods/<pod's UID>/volumes/<plugin>/<volume>    on disk
+//! <memory>/<pod's UID>/volumes/<plugin>/<volume>       in memory: Secrets, projected volumes, emptyDir of that medium
+//! …/<pod's UID>/views/<container>/<n>                   directories for files that are mounted one by one
+//! ```
+//!
+//! Nobody but the node's own user can enter either root. The memory is `/dev/shm` where that is a file system in memory
+//! with room; otherwise what would be there is on disk, except for `emptyDir`, which is refused.
+
+mod atomic;
+mod memory;
+mod types;
+mod usage;
+mod view;
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use copepod_node_plan::{Mount, VolumeContent};
+
+/// Why a volume cannot be had, in words for its pod's events.
+#[derive(Debug, thiserror::Error)]
+pub enum VolumeError {
+    /// Something on the host.
+    #[error("{what}: {error}")]
+    Io {
+        /// What was tried, with the path.
+        what: String,
+        /// What came of it.
+        error: io::Error,
+    },
+    /// What the kubelet would say, or this node's own refusal.
+    #[error("{0}")]
+    Refused(String),
+}
+
+impl VolumeError {
+    fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> VolumeError {
+        let what = what.into();
+        move |error| VolumeError::Io { what, error }
+    }
+}
+
+/// What a node's volumes may be.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The node's data folder.
+    pub data_dir: PathBuf,
+    /// Whether pods may mount paths of the host.
+    pub allow_host_path: bool,
+}
+
+/// The volumes of a node. All calls block on the file system.
+pub struct Volumes {
+    disk: PathBuf,
+    memory: Option<PathBuf>,
+    allow_host_path: bool,
+    /// `emptyDir` volumes with a limit: pod, name, path and bytes.
+    limited: Mutex<Vec<Limited>>,
+}
+
+#[derive(Clone)]
+struct Limited {
+    uid: Arc<str>,
+    name: String,
+    path: PathBuf,
+    limit: u64,
+}
+
+/// A volume that holds more than its limit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overrun {
+    /// UID of the pod.
+    pub uid: Arc<str>,
+    /// Name of the volume.
+    pub name: String,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+impl Volumes {
+    /// Opens the node's folders. What earlier agents have left is still there: see [`Volumes::orphans`].
+    pub fn open(config: &Config) -> io::Result<Volumes> {
+        let disk = config.data_dir.join("pods");
+        private_dir(&disk)?;
+        let memory = memory::root(&config.data_dir);
+        Ok(Volumes { disk, memory, allow_host_path: config.allow_host_path, limited: Mutex::default() })
+    }
+
+    /// Sets up a volume, or makes one that is there show this content; where it is.
+    pub fn mount(&self, uid: &Arc<str>, name: &str, content: &VolumeContent) -> Result<PathBuf, VolumeError> {
+        if !plain(uid) || !plain(name) {
+            return Err(VolumeError::Refused(format!("\"{uid}\" and \"{name}\" cannot be names of folders")));
+        }
+        let at = types::set_up(self, uid, name, content)?;
+        if let VolumeContent::EmptyDir { size_limit: Some(limit), .. } = content {
+            let mut limited = self.limited();
+            limited.retain(|l| (&l.uid, l.name.as_str()) != (uid, name));
+            limited.push(Limited { uid: uid.clone(), name: name.into(), path: at.clone(), limit: *limit });
+        }
+        Ok(at)
+    }
+
+    /// Makes a container's mounts ready to be opened: each is a directory afterwards.
+    pub fn prepare(&self, uid: &str, container: &str, mounts: &mut [Mount]) -> Result<(), VolumeError> {
+        view::prepare(self, uid, container, mounts)
+    }
+
+    /// Deletes all that a pod has.
+    pub fn remove(&self, uid: &str) {
+        self.limited().retain(|l| *l.uid != *uid);
+        if !plain(uid) {
+            return;
+        }
+        for root in self.roots() {
+            let dir = root.join(uid);
+            if let Err(error) = std::fs::remove_dir_all(&dir)
+                && error.kind() != io::ErrorKind::NotFound
+            {
+                tracing::warn!(dir = %dir.display(), %error, "cannot delete a pod's volumes");
+            }
+        }
+    }
+
+    /// What is here of pods other than these.
+    pub fn orphans(&self, keep: &BTreeSet<Arc<str>>) -> BTreeSet<String> {
+        let entries = self.roots().flat_map(|root| std::fs::read_dir(root).into_iter().flatten().flatten());
+        let uids = entries.filter_map(|e| e.file_name().into_string().ok());
+        uids.filter(|uid| !keep.contains(uid.as_str())).collect()
+    }
+
+    /// Looks at every `emptyDir` with a limit; those that hold more.
+    pub fn overruns(&self) -> Vec<Overrun> {
+        let limited = self.limited().clone();
+        let over = limited.into_iter().filter_map(|l| {
+            let bytes = usage::bytes(&l.path);
+            (bytes > l.limit).then_some(Overrun { uid: l.uid, name: l.name, bytes })
+        });
+        over.collect()
+    }
+
+    fn limited(&self) -> std::sync::MutexGuard<'_, Vec<Limited>> {
+        self.limited.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn roots(&self) -> impl Iterator<Item = &Path> {
+        std::iter::once(self.disk.as_path()).chain(self.memory.as_deref())
+    }
+
+    /// A folder of a pod, made if need be; in memory if there is some.
+    fn folder(&self, memory: bool, uid: &str, rest: &[&str]) -> Result<PathBuf, VolumeError> {
+        let root = self.memory.as_deref().filter(|_| memory).unwrap_or(&self.disk);
+        let mut dir = root.join(uid);
+        dir.extend(rest);
+        private_dir(&dir).map_err(VolumeError::io(format!("mkdir {}", dir.display())))?;
+        Ok(dir)
+    }
+}
+
+/// One component of a path, and nothing else.
+fn plain(name: &str) -> bool {
+    !matches!(name, "" | "." | "..") && !name.contains(['/', '\0'])
+}
+
+/// A directory, and those above it, that nobody else can enter.
+fn private_dir(dir: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}
+
+#[cfg(test)]
+mod tests;
