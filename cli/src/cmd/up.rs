@@ -27,7 +27,7 @@ pub struct Up {
     /// Where everything is kept. Default: the XDG data folder.
     #[arg(long, env = "COPEPOD_DATA_DIR", value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// Address that the API, the ingress and DNS listen on.
+    /// Address that the API, the ingress, DNS and node ports listen on.
     #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST), value_name = "IP")]
     bind: IpAddr,
     /// Port of the Kubernetes API; 0 takes any free one.
@@ -109,6 +109,7 @@ impl Up {
         let at = |port| SocketAddr::new(self.bind, port);
         let mut config = AgentConfig::new(&self.node_name, dir.join("node"), server.node_client(&self.node_name));
         config.allow_file_images = true;
+        config.node_addresses = vec![self.bind];
         config.allow_host_path = true;
         self.images.set(&mut config, dir)?;
         config.ingress_addr = Some(at(self.ingress_port));

@@ -37,6 +37,8 @@ pub struct AgentConfig {
     pub roots: Vec<CertificateDer<'static>>,
     /// The node's own address, as its status shows it.
     pub host_ip: IpAddr,
+    /// Addresses of the host that node ports listen on. Name them: a wildcard would take a port from all.
+    pub node_addresses: Vec<IpAddr>,
     /// Labels of the node besides the usual ones.
     pub labels: BTreeMap<String, String>,
     /// Whether images may be files of this host.
@@ -80,6 +82,7 @@ impl AgentConfig {
             cluster_dns: None,
             roots: Vec::new(),
             host_ip: Ipv4Addr::LOCALHOST.into(),
+            node_addresses: Vec::new(),
             labels: BTreeMap::new(),
             allow_file_images: false,
             registries: Registries::default(),

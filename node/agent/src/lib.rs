@@ -5,6 +5,7 @@
 
 mod addresses;
 mod api;
+mod certificates;
 mod clock;
 mod cluster_registry;
 mod config;
@@ -25,7 +26,7 @@ use std::time::Duration;
 
 use copepod_client::Body;
 use copepod_dns_server::Forwarder;
-use copepod_node_network::{Ingress, IngressConfig, Network, NetworkConfig};
+use copepod_node_network::{Certificates, HostListeners, Ingress, IngressConfig, Network, NetworkConfig};
 use copepod_node_plan::NodeFacts;
 use copepod_runtime_wasm::{Runtime, RuntimeConfig, RuntimeError};
 use tokio::net::{TcpListener, UdpSocket};
@@ -92,7 +93,8 @@ impl Agent {
         let ingress_tls = match &config.ingress_tls {
             Some((addr, tls)) => {
                 let listener = TcpListener::bind(addr).await.map_err(|e| AgentError::Listen(*addr, e))?;
-                Some((listener, tls.clone()))
+                let (certificates, tls) = Certificates::over(tls);
+                Some((listener, tls, certificates))
             }
             None => None,
         };
@@ -145,7 +147,13 @@ impl Agent {
             ],
             ..Default::default()
         };
-        tasks.spawn(routes::run(config.client.clone(), network.clone(), services.clone(), routing, zone, ready_tx));
+        let listeners = HostListeners::new(network.clone(), config.node_addresses.clone());
+        let (tls_tx, tls_wanted) = watch::channel(Vec::new());
+        let (client, routed, known) = (config.client.clone(), network.clone(), services.clone());
+        tasks.spawn(routes::run(client, routed, known, routing, zone, ready_tx, tls_tx, listeners));
+        if let Some((_, _, certificates)) = &ingress_tls {
+            tasks.spawn(certificates::run(config.client.clone(), certificates.clone(), tls_wanted));
+        }
 
         let (recorder, writer) = Recorder::new(config.client.clone(), config.node_name.clone());
         tasks.spawn(writer);
@@ -189,7 +197,7 @@ impl Agent {
             at
         };
         let ingress_addr = ingress.and_then(|listener| enter(listener, None));
-        let ingress_tls_addr = ingress_tls.and_then(|(listener, tls)| enter(listener, Some(tls)));
+        let ingress_tls_addr = ingress_tls.and_then(|(listener, tls, _)| enter(listener, Some(tls)));
         let api = NodeApi { asks: asks_tx, logs };
         Ok(Agent {
             api,

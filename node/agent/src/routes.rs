@@ -8,7 +8,7 @@ use copepod_client::Client;
 use copepod_dns_zone::{self as dns, Zone};
 use copepod_model::Object;
 use copepod_model::facts::{EndpointSliceFacts, ServiceFacts};
-use copepod_node_network::Network;
+use copepod_node_network::{HostListeners, Network};
 use copepod_node_plan::{ServicePort, ServiceRecord};
 use copepod_node_routes::{self as routing, RouteTable};
 use tokio::sync::{mpsc, watch};
@@ -74,6 +74,8 @@ pub(crate) async fn run(
     routing: routing::Config,
     zone: dns::Config,
     ready: watch::Sender<bool>,
+    tls: watch::Sender<Vec<routing::TlsSecret>>,
+    mut listeners: HostListeners,
 ) {
     let (tx, mut rx) = mpsc::channel(1024);
     for (kind, resource) in KINDS.into_iter().zip(RESOURCES) {
@@ -102,7 +104,16 @@ pub(crate) async fn run(
         if state.seen.len() == KINDS.len() {
             network.set_routes(Arc::new(state.table.clone()));
             network.set_zone(Arc::new(state.zone.clone()));
+            listeners.apply().await;
             ready.send_if_modified(|r| !std::mem::replace(r, true));
+            let wanted = state.table.tls();
+            tls.send_if_modified(|old| {
+                let changed = *old != wanted;
+                if changed {
+                    *old = wanted.to_vec();
+                }
+                changed
+            });
         }
     }
 }

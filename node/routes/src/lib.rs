@@ -5,12 +5,14 @@
 #![deny(clippy::iter_over_hash_type)]
 
 mod affinity;
+mod host;
 mod http;
 mod ingress;
 mod service;
 mod table;
 
 pub use affinity::Affinity;
+pub use host::HostPort;
 pub use http::{Backend, BackendPort, TlsSecret};
 pub use service::{Endpoint, Protocol, ServiceKey, ServicePort, Side};
 pub use table::{Config, RouteTable};

@@ -168,6 +168,16 @@ impl RouteTable {
         self.node_ports.get(&(port, protocol))
     }
 
+    /// Every Service with its facts and ports.
+    pub(crate) fn entries(&self) -> impl Iterator<Item = (&ServiceKey, &ServiceFacts, &[Arc<ServicePort>])> {
+        self.services.iter().map(|(key, e)| (key, &*e.facts, e.ports.as_slice()))
+    }
+
+    /// Every TCP node port.
+    pub(crate) fn tcp_node_ports(&self) -> impl Iterator<Item = (u16, &Arc<ServicePort>)> {
+        self.node_ports.iter().filter(|((_, protocol), _)| *protocol == Protocol::Tcp).map(|((n, _), p)| (*n, p))
+    }
+
     /// The ports of a Service by its name.
     pub fn service_ports(&self, key: &ServiceKey) -> &[Arc<ServicePort>] {
         self.services.get(key).map_or(&[], |e| &e.ports)

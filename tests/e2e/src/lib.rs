@@ -57,6 +57,8 @@ pub struct Cluster {
     pub dir: PathBuf,
     /// `http://127.0.0.1:PORT` of the ingress.
     pub ingress: String,
+    /// `127.0.0.1:PORT` of the ingress over TLS.
+    pub ingress_tls: String,
     /// `127.0.0.1:PORT` of DNS.
     pub dns: String,
     /// `https://127.0.0.1:PORT` of the API.
@@ -111,8 +113,15 @@ impl Cluster {
                 }
             });
         }
-        let mut cluster =
-            Cluster { child, dir: dir.into(), ingress: String::new(), dns: String::new(), api: String::new(), lines };
+        let mut cluster = Cluster {
+            child,
+            dir: dir.into(),
+            ingress: String::new(),
+            ingress_tls: String::new(),
+            dns: String::new(),
+            api: String::new(),
+            lines,
+        };
         let end = Instant::now() + DEADLINE;
         while cluster.dns.is_empty() || cluster.api.is_empty() || cluster.ingress.is_empty() {
             let line = cluster.lines.recv_timeout(end.saturating_duration_since(Instant::now()));
@@ -126,6 +135,9 @@ impl Cluster {
             }
             if let Some(at) = value("Ingress") {
                 cluster.ingress = at;
+            }
+            if let Some(at) = value("https://") {
+                cluster.ingress_tls = at;
             }
             if let Some(at) = value("DNS") {
                 cluster.dns = at;

@@ -1,4 +1,5 @@
-//! The node authorizer: what an agent needs, and of Secrets and ConfigMaps only what its own pods refer to.
+//! The node authorizer: what an agent needs, and of Secrets and ConfigMaps only what its own pods refer to, and the Secrets
+//! that Ingresses name for TLS: every node is an ingress.
 
 use std::sync::LazyLock;
 
@@ -76,6 +77,12 @@ pub(super) fn authorize(view: &dyn View, node: &str, a: &Attributes<'_>) -> Resu
     if own.any(|p| refers(&p.value()["spec"], a.resource, a.name)) {
         return Ok(true);
     }
+    if a.resource == "secrets"
+        && a.subresource.is_empty()
+        && view.list("ingresses.networking.k8s.io", Some(a.namespace)).any(|i| serves(&i.value()["spec"], a.name))
+    {
+        return Ok(true);
+    }
     Err(format!("no relationship found between node {node:?} and this object"))
 }
 
@@ -101,6 +108,11 @@ fn refers(spec: &Value, resource: &str, name: &str) -> bool {
             || list(c, "envFrom").iter().any(|e| is(&e[env], "name"))
     });
     volumes || env.any(|e| e) || (secret && list(spec, "imagePullSecrets").iter().any(|s| is(s, "name")))
+}
+
+/// Whether an Ingress takes its certificates from the Secret.
+fn serves(spec: &Value, secret: &str) -> bool {
+    list(spec, "tls").iter().any(|t| text(t, "secretName") == secret)
 }
 
 #[cfg(test)]

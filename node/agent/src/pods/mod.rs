@@ -34,7 +34,8 @@ use entry::{Entry, Write};
 use follow::Follow;
 pub(crate) use images::Collector;
 use images::Pull;
-use refs::{RefCache, values};
+use refs::RefCache;
+pub(crate) use refs::values;
 
 /// How many writes to the API are under way at once.
 const WRITES: usize = 32;

@@ -12,6 +12,7 @@ const HOP_BY_HOP: [HeaderName; 5] = [
     header::PROXY_AUTHORIZATION,
 ];
 
+const FORWARDED: HeaderName = HeaderName::from_static("forwarded");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
@@ -47,6 +48,8 @@ pub(super) fn strip(headers: &mut HeaderMap) {
 /// What every request of one connection is given.
 pub(super) struct Forwarded {
     pub(super) client: HeaderValue,
+    /// RFC 7239; the host is in `X-Forwarded-Host`.
+    pub(super) forwarded: HeaderValue,
     pub(super) port: HeaderValue,
     pub(super) proto: HeaderValue,
 }
@@ -56,6 +59,7 @@ impl Forwarded {
     /// that could be believed.
     pub(super) fn apply(&self, headers: &mut HeaderMap, host: Option<HeaderValue>) {
         headers.insert(X_FORWARDED_FOR, self.client.clone());
+        headers.insert(FORWARDED, self.forwarded.clone());
         headers.insert(X_REAL_IP, self.client.clone());
         headers.insert(X_FORWARDED_PORT, self.port.clone());
         headers.insert(X_FORWARDED_PROTO, self.proto.clone());

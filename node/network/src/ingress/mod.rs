@@ -1,5 +1,6 @@
 //! The way in: an HTTP server on a named address of the host, whose requests go where the Ingresses say.
 
+mod certificates;
 mod headers;
 mod proxy;
 mod respond;
@@ -13,6 +14,8 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
+
+pub use certificates::{Certificate, Certificates, certificate};
 
 use crate::network::Network;
 use crate::protocol::{self, Limits};

@@ -1,6 +1,6 @@
 //! One request: match, forward, answer.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use copepod_node_routes::{ServicePort, Side};
@@ -30,7 +30,10 @@ pub(super) struct Front {
 
 impl Front {
     pub(super) fn new(network: Network, config: Arc<IngressConfig>, peer: SocketAddr, port: u16) -> Front {
-        let client = HeaderValue::from_str(&peer.ip().to_canonical().to_string());
+        let ip = peer.ip().to_canonical();
+        let proto = if config.tls.is_some() { "https" } else { "http" };
+        // Both are always valid header values.
+        let value = |text: String| HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static("unknown"));
         let options = HttpOptions {
             connect_timeout: config.connect_timeout,
             first_byte_timeout: config.response_timeout,
@@ -38,10 +41,13 @@ impl Front {
             tls: false,
         };
         let forwarded = Forwarded {
-            // An address is always a valid header value.
-            client: client.unwrap_or_else(|_| HeaderValue::from_static("unknown")),
+            client: value(ip.to_string()),
+            forwarded: value(match ip {
+                IpAddr::V4(v4) => format!("for={v4};proto={proto}"),
+                IpAddr::V6(v6) => format!("for=\"[{v6}]\";proto={proto}"),
+            }),
             port: HeaderValue::from(port),
-            proto: HeaderValue::from_static(if config.tls.is_some() { "https" } else { "http" }),
+            proto: HeaderValue::from_static(proto),
         };
         Front { network, config, options, info: ConnInfo { local: peer, peer }, forwarded }
     }

@@ -381,3 +381,28 @@ proptest! {
         prop_assert_eq!(hit(&t, &host, &path_in), want);
     }
 }
+
+#[test]
+fn where_the_node_listens() {
+    let plain = service(
+        "web",
+        json!({"clusterIP": "10.96.0.7", "externalIPs": ["192.0.2.1"], "ports": [{"port": 80, "nodePort": 30080},
+            {"name": "dns", "port": 53, "nodePort": 30053, "protocol": "UDP"}]}),
+    );
+    let local = service(
+        "api",
+        json!({"type": "LoadBalancer", "clusterIP": "10.96.0.8", "externalTrafficPolicy": "Local",
+            "healthCheckNodePort": 30001, "ports": [{"port": 80, "nodePort": 30081}]}),
+    );
+    let ends =
+        json!([{"addresses": ["10.244.0.5"], "nodeName": "n1"}, {"addresses": ["10.244.0.6"], "nodeName": "n2"}]);
+    let t = table(&[plain, local], &[slice("api", json!([{"name": "", "port": 8080}]), ends)]);
+    let found: Vec<String> = t.host_ports(&[ip("127.0.0.1")]).keys().map(ToString::to_string).collect();
+    assert_eq!(found, ["127.0.0.1:30001", "127.0.0.1:30080", "127.0.0.1:30081", "192.0.2.1:80"]);
+    let service = |at: &str| t.host_service(at.parse().unwrap()).map(|p| p.service.name.to_string());
+    assert_eq!(service("127.0.0.1:30081").as_deref(), Some("api"));
+    assert_eq!(service("192.0.2.1:80").as_deref(), Some("web"));
+    assert_eq!(service("127.0.0.1:80"), None);
+    let key = |name: &str| ServiceKey { namespace: "shop".into(), name: name.into() };
+    assert_eq!((t.local_endpoints(&key("api")), t.local_endpoints(&key("web"))), (1, 0));
+}

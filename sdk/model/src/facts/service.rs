@@ -29,6 +29,8 @@ pub struct ServiceFacts {
     pub internal_local: bool,
     /// `spec.externalTrafficPolicy` is `Local`.
     pub external_local: bool,
+    /// `spec.healthCheckNodePort`, 0 without one.
+    pub health_check_port: u16,
 }
 
 /// One of a Service's ports.
@@ -98,6 +100,7 @@ struct Spec {
     session_affinity_config: Option<AffinityConfig>,
     internal_traffic_policy: Option<String>,
     external_traffic_policy: Option<String>,
+    health_check_node_port: Option<u16>,
 }
 
 #[derive(Deserialize, Default)]
@@ -177,6 +180,7 @@ impl Facts for ServiceFacts {
             affinity_seconds,
             internal_local: local(&spec.internal_traffic_policy),
             external_local: local(&spec.external_traffic_policy),
+            health_check_port: spec.health_check_node_port.unwrap_or(0),
         }
     }
 }

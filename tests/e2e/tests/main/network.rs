@@ -161,3 +161,78 @@ fn guests_reach_each_other_over_tcp_and_udp() {
         assert!(c.ok(&["logs", name]).contains("Error"), "{}", c.ok(&["logs", name]));
     }
 }
+
+#[test]
+fn node_ports_and_certificates_from_secrets() {
+    if !needs("openssl", has("openssl")) {
+        return;
+    }
+    let Some((dir, c)) = cluster() else { return };
+    let file = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    let certificate = |name: &str, verb: &str| {
+        let (cert, key) = (file(&format!("{name}.crt")), file(&format!("{name}.key")));
+        let out = Command::new("openssl")
+            .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"])
+            .args(["-subj", "/CN=shop.test", "-addext", "subjectAltName=DNS:shop.test,DNS:*.shop.test"])
+            .args(["-keyout", &key, "-out", &cert])
+            .output()
+            .unwrap();
+        assert!(out.status.success(), "{}", text(&out.stderr));
+        if verb == "replace" {
+            c.ok(&["delete", "secret", "shop"]);
+        }
+        c.ok(&["create", "secret", "tls", "shop", "--cert", &cert, "--key", &key]);
+        cert
+    };
+    // Whether a client that trusts one certificate alone is answered, by HTTP/2 over TLS.
+    let port = c.ingress_tls.rsplit_once(':').unwrap().1.to_string();
+    let trusted = |cert: &str, host: &str| {
+        let out = Command::new("curl")
+            .args(["-sS", "-m", "10", "--cacert", cert, "--resolve", &format!("{host}:{port}:127.0.0.1")])
+            .args(["-w", "%{http_code} %{http_version}", "-o", "/dev/null", &format!("https://{host}:{port}/")])
+            .output()
+            .unwrap();
+        text(&out.stdout) == "200 2"
+    };
+    let one = certificate("one", "create");
+    c.apply(
+        "
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: shop}
+spec:
+  tls: [{hosts: [shop.test, '*.shop.test'], secretName: shop}]
+  defaultBackend: {service: {name: web, port: {number: 80}}}
+",
+    );
+    until("the Secret's certificate is shown", || trusted(&one, "shop.test").then_some(()));
+    assert!(trusted(&one, "a.shop.test"), "the wildcard");
+    assert!(!trusted(&one, "other.test"), "others see the default certificate");
+    let two = certificate("two", "replace");
+    until("the new certificate is shown", || trusted(&two, "shop.test").then_some(()));
+    assert!(!trusted(&one, "shop.test"));
+    // A node may read the Secrets of Ingresses, by name, and no others.
+    c.ok(&["create", "secret", "generic", "own", "--from-literal=a=b"]);
+    let node = ["--as=system:node:copepod", "--as-group=system:nodes"];
+    c.ok(&["get", "secret", "shop", node[0], node[1]]);
+    assert!(c.fails(&["get", "secret", "own", node[0], node[1]]).contains("no relationship found"));
+    assert!(c.fails(&["get", "secrets", node[0], node[1]]).contains("one secrets at a time"));
+
+    c.apply(
+        "
+apiVersion: v1
+kind: Service
+metadata: {name: port}
+spec: {type: NodePort, selector: {app: web}, ports: [{port: 80, targetPort: http}]}
+",
+    );
+    let number = c.ok(&["get", "service", "port", "-o", "jsonpath={.spec.ports[0].nodePort}"]);
+    let get = || {
+        let out =
+            Command::new("curl").args(["-s", "-m", "10", &format!("http://127.0.0.1:{number}/")]).output().unwrap();
+        text(&out.stdout)
+    };
+    until("the node port answers", || get().starts_with("Hello from web-").then_some(()));
+    c.ok(&["delete", "service", "port"]);
+    until("the node port is closed", || get().is_empty().then_some(()));
+}
