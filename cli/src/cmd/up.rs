@@ -42,6 +42,9 @@ pub struct Up {
     /// Port of the cluster's DNS, UDP and TCP; 0 takes any free one.
     #[arg(long, default_value_t = 8053, value_name = "PORT")]
     dns_port: u16,
+    /// Folder of static pods: manifests of pods that the node runs by itself. Default: `manifests` in the data folder.
+    #[arg(long, visible_alias = "pod-manifest-path", value_name = "DIR")]
+    static_pods: Option<PathBuf>,
     /// Name of the node.
     #[arg(long, default_value = "copepod", value_name = "NAME")]
     node_name: String,
@@ -112,6 +115,11 @@ impl Up {
         config.node_addresses = vec![self.bind];
         config.allow_host_path = true;
         self.images.set(&mut config, dir)?;
+        let manifests = match &self.static_pods {
+            Some(given) => std::path::absolute(given).map_err(|e| format!("{}: {e}", given.display()))?,
+            None => dir.join("manifests"),
+        };
+        config.static_pods = Some(manifests);
         config.ingress_addr = Some(at(self.ingress_port));
         config.ingress_tls = Some((at(self.ingress_tls_port), server.ingress_tls()?));
         config.dns_addr = Some(at(self.dns_port));

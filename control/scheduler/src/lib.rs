@@ -7,7 +7,6 @@ mod node;
 mod peers;
 mod plugins;
 mod pod;
-mod terms;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

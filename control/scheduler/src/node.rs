@@ -7,7 +7,7 @@ use copepod_model::quantity::Quantity;
 use serde_json::Value;
 
 use crate::pod::Request;
-use crate::terms::Taint;
+use copepod_model::placement::Taint;
 
 /// What a node is, as far as placing pods on it goes.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -102,6 +102,6 @@ impl Node {
 
     /// Whether a `NodeSelectorTerm` matches.
     pub(crate) fn matches(&self, term: &Value) -> bool {
-        crate::terms::matches(term, &self.name, |k| self.label(k))
+        copepod_model::placement::matches(term, &self.name, |k| self.label(k))
     }
 }

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use copepod_model::Object;
 use copepod_model::facts::PodFacts;
+use copepod_model::placement::{Taint, Toleration};
 use copepod_model::quantity::Quantity;
 use serde_json::Value;
 
 use crate::node::Node;
 use crate::peers::Affinity;
-use crate::terms::{Taint, Toleration};
 
 /// What upstream assumes a container without requests uses, when it compares nodes: CPU in millicores.
 const ASSUMED_CPU: i64 = 100;

@@ -67,6 +67,8 @@ pub struct AgentConfig {
     pub egress: bool,
     /// How many pods the node takes.
     pub max_pods: u32,
+    /// The folder of static pods.
+    pub static_pods: Option<PathBuf>,
 }
 
 impl AgentConfig {
@@ -97,6 +99,7 @@ impl AgentConfig {
             drain: Duration::from_secs(10),
             egress: true,
             max_pods: 10_000,
+            static_pods: None,
         }
     }
 }

@@ -17,6 +17,7 @@ mod pods;
 mod reflect;
 mod register;
 mod routes;
+mod static_pods;
 
 use std::io;
 use std::net::SocketAddr;
@@ -149,8 +150,14 @@ impl Agent {
         };
         let listeners = HostListeners::new(network.clone(), config.node_addresses.clone());
         let (tls_tx, tls_wanted) = watch::channel(Vec::new());
-        let (client, routed, known) = (config.client.clone(), network.clone(), services.clone());
-        tasks.spawn(routes::run(client, routed, known, routing, zone, ready_tx, tls_tx, listeners));
+        let sinks = routes::Sinks {
+            network: network.clone(),
+            services: services.clone(),
+            listeners,
+            tls: tls_tx,
+            ready: ready_tx,
+        };
+        tasks.spawn(routes::run(config.client.clone(), routing, zone, sinks));
         if let Some((_, _, certificates)) = &ingress_tls {
             tasks.spawn(certificates::run(config.client.clone(), certificates.clone(), tls_wanted));
         }
@@ -307,9 +314,32 @@ async fn node(config: AgentConfig, mut facts: NodeFacts, logs: Arc<Logs>, wires:
     let (changes_tx, changes) = mpsc::channel(1024);
     let selector = format!("spec.nodeName={}", config.node_name);
     beside.spawn(reflect::reflect(client.clone(), "pods", selector, changes_tx, |c| c));
-    let pods =
-        Pods::new(client, facts, wires.recorder, logs, addresses, wires.services, wires.effects.clone(), collector);
-    let wires = Wires { changes, observations: wires.observations, asks: wires.asks, ready: wires.ready };
+    let (statics_tx, statics) = mpsc::channel(1);
+    match &config.static_pods {
+        Some(dir) => drop(beside.spawn(static_pods::follow(dir.clone(), config.node_name.clone(), statics_tx))),
+        // Without a folder there are none, and mirrors that are left go.
+        None => drop(statics_tx.send(static_pods::Set::new()).await),
+    }
+    let (node_tx, node) = mpsc::channel(16);
+    let selector = format!("metadata.name={}", config.node_name);
+    beside.spawn(reflect::reflect(client.clone(), "nodes", selector, node_tx, |c| match c {
+        // There is only one.
+        reflect::Change::Reset(mut all) if all.len() == 1 => reflect::Change::Put(all.remove(0)),
+        other => other,
+    }));
+    let pods = Pods::new(
+        client,
+        facts,
+        registered.value(),
+        wires.recorder,
+        logs,
+        addresses,
+        wires.services,
+        wires.effects.clone(),
+        collector,
+    );
+    let wires =
+        Wires { changes, node, statics, observations: wires.observations, asks: wires.asks, ready: wires.ready };
     pods.run(wires).await;
 }
 

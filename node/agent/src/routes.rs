@@ -66,17 +66,20 @@ impl Services {
     }
 }
 
-/// Follows the API for ever. `ready` turns true once everything was listed, and the network knows it.
-pub(crate) async fn run(
-    client: Client,
-    network: Network,
-    services: Services,
-    routing: routing::Config,
-    zone: dns::Config,
-    ready: watch::Sender<bool>,
-    tls: watch::Sender<Vec<routing::TlsSecret>>,
-    mut listeners: HostListeners,
-) {
+/// Who hears of what the API says.
+pub(crate) struct Sinks {
+    pub network: Network,
+    pub services: Services,
+    pub listeners: HostListeners,
+    /// The Secrets whose certificates Ingresses want.
+    pub tls: watch::Sender<Vec<routing::TlsSecret>>,
+    /// Turns true once everything was listed, and the network knows it.
+    pub ready: watch::Sender<bool>,
+}
+
+/// Follows the API for ever.
+pub(crate) async fn run(client: Client, routing: routing::Config, zone: dns::Config, sinks: Sinks) {
+    let Sinks { network, services, mut listeners, tls, ready } = sinks;
     let (tx, mut rx) = mpsc::channel(1024);
     for (kind, resource) in KINDS.into_iter().zip(RESOURCES) {
         tokio::spawn(reflect(client.clone(), resource, String::new(), tx.clone(), move |c| (kind, c)));

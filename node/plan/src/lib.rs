@@ -4,6 +4,7 @@
 //! far and what was asked of it. The agent only carries effects to the data plane and status to the API.
 #![deny(clippy::iter_over_hash_type)]
 
+mod admission;
 mod args;
 mod conditions;
 pub mod effect;
@@ -19,6 +20,7 @@ mod probes;
 mod pull;
 mod refs;
 mod restart;
+mod static_pod;
 mod status;
 mod stop;
 mod sync;
@@ -26,6 +28,7 @@ mod text;
 mod volumes;
 mod when;
 
+pub use admission::{Claim, Refusal, admit};
 pub use effect::{
     ContainerId, ContainerSpec, Credential, Disk, Effect, HookHow, HookKind, ImageUse, Mount, Observation, PodIdentity,
     ProbeHow, ProbeKind, PullRequest, TerminationMessage, VolumeContent, VolumeFile,
@@ -35,6 +38,7 @@ pub use logs::log_attempt;
 pub use node::NodeFacts;
 pub use observed::{Observed, PodEvent, Termination};
 pub use refs::{Lookup, Reference, Refs, ServicePort, ServiceRecord};
+pub use static_pod::{MIRROR, MirrorStep, StaticOrigin, mirror_step, static_pod};
 pub use stop::vanish;
 pub use sync::{PodPlan, plan};
 pub use volumes::{Token, TokenKey};

@@ -227,6 +227,8 @@ pub struct Observed {
     pub(crate) verdict: Option<Verdict>,
     /// The deadline has passed; the verdict follows when everything has stopped.
     pub(crate) deadline_exceeded: bool,
+    /// The node has not taken it: it has no address and no containers.
+    pub(crate) refused: bool,
     /// Init containers are over and sidecars were started: from now on those restart without holding anyone back.
     pub(crate) initialized: bool,
     /// It took more than it may, as this says; the verdict follows when everything has stopped.
@@ -269,6 +271,7 @@ impl Observed {
                 .collect(),
             verdict,
             deadline_exceeded: false,
+            refused: false,
             initialized: false,
             evicted: None,
             usage: BTreeMap::new(),

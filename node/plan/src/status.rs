@@ -52,6 +52,10 @@ pub(crate) fn status(pod: &Pod, observed: &mut Observed, node: &NodeFacts, now: 
         init_container_statuses: has_init.then_some(inits),
         ..before
     };
+    if observed.refused {
+        (status.pod_ip, status.pod_ips) = (None, None);
+        (status.container_statuses, status.init_container_statuses) = (None, None);
+    }
     status.conditions = Some(conditions(pod, observed, &status, initialized, now));
     status
 }

@@ -37,10 +37,13 @@ pub struct PodFacts {
     pub node_name: String,
     /// `spec.schedulerName`.
     pub scheduler_name: String,
-    /// Effective CPU request in millicores: the greater of the containers' sum and any init container, plus overhead.
+    /// Effective CPU request in millicores: the greater of what runs together in the end (containers and
+    /// sidecars) and at any time before (an init container and the sidecars before it), plus overhead.
     pub cpu_millis: i64,
     /// Effective memory request in bytes, likewise.
     pub memory_bytes: i64,
+    /// Effective request of ephemeral storage in bytes, likewise.
+    pub storage_bytes: i64,
     /// Named container ports: (name, containerPort, protocol).
     pub ports: Vec<(String, u16, String)>,
     /// Sum of restarts over the containers.
@@ -61,8 +64,18 @@ impl Facts for PodFacts {
             c["resources"]["requests"][what].as_str().and_then(|q| q.parse().ok()).unwrap_or_default()
         };
         let effective = |what: &str, of: fn(&Quantity) -> i64| -> i64 {
-            let sum: i64 = containers().map(|c| of(&request(c, what))).sum();
-            let init = inits().map(|c| of(&request(c, what))).max().unwrap_or(0);
+            // Sidecars run beside the main containers, and beside the init containers that come after them.
+            let (mut sidecars, mut init) = (0, 0);
+            for c in inits() {
+                let amount = of(&request(c, what));
+                if c["restartPolicy"] == "Always" {
+                    sidecars += amount;
+                    init = init.max(sidecars);
+                } else {
+                    init = init.max(sidecars + amount);
+                }
+            }
+            let sum: i64 = sidecars + containers().map(|c| of(&request(c, what))).sum::<i64>();
             let overhead: Quantity = spec["overhead"][what].as_str().and_then(|q| q.parse().ok()).unwrap_or_default();
             sum.max(init) + of(&overhead)
         };
@@ -77,6 +90,7 @@ impl Facts for PodFacts {
             scheduler_name: text(&spec["schedulerName"]),
             cpu_millis: effective("cpu", Quantity::millis),
             memory_bytes: effective("memory", Quantity::value),
+            storage_bytes: effective("ephemeral-storage", Quantity::value),
             ports: containers()
                 .flat_map(|c| c["ports"].as_array().into_iter().flatten())
                 .filter_map(|p| {

@@ -7,6 +7,7 @@ pub mod facts;
 pub mod key;
 pub mod kinds;
 pub mod object;
+pub mod placement;
 pub mod quantity;
 pub mod request;
 pub mod schema;

@@ -4,7 +4,7 @@ use super::{Filter, Judge};
 use crate::node::Node;
 use crate::peers::World;
 use crate::pod::Pod;
-use crate::terms::Taint;
+use copepod_model::placement::Taint;
 
 pub(crate) struct NodeUnschedulable;
 

@@ -4,7 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use copepod_model::{Object, Time};
-use copepod_node_plan::Observed;
+use copepod_node_plan::{Claim, Observed};
 use serde_json::{Value, json};
 
 use super::status::diff;
@@ -32,6 +32,12 @@ pub(crate) struct Entry {
     pub gone: bool,
     /// It has an address of the pool.
     pub addressed: bool,
+    /// What it takes of the node, as long as it does.
+    pub claim: Claim,
+    /// It comes from a file, and the API knows only its mirror.
+    pub is_static: bool,
+    /// The mirror of a static pod, while it has one.
+    pub mirror: Option<Arc<Object>>,
 }
 
 /// A write that is due.
@@ -44,7 +50,7 @@ pub(crate) enum Write {
 }
 
 impl Entry {
-    pub fn new(object: Arc<Object>, observed: Observed, addressed: bool) -> Entry {
+    pub fn new(object: Arc<Object>, observed: Observed, addressed: bool, claim: Claim) -> Entry {
         Entry {
             object,
             observed,
@@ -57,6 +63,9 @@ impl Entry {
             delete_sent: false,
             gone: false,
             addressed,
+            claim,
+            is_static: false,
+            mirror: None,
         }
     }
 
@@ -70,27 +79,28 @@ impl Entry {
         if self.writing || self.gone {
             return None;
         }
+        let object = if self.is_static { self.mirror.clone()? } else { self.object.clone() };
         // The last words of a pod that goes at once matter to those who still hold it, or who wait for its result.
         let matters = |o: &Object| !o.meta.finalizers.is_empty() || o.value()["spec"]["restartPolicy"] != "Always";
         if let Some(wanted) = &self.wanted
-            && (!self.remove || matters(&self.object))
+            && (!self.remove || matters(&object))
         {
             let mut hasher = DefaultHasher::new();
             wanted.to_string().hash(&mut hasher);
             let hash = hasher.finish();
-            let patch = diff(&self.object.value()["status"], wanted).filter(|_| self.written != Some(hash));
+            let patch = diff(&object.value()["status"], wanted).filter(|_| self.written != Some(hash));
             match patch {
                 Some(status) => {
                     self.writing = true;
                     return Some(Write::Status(
-                        json!({"metadata": {"uid": &*self.object.meta.uid}, "status": status}),
+                        json!({"metadata": {"uid": &*object.meta.uid}, "status": status}),
                         hash,
                     ));
                 }
                 None => self.wanted = None,
             }
         }
-        if self.remove && !self.delete_sent {
+        if self.remove && !self.delete_sent && !self.is_static {
             self.writing = true;
             self.delete_sent = true;
             return Some(Write::Delete);
@@ -101,7 +111,22 @@ impl Entry {
     /// A status write has succeeded.
     pub fn wrote(&mut self, hash: u64, object: Arc<Object>) {
         self.written = Some(hash);
-        self.see(object);
+        if self.is_static {
+            self.show(Some(object));
+        } else {
+            self.see(object);
+        }
+    }
+
+    /// Takes in a static pod's mirror; `true` if it is another one, in which everything has to be written anew.
+    pub fn show(&mut self, mirror: Option<Arc<Object>>) -> bool {
+        let uid = |m: &Option<Arc<Object>>| m.as_ref().map(|m| m.meta.uid.clone());
+        let other = uid(&self.mirror) != uid(&mirror);
+        if other {
+            self.written = None;
+        }
+        self.mirror = mirror;
+        other
     }
 
     /// Takes in a version of the object; `false` if it is known already.

@@ -5,21 +5,24 @@ mod entry;
 mod follow;
 mod images;
 mod refs;
+mod statics;
 mod status;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use copepod_client::{Client, Reply};
+use copepod_model::facts::PodFacts;
 use copepod_model::request::{Body, DeleteOptions, PatchType};
 use copepod_model::{Key, Object, Status, Time, Verb};
 use copepod_node_plan::{
-    Effect, Lookup, NodeFacts, Observation, Observed, Reference, Token, TokenKey, log_attempt, plan, vanish,
+    Claim, Effect, Lookup, NodeFacts, Observation, Observed, Reference, Token, TokenKey, admit, log_attempt, plan,
+    vanish,
 };
 use k8s_openapi::api::core::v1::Pod;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
@@ -30,12 +33,14 @@ use crate::logs::Logs;
 use crate::reflect::Change;
 use crate::register::record_blocks;
 use crate::routes::Services;
+use crate::static_pods::Set;
 use entry::{Entry, Write};
 use follow::Follow;
 pub(crate) use images::Collector;
 use images::Pull;
 use refs::RefCache;
 pub(crate) use refs::values;
+use statics::{Name, Statics, is_mirror};
 
 /// How many writes to the API are under way at once.
 const WRITES: usize = 32;
@@ -61,6 +66,10 @@ pub(crate) enum Ask {
 /// What the loop is connected to.
 pub(crate) struct Wires {
     pub changes: mpsc::Receiver<Change>,
+    /// The node's own object.
+    pub node: mpsc::Receiver<Change>,
+    /// The static pods, whenever they have changed.
+    pub statics: mpsc::Receiver<Set>,
     pub observations: mpsc::UnboundedReceiver<Observation>,
     pub asks: mpsc::Receiver<Ask>,
     /// True once Services and routes are known.
@@ -77,6 +86,11 @@ pub(crate) struct Pods {
     refs: RefCache,
     follow: Follow,
     entries: HashMap<Uid, Entry>,
+    statics: Statics,
+    /// The node's own object, as it was seen last.
+    node: Value,
+    /// What the pods that were taken claim together.
+    taken: Claim,
     /// Pods for which there is no address.
     homeless: BTreeMap<Uid, Arc<Object>>,
     timers: BTreeSet<(Time, Uid)>,
@@ -91,6 +105,9 @@ pub(crate) struct Pods {
     effects: mpsc::UnboundedSender<Effect>,
     jobs: JoinSet<Done>,
     writing: usize,
+    /// The API has said which pods are there.
+    listed: bool,
+    /// What belongs to no pod any more has been deleted.
     swept: bool,
 }
 
@@ -99,6 +116,7 @@ enum Done {
     Wrote(Uid, Option<u64>, Result<Option<Arc<Object>>, Status>),
     Fetched(Reference, Lookup),
     Token(Uid, TokenKey, Result<Token, String>),
+    Mirrored(Name, Result<Option<Arc<Object>>, ()>),
     Recorded,
 }
 
@@ -107,6 +125,7 @@ impl Pods {
     pub fn new(
         client: Client,
         facts: NodeFacts,
+        node: Value,
         recorder: Recorder,
         logs: Arc<Logs>,
         addresses: AddressPool,
@@ -123,6 +142,9 @@ impl Pods {
             refs: RefCache::new(services),
             follow: Follow::default(),
             entries: HashMap::new(),
+            statics: Statics::default(),
+            node,
+            taken: Claim::default(),
             homeless: BTreeMap::new(),
             timers: BTreeSet::new(),
             probes: BTreeSet::new(),
@@ -133,6 +155,7 @@ impl Pods {
             effects,
             jobs: JoinSet::new(),
             writing: 0,
+            listed: false,
             swept: false,
         }
     }
@@ -168,7 +191,9 @@ impl Pods {
                     Some(change) => self.change(change),
                     None => return,
                 },
+                Some(Change::Put(node)) = wires.node.recv() => self.node = node.value(),
                 Some(o) = wires.observations.recv() => self.observe(o),
+                Some(set) = wires.statics.recv() => self.statics(set),
                 Some(ask) = wires.asks.recv() => self.answer(ask),
                 Some(done) = self.jobs.join_next() => self.done(done),
                 (reference, lookup) = self.follow.next() => self.followed(reference, lookup),
@@ -194,19 +219,16 @@ impl Pods {
     fn change(&mut self, change: Change) {
         match change {
             Change::Reset(all) => {
-                if !std::mem::replace(&mut self.swept, true) {
-                    let known: BTreeSet<&str> = all.iter().map(|o| &*o.meta.uid).collect();
-                    self.logs.sweep(|uid| known.contains(uid));
-                    let keep = all.iter().map(|o| o.meta.uid.clone()).collect();
-                    let _ = self.effects.send(Effect::KeepPods(keep));
-                }
-                let keep: BTreeSet<&Uid> = all.iter().map(|o| &o.meta.uid).collect();
-                let gone: Vec<Uid> =
-                    self.entries.keys().chain(self.homeless.keys()).filter(|u| !keep.contains(u)).cloned().collect();
+                let keep: BTreeSet<Uid> = all.iter().map(|o| o.meta.uid.clone()).collect();
+                let own = self.entries.iter().filter(|(_, e)| !e.is_static).map(|(uid, _)| uid);
+                let gone: Vec<Uid> = own.chain(self.homeless.keys()).filter(|u| !keep.contains(*u)).cloned().collect();
+                self.keep_mirrors(&keep);
                 gone.iter().for_each(|uid| self.forget(uid));
                 // Addresses that pods have are theirs before any is given away.
                 let (with, without): (Vec<_>, Vec<_>) = all.into_iter().partition(|o| pod_ip(o).is_some());
                 with.into_iter().chain(without).for_each(|o| self.put(o));
+                self.listed = true;
+                self.sync_statics();
             }
             Change::Put(o) => self.put(o),
             Change::Gone(o) => self.forget(&o.meta.uid),
@@ -215,6 +237,9 @@ impl Pods {
 
     fn put(&mut self, object: Arc<Object>) {
         let uid = object.meta.uid.clone();
+        if is_mirror(&object) {
+            return self.put_mirror(object);
+        }
         if let Some(entry) = self.entries.get_mut(&uid) {
             if entry.see(object) {
                 self.dirty.insert(uid);
@@ -225,6 +250,17 @@ impl Pods {
             tracing::warn!(pod = %object.key, "the pod does not decode");
             return;
         };
+        let claim = claim(&object, &pod);
+        // A pod that was taken before is not judged again: it may go on when its node has changed.
+        let new = pod.status.as_ref().is_none_or(|s| s.start_time.is_none()) && claim != Claim::default();
+        if new && let Err(refusal) = admit(&object.value(), claim, self.taken, &self.facts, &self.node) {
+            let mut observed = Observed::adopt(&pod, Ipv4Addr::UNSPECIFIED.into(), now());
+            observed.refuse(refusal, now());
+            self.homeless.remove(&uid);
+            self.entries.insert(uid.clone(), Entry::new(object, observed, false, Claim::default()));
+            self.dirty.insert(uid);
+            return;
+        }
         let (ip, addressed) = match self.address(&object, &pod) {
             Some(found) => found,
             None => {
@@ -234,7 +270,8 @@ impl Pods {
         };
         self.homeless.remove(&uid);
         let observed = Observed::adopt(&pod, ip, now());
-        self.entries.insert(uid.clone(), Entry::new(object, observed, addressed));
+        self.taken.add(claim);
+        self.entries.insert(uid.clone(), Entry::new(object, observed, addressed, claim));
         self.dirty.insert(uid);
     }
 
@@ -267,6 +304,9 @@ impl Pods {
 
     /// The pod's object is gone.
     fn forget(&mut self, uid: &Uid) {
+        if self.forget_mirror(uid) {
+            return;
+        }
         self.homeless.remove(uid);
         if let Some(entry) = self.entries.get_mut(uid) {
             entry.gone = true;
@@ -365,6 +405,11 @@ impl Pods {
             self.follow.add(reference, uid, &self.client);
         }
         self.carry_out(uid, plan.effects);
+        if plan.remove && self.entries.get(uid).is_some_and(|e| e.is_static) {
+            self.arm_probe(uid, None);
+            self.entries.remove(uid);
+            self.sync_statics();
+        }
     }
 
     /// Ends the following of what a pod shows no more.
@@ -391,6 +436,9 @@ impl Pods {
                     continue;
                 }
                 Effect::DetachPod { .. } | Effect::RemovePod { .. } => {
+                    if let Some(entry) = self.entries.get_mut(uid) {
+                        self.taken.free(std::mem::take(&mut entry.claim));
+                    }
                     if let Some(entry) = self.entries.get_mut(uid)
                         && std::mem::take(&mut entry.addressed)
                     {
@@ -477,6 +525,7 @@ impl Pods {
                     self.dirty.insert(uid);
                 }
             }
+            Ok(Done::Mirrored(name, result)) => self.mirrored(name, result),
             Ok(Done::Recorded) => {}
             Err(error) => tracing::error!(%error, "a task of the agent has failed"),
         }
@@ -502,6 +551,17 @@ impl Pods {
             }
         }
     }
+}
+
+/// What a pod takes of the node: nothing once it is over.
+fn claim(object: &Object, pod: &Pod) -> Claim {
+    let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
+    if matches!(phase, Some("Succeeded" | "Failed")) {
+        return Claim::default();
+    }
+    let facts = object.facts::<PodFacts>();
+    let (cpu_millis, memory) = (facts.cpu_millis, facts.memory_bytes);
+    Claim { cpu_millis, memory, storage: facts.storage_bytes, pods: 1 }
 }
 
 fn pod_ip(object: &Object) -> Option<IpAddr> {

@@ -167,3 +167,56 @@ spec:
         c.fails(&["annotate", "--overwrite", "pod", "grpc", "copepod.dev/c.readiness.periodMilliseconds=soon"]);
     assert!(refused.contains("must be a number of milliseconds"), "{refused}");
 }
+
+#[test]
+fn the_node_judges_what_is_bound_to_it_and_runs_what_its_files_say() {
+    let manifests = tempfile::tempdir().unwrap();
+    let folder = manifests.path().to_str().unwrap().to_string();
+    let pod = |text: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: web}}\nspec: {{containers: [{{name: c, image: '{}/examples/hello/hello.wasm', env: [{{name: A, value: {text}}}]}}]}}\n",
+            format_args!("file://{}", e2e::root().display())
+        )
+    };
+    let file = manifests.path().join("web.yaml");
+    std::fs::write(manifests.path().join("bad.yaml"), "kind: [").unwrap();
+    std::fs::write(&file, pod("one")).unwrap();
+    let Some((_dir, c)) = Cluster::for_kubectl(&["--static-pods", &folder]) else { return };
+    let name = "web-copepod";
+    until("the mirror is there", || c.kubectl(&["get", "pod", name]).status.success().then_some(()));
+    c.ok(&["wait", "--for=condition=Ready", "pod/web-copepod", "--timeout=60s"]);
+    let mark = r".metadata.annotations.kubernetes\.io/config\.mirror";
+    let (uid, hash) = (field(&c, name, ".metadata.uid"), field(&c, name, mark));
+    assert_eq!(field(&c, name, r".metadata.annotations.kubernetes\.io/config\.source"), "file");
+    assert_eq!(field(&c, name, ".metadata.ownerReferences[0].kind"), "Node");
+    let ip = field(&c, name, ".status.podIP");
+    c.ok(&["delete", "pod", name, "--wait=false"]);
+    let now = |path: &str| e2e::text(&c.kubectl(&["get", "pod", name, "-o", &format!("jsonpath={{{path}}}")]).stdout);
+    until("it is mirrored anew", || {
+        let again = now(".metadata.uid");
+        (!again.is_empty() && again != uid && now(".status.phase") == "Running").then_some(())
+    });
+    assert_eq!(
+        (now(mark), now(".status.podIP"), now(".status.containerStatuses[0].restartCount")),
+        (hash.clone(), ip, "0".into())
+    );
+    std::fs::write(&file, pod("two")).unwrap();
+    until("another file replaces it", || {
+        let other = now(mark);
+        (!other.is_empty() && other != hash && now(".status.phase") == "Running").then_some(())
+    });
+    std::fs::remove_file(&file).unwrap();
+    until("it goes with its file", || (!c.kubectl(&["get", "pod", name]).status.success()).then_some(()));
+
+    c.apply(
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: large}\nspec:\n  nodeName: copepod\n  containers: [{name: c, image: x, resources: {requests: {cpu: 5k}}}]\n---\napiVersion: v1\nkind: Pod\nmetadata: {name: choosy}\nspec:\n  nodeName: copepod\n  nodeSelector: {disk: ssd}\n  containers: [{name: c, image: x}]\n",
+    );
+    for (pod, reason, message) in [
+        ("large", "OutOfcpu", "Pod was rejected: Node didn't have enough resource: cpu, requested: 5000000, used: "),
+        ("choosy", "NodeAffinity", "Pod was rejected: Predicate NodeAffinity failed: "),
+    ] {
+        until(&format!("{pod} is refused"), || (field(&c, pod, ".status.phase") == "Failed").then_some(()));
+        assert_eq!(field(&c, pod, ".status.reason"), reason);
+        assert!(field(&c, pod, ".status.message").starts_with(message), "{}", field(&c, pod, ".status.message"));
+    }
+}

@@ -1,18 +1,21 @@
-//! Taints and tolerations; node selector terms.
+//! What ties pods to nodes: taints and tolerations, node selector terms. The scheduler and the node itself go by it.
 
 use serde_json::Value;
 
 /// `core/v1.Taint`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Taint {
+pub struct Taint {
+    /// Key.
     pub key: String,
+    /// Value, empty if it has none.
     pub value: String,
+    /// `NoSchedule`, `PreferNoSchedule` or `NoExecute`.
     pub effect: String,
 }
 
 /// `core/v1.Toleration`, without its seconds: those matter only once a pod runs.
 #[derive(Clone, Debug)]
-pub(crate) struct Toleration {
+pub struct Toleration {
     key: String,
     exists: bool,
     value: String,
@@ -24,18 +27,21 @@ fn text(v: &Value) -> String {
 }
 
 impl Taint {
-    pub(crate) fn read(v: &Value) -> Taint {
+    /// Reads one of `spec.taints`.
+    pub fn read(v: &Value) -> Taint {
         Taint { key: text(&v["key"]), value: text(&v["value"]), effect: text(&v["effect"]) }
     }
 }
 
 impl Toleration {
-    pub(crate) fn read(v: &Value) -> Toleration {
+    /// Reads one of `spec.tolerations`.
+    pub fn read(v: &Value) -> Toleration {
         let exists = v["operator"] == "Exists";
         Toleration { key: text(&v["key"]), exists, value: text(&v["value"]), effect: text(&v["effect"]) }
     }
 
-    pub(crate) fn tolerates(&self, taint: &Taint) -> bool {
+    /// Whether it makes a pod bear the taint.
+    pub fn tolerates(&self, taint: &Taint) -> bool {
         // An empty effect means all effects; an empty key with Exists means all taints.
         (self.effect.is_empty() || self.effect == taint.effect)
             && (if self.key.is_empty() { self.exists } else { self.key == taint.key })
@@ -43,8 +49,18 @@ impl Toleration {
     }
 }
 
+/// Whether a pod's `nodeSelector` and required node affinity accept a node with this name and these labels.
+pub fn selects<'a>(spec: &Value, name: &'a str, label: impl Fn(&str) -> Option<&'a str> + Copy) -> bool {
+    let mut pairs = spec["nodeSelector"].as_object().into_iter().flatten();
+    let required = &spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"];
+    // Terms are alternatives; a list without terms matches nothing.
+    let terms = required["nodeSelectorTerms"].as_array();
+    pairs.all(|(k, v)| label(k) == Some(v.as_str().unwrap_or_default()))
+        && terms.is_none_or(|terms| terms.iter().any(|t| matches(t, name, label)))
+}
+
 /// Whether a `NodeSelectorTerm` matches the labels that `label` finds, and the node's name. An empty term matches nothing.
-pub(crate) fn matches<'a>(term: &Value, name: &'a str, label: impl Fn(&str) -> Option<&'a str>) -> bool {
+pub fn matches<'a>(term: &Value, name: &'a str, label: impl Fn(&str) -> Option<&'a str>) -> bool {
     let list = |f: &str| term[f].as_array().cloned().unwrap_or_default();
     let (expressions, fields) = (list("matchExpressions"), list("matchFields"));
     if expressions.is_empty() && fields.is_empty() {
@@ -70,5 +86,26 @@ fn requirement(e: &Value, have: Option<&str>) -> bool {
         Some("Gt") => compare(i64::gt),
         Some("Lt") => compare(i64::lt),
         _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn selectors_and_affinity_both_count() {
+        let label = |k: &str| (k == "disk").then_some("ssd");
+        let fits = |spec: Value| selects(&spec, "n", label);
+        assert!(fits(json!({})));
+        assert!(fits(json!({"nodeSelector": {"disk": "ssd"}})));
+        assert!(!fits(json!({"nodeSelector": {"disk": "hdd"}})));
+        let affinity = |terms: Value| {
+            json!({"affinity": {"nodeAffinity":
+            {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}}})
+        };
+        let named = |n: &str| json!([{"matchFields": [{"key": "metadata.name", "operator": "In", "values": [n]}]}]);
+        assert!(fits(affinity(named("n"))) && !fits(affinity(named("m"))) && !fits(affinity(json!([]))));
     }
 }
