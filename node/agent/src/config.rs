@@ -65,6 +65,8 @@ pub struct AgentConfig {
     pub drain: Duration,
     /// Whether pods may connect to the world outside the cluster.
     pub egress: bool,
+    /// With less memory available than this, in bytes, pods are evicted.
+    pub eviction_memory: i64,
     /// How many pods the node takes.
     pub max_pods: u32,
     /// The folder of static pods.
@@ -98,6 +100,7 @@ impl AgentConfig {
             dns_addr: None,
             drain: Duration::from_secs(10),
             egress: true,
+            eviction_memory: copepod_node_plan::eviction::MEMORY_THRESHOLD,
             max_pods: 10_000,
             static_pods: None,
         }

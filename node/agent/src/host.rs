@@ -22,7 +22,7 @@ impl Host {
         let cpus = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let total = meminfo("MemTotal:").unwrap_or(0);
         // A container's limit is what its processes really have.
-        let limit = text("/sys/fs/cgroup/memory.max").parse::<i64>().unwrap_or(i64::MAX);
+        let limit = cgroups().into_iter().map(|(limit, _)| limit).min().unwrap_or(i64::MAX);
         let release = text("/etc/os-release");
         let os = release.lines().find_map(|l| l.strip_prefix("PRETTY_NAME=")).unwrap_or("Linux");
         Host {
@@ -42,9 +42,40 @@ impl Host {
     }
 }
 
-/// Bytes of memory that are available now.
+/// Bytes of memory that are available now: on the host, and in each control group that this process is in.
 pub(crate) fn memory_available() -> Option<i64> {
-    meminfo("MemAvailable:")
+    let groups = cgroups().into_iter().map(|(limit, used)| (limit - used).max(0));
+    meminfo("MemAvailable:").into_iter().chain(groups).min()
+}
+
+/// Limit and working set, in bytes, of the control groups around this process that have a memory limit.
+fn cgroups() -> Vec<(i64, i64)> {
+    let text = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    let mut found = Vec::new();
+    for line in text.lines() {
+        let mut parts = line.splitn(3, ':');
+        let (Some(_), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next()) else { continue };
+        // Version 2 has no controllers in this line; in version 1 memory is a hierarchy of its own.
+        let files = match controllers {
+            "" => ("/sys/fs/cgroup", "memory.max", "memory.current", "inactive_file "),
+            c if c.split(',').any(|c| c == "memory") => {
+                ("/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file ")
+            }
+            _ => continue,
+        };
+        let (root, limit, usage, inactive) = files;
+        // Inside a container the path may be the host's: then its root is what there is.
+        for part in Path::new(path).ancestors() {
+            let dir = Path::new(root).join(part.strip_prefix("/").unwrap_or(part));
+            let number = |name: &str| std::fs::read_to_string(dir.join(name)).ok()?.trim().parse::<i64>().ok();
+            // "max", or in version 1 a number beyond all memory, is no limit.
+            let Some(limit) = number(limit).filter(|l| *l < i64::MAX / 2) else { continue };
+            let stat = std::fs::read_to_string(dir.join("memory.stat")).unwrap_or_default();
+            let cache = stat.lines().find_map(|l| l.strip_prefix(inactive)?.trim().parse::<i64>().ok());
+            found.push((limit, (number(usage).unwrap_or(0) - cache.unwrap_or(0)).max(0)));
+        }
+    }
+    found
 }
 
 /// Total and available bytes of the file system that `path` is on.

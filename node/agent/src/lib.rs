@@ -50,8 +50,6 @@ use routes::Services;
 const VERSION: &str = concat!("v1.35.0+copepod.", env!("CARGO_PKG_VERSION"));
 /// How often log files that nobody writes to are closed.
 const CLOSE_IDLE: Duration = Duration::from_secs(5);
-/// Memory that is not for pods: the kubelet's default eviction threshold.
-const RESERVED_MEMORY: i64 = 100 << 20;
 
 /// Why there is no agent.
 #[derive(Debug, thiserror::Error)]
@@ -112,6 +110,8 @@ impl Agent {
         };
         let images = copepod_images::Store::open(&images_dir, store).map_err(folder(images_dir.clone()))?;
         let runtime = Arc::new(Runtime::new(&RuntimeConfig::new(&dir))?);
+        // Connections are served on the guests' threads: a request is answered without a hand-over to another one.
+        let serving = runtime.serving();
         let logs = Arc::new(Logs::new(dir.join("logs")));
         let volumes = copepod_volumes::Config { data_dir: dir.clone(), allow_host_path: config.allow_host_path };
         let volumes = Arc::new(Volumes::open(&volumes).map_err(folder(dir.join("pods")))?);
@@ -194,13 +194,21 @@ impl Agent {
         let mut enter = |listener: TcpListener, tls| {
             let at = listener.local_addr().ok();
             let (network, mut stopped) = (network.clone(), stopped.clone());
-            front.spawn(async move {
+            let serve = async move {
                 let shutdown = async move { drop(stopped.wait_for(|s| *s).await) };
                 let config = IngressConfig { tls, drain, ..IngressConfig::default() };
-                if let Err(error) = Ingress::serve(listener, network, config, shutdown).await {
-                    tracing::error!(%error, "the ingress has ended");
-                }
-            });
+                // Of the runtime that it is polled on from now on.
+                let listener = TcpListener::from_std(listener.into_std()?)?;
+                Ingress::serve(listener, network, config, shutdown).await
+            };
+            front.spawn_on(
+                async move {
+                    if let Err(error) = serve.await {
+                        tracing::error!(%error, "the ingress has ended");
+                    }
+                },
+                &serving,
+            );
             at
         };
         let ingress_addr = ingress.and_then(|listener| enter(listener, None));
@@ -310,7 +318,8 @@ async fn node(config: AgentConfig, mut facts: NodeFacts, logs: Arc<Logs>, wires:
     let images = move || listed.borrow().clone();
     let collector = Collector::new(registered.clone(), config.image_gc, config.image_gc_period, listed_tx);
     let mut beside = JoinSet::new();
-    beside.spawn(register::heartbeat(client.clone(), facts.clone(), config.data_dir.clone(), images));
+    let (pressure, seen) = watch::channel(false);
+    beside.spawn(register::heartbeat(client.clone(), facts.clone(), config.data_dir.clone(), images, seen));
     let (changes_tx, changes) = mpsc::channel(1024);
     let selector = format!("spec.nodeName={}", config.node_name);
     beside.spawn(reflect::reflect(client.clone(), "pods", selector, changes_tx, |c| c));
@@ -338,8 +347,15 @@ async fn node(config: AgentConfig, mut facts: NodeFacts, logs: Arc<Logs>, wires:
         wires.effects.clone(),
         collector,
     );
-    let wires =
-        Wires { changes, node, statics, observations: wires.observations, asks: wires.asks, ready: wires.ready };
+    let wires = Wires {
+        changes,
+        node,
+        statics,
+        observations: wires.observations,
+        asks: wires.asks,
+        ready: wires.ready,
+        pressure,
+    };
     pods.run(wires).await;
 }
 
@@ -353,7 +369,8 @@ fn facts(config: &AgentConfig) -> NodeFacts {
         memory: host.memory,
         storage: host.storage,
         allocatable_cpu_millis: host.cpu_millis,
-        allocatable_memory: (host.memory - RESERVED_MEMORY).max(0),
+        allocatable_memory: (host.memory - config.eviction_memory).max(0),
+        eviction_memory: config.eviction_memory,
         max_pods: config.max_pods,
         machine_id: host.machine_id,
         boot_id: host.boot_id,

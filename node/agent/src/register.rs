@@ -12,6 +12,7 @@ use copepod_node_plan::node::{self, Health, LEASE_NAMESPACE};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ContainerImage, Node, NodeStatus};
 use serde_json::{Value, json};
+use tokio::sync::watch;
 
 use crate::clock::now;
 use crate::host;
@@ -24,8 +25,6 @@ pub(crate) const BLOCKS: &str = "copepod.dev/pod-blocks";
 const HEARTBEAT: Duration = Duration::from_secs(10);
 /// How often the status is written though nothing has changed.
 const REPORT: Duration = Duration::from_secs(300);
-/// Less available memory than this is pressure.
-const MEMORY_LOW: i64 = 100 << 20;
 
 /// Creates the Node, or takes the one that exists; tries until the API answers.
 pub(crate) async fn register(
@@ -80,14 +79,20 @@ pub(crate) async fn heartbeat(
     facts: NodeFacts,
     data_dir: PathBuf,
     images: impl Fn() -> Vec<ContainerImage> + Send,
+    mut pressure: watch::Receiver<bool>,
 ) {
     let mut ticks = tokio::time::interval(HEARTBEAT);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut lease: Option<Lease> = None;
     let mut reported: Option<(NodeStatus, copepod_model::Time)> = None;
     loop {
-        ticks.tick().await;
-        if let Err(e) = report(&client, &facts, health(&data_dir), &images(), &mut reported).await {
+        // Pressure is told at once: the scheduler should know before it places the next pod.
+        tokio::select! {
+            _ = ticks.tick() => {}
+            Ok(()) = pressure.changed() => {}
+        }
+        let memory_pressure = *pressure.borrow_and_update();
+        if let Err(e) = report(&client, &facts, health(&data_dir, memory_pressure), &images(), &mut reported).await {
             tracing::warn!(node = facts.name, error = %e, "cannot write the node's status");
         }
         match renew(&client, &facts.name, lease.take()).await {
@@ -97,9 +102,9 @@ pub(crate) async fn heartbeat(
     }
 }
 
-fn health(data_dir: &std::path::Path) -> Health {
+fn health(data_dir: &std::path::Path, memory_pressure: bool) -> Health {
     Health {
-        memory_pressure: host::memory_available().is_some_and(|free| free < MEMORY_LOW),
+        memory_pressure,
         // The kubelet's default threshold of nodefs.available: a tenth.
         disk_pressure: host::disk(data_dir)
             .is_some_and(|(total, free)| total > 0 && free < total / 10 && free < 1 << 30),

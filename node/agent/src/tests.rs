@@ -185,3 +185,38 @@ async fn a_served_component_becomes_ready_and_comes_back_with_its_address() {
     b.api.until(&key, |v| v.is_none()).await;
     b.agent.shutdown().await;
 }
+
+const SLEEP: &str = r#"(module (import "wasi_snapshot_preview1" "poll_oneoff"
+    (func $poll (param i32 i32 i32 i32) (result i32))) (memory (export "memory") 20)
+  (func (export "_start") (i64.store (i32.const 24) (i64.const 3600000000000))
+    (drop (call $poll (i32.const 0) (i32.const 64) (i32.const 1) (i32.const 128)))))"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn short_of_memory_the_node_evicts_who_uses_more_than_it_asked_for() {
+    let (dir, api) = (tempfile::tempdir().unwrap(), Fake::new());
+    // With a threshold that no machine reaches, memory is always short; what is above it is allocatable.
+    let agent =
+        start_with(&dir, &api, |config| config.eviction_memory = host::Host::read(dir.path()).memory - (16 << 20))
+            .await;
+    let b = Bench { dir, api, agent };
+    let image = b.image("sleep.wasm", SLEEP);
+    let resources = json!({"resources": {"requests": {"memory": "1Mi"}, "limits": {"memory": "1Mi"}}});
+    let modest = b.pod("modest", &image, json!({"priority": 2_000_000_000}), resources);
+    let greedy = b.pod("greedy", &image, json!({}), json!({}));
+    let pod = b.api.until(&greedy, phase("Failed")).await;
+    assert_eq!(pod["status"]["reason"], "Evicted", "{pod:#}");
+    let message = pod["status"]["message"].as_str().unwrap();
+    assert!(message.starts_with("The node was low on resource: memory. Threshold quantity: "), "{message}");
+    assert!(message.contains("Container c was using ") && message.contains(", request is 0, has larger"), "{message}");
+    let conditions = pod["status"]["conditions"].as_array().unwrap();
+    let target = conditions.iter().find(|c| c["type"] == "DisruptionTarget").unwrap();
+    assert_eq!((&target["status"], &target["reason"]), (&json!("True"), &json!("TerminationByKubelet")));
+    let pressed = |v: &Value| {
+        let conditions = v["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        conditions.iter().any(|c| c["type"] == "MemoryPressure" && c["status"] == "True")
+    };
+    b.api.until(&Key::new("nodes", "", "n"), |v| v.is_some_and(pressed)).await;
+    b.api.until(&modest, phase("Running")).await;
+    b.agent.shutdown().await;
+    assert!(b.api.all("events").iter().any(|e| e.value()["reason"] == "Evicted"));
+}

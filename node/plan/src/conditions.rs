@@ -42,8 +42,13 @@ pub(crate) fn conditions(
         ("ContainersReady", containers_ready),
         ("PodScheduled", Verdict::TRUE),
     ];
+    let disrupted = observed.evicted.clone().map(|message| {
+        let reason = Some("TerminationByKubelet");
+        ("DisruptionTarget", Verdict { reason, message: Some(message), ..Verdict::TRUE })
+    });
     let mut list: Vec<PodCondition> = own
         .into_iter()
+        .chain(disrupted)
         .map(|(kind, v)| {
             let since = match observed.conditions.get(kind) {
                 Some((before, since)) if before == v.status => *since,

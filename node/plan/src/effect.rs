@@ -65,6 +65,9 @@ pub struct ContainerSpec {
     pub cpu_limit_millis: Option<u32>,
     /// Where the message of the container's end comes from.
     pub termination: TerminationMessage,
+    /// Everything else that is limited.
+    #[serde(default)]
+    pub limits: Limits,
 }
 
 /// Where the message of a container's end comes from.
@@ -189,6 +192,37 @@ impl std::fmt::Debug for VolumeFile {
     }
 }
 
+/// What a container may use beside its memory and CPU limits, its share of contended CPUs, and how its instances live.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Limits {
+    /// CPU request in millicores: its weight where guests compete, as `cpu.shares` has it.
+    pub cpu_request_millis: u32,
+    /// How long one request may take; `None` is the node's own limit.
+    pub request_deadline: Option<Duration>,
+    /// Bytes of log a second, in the long run.
+    pub log_rate: u64,
+    /// Bytes of log that may come at once.
+    pub log_burst: u64,
+    /// Sockets at once in the pod, with the outgoing requests that are under way.
+    pub sockets: u32,
+    /// Requests that an instance answers, one after the other, before it is replaced. 1 is an instance per request.
+    pub instance_reuse: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            cpu_request_millis: 0,
+            request_deadline: None,
+            log_rate: 4 << 20,
+            log_burst: 16 << 20,
+            sockets: 1024,
+            instance_reuse: 1,
+        }
+    }
+}
+
 /// What the data plane is asked to do. Repeating one is harmless.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Effect {
@@ -245,6 +279,8 @@ pub enum Effect {
         /// UID.
         uid: Arc<str>,
     },
+    /// Say what all running containers use. Answer: `Usage`.
+    Measure,
     /// Probe once. Answer: `Probed`.
     Probe {
         /// Which container.
@@ -435,6 +471,11 @@ pub enum Observation {
         result: Result<(), String>,
         /// When.
         at: Time,
+    },
+    /// What the running containers use, those that use nothing left out.
+    Usage {
+        /// Bytes of memory of each.
+        memory: Vec<(ContainerId, u64)>,
     },
     /// A probe's answer.
     Probed {

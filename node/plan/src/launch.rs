@@ -128,6 +128,7 @@ pub(crate) fn container_spec(
         working_dir: container.working_dir.clone().unwrap_or_default(),
         memory_limit: limit("memory").and_then(|q| u64::try_from(q.value()).ok()).filter(|n| *n > 0),
         cpu_limit_millis: limit("cpu").and_then(|q| u32::try_from(q.millis()).ok()).filter(|n| *n > 0),
+        limits: crate::limits::limits(source.pod, container).map_err(EnvError::Config)?,
         env,
         termination: TerminationMessage {
             fallback_to_logs: container.termination_message_policy.as_deref() == Some("FallbackToLogsOnError"),

@@ -9,10 +9,12 @@ mod args;
 mod conditions;
 pub mod effect;
 mod env;
+pub mod eviction;
 mod handler;
 mod image_gc;
 mod keyring;
 mod launch;
+mod limits;
 mod logs;
 pub mod node;
 mod observed;
@@ -30,8 +32,8 @@ mod when;
 
 pub use admission::{Claim, Refusal, admit};
 pub use effect::{
-    ContainerId, ContainerSpec, Credential, Disk, Effect, HookHow, HookKind, ImageUse, Mount, Observation, PodIdentity,
-    ProbeHow, ProbeKind, PullRequest, TerminationMessage, VolumeContent, VolumeFile,
+    ContainerId, ContainerSpec, Credential, Disk, Effect, HookHow, HookKind, ImageUse, Limits, Mount, Observation,
+    PodIdentity, ProbeHow, ProbeKind, PullRequest, TerminationMessage, VolumeContent, VolumeFile,
 };
 pub use image_gc::{ImageGc, ImageGcPolicy, collect, listed, shortage};
 pub use logs::log_attempt;

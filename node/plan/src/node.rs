@@ -39,6 +39,8 @@ pub struct NodeFacts {
     pub allocatable_cpu_millis: i64,
     /// What pods may use, in bytes.
     pub allocatable_memory: i64,
+    /// With less memory available than this, in bytes, pods are evicted.
+    pub eviction_memory: i64,
     /// How many pods it takes.
     pub max_pods: u32,
     /// `/etc/machine-id`.
@@ -246,6 +248,7 @@ impl NodeFacts {
             storage: 10 << 30,
             allocatable_cpu_millis: 2000,
             allocatable_memory: 1 << 30,
+            eviction_memory: crate::eviction::MEMORY_THRESHOLD,
             max_pods: 10_000,
             machine_id: "m".into(),
             boot_id: "b".into(),

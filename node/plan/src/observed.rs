@@ -231,7 +231,7 @@ pub struct Observed {
     pub(crate) refused: bool,
     /// Init containers are over and sidecars were started: from now on those restart without holding anyone back.
     pub(crate) initialized: bool,
-    /// It took more than it may, as this says; the verdict follows when everything has stopped.
+    /// Why the node has evicted it; the verdict follows when everything has stopped.
     pub(crate) evicted: Option<String>,
     /// `emptyDir` volumes that have outgrown their limit when last looked at.
     pub(crate) usage: BTreeMap<String, u64>,
@@ -330,6 +330,19 @@ impl Observed {
         (effects, wake)
     }
 
+    /// The node is too short of something to keep the pod. Whatever runs is stopped almost at once, and the pod has failed.
+    pub fn evict(&mut self, message: String) {
+        if self.verdict.is_none() && self.evicted.is_none() {
+            self.event(EventType::Warning, "Evicted", message.clone(), None);
+            self.evicted = Some(message);
+        }
+    }
+
+    /// Whether the node has evicted it and something of it still runs.
+    pub fn is_leaving(&self) -> bool {
+        self.evicted.is_some() && self.alive()
+    }
+
     /// Takes in what the data plane says; whether the pod has to be planned again. What is stale (about another attempt,
     /// about an image nobody waits for) changes nothing, and neither does one more probe that says what the last one said.
     pub fn observe(&mut self, observation: &Observation, now: Time) -> bool {
@@ -381,6 +394,8 @@ impl Observed {
                     self.event(EventType::Warning, "Failed", format!("Error: {message}"), Some(path));
                 }
             }
+            // About the node, not about one pod.
+            Observation::Usage { .. } => return false,
             Observation::Probed { id, kind, result, at } => {
                 let Some(t) = self.current(id) else { return false };
                 if !matches!(t.state, State::Running { .. }) {

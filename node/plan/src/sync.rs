@@ -103,12 +103,9 @@ impl Sync<'_> {
                 observed.event(EventType::Warning, "DeadlineExceeded", DEADLINE_TEXT.into(), None);
             }
         }
-        if observed.verdict.is_none() && observed.evicted.is_none() {
-            let over = observed.usage.iter().find_map(|(v, bytes)| volumes::usage(pod.spec.as_ref(), v, *bytes));
-            if let Some(text) = over {
-                observed.event(EventType::Warning, "Evicted", text.clone(), None);
-                observed.evicted = Some(text);
-            }
+        let over = observed.usage.iter().find_map(|(v, bytes)| volumes::usage(pod.spec.as_ref(), v, *bytes));
+        if let Some(message) = over {
+            observed.evict(message);
         }
         if observed.evicted.is_some() {
             self.wind_down(observed, EVICTION_GRACE);
@@ -329,9 +326,9 @@ impl Sync<'_> {
         if observed.verdict.is_some() || observed.alive() {
             return;
         }
-        if let Some(message) = observed.evicted.clone() {
-            observed.verdict =
-                Some(Verdict { phase: "Failed".into(), reason: Some("Evicted".into()), message: Some(message) });
+        if let Some(message) = &observed.evicted {
+            let message = Some(message.clone());
+            observed.verdict = Some(Verdict { phase: "Failed".into(), reason: Some("Evicted".into()), message });
             return;
         }
         if observed.deadline_exceeded {

@@ -9,12 +9,16 @@ use tokio::sync::Notify;
 use wasmtime_wasi_config::WasiConfigVariables;
 
 use crate::capability::filesystem::Preopens;
-use crate::cpu::Cpu;
+use crate::counted::Counter;
+use crate::cpu::{Cpu, Throttling};
 use crate::exit::Exit;
 use crate::handler::{Handler, HttpHandler};
+use crate::lograte::Limited;
 use crate::logs::{LogSink, LogStream};
-use crate::memory::Budget;
+use crate::memory::{Budget, OutOfMemory};
 use crate::net::PodNetwork;
+use crate::reuse::Idle;
+use crate::threads::Threads;
 use crate::ticker::Ticker;
 
 /// After a container has ended, requests that it still answers may take so long.
@@ -25,10 +29,17 @@ const LAST_REQUESTS: Duration = Duration::from_secs(5);
 pub struct Usage {
     /// CPU time of all instances.
     pub cpu: Duration,
-    /// Bytes of memory and tables of the live instances.
+    /// The working set in bytes: memories, tables, what is usually touched of stacks, and what the host holds for the
+    /// live instances.
     pub memory: u64,
+    /// The most that `memory` has been.
+    pub memory_peak: u64,
     /// Requests that are being answered.
     pub requests: u64,
+    /// Sockets of the whole pod.
+    pub sockets: u32,
+    /// What the CPU limit has done.
+    pub throttling: Throttling,
 }
 
 /// A started container. Dropping it kills it.
@@ -50,14 +61,22 @@ impl Container {
 
     /// What it has used.
     pub fn usage(&self) -> Usage {
-        let Shared { cpu, memory, requests, .. } = &*self.shared;
-        Usage { cpu: cpu.total(), memory: memory.used(), requests: requests.load(SeqCst) }
+        let Shared { cpu, memory, requests, sockets, .. } = &*self.shared;
+        Usage {
+            cpu: cpu.total(),
+            memory: memory.used(),
+            memory_peak: memory.peak(),
+            requests: requests.load(SeqCst),
+            sockets: sockets.now(),
+            throttling: cpu.throttling(),
+        }
     }
 
     /// Lets it end: no new requests; those being answered may finish within `grace`, then it is killed. A command gets
     /// no signal in wasm, so it ends as one that does not handle SIGTERM: at once. The exit is reported as always.
     pub async fn stop(&self, grace: Duration) {
         self.shared.draining.store(true, SeqCst);
+        self.shared.idle.clear();
         if self.handler.is_none() {
             self.shared.end(Exit::terminated());
             self.shared.kill_guests();
@@ -94,11 +113,13 @@ pub(crate) struct Shared {
     /// What a request without a `Host` header was sent to.
     pub(crate) authority: String,
     pub(crate) net: Arc<dyn PodNetwork>,
-    pub(crate) logs: Arc<dyn LogSink>,
+    pub(crate) logs: Arc<Limited>,
     pub(crate) memory: Arc<Budget>,
     pub(crate) cpu: Cpu,
     pub(crate) ticker: Arc<Ticker>,
-    pub(crate) guests: tokio::runtime::Handle,
+    pub(crate) threads: Threads,
+    pub(crate) sockets: Arc<Counter>,
+    pub(crate) idle: Arc<Idle>,
     /// No new requests.
     draining: AtomicBool,
     pub(crate) killed: AtomicBool,
@@ -117,7 +138,9 @@ impl Shared {
         net: Arc<dyn PodNetwork>,
         logs: Arc<dyn LogSink>,
         ticker: Arc<Ticker>,
-        guests: tokio::runtime::Handle,
+        threads: Threads,
+        sockets: Arc<Counter>,
+        initial_memory: u64,
         on_exit: OnExit,
     ) -> Self {
         let mut env: Vec<(String, String)> = Vec::with_capacity(spec.env.len() + 1);
@@ -136,6 +159,7 @@ impl Shared {
             env.push(("PWD".to_owned(), spec.working_dir.clone()));
         }
         let args = std::iter::once(id.container.to_string()).chain(spec.args.iter().cloned()).collect();
+        let now = Instant::now();
         let port = spec.ports.iter().find(|(_, _, protocol)| protocol == "TCP").map_or(80, |(_, port, _)| *port);
         Shared {
             args,
@@ -145,11 +169,13 @@ impl Shared {
             preopens: Preopens::new(&spec.mounts, &spec.working_dir),
             authority: std::net::SocketAddr::new(pod.ip, port).to_string(),
             net,
-            logs,
+            logs: Arc::new(Limited::new(logs, spec.limits.log_rate, spec.limits.log_burst, now)),
             memory: Arc::new(Budget::new(spec.memory_limit)),
-            cpu: Cpu::new(spec.cpu_limit_millis, Instant::now()),
+            cpu: Cpu::new(spec.cpu_limit_millis, spec.limits.cpu_request_millis, threads.count, now),
             ticker,
-            guests,
+            threads,
+            sockets,
+            idle: Idle::new(spec.limits.instance_reuse, initial_memory),
             draining: AtomicBool::new(false),
             killed: AtomicBool::new(false),
             kill: Notify::new(),
@@ -171,10 +197,11 @@ impl Shared {
     /// The container has ended; only the first time counts. Instances that still run are left alone.
     pub(crate) fn end(&self, exit: Exit) {
         self.draining.store(true, SeqCst);
+        self.idle.clear();
         let on_exit = self.on_exit.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(on_exit) = on_exit {
             if !exit.message.is_empty() {
-                self.logs.write(LogStream::Stderr, format!("{}\n", exit.message).as_bytes());
+                self.logs.urgent(LogStream::Stderr, format!("{}\n", exit.message).as_bytes());
             }
             on_exit(exit);
         }
@@ -184,15 +211,22 @@ impl Shared {
     pub(crate) fn end_but_answer(self: &Arc<Self>, exit: Exit) {
         self.end(exit);
         let shared = self.clone();
-        self.guests.spawn(async move {
+        self.threads.light.spawn(async move {
             let _ = tokio::time::timeout(LAST_REQUESTS, shared.drained()).await;
             shared.kill_guests();
         });
     }
 
+    /// The container has used more memory than it may, in what the host holds for it.
+    pub(crate) fn out_of_memory(&self, error: OutOfMemory) {
+        self.end(Exit::from_error(&error.into()));
+        self.kill_guests();
+    }
+
     pub(crate) fn kill_guests(&self) {
         self.killed.store(true, SeqCst);
         self.kill.notify_waiters();
+        self.idle.clear();
     }
 
     /// Waits until no request is being answered.
@@ -212,7 +246,7 @@ impl Shared {
         work: impl Future<Output = T> + Send + 'static,
     ) -> tokio::task::JoinHandle<Option<T>> {
         let shared = self.clone();
-        self.guests.spawn(async move {
+        self.threads.light.spawn(async move {
             let mut killed = std::pin::pin!(shared.kill.notified());
             killed.as_mut().enable();
             if shared.is_killed() {

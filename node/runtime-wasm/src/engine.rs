@@ -27,6 +27,9 @@ const SMALLER: [u32; 2] = [1_000, 100];
 /// Core modules in a component, with what the component encoder adds to connect them.
 const MODULES_PER_COMPONENT: u32 = 4;
 
+/// How deep a guest may recurse, in bytes of native stack.
+pub(crate) const WASM_STACK: usize = 512 << 10;
+
 pub(crate) fn new() -> Result<(wasmtime::Engine, Capacity), wasmtime::Error> {
     let maps = max_map_count();
     let wanted = (maps / MAPS_PER_INSTANCE).clamp(100, MOST_INSTANCES);
@@ -58,7 +61,7 @@ fn common() -> Config {
     config.epoch_interruption(true);
     // WASI 0.2 has no concurrency inside an instance; its bookkeeping would cost every request.
     config.concurrency_support(false);
-    config.max_wasm_stack(512 << 10).async_stack_size(1 << 20);
+    config.max_wasm_stack(WASM_STACK).async_stack_size(1 << 20);
     config
 }
 

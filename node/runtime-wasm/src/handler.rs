@@ -1,9 +1,10 @@
-//! `wasi:http` components: an instance for each request.
+//! `wasi:http` components: an instance for each request, or for several one after the other.
 
-use std::pin::pin;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::Poll;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,18 +12,21 @@ use http::header::HOST;
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full};
 use tokio::sync::oneshot;
-use wasmtime::{Engine, PoolConcurrencyLimitError, Store};
+use wasmtime::{Engine, PoolConcurrencyLimitError};
 use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
 use wasmtime_wasi_http::{WasiBody, WasiHttpView as _};
 
 use crate::container::{InFlight, Shared};
 use crate::exit::{Exit, Reason};
-use crate::guest;
+use crate::guest::{self, Watcher};
 use crate::host::Host;
+use crate::logs::{LogSink as _, LogStream};
 use crate::memory::Limiter;
 use crate::module::{Code, Module};
 use crate::net::Body;
 use crate::response;
+use crate::reuse::Instance;
+use crate::threads::{self, Work};
 
 /// Answers the requests of one container.
 #[async_trait]
@@ -104,7 +108,7 @@ impl HttpHandler for Handler {
         if self.shared.is_draining() {
             return Err(Box::new(request));
         }
-        let (sender, receiver) = oneshot::channel();
+        let (sender, mut receiver) = oneshot::channel();
         let call = Call {
             in_flight,
             module: self.module.clone(),
@@ -112,22 +116,22 @@ impl HttpHandler for Handler {
             deadline: self.deadline,
             sender: Sender(Some(sender)),
         };
-        let mut task = GiveUp(Some(self.shared.guests.spawn(call.run(request)).abort_handle()));
-        let answer = receiver.await;
-        // What comes after the head, and after the response, is the guest's own time.
-        task.0 = None;
-        Ok(answer.unwrap_or(Err(HandlerError::Stopped)))
-    }
-}
-
-/// Ends the guest when nobody waits for its answer any more.
-struct GiveUp(Option<tokio::task::AbortHandle>);
-
-impl Drop for GiveUp {
-    fn drop(&mut self) {
-        if let Some(task) = &self.0 {
-            task.abort();
+        let guests = &self.shared.threads;
+        let mut work: Option<Work> = Some(Box::pin(call.run(request)));
+        let busy = self.shared.cpu.busy();
+        if busy || threads::kind() != threads::Kind::Light {
+            work.into_iter().for_each(|work| guests.spawn(work, busy));
+            return Ok(receiver.await.unwrap_or(Err(HandlerError::Stopped)));
         }
+        // On a guest's thread already: a request that is answered soon needs no other.
+        let answer = poll_fn(|cx| {
+            guests.poll_here(&mut work, cx);
+            Pin::new(&mut receiver).poll(cx)
+        });
+        let answer = answer.await.unwrap_or(Err(HandlerError::Stopped));
+        // What comes after the head, and after the response, is the guest's own time.
+        work.into_iter().for_each(|work| guests.spawn(work, false));
+        Ok(answer)
     }
 }
 
@@ -145,6 +149,37 @@ impl Sender {
 /// What a guest has set as its response, until the end of the poll in which it did.
 type Outparam = Arc<Mutex<Option<Result<Response<WasiBody>, ErrorCode>>>>;
 
+/// How a guest's call ended, with the instance, so that the answer can be sent before that is taken apart.
+type Ended = (Option<Instance>, wasmtime::Result<()>);
+
+/// Whoever waits for a request's answer.
+struct Waiting<'a> {
+    sender: &'a mut Sender,
+    outparam: &'a Outparam,
+    failed: &'a Arc<AtomicBool>,
+}
+
+impl Watcher<Ended> for Waiting<'_> {
+    /// A small response is complete by the end of its guest's first poll. Answering only then wakes the client once, and
+    /// with a body of known length.
+    fn polled(&mut self, result: &mut Poll<Ended>) {
+        let Some(answer) = self.outparam.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
+        self.sender.send(match (answer, &*result) {
+            (Err(code), _) => Err(HandlerError::Guest(code.to_string())),
+            (Ok(answer), Poll::Pending) => Ok(answer.map(|body| response::from_guest(body, self.failed.clone()))),
+            (Ok(answer), Poll::Ready((_, Ok(())))) => {
+                Ok(answer.map(|body| response::from_ended_guest(body, self.failed.clone())))
+            }
+            // It trapped right after its response had begun: there is still time to say so.
+            (Ok(_), Poll::Ready((_, Err(error)))) => Err(failure(error)),
+        });
+    }
+
+    fn given_up(&mut self, cx: &mut Context<'_>) -> bool {
+        self.sender.0.as_mut().is_some_and(|sender| sender.poll_closed(cx).is_ready())
+    }
+}
+
 /// One request on its way through one instance.
 struct Call {
     in_flight: InFlight,
@@ -159,42 +194,52 @@ impl Call {
         let container = self.in_flight.0.clone();
         let outparam = Outparam::default();
         let failed = Arc::new(AtomicBool::new(false));
-        let limiter = container.memory.admit(self.module.initial_memory).await;
-        let guest = instance(&self.engine, container.clone(), &self.module, limiter, request, outparam.clone());
+        let instance = match container.idle.take() {
+            Some(kept) => Start::Kept(Box::new(kept)),
+            None => {
+                let admitted = container.memory.admit(self.module.initial_memory, || container.idle.give_way());
+                let given_up = async {
+                    match &mut self.sender.0 {
+                        Some(sender) => sender.closed().await,
+                        None => std::future::pending().await,
+                    }
+                };
+                tokio::select! {
+                    biased;
+                    limiter = admitted => Start::New(limiter),
+                    () = given_up => return,
+                }
+            }
+        };
+        let asked = self.deadline.map(|deadline| (deadline, request.method().clone(), request.uri().clone()));
+        let guest = serve(&self.engine, container.clone(), &self.module, instance, request, outparam.clone());
         // Taken apart only when everything is said: its body must not end before it is known whether it failed.
         let mut guest = pin!(guest);
-        let sender = &mut self.sender;
-        // A small response is complete by the end of its guest's first poll. Answering only then wakes the client once,
-        // and with a body of known length.
-        let polled = |result: &mut Poll<(Option<Store<Host>>, wasmtime::Result<()>)>| {
-            let Some(answer) = outparam.lock().unwrap_or_else(PoisonError::into_inner).take() else { return };
-            sender.send(match (answer, &*result) {
-                (Err(code), _) => Err(HandlerError::Guest(code.to_string())),
-                (Ok(answer), Poll::Pending) => Ok(answer.map(|body| response::from_guest(body, failed.clone()))),
-                (Ok(answer), Poll::Ready((_, Ok(())))) => {
-                    Ok(answer.map(|body| response::from_ended_guest(body, failed.clone())))
-                }
-                // It trapped right after its response had begun: there is still time to say so.
-                (Ok(_), Poll::Ready((_, Err(error)))) => Err(failure(error)),
-            });
-        };
-        let running = guest::run(&container, guest.as_mut(), polled);
-        let result = match self.deadline {
-            Some(deadline) => match tokio::time::timeout(deadline, running).await {
+        let mut waiting = Waiting { sender: &mut self.sender, outparam: &outparam, failed: &failed };
+        let running = guest::run(&container, guest.as_mut(), &mut waiting);
+        let result = match asked {
+            Some((deadline, method, uri)) => match tokio::time::timeout(deadline, running).await {
                 Ok(result) => result,
                 Err(_) => {
                     failed.store(true, SeqCst);
+                    let text = format!("DeadlineExceeded: {method} {} took longer than {deadline:?}\n", uri.path());
+                    container.logs.write(LogStream::Stderr, text.as_bytes());
                     return self.sender.send(Err(HandlerError::DeadlineExceeded(deadline)));
                 }
             },
             None => running.await,
         };
         match result {
-            Ok((_, Ok(()))) => self.sender.send(Err(HandlerError::NoResponse)),
-            Ok((store, Err(error))) => {
+            Ok((instance, Ok(()))) => {
+                self.sender.send(Err(HandlerError::NoResponse));
+                if let Some(instance) = instance {
+                    container.idle.keep(instance, &container);
+                }
+            }
+            Ok((instance, Err(error))) => {
                 failed.store(true, SeqCst);
                 self.sender.send(Err(failure(&error)));
-                drop(store);
+                drop(instance);
                 self.ended(&error);
             }
             Err(guest::Killed) => {
@@ -237,15 +282,23 @@ fn failure(error: &wasmtime::Error) -> HandlerError {
     }
 }
 
-/// Makes an instance and calls it. The store comes back so that the answer can be sent before it is taken apart.
-async fn instance(
+/// What a request begins with.
+enum Start {
+    /// An instance that has answered before.
+    Kept(Box<Instance>),
+    /// Room for a new one.
+    New(Limiter),
+}
+
+/// Calls an instance, which is made if need be.
+async fn serve(
     engine: &Engine,
     container: Arc<Shared>,
     module: &Module,
-    limiter: Limiter,
+    start: Start,
     mut request: Request<Body>,
     outparam: Outparam,
-) -> (Option<Store<Host>>, wasmtime::Result<()>) {
+) -> Ended {
     let Code::Http(pre) = &module.code else {
         return (None, Err(wasmtime::Error::msg("not a wasi:http component")));
     };
@@ -259,17 +312,31 @@ async fn instance(
         Some("https") => Scheme::Https,
         _ => Scheme::Http,
     };
-    let mut store = Host::store(engine, container, limiter);
+    let mut instance = match start {
+        Start::Kept(kept) => {
+            let mut kept = *kept;
+            kept.store.set_epoch_deadline(1);
+            kept
+        }
+        Start::New(limiter) => {
+            let mut store = Host::store(engine, container, limiter);
+            match pre.instantiate_async(&mut store).await {
+                Ok(proxy) => Instance { store, proxy, served: 0 },
+                Err(error) => return (None, Err(error)),
+            }
+        }
+    };
+    instance.served += 1;
     let called = async {
+        let Instance { store, proxy, .. } = &mut instance;
         let mut http = store.data_mut().http();
         let request = http
             .new_incoming_request(scheme, request.map(response::into_guest))
             .map_err(|error| wasmtime::Error::from(BadRequest(error.to_string())))?;
         let set = move |answer| *outparam.lock().unwrap_or_else(PoisonError::into_inner) = Some(answer);
         let out = http.new_response_outparam_from_callback(set)?;
-        let proxy = pre.instantiate_async(&mut store).await?;
-        proxy.wasi_http_incoming_handler().call_handle(&mut store, request, out).await
+        proxy.wasi_http_incoming_handler().call_handle(store, request, out).await
     };
     let called = called.await;
-    (Some(store), called)
+    (Some(instance), called)
 }

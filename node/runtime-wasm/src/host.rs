@@ -8,11 +8,22 @@ use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::WasiHttpCtx;
 
+use crate::audit::Audit;
 use crate::capability::http::Outgoing;
 use crate::container::Shared;
 use crate::guest::Killed;
 use crate::logs::{LineStream, LogStream};
 use crate::memory::Limiter;
+use crate::threads;
+
+/// Resources that an instance may have at once.
+const MOST_RESOURCES: usize = 1 << 16;
+/// Names and values of one set of headers, as large as the largest that a server usually takes.
+const LARGEST_HEADERS: usize = 64 << 10;
+/// Bytes that a guest may hand to the host in one call.
+const LARGEST_CALL: usize = 32 << 20;
+/// Random bytes in one call: making them takes a millisecond, in which the guest cannot be stopped.
+const MOST_RANDOM: u64 = 1 << 20;
 
 /// The state of a component's instance.
 pub(crate) struct Host {
@@ -20,7 +31,8 @@ pub(crate) struct Host {
     pub(crate) table: ResourceTable,
     pub(crate) http: WasiHttpCtx,
     pub(crate) outgoing: Outgoing,
-    limiter: Limiter,
+    pub(crate) limiter: Limiter,
+    audit: Audit,
     /// Clocks, random numbers and the working of files; which directories there are is the container's to say.
     wasi: Option<Box<WasiCtx>>,
     stdout: Option<LineStream>,
@@ -29,18 +41,22 @@ pub(crate) struct Host {
 
 impl Host {
     pub(crate) fn store(engine: &Engine, container: Arc<Shared>, limiter: Limiter) -> Store<Host> {
-        let outgoing = Outgoing::new(container.net.clone());
+        let outgoing = Outgoing::new(container.net.clone(), container.sockets.clone());
         let host = Host {
             container,
             table: ResourceTable::new(),
             http: WasiHttpCtx::new(),
             outgoing,
             limiter,
+            audit: Audit::default(),
             wasi: None,
             stdout: None,
             stderr: None,
         };
         let mut store = Store::new(engine, host);
+        store.data_mut().table.set_max_capacity(MOST_RESOURCES);
+        store.data_mut().http.set_field_size_limit(LARGEST_HEADERS);
+        store.set_hostcall_fuel(LARGEST_CALL);
         store.limiter(|host| &mut host.limiter);
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|store| give_way(&store.data().container));
@@ -54,16 +70,37 @@ impl Host {
         };
         output.get_or_insert_with(|| LineStream::new(self.container.logs.clone(), stream)).clone()
     }
+
+    /// A request has ended: its last line need not wait for the next one's.
+    pub(crate) fn end_lines(&mut self) {
+        for output in [&self.stdout, &self.stderr].into_iter().flatten() {
+            output.end_line();
+        }
+    }
+
+    /// Called when a guest calls the host: now and then it is counted what the host holds for it.
+    pub(crate) fn called(&mut self) {
+        if !self.audit.is_due() {
+            return;
+        }
+        let held = self.audit.count(&mut self.table);
+        if let Err(error) = self.limiter.host_holds(held) {
+            // The guest ends at its next tick. It is the container's end already.
+            self.container.out_of_memory(error);
+        }
+    }
 }
 
 /// At each tick a guest makes room for the others, or ends if it is to.
 fn give_way(container: &Shared) -> wasmtime::Result<UpdateDeadline> {
+    threads::ticked();
     if container.is_killed() { Err(Killed.into()) } else { Ok(UpdateDeadline::Yield(1)) }
 }
 
 impl WasiView for Host {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        let ctx = self.wasi.get_or_insert_with(|| Box::new(WasiCtx::builder().build()));
+        self.called();
+        let ctx = self.wasi.get_or_insert_with(|| Box::new(WasiCtx::builder().max_random_size(MOST_RANDOM).build()));
         WasiCtxView { ctx, table: &mut self.table }
     }
 }
@@ -82,7 +119,7 @@ impl Preview1Host {
         limiter: Limiter,
     ) -> wasmtime::Result<Store<Preview1Host>> {
         let mut wasi = WasiCtx::builder();
-        wasi.args(&container.args).envs(&container.env);
+        wasi.max_random_size(MOST_RANDOM).args(&container.args).envs(&container.env);
         wasi.stdout(LineStream::new(container.logs.clone(), LogStream::Stdout));
         wasi.stderr(LineStream::new(container.logs.clone(), LogStream::Stderr));
         container.preopens.add_to(&mut wasi)?;

@@ -9,26 +9,32 @@
 //! Guests run on threads of their own at lower priority, and give way to each other at every tick of the epoch.
 
 mod artifacts;
+mod audit;
 mod capability;
 mod compile;
 mod container;
+mod counted;
 mod cpu;
 mod engine;
 mod exit;
 mod guest;
 mod handler;
 mod host;
+mod lograte;
 mod logs;
 mod memory;
 mod module;
 mod net;
 mod response;
+mod reuse;
 mod runtime;
+mod shares;
 mod threads;
 mod ticker;
 
 pub use compile::CompileError;
 pub use container::{Container, Usage};
+pub use cpu::Throttling;
 pub use engine::Capacity;
 pub use exit::{Exit, Reason};
 pub use handler::{HandlerError, HttpHandler};

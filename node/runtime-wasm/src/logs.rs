@@ -47,6 +47,16 @@ impl LineStream {
         LineStream(Arc::new(Inner { sink, stream, rest: Mutex::default() }))
     }
 
+    /// Passes on what has no newline.
+    pub(crate) fn end_line(&self) {
+        let Inner { sink, stream, rest } = &*self.0;
+        let mut rest = rest.lock().unwrap_or_else(PoisonError::into_inner);
+        if !rest.is_empty() {
+            sink.write(*stream, &rest);
+            rest.clear();
+        }
+    }
+
     pub(crate) fn push(&self, bytes: &[u8]) {
         let Inner { sink, stream, rest } = &*self.0;
         let mut rest = rest.lock().unwrap_or_else(PoisonError::into_inner);

@@ -12,6 +12,7 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use wasmtime_wasi_http::WasiBody;
 
+use crate::counted::Permit;
 use crate::net::Body;
 
 /// Turns a guest's body into one that others can share.
@@ -51,6 +52,15 @@ pub(crate) fn into_guest(body: Body) -> WasiBody {
         _ => wasmtime_wasi_http::Error::ConnectionTerminated,
     })
     .boxed_unsync()
+}
+
+/// As [`into_guest`], for a body that counts as a socket while it is read.
+pub(crate) fn into_guest_with(body: Body, permit: Permit) -> WasiBody {
+    let body = body.map_frame(move |frame| {
+        let _ = &permit;
+        frame
+    });
+    into_guest(body.boxed())
 }
 
 /// A body whose end is an error if its guest has failed.

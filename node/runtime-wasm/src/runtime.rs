@@ -14,6 +14,7 @@ use crate::artifacts::Artifacts;
 use crate::capability::filesystem::NoVolume;
 use crate::compile::{CompileError, Compiler, Source};
 use crate::container::{Container, Shared};
+use crate::counted::Counters;
 use crate::engine::{self, Capacity};
 use crate::exit::Exit;
 use crate::guest;
@@ -42,7 +43,7 @@ pub struct RuntimeConfig {
 impl RuntimeConfig {
     /// The usual settings.
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
-        let tick = Duration::from_millis(5);
+        let tick = Duration::from_millis(2);
         RuntimeConfig { data_dir: data_dir.into(), threads: None, tick, request_deadline: None }
     }
 }
@@ -79,6 +80,7 @@ pub struct Runtime {
     ticker: Arc<Ticker>,
     deadline: Option<Duration>,
     guests: GuestThreads,
+    counters: Counters,
 }
 
 impl Runtime {
@@ -96,7 +98,15 @@ impl Runtime {
         };
         let ticker = Arc::new(Ticker::start(config.tick, tick)?);
         let guests = GuestThreads::new(config.threads)?;
-        Ok(Runtime { engine, capacity, compiler, ticker, deadline: config.request_deadline, guests })
+        Ok(Runtime {
+            engine,
+            capacity,
+            compiler,
+            ticker,
+            deadline: config.request_deadline,
+            guests,
+            counters: Counters::default(),
+        })
     }
 
     /// How many instances fit, and what bounds it.
@@ -121,6 +131,12 @@ impl Runtime {
         }
     }
 
+    /// The threads that answer requests. Whoever serves connections there calls [`HttpHandler::handle`] without a
+    /// hand-over to another thread.
+    pub fn serving(&self) -> tokio::runtime::Handle {
+        self.guests.handles().light.clone()
+    }
+
     /// The module with this digest, compiled if need be. Everyone who asks for a digest at the same time gets the same.
     /// The caller vouches that `wasm` has the digest.
     pub async fn compile(&self, digest: &str, wasm: Bytes) -> Result<Arc<Module>, CompileError> {
@@ -134,7 +150,7 @@ impl Runtime {
 
     async fn compile_from(&self, digest: &str, source: Source) -> Result<Arc<Module>, CompileError> {
         // A task of its own, so that a caller who gives up does not take the others' module away.
-        let work = self.guests.handle().spawn(self.compiler.clone().module(digest.to_owned(), source));
+        let work = self.guests.handles().light.spawn(self.compiler.clone().module(digest.to_owned(), source));
         work.await.unwrap_or_else(|error| Err(CompileError::Compiler(error.to_string())))
     }
 
@@ -154,15 +170,18 @@ impl Runtime {
         if spec.digest != module.digest {
             return Err(StartError::OtherModule { wanted: spec.digest.clone(), given: module.digest.clone() });
         }
-        let guests = self.guests.handle();
+        let threads = self.guests.handles().clone();
         let ticker = self.ticker.clone();
-        let shared = Arc::new(Shared::new(id, spec, pod, net, logs, ticker, guests.clone(), Box::new(on_exit)));
+        let sockets = self.counters.of(&id.pod_uid, spec.limits.sockets);
+        let (on_exit, initial) = (Box::new(on_exit), module.initial_memory);
+        let shared = Shared::new(id, spec, pod, net, logs, ticker, threads.clone(), sockets, initial, on_exit);
+        let shared = Arc::new(shared);
         if let Code::Http(_) = module.code {
-            let handler =
-                Handler { shared: shared.clone(), module, engine: self.engine.clone(), deadline: self.deadline };
+            let deadline = spec.limits.request_deadline.or(self.deadline);
+            let handler = Handler { shared: shared.clone(), module, engine: self.engine.clone(), deadline };
             return Ok(Container { shared, handler: Some(Arc::new(handler)) });
         }
-        guests.spawn(run_command(self.engine.clone(), shared.clone(), module));
+        threads.spawn(Box::pin(run_command(self.engine.clone(), shared.clone(), module)), false);
         Ok(Container { shared, handler: None })
     }
 }
@@ -171,7 +190,7 @@ impl Runtime {
 async fn run_command(engine: Engine, container: Arc<Shared>, module: Arc<Module>) {
     let limiter = container.memory.limiter();
     let guest = command(&engine, container.clone(), &module, limiter);
-    let exit = match guest::run(&container, pin!(guest), |_| {}).await {
+    let exit = match guest::run(&container, pin!(guest), &mut ()).await {
         Ok(Ok(code)) => Exit::with_code(code),
         Ok(Err(error)) if error.is::<PoolConcurrencyLimitError>() || error.is::<NoVolume>() => {
             Exit::not_started(&error)

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::process::Stdio;
 use std::time::Duration;
 
-use http_body_util::{Empty, Full};
+use http_body_util::{BodyExt as _, Empty, Full};
 use hyper::body::Bytes;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -15,7 +15,8 @@ use tokio::process::Command;
 use crate::Error;
 use crate::cluster::{Cluster, cpu_of};
 
-const SECONDS: u64 = 8;
+/// How long wrk loads a server.
+pub const SECONDS: u64 = 8;
 
 /// One GET; its status code.
 pub async fn get(at: &str, host: &str, path: &str) -> Result<u16, Error> {
@@ -26,6 +27,37 @@ pub async fn get(at: &str, host: &str, path: &str) -> Result<u16, Error> {
     let answer = send.send_request(request).await?;
     connection.abort();
     Ok(answer.status().as_u16())
+}
+
+/// One GET; its status code and its body.
+pub async fn get_text(at: &str, host: &str, path: &str) -> Result<(u16, String), Error> {
+    Kept::connect(at, host).await?.get(path).await
+}
+
+/// A connection for several GETs.
+pub struct Kept {
+    send: hyper::client::conn::http1::SendRequest<Empty<Bytes>>,
+    host: String,
+}
+
+impl Kept {
+    /// Connects.
+    pub async fn connect(at: &str, host: &str) -> Result<Kept, Error> {
+        let stream = TcpStream::connect(at).await?;
+        stream.set_nodelay(true)?;
+        let (send, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        Ok(Kept { send, host: host.into() })
+    }
+
+    /// One GET; its status code and its body.
+    pub async fn get(&mut self, path: &str) -> Result<(u16, String), Error> {
+        self.send.ready().await?;
+        let request = http::Request::get(path).header("host", &self.host).body(Empty::<Bytes>::new())?;
+        let (head, body) = self.send.send_request(request).await?.into_parts();
+        let text = String::from_utf8_lossy(&body.collect().await?.to_bytes()).into_owned();
+        Ok((head.status.as_u16(), text))
+    }
 }
 
 /// Prints the table.
@@ -40,7 +72,7 @@ pub async fn run() -> Result<(), Error> {
     let hyper = plain_hyper().await?;
     let own = std::process::id();
     row("plain hyper (in this process)", &format!("http://{hyper}/"), "localhost", own).await?;
-    nginx().await?;
+    nginx("nginx, one worker", "return 200 'Hello from nginx\\n';", None).await?;
     let cluster = Cluster::up(&["examples/hello/hello.yaml"]).await?;
     while get(&cluster.ingress, "hello.localhost", "/").await.ok() != Some(200) {}
     let pid = cluster.pid();
@@ -53,7 +85,8 @@ pub async fn run() -> Result<(), Error> {
     Ok(())
 }
 
-async fn row(name: &str, url: &str, host: &str, pid: u32) -> Result<(), Error> {
+/// Loads a server with wrk and prints a line of the table.
+pub async fn row(name: &str, url: &str, host: &str, pid: u32) -> Result<(), Error> {
     let before = cpu_of(pid);
     let out = Command::new("wrk")
         .args(["-t", "1", "-c", "64", "-d", &format!("{SECONDS}s"), "--latency", "-H", &format!("Host: {host}"), url])
@@ -84,7 +117,8 @@ async fn row(name: &str, url: &str, host: &str, pid: u32) -> Result<(), Error> {
     Ok(())
 }
 
-async fn plain_hyper() -> Result<SocketAddr, Error> {
+/// Serves a hello in this process.
+pub async fn plain_hyper() -> Result<SocketAddr, Error> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let at = listener.local_addr()?;
     tokio::spawn(async move {
@@ -101,18 +135,22 @@ async fn plain_hyper() -> Result<SocketAddr, Error> {
     Ok(at)
 }
 
-async fn nginx() -> Result<(), Error> {
+/// Measures nginx with this for its location; keeps connections to `upstream` if there is one.
+pub async fn nginx(name: &str, location: &str, upstream: Option<SocketAddr>) -> Result<(), Error> {
     if Command::new("nginx").arg("-v").output().await.is_err() {
-        println!("| nginx | skipped: needs nginx | | | |");
+        println!("| {name} | skipped: needs nginx | | | |");
         return Ok(());
     }
     let dir = std::env::temp_dir().join(format!("copepod-bench-nginx-{}", std::process::id()));
     std::fs::create_dir_all(&dir)?;
     let port = TcpListener::bind("127.0.0.1:0").await?.local_addr()?.port();
+    // A proxy that keeps its connections, as any would that is tuned.
+    let pool = upstream.map(|at| format!("upstream up {{ server {at}; keepalive 64; }}")).unwrap_or_default();
+    let location = upstream.map_or(location.to_string(), |at| location.replace(&at.to_string(), "up"));
     let config = format!(
         "daemon off; worker_processes 1; master_process off; pid {0}/pid; error_log {0}/error;\nevents {{ worker_connections 512; }}\n\
          http {{ access_log off; keepalive_requests 100000000; client_body_temp_path {0}/b; proxy_temp_path {0}/p; fastcgi_temp_path {0}/f;\n\
-         uwsgi_temp_path {0}/u; scgi_temp_path {0}/s;\nserver {{ listen 127.0.0.1:{port}; location / {{ return 200 'Hello from nginx\\n'; }} }} }}",
+         uwsgi_temp_path {0}/u; scgi_temp_path {0}/s;\nserver {{ listen 127.0.0.1:{port}; location / {{ {location} }} }} {pool} }}",
         dir.display()
     );
     std::fs::write(dir.join("conf"), config)?;
@@ -121,7 +159,7 @@ async fn nginx() -> Result<(), Error> {
     while get(&at, "localhost", "/").await.is_err() {
         tokio::task::yield_now().await;
     }
-    row("nginx, one worker", &format!("http://{at}/"), "localhost", child.id().unwrap_or(0)).await?;
+    row(name, &format!("http://{at}/"), "localhost", child.id().unwrap_or(0)).await?;
     child.kill().await?;
     let _ = std::fs::remove_dir_all(&dir);
     Ok(())

@@ -1,12 +1,17 @@
 //! Tables of what this cluster costs, with the peer or the limit measured in the same run where there is one.
 //!
-//! `cargo run --release -p bench [-- start | pods | api | http]…` after `cargo build --release --bin copepod`. Every table gives CPU per
+//! `cargo run --release -p bench [-- start | pods | api | http | instantiate | serve | cold | density | hostile]…` after `cargo build --release --bin copepod`. Every table gives CPU per
 //! operation beside times, because times are noisy on a shared machine.
 
 mod api;
 mod cluster;
+mod cold;
+mod density;
+mod hostile;
 mod http;
+mod instantiate;
 mod pods;
+mod serve;
 mod start;
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
@@ -27,6 +32,21 @@ async fn main() -> Result<(), Error> {
     }
     if want("http") {
         http::run().await?;
+    }
+    if want("instantiate") {
+        instantiate::run().await?;
+    }
+    if want("serve") {
+        serve::run().await?;
+    }
+    if want("cold") {
+        cold::run().await?;
+    }
+    if want("density") {
+        density::run().await?;
+    }
+    if want("hostile") {
+        hostile::run().await?;
     }
     Ok(())
 }

@@ -75,6 +75,7 @@ impl Node {
             storage: 1 << 34,
             allocatable_cpu_millis: 2000,
             allocatable_memory: 1 << 30,
+            eviction_memory: copepod_node_plan::eviction::MEMORY_THRESHOLD,
             max_pods: 100,
             machine_id: String::new(),
             boot_id: String::new(),

@@ -216,6 +216,14 @@ impl Containers {
         }
     }
 
+    /// What the containers use that use something.
+    pub fn memory(&self) -> Vec<(ContainerId, u64)> {
+        let pods = lock(&self.pods);
+        let slots = pods.values().flat_map(|pod| &pod.slots);
+        let used = slots.filter_map(|(id, slot)| Some((id.clone(), slot.container.as_ref()?.usage().memory)));
+        used.filter(|(_, bytes)| *bytes > 0).collect()
+    }
+
     /// Kills whatever runs in a pod; its identity stays for its logs.
     pub fn end_pod(&self, uid: &str) {
         let slots = lock(&self.pods).get_mut(uid).map(|p| std::mem::take(&mut p.slots));

@@ -145,6 +145,9 @@ impl DataPlane {
                     let _ = observer.send(Observation::Hooked { id, kind, result, at: now() });
                 });
             }
+            Effect::Measure => {
+                let _ = self.observer.send(Observation::Usage { memory: self.containers.memory() });
+            }
             Effect::Probe { id, kind, how, timeout } => {
                 let (network, observer) = (self.network.clone(), self.observer.clone());
                 tokio::spawn(async move {

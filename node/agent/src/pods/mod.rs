@@ -2,6 +2,7 @@
 //! made, effects and writes go out.
 
 mod entry;
+mod evict;
 mod follow;
 mod images;
 mod refs;
@@ -18,8 +19,8 @@ use copepod_model::facts::PodFacts;
 use copepod_model::request::{Body, DeleteOptions, PatchType};
 use copepod_model::{Key, Object, Status, Time, Verb};
 use copepod_node_plan::{
-    Claim, Effect, Lookup, NodeFacts, Observation, Observed, Reference, Token, TokenKey, admit, log_attempt, plan,
-    vanish,
+    Claim, Effect, Lookup, NodeFacts, Observation, Observed, Reference, Token, TokenKey, admit, eviction, log_attempt,
+    plan, vanish,
 };
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
@@ -74,6 +75,8 @@ pub(crate) struct Wires {
     pub asks: mpsc::Receiver<Ask>,
     /// True once Services and routes are known.
     pub ready: watch::Receiver<bool>,
+    /// Whether memory is short.
+    pub pressure: watch::Sender<bool>,
 }
 
 /// The loop's state.
@@ -109,6 +112,7 @@ pub(crate) struct Pods {
     listed: bool,
     /// What belongs to no pod any more has been deleted.
     swept: bool,
+    memory: evict::Memory,
 }
 
 /// How a request to the API ended.
@@ -157,6 +161,7 @@ impl Pods {
             writing: 0,
             listed: false,
             swept: false,
+            memory: evict::Memory::default(),
         }
     }
 
@@ -165,6 +170,8 @@ impl Pods {
         if wires.ready.wait_for(|r| *r).await.is_err() {
             return;
         }
+        let mut looks = tokio::time::interval(evict::EVERY);
+        looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let at = now();
             while let Some((when, uid)) = self.timers.first().cloned().filter(|(when, _)| *when <= at) {
@@ -199,6 +206,7 @@ impl Pods {
                 (reference, lookup) = self.follow.next() => self.followed(reference, lookup),
                 () = until(next) => {}
                 () = self.collector.tick() => self.collect_images(),
+                _ = looks.tick() => self.look_at_memory(&wires.pressure),
             }
             // What waits already is taken in before anything is planned: one plan for all of it.
             while let Ok(change) = wires.changes.try_recv() {
@@ -269,7 +277,12 @@ impl Pods {
             }
         };
         self.homeless.remove(&uid);
-        let observed = Observed::adopt(&pod, ip, now());
+        let mut observed = Observed::adopt(&pod, ip, now());
+        if self.memory.pressure
+            && let Some(message) = eviction::refuses(&pod)
+        {
+            observed.evict(message);
+        }
         self.taken.add(claim);
         self.entries.insert(uid.clone(), Entry::new(object, observed, addressed, claim));
         self.dirty.insert(uid);
@@ -315,6 +328,9 @@ impl Pods {
     }
 
     fn observe(&mut self, observation: Observation) {
+        if let Observation::Usage { memory } = observation {
+            return self.evict(memory);
+        }
         let at = now();
         let to: Vec<Uid> = match &observation {
             Observation::Images { images, disk } => return self.images_seen(images.clone(), *disk),
@@ -328,6 +344,7 @@ impl Pods {
             | Observation::Exited { id, .. }
             | Observation::Hooked { id, .. }
             | Observation::Probed { id, .. } => vec![id.pod_uid.clone()],
+            Observation::Usage { .. } => Vec::new(),
         };
         for uid in to {
             let Some(entry) = self.entries.get_mut(&uid) else { continue };

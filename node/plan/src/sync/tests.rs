@@ -75,6 +75,7 @@ impl Bench {
             Effect::KeepPods(_) => "keep".into(),
             Effect::DetachPod { .. } => "detach".into(),
             Effect::RemovePod { .. } => "remove".into(),
+            Effect::Measure => "measure".into(),
             Effect::Hook { id, kind, how, .. } => {
                 let how = match how {
                     HookHow::Sleep(d) => format!("sleep {d:?}"),
@@ -719,4 +720,26 @@ fn containers_wait_for_their_volumes() {
     assert_eq!(b.events()[0], "Evicted: Usage of EmptyDir volume \"v\" exceeds the limit \"1Mi\". ");
     assert_eq!(b.exited("c", 0, 137), "detach");
     assert_eq!((b.phase(), b.last.status.reason.as_deref()), ("Failed", Some("Evicted")));
+}
+
+#[test]
+fn an_evicted_pod_is_stopped_at_once_and_has_failed() {
+    let mut b = Bench::new(json!({"containers": [{"name": "c"}]}));
+    b.image();
+    b.started("c", 0);
+    b.observed.evict("The node was low on resource: memory. ".into());
+    assert_eq!(b.plan(), "stop c.0 1s");
+    assert!(b.observed.is_leaving());
+    assert_eq!(b.exited("c", 0, 137), "detach");
+    assert!(!b.observed.is_leaving());
+    let status = &b.last.status;
+    let reason = (status.phase.as_deref(), status.reason.as_deref(), status.message.as_deref());
+    assert_eq!(reason, (Some("Failed"), Some("Evicted"), Some("The node was low on resource: memory. ")));
+    let target = status.conditions.iter().flatten().find(|c| c.type_ == "DisruptionTarget").unwrap();
+    assert_eq!(target.reason.as_deref(), Some("TerminationByKubelet"));
+    // Nothing runs of one that is refused before it has begun.
+    let mut refused = Bench::new(json!({"containers": [{"name": "c"}]}));
+    refused.observed.evict("no".into());
+    assert_eq!(refused.plan(), "detach");
+    assert_eq!(refused.last.status.phase.as_deref(), Some("Failed"));
 }

@@ -12,30 +12,39 @@ use wasmtime_wasi_http::{
     WasiHttpHooks, WasiHttpView,
 };
 
+use crate::counted::Counter;
 use crate::host::Host;
 use crate::net::{HttpError, HttpTimeouts, PodNetwork};
 use crate::response;
 
 /// How an instance sends requests.
-pub(crate) struct Outgoing(Arc<dyn PodNetwork>);
+pub(crate) struct Outgoing {
+    net: Arc<dyn PodNetwork>,
+    sockets: Arc<Counter>,
+}
 
 impl Outgoing {
-    pub(crate) fn new(net: Arc<dyn PodNetwork>) -> Self {
-        Outgoing(net)
+    pub(crate) fn new(net: Arc<dyn PodNetwork>, sockets: Arc<Counter>) -> Self {
+        Outgoing { net, sockets }
     }
 }
 
 impl WasiHttpView for Host {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
+        self.called();
         WasiHttpCtxView { ctx: &mut self.http, table: &mut self.table, hooks: &mut self.outgoing }
     }
 }
+
+/// What a guest may write into a body at once.
+const BODY_CHUNK: usize = 64 << 10;
 
 /// Asked for with every request, so made once.
 static FORBIDDEN: LazyLock<ForbiddenHeaderFilter> =
     LazyLock::new(|| Arc::new(|name| DEFAULT_FORBIDDEN_HEADERS.contains(name)));
 
 /// What drives a connection beside its response; the network does that itself.
+pub(crate) type Sending = Box<dyn Future<Output = Result<(Response<WasiBody>, Driver), Error>> + Send>;
 type Driver = Box<dyn Future<Output = Result<(), Error>> + Send>;
 
 impl WasiHttpHooks for Outgoing {
@@ -43,13 +52,26 @@ impl WasiHttpHooks for Outgoing {
         FORBIDDEN.clone()
     }
 
+    /// Little waits in the host: a body is as fast as its reader.
+    fn p2_outgoing_body_buffer_chunks(&mut self) -> usize {
+        1
+    }
+
+    fn p2_outgoing_body_chunk_size(&mut self) -> usize {
+        BODY_CHUNK
+    }
+
     fn send_request(
         &mut self,
         request: Request<WasiBody>,
         options: Option<RequestOptions>,
         _processed: Driver,
-    ) -> Box<dyn Future<Output = Result<(Response<WasiBody>, Driver), Error>> + Send> {
-        let net = self.0.clone();
+    ) -> Sending {
+        let net = self.net.clone();
+        let Some(permit) = self.sockets.take() else {
+            let error = Error::InternalError(Some("the pod has too many sockets".to_owned()));
+            return Box::new(async move { Err(error) });
+        };
         let options = options.unwrap_or_default();
         let timeouts = HttpTimeouts {
             connect: options.connect_timeout,
@@ -61,7 +83,8 @@ impl WasiHttpHooks for Outgoing {
             let failed = Arc::new(AtomicBool::new(false));
             let request = request.map(|body| response::from_guest(body, failed));
             let response = net.send_http(request, timeouts, tls).await.map_err(error_code)?;
-            Ok((response.map(response::into_guest), Box::new(async { Ok(()) }) as Driver))
+            // It counts as long as its body may come.
+            Ok((response.map(|body| response::into_guest_with(body, permit)), Box::new(async { Ok(()) }) as Driver))
         })
     }
 }

@@ -11,6 +11,7 @@ impl HasData for Table {
 }
 
 fn table(host: &mut Host) -> &mut ResourceTable {
+    host.called();
     &mut host.table
 }
 

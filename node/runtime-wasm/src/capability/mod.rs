@@ -7,7 +7,7 @@ pub(crate) mod filesystem;
 pub(crate) mod http;
 mod io;
 mod random;
-mod sockets;
+pub(crate) mod sockets;
 
 use wasmtime::Engine;
 use wasmtime::component::Linker;

@@ -1,6 +1,7 @@
 //! A node with one runtime, and containers on it.
 
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 use bytes::Bytes;
@@ -92,6 +93,7 @@ pub(super) fn spec(digest: &str) -> ContainerSpec {
         memory_limit: None,
         cpu_limit_millis: None,
         termination: copepod_node_plan::TerminationMessage::default(),
+        limits: copepod_node_plan::Limits::default(),
     }
 }
 
@@ -150,8 +152,11 @@ impl Node {
     fn start_with(&self, module: Arc<Module>, net: MemNet, change: impl FnOnce(&mut ContainerSpec)) -> Started {
         let mut spec = spec(module.digest());
         change(&mut spec);
-        let id = ContainerId { pod_uid: "uid-1".into(), container: "main".into(), attempt: 0 };
-        let pod = pod();
+        // Each is a pod of its own, unless it joins another's network.
+        static PODS: AtomicU32 = AtomicU32::new(0);
+        let mut pod = pod();
+        pod.uid = format!("uid-{}", PODS.fetch_add(1, Relaxed)).into();
+        let id = ContainerId { pod_uid: pod.uid.clone(), container: "main".into(), attempt: 0 };
         let logs = Arc::new(Logs::default());
         let (sender, exit) = oneshot::channel();
         let on_exit = move |exit| drop(sender.send(exit));

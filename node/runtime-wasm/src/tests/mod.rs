@@ -5,6 +5,8 @@ mod compile;
 mod contract;
 mod files;
 mod fixture;
+mod hostile;
 mod http;
 mod memnet;
+mod reuse;
 mod sockets;

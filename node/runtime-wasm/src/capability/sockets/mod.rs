@@ -5,6 +5,8 @@ mod stream;
 mod tcp;
 mod udp;
 
+pub(crate) use tcp::TcpSocket;
+
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -15,6 +17,7 @@ use wasmtime_wasi::p2::{SocketError, SocketResult};
 use wasmtime_wasi::sockets::{WasiSockets, WasiSocketsView as _};
 
 use crate::container::Shared;
+use crate::counted::Permit;
 use crate::host::Host;
 use crate::net::NetError;
 
@@ -52,6 +55,7 @@ impl HasData for Sockets {
 }
 
 fn view(host: &mut Host) -> View<'_> {
+    host.called();
     View { table: &mut host.table, container: &host.container }
 }
 
@@ -94,6 +98,13 @@ impl From<NetError> for ErrorCode {
             NetError::TemporaryResolverFailure => ErrorCode::TemporaryResolverFailure,
             NetError::PermanentResolverFailure => ErrorCode::PermanentResolverFailure,
         }
+    }
+}
+
+impl View<'_> {
+    /// One more socket of the pod.
+    fn permit(&self) -> SocketResult<Permit> {
+        self.container.sockets.take().ok_or_else(|| ErrorCode::NewSocketLimit.into())
     }
 }
 

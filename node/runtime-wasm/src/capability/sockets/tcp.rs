@@ -16,6 +16,7 @@ use super::own::tcp::{self as wit, ShutdownType};
 use super::own::tcp_create_socket;
 use super::stream::{Connection, Reader, Writer};
 use super::{View, fits, fits_remote, positive};
+use crate::counted::Permit;
 use crate::net::{NetConn, NetError, NetListener};
 
 type Streams = (Resource<DynInputStream>, Resource<DynOutputStream>);
@@ -25,6 +26,7 @@ pub struct TcpSocket {
     family: IpAddressFamily,
     state: State,
     options: Options,
+    _permit: Permit,
 }
 
 enum State {
@@ -71,6 +73,9 @@ struct Options {
     send_buffer: u64,
 }
 
+/// What a connection holds for each direction.
+const BUFFER: u64 = 64 << 10;
+
 /// Linux' defaults.
 const DEFAULTS: Options = Options {
     keep_alive: false,
@@ -90,6 +95,11 @@ impl TcpSocket {
             self.state = State::Connected(result.ok().flatten().unwrap_or(Err(NetError::ConnectionAborted)));
         }
         Poll::Ready(())
+    }
+
+    /// Bytes that may wait in an open connection, both ways.
+    pub(crate) fn buffered(&self) -> u64 {
+        if matches!(self.state, State::Open { .. } | State::Connected(Ok(_))) { 2 * BUFFER } else { 0 }
     }
 
     fn in_progress(&self) -> bool {
@@ -122,7 +132,8 @@ impl Pollable for TcpSocket {
 
 impl tcp_create_socket::Host for View<'_> {
     fn create_tcp_socket(&mut self, family: IpAddressFamily) -> SocketResult<Resource<TcpSocket>> {
-        Ok(self.table.push(TcpSocket { family, state: State::Unbound, options: DEFAULTS })?)
+        let _permit = self.permit()?;
+        Ok(self.table.push(TcpSocket { family, state: State::Unbound, options: DEFAULTS, _permit })?)
     }
 }
 
@@ -252,9 +263,11 @@ impl wit::HostTcpSocket for View<'_> {
         }
         let Some(next) = listener.next.take() else { return Err(ErrorCode::WouldBlock.into()) };
         let NetConn { local, peer, stream } = next.map_err(super::error)?;
+        // Whoever connects to a pod that is full is refused, as by a full backlog; an error here would end most servers.
+        let Some(_permit) = container.sockets.take() else { return Err(ErrorCode::WouldBlock.into()) };
         let connection = Connection::new(stream, &container);
         let state = State::Open { local, peer, connection: connection.clone() };
-        let accepted = self.table.push(TcpSocket { family, state, options })?;
+        let accepted = self.table.push(TcpSocket { family, state, options, _permit })?;
         let (input, output) = self.streams(&accepted, &connection)?;
         Ok((accepted, input, output))
     }

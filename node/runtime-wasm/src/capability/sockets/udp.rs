@@ -14,6 +14,7 @@ use wasmtime_wasi::p2::{DynPollable, Pollable, SocketError, SocketResult, subscr
 use super::own::udp as wit;
 use super::own::udp_create_socket;
 use super::{View, fits, fits_remote, positive};
+use crate::counted::Permit;
 use crate::net::{NetError, NetUdp};
 
 /// Datagrams that go through one call.
@@ -29,6 +30,7 @@ pub struct UdpSocket {
     hop_limit: u8,
     receive_buffer: u64,
     send_buffer: u64,
+    _permit: Permit,
 }
 
 enum State {
@@ -91,6 +93,7 @@ impl Pollable for Outgoing {
 
 impl udp_create_socket::Host for View<'_> {
     fn create_udp_socket(&mut self, family: IpAddressFamily) -> SocketResult<Resource<UdpSocket>> {
+        let _permit = self.permit()?;
         Ok(self.table.push(UdpSocket {
             family,
             state: State::Unbound,
@@ -98,6 +101,7 @@ impl udp_create_socket::Host for View<'_> {
             hop_limit: 64,
             receive_buffer: 65_536,
             send_buffer: 65_536,
+            _permit,
         })?)
     }
 }
