@@ -6,7 +6,7 @@ set -euo pipefail
 cd "$(dirname "$(readlink -f "$0")")"
 check=
 if [ "${1:-}" = --check ]; then check=1; shift; OUT=${OUT:-$(mktemp -d)}; mkdir -p "$OUT"; fi
-names=${*:-hello tcp-echo preview1 files}
+names=${*:-hello tcp-echo preview1 files toolbox}
 
 target() { case $1 in preview1) echo wasm32-wasip1 ;; *) echo wasm32-wasip2 ;; esac }
 targets=; for n in $names; do targets+=" $(target "$n")"; done

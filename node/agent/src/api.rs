@@ -13,12 +13,14 @@ use tokio::sync::{mpsc, oneshot};
 use crate::clock::now;
 use crate::logs::{LogOptions, Logs, stream};
 use crate::pods::Ask;
+use crate::streaming::Streaming;
 
 /// Answers for one node. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct NodeApi {
     pub asks: mpsc::Sender<Ask>,
     pub logs: Arc<Logs>,
+    pub streaming: Streaming,
 }
 
 impl NodeApi {
@@ -26,6 +28,12 @@ impl NodeApi {
     pub async fn handle(&self, request: Request<Body>) -> Response<Body> {
         let path: Vec<String> = request.uri().path().split('/').filter(|p| !p.is_empty()).map(decode).collect();
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
+        if let &[verb @ ("exec" | "attach"), namespace, pod, container] = path.as_slice() {
+            return self.streaming.remote_command(request, [verb, namespace, pod, container]);
+        }
+        if let &["portForward", namespace, pod] = path.as_slice() {
+            return self.streaming.port_forward(request, namespace, pod);
+        }
         if request.method() != Method::GET {
             return text(StatusCode::METHOD_NOT_ALLOWED, "405: Method Not Allowed");
         }
@@ -80,7 +88,7 @@ fn stopping() -> Response<Body> {
     text(StatusCode::SERVICE_UNAVAILABLE, "the node is shutting down")
 }
 
-fn text(status: StatusCode, what: &str) -> Response<Body> {
+pub(crate) fn text(status: StatusCode, what: &str) -> Response<Body> {
     let mut response = Response::new(body(what.to_string()));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("text/plain; charset=utf-8"));
@@ -115,7 +123,7 @@ fn options(query: &str, now: Time) -> Result<LogOptions, String> {
 }
 
 /// Percent-decoding; what is malformed stays as it is.
-fn decode(text: &str) -> String {
+pub(crate) fn decode(text: &str) -> String {
     let b = text.as_bytes();
     let hex = |c: u8| char::from(c).to_digit(16).and_then(|d| u8::try_from(d).ok());
     let mut out = Vec::with_capacity(b.len());

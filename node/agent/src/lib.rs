@@ -18,6 +18,7 @@ mod reflect;
 mod register;
 mod routes;
 mod static_pods;
+mod streaming;
 
 use std::io;
 use std::net::SocketAddr;
@@ -134,6 +135,7 @@ impl Agent {
         let (observer, observations) = mpsc::unbounded_channel();
         tasks.spawn(dataplane::measure(volumes.clone(), config.volume_check, observer.clone()));
         let plane = DataPlane::new(runtime, images, images_dir, network.clone(), volumes, logs.clone(), observer);
+        let streaming = streaming::Streaming::new(plane.door());
         tasks.spawn(plane.run(effects));
 
         let services = Services::default();
@@ -213,7 +215,7 @@ impl Agent {
         };
         let ingress_addr = ingress.and_then(|listener| enter(listener, None));
         let ingress_tls_addr = ingress_tls.and_then(|(listener, tls, _)| enter(listener, Some(tls)));
-        let api = NodeApi { asks: asks_tx, logs };
+        let api = NodeApi { asks: asks_tx, logs, streaming };
         Ok(Agent {
             api,
             network,

@@ -56,6 +56,15 @@ pub struct ContainerSpec {
     pub working_dir: String,
     /// What of the host it sees, in the order of its `volumeMounts`.
     pub mounts: Vec<Mount>,
+    /// Whether its standard input is kept open for whoever attaches.
+    #[serde(default)]
+    pub stdin: bool,
+    /// Whether that ends with the first who detaches.
+    #[serde(default)]
+    pub stdin_once: bool,
+    /// Whether its streams are a terminal.
+    #[serde(default)]
+    pub tty: bool,
     /// Declared container ports: (name, port, protocol). A `wasi:http` component is served on the first TCP port, 80 if
     /// there is none.
     pub ports: Vec<(String, u16, String)>,

@@ -122,6 +122,9 @@ pub(crate) fn container_spec(
     });
     Ok(ContainerSpec {
         digest: digest.into(),
+        stdin: container.stdin == Some(true),
+        stdin_once: container.stdin_once == Some(true),
+        tty: container.tty == Some(true),
         args,
         ports: ports.collect(),
         mounts,

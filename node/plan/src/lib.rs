@@ -10,6 +10,7 @@ mod conditions;
 pub mod effect;
 mod env;
 pub mod eviction;
+pub mod exec;
 mod handler;
 mod image_gc;
 mod keyring;

@@ -4,8 +4,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use copepod_node_plan::{ContainerId, ContainerSpec, PodIdentity};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc, oneshot};
 use wasmtime_wasi_config::WasiConfigVariables;
 
 use crate::capability::filesystem::Preopens;
@@ -17,6 +18,7 @@ use crate::lograte::Limited;
 use crate::logs::{LogSink, LogStream};
 use crate::memory::{Budget, OutOfMemory};
 use crate::net::PodNetwork;
+use crate::process::Stdin;
 use crate::reuse::Idle;
 use crate::threads::Threads;
 use crate::ticker::Ticker;
@@ -87,10 +89,39 @@ impl Container {
         self.shared.kill_guests();
     }
 
+    /// The end that feeds its standard input, if it has one and that has not ended.
+    pub fn stdin(&self) -> Option<mpsc::Sender<Bytes>> {
+        let (_, feed) = self.shared.stdin.as_ref()?;
+        feed.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Ends its standard input, as soon as nobody else feeds it.
+    pub fn end_stdin(&self) {
+        if let Some((_, feed)) = &self.shared.stdin {
+            feed.lock().unwrap_or_else(PoisonError::into_inner).take();
+        }
+    }
+
+    /// Ends its own program as ^C on its terminal would.
+    pub fn interrupt(&self) {
+        self.shared.end(Exit::with_code(130));
+        self.shared.kill_guests();
+    }
+
     /// Ends it at once.
     pub fn kill(&self) {
         self.shared.end(Exit::killed());
         self.shared.kill_guests();
+    }
+}
+
+/// A command that runs beside a container's own program. Dropping it kills it.
+pub struct Exec(pub(crate) oneshot::Receiver<Exit>);
+
+impl Exec {
+    /// Waits for its end.
+    pub async fn exit(&mut self) -> Exit {
+        (&mut self.0).await.unwrap_or_else(|_| Exit::killed())
     }
 }
 
@@ -109,6 +140,8 @@ pub(crate) struct Shared {
     pub(crate) env: Vec<(String, String)>,
     pub(crate) working_dir: String,
     pub(crate) preopens: Preopens,
+    /// Standard input and the end that feeds it, of a container that has one; the feed is taken to end it.
+    pub(crate) stdin: Option<(Stdin, Mutex<Option<mpsc::Sender<Bytes>>>)>,
     pub(crate) config: WasiConfigVariables,
     /// What a request without a `Host` header was sent to.
     pub(crate) authority: String,
@@ -167,6 +200,10 @@ impl Shared {
             env,
             working_dir: spec.working_dir.clone(),
             preopens: Preopens::new(&spec.mounts, &spec.working_dir),
+            stdin: spec.stdin.then(|| {
+                let (feed, stdin) = Stdin::new(spec.tty);
+                (stdin, Mutex::new(Some(feed)))
+            }),
             authority: std::net::SocketAddr::new(pod.ip, port).to_string(),
             net,
             logs: Arc::new(Limited::new(logs, spec.limits.log_rate, spec.limits.log_burst, now)),

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use wasmtime::component::ResourceTable;
 use wasmtime::{Engine, Store, UpdateDeadline};
 use wasmtime_wasi::p1::WasiP1Ctx;
+use wasmtime_wasi::p2::pipe::ClosedInputStream;
+use wasmtime_wasi::p2::{DynInputStream, DynOutputStream};
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::WasiHttpCtx;
 
@@ -14,6 +16,7 @@ use crate::container::Shared;
 use crate::guest::Killed;
 use crate::logs::{LineStream, LogStream};
 use crate::memory::Limiter;
+use crate::process::{OutputPipe, Process};
 use crate::threads;
 
 /// Resources that an instance may have at once.
@@ -31,6 +34,8 @@ pub(crate) struct Host {
     pub(crate) table: ResourceTable,
     pub(crate) http: WasiHttpCtx,
     pub(crate) outgoing: Outgoing,
+    /// Whom its standard streams belong to, where that is not the log.
+    process: Option<Arc<Process>>,
     pub(crate) limiter: Limiter,
     audit: Audit,
     /// Clocks, random numbers and the working of files; which directories there are is the container's to say.
@@ -41,12 +46,23 @@ pub(crate) struct Host {
 
 impl Host {
     pub(crate) fn store(engine: &Engine, container: Arc<Shared>, limiter: Limiter) -> Store<Host> {
+        Host::store_of(engine, container, limiter, None)
+    }
+
+    /// The same for a process of its own.
+    pub(crate) fn store_of(
+        engine: &Engine,
+        container: Arc<Shared>,
+        limiter: Limiter,
+        process: Option<Arc<Process>>,
+    ) -> Store<Host> {
         let outgoing = Outgoing::new(container.net.clone(), container.sockets.clone());
         let host = Host {
             container,
             table: ResourceTable::new(),
             http: WasiHttpCtx::new(),
             outgoing,
+            process,
             limiter,
             audit: Audit::default(),
             wasi: None,
@@ -63,7 +79,26 @@ impl Host {
         store
     }
 
-    pub(crate) fn output(&mut self, stream: LogStream) -> LineStream {
+    pub(crate) fn args(&self) -> &[String] {
+        self.process.as_ref().map_or(&self.container.args, |p| &p.args)
+    }
+
+    pub(crate) fn input(&self) -> DynInputStream {
+        match (&self.process, &self.container.stdin) {
+            (Some(process), _) => Box::new(process.stdin.clone()),
+            (None, Some((stdin, _))) => Box::new(stdin.clone()),
+            (None, None) => Box::new(ClosedInputStream),
+        }
+    }
+
+    pub(crate) fn output(&mut self, stream: LogStream) -> DynOutputStream {
+        match &self.process {
+            Some(process) => Box::new(OutputPipe::new(process, stream)),
+            None => Box::new(self.log(stream)),
+        }
+    }
+
+    fn log(&mut self, stream: LogStream) -> LineStream {
         let output = match stream {
             LogStream::Stdout => &mut self.stdout,
             LogStream::Stderr => &mut self.stderr,
@@ -100,7 +135,20 @@ fn give_way(container: &Shared) -> wasmtime::Result<UpdateDeadline> {
 impl WasiView for Host {
     fn ctx(&mut self) -> WasiCtxView<'_> {
         self.called();
-        let ctx = self.wasi.get_or_insert_with(|| Box::new(WasiCtx::builder().max_random_size(MOST_RANDOM).build()));
+        let ctx = self.wasi.get_or_insert_with(|| {
+            let mut wasi = WasiCtx::builder();
+            wasi.max_random_size(MOST_RANDOM);
+            // Only whether they are terminals is ever asked of these.
+            if let Some(process) = self.process.as_ref().filter(|p| p.tty) {
+                wasi.stdin(process.stdin.clone());
+                wasi.stdout(OutputPipe::new(process, LogStream::Stdout));
+                wasi.stderr(OutputPipe::new(process, LogStream::Stderr));
+            }
+            if let (None, Some((stdin, _))) = (&self.process, &self.container.stdin) {
+                wasi.stdin(stdin.clone());
+            }
+            Box::new(wasi.build())
+        });
         WasiCtxView { ctx, table: &mut self.table }
     }
 }
@@ -117,11 +165,25 @@ impl Preview1Host {
         engine: &Engine,
         container: Arc<Shared>,
         limiter: Limiter,
+        process: Option<&Process>,
     ) -> wasmtime::Result<Store<Preview1Host>> {
         let mut wasi = WasiCtx::builder();
-        wasi.max_random_size(MOST_RANDOM).args(&container.args).envs(&container.env);
-        wasi.stdout(LineStream::new(container.logs.clone(), LogStream::Stdout));
-        wasi.stderr(LineStream::new(container.logs.clone(), LogStream::Stderr));
+        wasi.max_random_size(MOST_RANDOM).envs(&container.env);
+        match process {
+            Some(process) => {
+                wasi.args(&process.args).stdin(process.stdin.clone());
+                wasi.stdout(OutputPipe::new(process, LogStream::Stdout));
+                wasi.stderr(OutputPipe::new(process, LogStream::Stderr));
+            }
+            None => {
+                wasi.args(&container.args);
+                if let Some((stdin, _)) = &container.stdin {
+                    wasi.stdin(stdin.clone());
+                }
+                wasi.stdout(LineStream::new(container.logs.clone(), LogStream::Stdout));
+                wasi.stderr(LineStream::new(container.logs.clone(), LogStream::Stderr));
+            }
+        }
         container.preopens.add_to(&mut wasi)?;
         let mut store = Store::new(engine, Preview1Host { wasi: wasi.build_p1(), container, limiter });
         store.limiter(|host| &mut host.limiter);

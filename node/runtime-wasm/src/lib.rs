@@ -25,6 +25,7 @@ mod logs;
 mod memory;
 mod module;
 mod net;
+mod process;
 mod response;
 mod reuse;
 mod runtime;
@@ -33,7 +34,7 @@ mod threads;
 mod ticker;
 
 pub use compile::CompileError;
-pub use container::{Container, Usage};
+pub use container::{Container, Exec, Usage};
 pub use cpu::Throttling;
 pub use engine::Capacity;
 pub use exit::{Exit, Reason};
@@ -41,6 +42,7 @@ pub use handler::{HandlerError, HttpHandler};
 pub use logs::{LogSink, LogStream};
 pub use module::{Kind, Module};
 pub use net::{Body, HttpError, HttpTimeouts, NetConn, NetError, NetListener, NetStream, NetUdp, PodNetwork};
+pub use process::{Output, Process, Stdin};
 pub use runtime::{Runtime, RuntimeConfig, RuntimeError, StartError};
 
 #[cfg(test)]

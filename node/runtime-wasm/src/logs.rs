@@ -24,6 +24,9 @@ pub trait LogSink: Send + Sync + 'static {
     /// Takes output: whole lines, each with its newline, except that a line longer than 16 KiB comes in parts and that
     /// the last one of an instance may lack the newline. Called on guest threads: must be quick and must not wait.
     fn write(&self, stream: LogStream, bytes: &[u8]);
+
+    /// Sees output at once as it comes, for whoever is attached. As quick as `write`.
+    fn live(&self, _stream: LogStream, _bytes: &[u8]) {}
 }
 
 /// A line longer than this is passed on in parts.
@@ -59,6 +62,7 @@ impl LineStream {
 
     pub(crate) fn push(&self, bytes: &[u8]) {
         let Inner { sink, stream, rest } = &*self.0;
+        sink.live(*stream, bytes);
         let mut rest = rest.lock().unwrap_or_else(PoisonError::into_inner);
         let (lines, tail) = bytes.split_at(bytes.iter().rposition(|&b| b == b'\n').map_or(0, |at| at + 1));
         if !lines.is_empty() {

@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use copepod_node_plan::{ContainerId, ContainerSpec, PodIdentity};
+use tokio::sync::oneshot;
 use wasmtime::{Engine, PoolConcurrencyLimitError};
 
 use crate::artifacts::Artifacts;
 use crate::capability::filesystem::NoVolume;
 use crate::compile::{CompileError, Compiler, Source};
-use crate::container::{Container, Shared};
+use crate::container::{Container, Exec, Shared};
 use crate::counted::Counters;
 use crate::engine::{self, Capacity};
 use crate::exit::Exit;
@@ -24,6 +25,7 @@ use crate::logs::LogSink;
 use crate::memory::Limiter;
 use crate::module::{Code, Module};
 use crate::net::PodNetwork;
+use crate::process::Process;
 use crate::threads::GuestThreads;
 use crate::ticker::Ticker;
 
@@ -184,13 +186,38 @@ impl Runtime {
         threads.spawn(Box::pin(run_command(self.engine.clone(), shared.clone(), module)), false);
         Ok(Container { shared, handler: None })
     }
+
+    /// Runs a command in a fresh instance that shares a container's environment, network, mounts, memory limit and CPU
+    /// quota. It dies with the container, and when the answer is dropped.
+    pub fn exec(&self, container: &Container, module: Arc<Module>, process: Process) -> Exec {
+        let (engine, shared) = (self.engine.clone(), container.shared.clone());
+        let (mut sender, exit) = oneshot::channel();
+        let work = async move {
+            let ended = tokio::select! {
+                exit = run_to_end(&engine, &shared, &module, Some(Arc::new(process))) => Some(exit),
+                () = sender.closed() => None,
+            };
+            if let Some(exit) = ended {
+                let _ = sender.send(exit);
+            }
+        };
+        self.guests.handles().spawn(Box::pin(work), false);
+        Exec(exit)
+    }
 }
 
 /// Runs a command to its end and reports it.
 async fn run_command(engine: Engine, container: Arc<Shared>, module: Arc<Module>) {
+    let exit = run_to_end(&engine, &container, &module, None).await;
+    container.end(exit);
+    container.kill_guests();
+}
+
+/// Runs a command in an instance of its own: the container's program, or a process beside it.
+async fn run_to_end(engine: &Engine, container: &Arc<Shared>, module: &Module, process: Option<Arc<Process>>) -> Exit {
     let limiter = container.memory.limiter();
-    let guest = command(&engine, container.clone(), &module, limiter);
-    let exit = match guest::run(&container, pin!(guest), &mut ()).await {
+    let guest = command(engine, container.clone(), module, limiter, process);
+    match guest::run(container, pin!(guest), &mut ()).await {
         Ok(Ok(code)) => Exit::with_code(code),
         Ok(Err(error)) if error.is::<PoolConcurrencyLimitError>() || error.is::<NoVolume>() => {
             Exit::not_started(&error)
@@ -198,21 +225,25 @@ async fn run_command(engine: Engine, container: Arc<Shared>, module: Arc<Module>
         Ok(Err(error)) if error.is::<guest::Killed>() => Exit::killed(),
         Ok(Err(error)) => Exit::from_error(&error),
         Err(guest::Killed) => Exit::killed(),
-    };
-    container.end(exit);
-    container.kill_guests();
+    }
 }
 
-async fn command(engine: &Engine, container: Arc<Shared>, module: &Module, limiter: Limiter) -> wasmtime::Result<i32> {
+async fn command(
+    engine: &Engine,
+    container: Arc<Shared>,
+    module: &Module,
+    limiter: Limiter,
+    process: Option<Arc<Process>>,
+) -> wasmtime::Result<i32> {
     match &module.code {
         Code::Command(pre) => {
-            let mut store = Host::store(engine, container, limiter);
+            let mut store = Host::store_of(engine, container, limiter, process);
             let command = pre.instantiate_async(&mut store).await?;
             let ended = command.wasi_cli_run().call_run(&mut store).await?;
             Ok(if ended.is_ok() { 0 } else { 1 })
         }
         Code::Preview1(pre) => {
-            let mut store = Preview1Host::store(engine, container, limiter)?;
+            let mut store = Preview1Host::store(engine, container, limiter, process.as_deref())?;
             let instance = pre.instantiate_async(&mut store).await?;
             let start = instance.get_typed_func::<(), ()>(&mut store, "_start")?;
             start.call_async(&mut store, ()).await?;

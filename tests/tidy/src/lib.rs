@@ -10,6 +10,7 @@ pub const FLOORS: &[(&str, u32)] = &[
     ("control/controllers", 20),
     ("control/scheduler", 20),
     ("node/plan", 20),
+    ("node/streams", 20),
     ("node/routes", 20),
     ("dns/zone", 20),
     ("sdk/client", 30),

@@ -47,20 +47,20 @@ impl Api {
         Err(Status::from_json(code.as_u16(), &text))
     }
 
-    fn node(&self, name: &str) -> Result<Arc<dyn NodeApi>, Status> {
+    pub(super) fn node(&self, name: &str) -> Result<Arc<dyn NodeApi>, Status> {
         let nodes = self.nodes.read().unwrap_or_else(std::sync::PoisonError::into_inner);
         nodes.get(name).cloned().ok_or_else(|| Status::internal(format!("node \"{name}\" cannot be reached")))
     }
 }
 
 /// The container that is asked for, or the only one.
-fn container(pod: &Value, name: &str, asked: &str) -> Result<String, Status> {
+pub(super) fn container(pod: &Value, name: &str, asked: &str) -> Result<String, Status> {
     let of = |field: &str| -> Vec<&str> {
         pod["spec"][field].as_array().into_iter().flatten().filter_map(|c| c["name"].as_str()).collect()
     };
-    let (containers, inits) = (of("containers"), of("initContainers"));
+    let (containers, inits, ephemeral) = (of("containers"), of("initContainers"), of("ephemeralContainers"));
     if !asked.is_empty() {
-        if containers.iter().chain(&inits).any(|c| *c == asked) {
+        if containers.iter().chain(&inits).chain(&ephemeral).any(|c| *c == asked) {
             return Ok(asked.into());
         }
         return Err(Status::bad_request(format!("container {asked} is not valid for pod {name}")));

@@ -14,6 +14,7 @@ mod pages;
 pub mod path;
 mod resource;
 pub(crate) mod respond;
+mod streams;
 mod table;
 mod tokens;
 mod watch;

@@ -48,6 +48,9 @@ impl Api {
         if path.subresource == "log" && path.resource == "pods" && api.verb == Verb::Get {
             return self.pod_log(&api, &query).await;
         }
+        if super::streams::is_stream(&path) {
+            return self.stream(&api, &path, &query, request).await;
+        }
         let accepted = negotiate::accept(&header(header::ACCEPT))?;
         if api.verb == Verb::Watch {
             return self.watch_http(&api, accepted, Include::parse(query.get("includeObject").unwrap_or_default()));

@@ -1,20 +1,24 @@
 //! The containers that run: started, stopped, and told of when they end.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use copepod_client::Body;
 use copepod_images::Store;
 use copepod_node_network::{HttpService, Network, PodHandle, ServeGuard, ServiceError};
 use copepod_node_plan::{ContainerId, ContainerSpec, Observation, PodIdentity, TerminationMessage};
-use copepod_runtime_wasm::{Container, Exit, HttpHandler, Kind, Module, Runtime};
+use copepod_runtime_wasm::{Container, Exec, Exit, HttpHandler, Kind, Module, Process, Runtime};
 use copepod_volumes::Volumes;
 use http::{Request, Response};
+use tokio::sync::Semaphore;
 
 use super::Observer;
 use super::net::Net;
+use super::toolbox;
 use crate::clock::now;
 use crate::logs::{LogFile, Logs, Sink, lock};
 
@@ -22,6 +26,8 @@ use crate::logs::{LogFile, Logs, Sink, lock};
 const SPARE_MODULES: usize = 64;
 /// How long a served container that has failed is kept, so that its other requests may finish.
 const LAST_REQUESTS: Duration = Duration::from_secs(6);
+/// Commands beside the containers of one pod at once.
+const EXECS: usize = 32;
 /// The port of a `wasi:http` component that declares none.
 const DEFAULT_PORT: u16 = 80;
 
@@ -30,6 +36,8 @@ struct Pod {
     identity: PodIdentity,
     handle: Arc<PodHandle>,
     slots: BTreeMap<ContainerId, Slot>,
+    /// Commands that run beside its containers.
+    execs: Arc<Semaphore>,
 }
 
 /// One attempt, from the moment it is asked for until it has ended.
@@ -39,6 +47,24 @@ struct Slot {
     container: Option<Arc<Container>>,
     guard: Option<ServeGuard>,
     log: Option<Arc<LogFile>>,
+    program: Option<Program>,
+}
+
+/// What an attempt runs.
+#[derive(Clone)]
+pub(super) struct Program {
+    pub module: Arc<Module>,
+    pub stdin_once: bool,
+    pub tty: bool,
+}
+
+/// An attempt that runs.
+pub(super) struct Live {
+    pub container: Arc<Container>,
+    pub log: Arc<LogFile>,
+    pub program: Program,
+    /// Bounds the commands beside it.
+    pub execs: Arc<Semaphore>,
 }
 
 /// All containers of the node.
@@ -79,7 +105,11 @@ impl Containers {
         if let Some(module) = lock(&self.modules).get(digest) {
             return Ok(module.clone());
         }
-        let bytes = self.images.read(digest).await.map_err(|e| format!("cannot read {digest}: {e}"))?;
+        let bytes = if digest == toolbox::digest() {
+            Ok(Bytes::from_static(toolbox::WASM))
+        } else {
+            self.images.read(digest).await.map_err(|e| format!("cannot read {digest}: {e}"))
+        }?;
         let module = self.runtime.compile(digest, bytes).await.map_err(|e| e.to_string())?;
         let mut modules = lock(&self.modules);
         if modules.len() >= SPARE_MODULES {
@@ -104,7 +134,10 @@ impl Containers {
         let mut pods = lock(&self.pods);
         match pods.get_mut(&identity.uid) {
             Some(pod) => (pod.identity, pod.handle) = (identity, handle),
-            None => drop(pods.insert(identity.uid.clone(), Pod { identity, handle, slots: BTreeMap::new() })),
+            None => drop(pods.insert(
+                identity.uid.clone(),
+                Pod { identity, handle, slots: BTreeMap::new(), execs: Arc::new(Semaphore::new(EXECS)) },
+            )),
         }
     }
 
@@ -156,6 +189,8 @@ impl Containers {
         let log = self.logs.create(&id, &identity.namespace, &identity.name);
         if let Some(slot) = lock(&self.pods).get_mut(&id.pod_uid).and_then(|p| p.slots.get_mut(&id)) {
             slot.log = Some(log.clone());
+            let (stdin_once, tty) = (spec.stdin_once, spec.tty);
+            slot.program = Some(Program { module: module.clone(), stdin_once, tty });
         }
         if !served {
             // A command may end before `start` returns, and its start comes first.
@@ -192,6 +227,33 @@ impl Containers {
         if let Some(slot) = pods.get_mut(&id.pod_uid).and_then(|p| p.slots.get_mut(id)) {
             (slot.container, slot.guard) = (Some(container), guard);
         }
+    }
+
+    /// The pod's UID and address, if it is on the network.
+    pub fn find(&self, namespace: &str, name: &str) -> Option<(Arc<str>, IpAddr)> {
+        let pods = lock(&self.pods);
+        let named = |p: &&Pod| &*p.identity.namespace == namespace && &*p.identity.name == name;
+        // One that is going may share its name with the next.
+        let found = pods.values().filter(named).max_by_key(|p| p.slots.len())?;
+        Some((found.identity.uid.clone(), found.identity.ip))
+    }
+
+    /// The attempt of a container that runs now.
+    pub fn running(&self, uid: &str, container: &str) -> Option<Live> {
+        let pods = lock(&self.pods);
+        let pod = pods.get(uid)?;
+        let (_, slot) = pod.slots.iter().rev().find(|(id, s)| &*id.container == container && s.container.is_some())?;
+        Some(Live {
+            container: slot.container.clone()?,
+            log: slot.log.clone()?,
+            program: slot.program.clone()?,
+            execs: pod.execs.clone(),
+        })
+    }
+
+    /// Runs a command beside a container.
+    pub fn exec(&self, container: &Container, module: Arc<Module>, process: Process) -> Exec {
+        self.runtime.exec(container, module, process)
     }
 
     /// Stops an attempt. Its end is reported in any case.

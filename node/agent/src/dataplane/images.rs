@@ -8,8 +8,8 @@ use copepod_model::Time;
 use copepod_node_plan::{Disk, ImageUse, Observation, PullRequest};
 use copepod_runtime_wasm::Runtime;
 
-use super::Observer;
 use super::containers::Containers;
+use super::{Observer, toolbox};
 use crate::clock::now;
 use crate::host;
 
@@ -24,6 +24,15 @@ pub(super) async fn pull(images: &Store, containers: &Containers, wanted: PullRe
     // The agent goes only when this process does.
     let say = |observation| drop(observer.send(observation));
     let failed = |reason: &str, message| Observation::ImageFailed { request, reason: reason.into(), message };
+    if copepod_node_plan::exec::is_toolbox(&wanted.image) {
+        let digest = toolbox::digest().to_string();
+        let (size, took) = (toolbox::WASM.len() as u64, std::time::Duration::ZERO);
+        say(Observation::ImagePulled { request, size, took, waited: took });
+        return match containers.module(&digest).await {
+            Ok(_) => say(Observation::ImageReady { request, digest }),
+            Err(message) => say(failed("CreateContainerError", message)),
+        };
+    }
     let credentials =
         wanted.credentials.into_iter().map(|c| Credential { username: c.username, password: c.password }).collect();
     let asked = Request { image: wanted.image, policy, credentials };

@@ -1,9 +1,11 @@
 //! The data plane in this process: effects go in, observations come out, and nothing else crosses.
 
 mod containers;
+mod door;
 mod images;
 mod net;
 mod probe;
+mod toolbox;
 
 use std::collections::{HashMap, VecDeque};
 use std::path::PathBuf;
@@ -20,6 +22,7 @@ use tokio::sync::mpsc;
 use crate::clock::now;
 use crate::logs::{Logs, lock};
 use containers::Containers;
+pub(crate) use door::{Attached, Door, Target};
 use images::Shelf;
 
 /// Where observations go.
@@ -66,7 +69,9 @@ impl DataPlane {
         );
         // What was compiled from images that are gone, or for another version of this program, is of no use.
         let (known, compiled) = (images.clone(), runtime.clone());
-        tokio::task::spawn_blocking(move || compiled.sweep_artifacts(|digest| known.contains(digest)));
+        tokio::task::spawn_blocking(move || {
+            compiled.sweep_artifacts(|digest| digest == toolbox::digest() || known.contains(digest));
+        });
         DataPlane {
             images,
             network,
@@ -87,6 +92,11 @@ impl DataPlane {
             runtime: self.runtime.clone(),
             dir: self.dir.clone(),
         }
+    }
+
+    /// For what is a stream and no message: exec, attach, port-forward, usage.
+    pub fn door(&self) -> Door {
+        Door::new(self.containers.clone(), self.network.clone())
     }
 
     /// Carries out effects in their order until the sender is gone. What takes time goes on beside.

@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Weak};
 
+use bytes::Bytes;
 use copepod_runtime_wasm::{LogSink, LogStream};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 
 use super::{OPEN_FILES, line, lock};
 use crate::clock::now;
@@ -20,6 +21,8 @@ const LONGEST_MESSAGE: usize = 2048;
 /// And in lines.
 const LONGEST_LINES: usize = 80;
 
+type Tap = mpsc::Sender<(LogStream, Bytes)>;
+
 /// The log of one attempt.
 pub(crate) struct LogFile {
     path: PathBuf,
@@ -28,6 +31,9 @@ pub(crate) struct LogFile {
     ended: AtomicBool,
     open: Arc<Mutex<Vec<Weak<LogFile>>>>,
     rotate_at: u64,
+    /// Who is attached.
+    taps: Mutex<Vec<Tap>>,
+    tapped: AtomicBool,
 }
 
 #[derive(Default)]
@@ -48,6 +54,8 @@ impl LogFile {
             ended: AtomicBool::new(false),
             open,
             rotate_at: ROTATE_AT,
+            taps: Mutex::default(),
+            tapped: AtomicBool::new(false),
         }
     }
 
@@ -71,7 +79,19 @@ impl LogFile {
     pub fn end(&self) {
         lock(&self.state).file = None;
         self.ended.store(true, Ordering::SeqCst);
+        lock(&self.taps).clear();
         self.written.notify_waiters();
+    }
+
+    /// The output from now on as it comes, until the container ends. Whoever is more than `behind` pieces behind misses some.
+    pub fn tap(&self, behind: usize) -> mpsc::Receiver<(LogStream, Bytes)> {
+        let (tap, output) = mpsc::channel(behind);
+        let mut taps = lock(&self.taps);
+        if !self.has_ended() {
+            taps.push(tap);
+            self.tapped.store(true, Ordering::SeqCst);
+        }
+        output
     }
 
     /// Whether the container has ended.
@@ -164,6 +184,16 @@ impl LogFile {
 pub(crate) struct Sink(pub Arc<LogFile>);
 
 impl LogSink for Sink {
+    fn live(&self, stream: LogStream, bytes: &[u8]) {
+        if !self.0.tapped.load(Ordering::Relaxed) {
+            return;
+        }
+        let bytes = Bytes::copy_from_slice(bytes);
+        let mut taps = lock(&self.0.taps);
+        taps.retain(|tap| !matches!(tap.try_send((stream, bytes.clone())), Err(mpsc::error::TrySendError::Closed(_))));
+        self.0.tapped.store(!taps.is_empty(), Ordering::SeqCst);
+    }
+
     fn write(&self, stream: LogStream, bytes: &[u8]) {
         let name = match stream {
             LogStream::Stdout => "stdout",

@@ -3,7 +3,7 @@
 use wasmtime::component::{HasData, Linker, Resource};
 use wasmtime_wasi::cli::{WasiCli, WasiCliView as _};
 use wasmtime_wasi::p2::bindings::cli;
-use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, pipe::ClosedInputStream};
+use wasmtime_wasi::p2::{DynInputStream, DynOutputStream};
 
 use crate::host::Host;
 use crate::logs::LogStream;
@@ -26,7 +26,7 @@ impl cli::environment::Host for View<'_> {
     }
 
     fn get_arguments(&mut self) -> wasmtime::Result<Vec<String>> {
-        Ok(self.0.container.args.clone())
+        Ok(self.0.args().to_vec())
     }
 
     fn initial_cwd(&mut self) -> wasmtime::Result<Option<String>> {
@@ -37,14 +37,14 @@ impl cli::environment::Host for View<'_> {
 
 impl cli::stdin::Host for View<'_> {
     fn get_stdin(&mut self) -> wasmtime::Result<Resource<DynInputStream>> {
-        let stream: DynInputStream = Box::new(ClosedInputStream);
+        let stream = self.0.input();
         Ok(self.0.table.push(stream)?)
     }
 }
 
 impl View<'_> {
     fn output(&mut self, stream: LogStream) -> wasmtime::Result<Resource<DynOutputStream>> {
-        let stream: DynOutputStream = Box::new(self.0.output(stream));
+        let stream = self.0.output(stream);
         Ok(self.0.table.push(stream)?)
     }
 }

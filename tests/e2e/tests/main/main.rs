@@ -11,5 +11,6 @@ mod no_loss;
 mod pod_life;
 mod pods;
 mod registry;
+mod streams;
 mod up;
 mod volumes;

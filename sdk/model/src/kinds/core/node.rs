@@ -15,6 +15,7 @@ pub fn kind() -> Kind {
         short_names: &["no"],
         namespaced: false,
         status: true,
+        subresources: &[("proxy", "NodeProxyOptions", &["create", "delete", "get", "patch", "update"])],
         ..Kind::new(super::V1, "Node", ("nodes", "node"), Node)
     }
 }

@@ -18,9 +18,12 @@ pub fn kind() -> Kind {
         categories: &["all"],
         status: true,
         subresources: &[
+            ("attach", "PodAttachOptions", &["create", "get"]),
             ("binding", "Binding", &["create"]),
             ("eviction", "Eviction", &["create"]),
+            ("exec", "PodExecOptions", &["create", "get"]),
             ("log", "Pod", &["get"]),
+            ("portforward", "PodPortForwardOptions", &["create", "get"]),
         ],
         generation: true,
         graceful: true,

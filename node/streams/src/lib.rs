@@ -1,0 +1,9 @@
+//! Floor 2: the wire of `kubectl exec`, `attach`, `cp` and `port-forward` as pure values: SPDY/3.1 frames, the channels of
+//! Kubernetes' WebSocket protocols, what a command's end looks like, and a terminal's line discipline. No socket, no task.
+
+#![deny(clippy::iter_over_hash_type)]
+
+pub mod channel;
+pub mod spdy;
+pub mod status;
+pub mod tty;

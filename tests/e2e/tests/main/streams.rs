@@ -1,0 +1,108 @@
+//! Streams into pods with the real kubectl, over whichever protocol it speaks: SPDY before 1.31, WebSockets from then on.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::process::{Child, Command, Stdio};
+
+use e2e::{Cluster, has, needs, text, until};
+
+const POD: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: p}
+spec:
+  containers:
+  - name: c
+    image: file://examples/preview1/preview1.wasm
+    args: [loop]
+    env: [{name: GREETING, value: ahoy}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: h}
+spec:
+  containers:
+  - {name: c, image: file://examples/hello/hello.wasm, ports: [{containerPort: 8080}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: box}
+spec:
+  restartPolicy: Never
+  containers:
+  - {name: c, image: copepod.dev/toolbox, stdin: true, stdinOnce: true}
+";
+
+fn spawn(c: &Cluster, args: &[&str]) -> Child {
+    Command::new("kubectl")
+        .arg("--kubeconfig")
+        .arg(c.dir.join("kubeconfig"))
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+#[test]
+fn kubectl_execs_attaches_and_forwards() {
+    if !needs("kubectl", has("kubectl")) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let c = Cluster::up(dir.path(), &[]);
+    c.apply(POD);
+    c.ok(&["wait", "--for=condition=Ready", "pod/p", "pod/h", "pod/box", "--timeout=60s"]);
+
+    // The toolbox beside any image, in the container's own environment and network.
+    assert!(c.ok(&["exec", "p", "--", "env"]).contains("GREETING=ahoy"));
+    let ip = c.ok(&["get", "pod", "h", "-o", "jsonpath={.status.podIP}"]);
+    let fetched = c.ok(&["exec", "box", "--", "wget", "-qO-", &format!("http://{ip}:8080/")]);
+    assert!(fetched.contains("Hello from h"), "{fetched}");
+    // The image's own program, with its exit code.
+    let out = c.kubectl(&["exec", "p", "--", "preview1", "exit", "42"]);
+    assert_eq!(out.status.code(), Some(42), "{}", text(&out.stderr));
+    let out = c.kubectl(&["exec", "p", "--", "preview1", "err"]);
+    assert!(!text(&out.stderr).is_empty() && out.stdout.is_empty(), "the two outputs are told apart");
+    // A component that is only served has no program to run.
+    let refused = c.fails(&["exec", "h", "--", "sh"]);
+    assert!(refused.contains("exec: \"sh\": executable file not found in $PATH"), "{refused}");
+    assert!(c.fails(&["exec", "h", "-c", "x", "--", "ls"]).contains("container x is not valid for pod h"));
+    assert!(c.fails(&["exec", "nobody", "--", "ls"]).contains("pods \"nobody\" not found"));
+
+    // Input through a pipe, to its end and back.
+    let mut child = spawn(&c, &["exec", "-i", "h", "--", "cat"]);
+    let sent: Vec<u8> = (0..3_000_000_u32).flat_map(|n| (n.wrapping_mul(2_654_435_761) >> 24).to_le_bytes()).collect();
+    let mut stdin = child.stdin.take().unwrap();
+    let copy = sent.clone();
+    let writer = std::thread::spawn(move || stdin.write_all(&copy));
+    let mut back = Vec::new();
+    child.stdout.take().unwrap().read_to_end(&mut back).unwrap();
+    writer.join().unwrap().unwrap();
+    assert!(child.wait().unwrap().success());
+    assert!(back == sent, "{} of {} bytes came back", back.len(), sent.len());
+
+    // Attach feeds the container's own program, whose end is its input's.
+    let mut child = spawn(&c, &["attach", "-i", "box"]);
+    child.stdin.take().unwrap().write_all(b"echo from outside\n").unwrap();
+    assert!(child.wait().unwrap().success(), "{}", e2e::stderr(&mut child));
+    until("the container has ended", || {
+        (c.ok(&["get", "pod", "box", "-o", "jsonpath={.status.phase}"]) == "Succeeded").then_some(())
+    });
+    assert_eq!(c.ok(&["logs", "box"]), "from outside\n");
+
+    // A port of a pod, for several connections.
+    let mut child = spawn(&c, &["port-forward", "pod/h", ":8080"]);
+    let mut line = String::new();
+    // Kept open: kubectl says of each connection that it handles it.
+    let mut said = BufReader::new(child.stdout.take().unwrap());
+    said.read_line(&mut line).unwrap();
+    let at = line.split_whitespace().nth(2).unwrap().to_string();
+    for _ in 0..3 {
+        let out = Command::new("curl").args(["-s", "-m", "20", &format!("http://{at}/")]).output().unwrap();
+        assert!(text(&out.stdout).contains("Hello from h"), "{}", text(&out.stdout));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(c.ok(&["get", "--raw", "/api/v1/nodes/copepod/proxy/healthz"]).trim(), "ok");
+}
