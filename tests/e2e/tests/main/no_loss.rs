@@ -1,4 +1,4 @@
-//! No request is lost: rolling updates and scale-downs under load, counted.
+//! No request is lost: rolling updates, scale-downs and restarts by probe under load, counted.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
@@ -37,6 +37,10 @@ spec:
     http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: NAME, port: {name: http}}}}]}
 ---
 ";
+
+/// Two replicas that are restarted every two seconds: nobody listens where their probe connects.
+const FAILING_PROBE: &str = r#"{"spec": {"replicas": 2, "template": {"spec": {"containers": [{"name": "c",
+    "livenessProbe": {"tcpSocket": {"port": 9}, "periodSeconds": 1, "failureThreshold": 2}}]}}}}"#;
 
 /// How one kind of load has fared.
 #[derive(Debug, Default)]
@@ -102,7 +106,7 @@ fn by_vip(ingress: &str, host: &str, count: &Count, stop: &AtomicBool) {
 }
 
 #[test]
-fn rollouts_and_scale_downs_lose_no_request() {
+fn rollouts_scale_downs_and_restarts_lose_no_request() {
     if !needs("kubectl and h2load", has("kubectl") && has("h2load")) {
         return;
     }
@@ -152,6 +156,14 @@ fn rollouts_and_scale_downs_lose_no_request() {
         more("after a scale-down");
         set("V=2");
         more("after a rolling update of a single replica");
+        // Restarts by probe, of all pods at about the same time.
+        c.ok(&["patch", "deployment/web", "-p", FAILING_PROBE]);
+        c.ok(&["rollout", "status", "deployment/web", "--timeout=60s"]);
+        let counts = "jsonpath={.items[*].status.containerStatuses[0].restartCount}";
+        let restarts = || c.ok(&["get", "pods", "-l", "app=web", "-o", counts]);
+        let restarted = || restarts().split(' ').filter_map(|n| n.parse::<u32>().ok()).sum::<u32>();
+        until("pods restart again and again", || (restarted() >= 8).then_some(()));
+        more("after restarts by probe");
     });
     println!("{counts:?}");
     for (what, count) in counts {
