@@ -6,9 +6,10 @@ use std::time::Duration;
 
 use copepod_machine::{Time, View as _};
 use copepod_model::kinds::Kinds;
-use copepod_model::{ApiRequest, Object, Status};
+use copepod_model::{ApiRequest, Key, Object, Status};
 use copepod_registry::{Config, Decision, Env, Page, Registry, Sealer};
-use copepod_state::{Change, Outcome, Tables, apply};
+use copepod_state::{Change, Op, Outcome, Tables, Txn, apply};
+use serde_json::Value;
 
 use crate::START;
 use crate::chance::Chance;
@@ -37,10 +38,7 @@ impl Api {
             value["metadata"]["uid"] = api.ids.uid().into();
             value["metadata"]["creationTimestamp"] = api.now.rfc3339().into();
             let body = copepod_model::object::encode(&value);
-            let txn = copepod_state::Txn {
-                ops: vec![copepod_state::Op::Put { key, body, revised: true }],
-                ..copepod_state::Txn::default()
-            };
+            let txn = Txn { ops: vec![Op::Put { key, body, revised: true }], ..Txn::default() };
             let (_, changes) = apply(&mut api.tables, TERM, &txn);
             api.keep(changes, "bootstrap");
         }
@@ -64,6 +62,25 @@ impl Api {
         Err(Status::internal(
             "sixteen decisions on the newest view failed: a decision's preconditions contradict its view",
         ))
+    }
+
+    /// Writes past the registry, as nothing may: for runs that must fail.
+    pub fn tamper(&mut self, actor: &'static str, key: &Key, edit: impl FnOnce(&mut Value)) {
+        let Some(object) = self.tables.get(&key.resource, &key.namespace, &key.name) else { return };
+        let mut value = object.value();
+        edit(&mut value);
+        let body = copepod_model::object::encode(&value);
+        let txn = Txn { ops: vec![Op::Put { key: key.clone(), body, revised: true }], ..Txn::default() };
+        let (_, changes) = apply(&mut self.tables, TERM, &txn);
+        self.keep(changes, actor);
+    }
+
+    /// Keeps the last change from everybody, as nothing may: for runs that must fail.
+    pub fn lose_a_change(&mut self) {
+        if let Some((change, _)) = self.changes.last_mut() {
+            let other = Key::new("configmaps", "default", "nothing");
+            *change = Arc::new(Change { key: other, old: None, new: None, ..(**change).clone() });
+        }
     }
 
     fn keep(&mut self, changes: Vec<Change>, actor: &'static str) {

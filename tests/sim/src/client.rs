@@ -87,16 +87,24 @@ impl Client {
 }
 
 fn deployment(name: &str, replicas: u64, version: u64) -> Value {
+    let mut container = json!({
+        "name": "c", "image": format!("file:///v{version}.wasm"), "ports": [{"containerPort": 8080}],
+        "resources": {"requests": {"cpu": "50m", "memory": "8Mi"}},
+    });
+    let probe = json!({"httpGet": {"port": 8080}, "periodSeconds": 5, "failureThreshold": 1});
+    if version > 0 {
+        container["readinessProbe"] = probe.clone();
+    }
+    if version > 1 {
+        container["livenessProbe"] = probe;
+    }
     json!({
         "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name},
         "spec": {
             "replicas": replicas, "selector": {"matchLabels": {"app": name}},
             "template": {
                 "metadata": {"labels": {"app": name}},
-                "spec": {"containers": [{
-                    "name": "c", "image": format!("file:///v{version}.wasm"), "ports": [{"containerPort": 8080}],
-                    "resources": {"requests": {"cpu": "50m", "memory": "8Mi"}},
-                }]},
+                "spec": {"containers": [container]},
             },
         },
     })

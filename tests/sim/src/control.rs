@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use copepod_controllers::{Config, Controller};
-use copepod_machine::{Action, Backoff, Plan, Time, WorkQueue};
+use copepod_machine::{Action, Backoff, Plan, Time, View as _, WorkQueue};
 use copepod_model::kinds::Kinds;
 use copepod_model::request::Body;
 use copepod_model::{ApiRequest, Key, Status, UserInfo, Verb};
@@ -33,10 +33,18 @@ pub struct Control {
     chance: Chance,
     controllers: Arc<UserInfo>,
     binder: Arc<UserInfo>,
+    /// One change in so many is overlooked.
+    overlooks: Option<u64>,
 }
 
 impl Control {
-    /// Control loops that start now.
+    /// The same that overlook one change in `so_many`, as a broken watch would.
+    pub fn overlooking(mut self, so_many: Option<u64>) -> Control {
+        self.overlooks = so_many;
+        self
+    }
+
+    /// Control loops that start now, be it as those of a new leader.
     pub fn new(api: &Api, chance: Chance) -> Control {
         let config = Config::new(Arc::new(Kinds::builtin()), "ca".into(), api.now());
         let loops = copepod_controllers::all(&config).into_iter().map(|controller| {
@@ -46,15 +54,21 @@ impl Control {
             }
             Loop { controller, queue, cursor: api.count() }
         });
+        let loops = loops.collect();
+        let mut pods = WorkQueue::new(RETRY);
+        for pod in api.view().list("pods", None) {
+            pods.add(pod.key.clone(), api.now());
+        }
         Control {
-            loops: loops.collect(),
+            loops,
             scheduler: Scheduler::new(Packing::default()),
             cache: Cache::build(api.view()),
-            pods: WorkQueue::new(RETRY),
+            pods,
             cursor: api.count(),
             chance,
             controllers: Arc::new(UserInfo::system("system:kube-controller-manager")),
             binder: Arc::new(UserInfo::system("system:kube-scheduler")),
+            overlooks: None,
         }
     }
 
@@ -86,6 +100,9 @@ impl Control {
         let waiting = (api.count() - l.cursor) as u64;
         let seen = if chaos { self.chance.below(waiting + 1) } else { waiting } as usize;
         for (change, _) in &api.since(l.cursor)[..seen] {
+            if self.overlooks.is_some_and(|n| self.chance.one_in(n)) {
+                continue;
+            }
             if all || l.controller.watches().contains(&&*change.key.resource) {
                 for key in l.controller.keys(api.view(), change.old.as_deref(), change.new.as_deref()) {
                     l.queue.add(key, now);

@@ -6,6 +6,7 @@ pub mod api;
 pub mod chance;
 pub mod client;
 pub mod control;
+pub mod fault;
 pub mod invariants;
 pub mod node;
 
@@ -16,6 +17,7 @@ use chance::Chance;
 use client::Client;
 use control::Control;
 use copepod_model::Time;
+use fault::Fault;
 use invariants::Invariants;
 use node::Node;
 
@@ -39,14 +41,20 @@ const QUIET: Duration = Duration::from_secs(600);
 
 /// Runs one seed to its end; the error says which invariant broke, with the replay command.
 pub fn run(seed: u64) -> Result<Report, String> {
-    simulate(seed).map_err(|e| format!("seed {seed}: {e}\nreplay: cargo run -p sim -- --seed {seed}"))
+    run_with(seed, None)
 }
 
-fn simulate(seed: u64) -> Result<Report, String> {
+/// The same with a fault that the invariants should find.
+pub fn run_with(seed: u64, fault: Option<Fault>) -> Result<Report, String> {
+    simulate(seed, fault).map_err(|e| format!("seed {seed}: {e}\nreplay: cargo run -p sim -- --seed {seed}"))
+}
+
+fn simulate(seed: u64, fault: Option<Fault>) -> Result<Report, String> {
     let mut chance = Chance::new(seed);
     let mut api = Api::new(chance.split());
     let mut invariants = Invariants::new(chance.split());
-    let mut control = Control::new(&api, chance.split());
+    let overlooks = (fault == Some(Fault::Overlooked)).then_some(10);
+    let mut control = Control::new(&api, chance.split()).overlooking(overlooks);
     let mut client = Client::new(chance.split());
     let mut nodes = vec![Node::new("n1", 1, chance.split()), Node::new("n2", 2, chance.split())];
     for node in &mut nodes {
@@ -55,14 +63,23 @@ fn simulate(seed: u64) -> Result<Report, String> {
     let mut steps = 0;
     while steps < CHAOS {
         steps += 1;
-        match chance.below(12) {
-            0 => client.step(&mut api)?,
-            1..=6 => drop(control.step(&mut api, true)?),
-            7..=10 => {
+        match chance.below(1200) {
+            // The leader's process ends, or a node's.
+            0..5 => control = Control::new(&api, chance.split()).overlooking(overlooks),
+            5..10 => {
+                let at = chance.below(nodes.len() as u64) as usize;
+                nodes[at].restart();
+            }
+            10..100 => client.step(&mut api)?,
+            100..700 => drop(control.step(&mut api, true)?),
+            700..1100 => {
                 let at = chance.below(nodes.len() as u64) as usize;
                 nodes[at].step(&mut api, true)?;
             }
             _ => api.advance(Duration::from_millis(chance.below(3000))),
+        }
+        if let Some(fault) = fault {
+            fault.step(&mut api, &mut chance);
         }
         invariants.check(&api)?;
     }

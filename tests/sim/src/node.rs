@@ -177,6 +177,13 @@ impl Node {
         later.chain(wakes).chain([self.heartbeat]).min()
     }
 
+    /// The agent's process ends, with all that runs in it, and another one begins: it knows what the API knows.
+    pub fn restart(&mut self) {
+        self.pods.clear();
+        self.later.clear();
+        self.cursor = 0;
+    }
+
     /// Takes in what changed about this node's pods.
     fn notice(&mut self, api: &Api) {
         let now = api.now();
@@ -190,9 +197,14 @@ impl Node {
             if let (true, Some(new)) = (mine(&change.new), &change.new) {
                 let uid = new.meta.uid.clone();
                 if !self.pods.contains_key(&uid) {
-                    let Some(pod) = new.typed::<Pod>() else { continue };
-                    let ip = IpAddr::from([10, 244, self.block, self.next_ip]);
-                    self.next_ip = self.next_ip.wrapping_add(1).max(1);
+                    // What is told may be old, after a restart; what counts is what is there.
+                    let there = api.get("pods", new.namespace(), new.name()).filter(|o| o.meta.uid == uid);
+                    let Some(pod) = there.and_then(|o| o.typed::<Pod>()) else { continue };
+                    let kept = pod.status.as_ref().and_then(|s| s.pod_ip.as_ref()?.parse().ok());
+                    let ip = kept.unwrap_or_else(|| {
+                        self.next_ip = self.next_ip.wrapping_add(1).max(1);
+                        IpAddr::from([10, 244, self.block, self.next_ip])
+                    });
                     let here = Here {
                         key: (new.namespace().into(), new.name().into()),
                         observed: Observed::adopt(&pod, ip, now),
@@ -299,7 +311,9 @@ impl Node {
                     self.say(at, uid, Observation::Hooked { id, kind, result, at });
                 }
                 Effect::Probe { id, kind, .. } => {
-                    self.say(at, uid, Observation::Probed { id, kind, result: Ok(()), at })
+                    let failed = chaos && self.chance.one_in(4);
+                    let result = if failed { Err("no luck".into()) } else { Ok(()) };
+                    self.say(at, uid, Observation::Probed { id, kind, result, at })
                 }
                 _ => {}
             }

@@ -15,3 +15,11 @@ fn a_seed_replays_exactly() {
     assert_eq!(sim::run(7), sim::run(7));
     assert_ne!(sim::run(7).unwrap().digest, sim::run(8).unwrap().digest);
 }
+
+#[test]
+fn the_invariants_find_faults() {
+    for fault in sim::fault::Fault::ALL {
+        let found = (0..20).find_map(|seed| sim::run_with(seed, Some(fault)).err());
+        println!("{fault:?}: {}", found.unwrap_or_else(|| panic!("{fault:?} is not found in twenty runs")));
+    }
+}
