@@ -5,6 +5,7 @@ mod connect;
 mod discovery;
 mod manifest;
 
+use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -18,7 +19,9 @@ fn main() -> ExitCode {
     let cli = cmd::Cli::parse();
     let level = if cli.verbose { "info,copepod=debug" } else { "warn" };
     let filter = tracing_subscriber::EnvFilter::try_from_env("COPEPOD_LOG").unwrap_or_else(|_| level.into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours);
+    log.with_writer(std::io::stderr).with_target(false).init();
     match cmd::run(cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {

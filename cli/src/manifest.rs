@@ -3,7 +3,7 @@
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
-use serde::Deserialize as _;
+use copepod_model::yaml;
 use serde_json::Value;
 
 use crate::cmd::Error;
@@ -13,9 +13,8 @@ pub fn read(files: &[PathBuf]) -> Result<Vec<Value>, Error> {
     let mut out = Vec::new();
     for path in files {
         for (name, text) in texts(path)? {
-            for document in yaml_serde::Deserializer::from_str(&text) {
-                let value =
-                    Value::deserialize(document).map_err(|e| format!("error: {name} is not valid YAML: {e}"))?;
+            let documents = yaml::documents(&text).map_err(|e| format!("error: {name} is not valid YAML: {e}"))?;
+            for value in documents {
                 add(&mut out, &name, value)?;
             }
         }

@@ -104,7 +104,7 @@ fn read(dir: &Path, before: &BTreeMap<PathBuf, Vec<u8>>) -> io::Result<BTreeMap<
 fn pods(files: &BTreeMap<PathBuf, Vec<u8>>, node: &str) -> Set {
     let mut set = Set::new();
     for (path, text) in files {
-        let pod = yaml_serde::from_slice::<Value>(text).map_err(|e| e.to_string()).and_then(|manifest| {
+        let pod = copepod_model::yaml::from_slice(text).and_then(|manifest| {
             let origin = StaticOrigin { node, uid: &uid(node, path, text), now: now() };
             static_pod(manifest, origin)
         });

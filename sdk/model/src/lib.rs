@@ -14,6 +14,7 @@ pub mod schema;
 pub mod selector;
 pub mod status;
 pub mod time;
+pub mod yaml;
 
 pub use key::Key;
 pub use object::{Meta, Object, OwnerReference};

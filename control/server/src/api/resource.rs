@@ -324,7 +324,8 @@ fn value(content_type: &str, bytes: &Bytes) -> Result<Value, Status> {
 }
 
 fn yaml(bytes: &Bytes) -> Result<Value, Status> {
-    yaml_serde::from_slice(bytes).map_err(|e| Status::bad_request(format!("error converting YAML to JSON: {e}")))
+    copepod_model::yaml::from_slice(bytes)
+        .map_err(|e| Status::bad_request(format!("error converting YAML to JSON: {e}")))
 }
 
 fn delete_options(body: &Value, query: &Query) -> Result<DeleteOptions, Status> {

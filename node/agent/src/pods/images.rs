@@ -181,7 +181,7 @@ impl Pods {
 
     /// The kubelet tells of it from the second time in a row.
     fn collection_failed(&mut self, why: String) {
-        tracing::warn!(why, "image garbage collection failed");
+        tracing::info!(why, "image garbage collection failed");
         if std::mem::replace(&mut self.collector.failed, true) {
             self.recorder.record(&self.collector.node, self.collector.event("ImageGCFailed", why));
         }
