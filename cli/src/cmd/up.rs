@@ -45,6 +45,9 @@ pub struct Up {
     /// Folder of static pods: manifests of pods that the node runs by itself. Default: `manifests` in the data folder.
     #[arg(long, visible_alias = "pod-manifest-path", value_name = "DIR")]
     static_pods: Option<PathBuf>,
+    /// How often it is measured what pods use, for `kubectl top`, such as `15s` or `500ms`.
+    #[arg(long, default_value = "15s", value_name = "DURATION", value_parser = period)]
+    metric_resolution: Duration,
     /// Name of the node.
     #[arg(long, default_value = "copepod", value_name = "NAME")]
     node_name: String,
@@ -125,6 +128,7 @@ impl Up {
         config.dns_addr = Some(at(self.dns_port));
         // Someone waits at a keyboard.
         config.drain = Duration::from_secs(1);
+        config.usage_period = self.metric_resolution;
         config.roots = server.ca();
         let agent = Agent::start(config).await?;
         if let Some(alias) = self.alias() {
@@ -167,6 +171,17 @@ impl Up {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
+}
+
+/// A duration in whole seconds or milliseconds, from 10 ms to an hour.
+fn period(text: &str) -> Result<Duration, String> {
+    let parsed = match text.strip_suffix("ms") {
+        Some(n) => n.parse().ok().map(Duration::from_millis),
+        None => text.strip_suffix('s').and_then(|n| n.parse().ok()).map(Duration::from_secs),
+    };
+    parsed
+        .filter(|d| (Duration::from_millis(10)..=Duration::from_secs(3600)).contains(d))
+        .ok_or_else(|| "must be a duration from 10ms to 3600s".into())
 }
 
 /// Why an object is not ready yet, for the kinds that can be.
@@ -242,6 +257,20 @@ impl Stop {
         tokio::select! {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn periods() {
+        assert_eq!(period("15s"), Ok(Duration::from_secs(15)));
+        assert_eq!(period("500ms"), Ok(Duration::from_millis(500)));
+        for bad in ["", "s", "15", "0s", "9ms", "-1s", "1.5s", "3601s", "1h"] {
+            assert!(period(bad).is_err(), "{bad}");
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::clock::now;
 use crate::logs::{LogOptions, Logs, stream};
 use crate::pods::Ask;
 use crate::streaming::Streaming;
+use crate::usage::Usage;
 
 /// Answers for one node. Cheap to clone.
 #[derive(Clone)]
@@ -21,6 +22,7 @@ pub(crate) struct NodeApi {
     pub asks: mpsc::Sender<Ask>,
     pub logs: Arc<Logs>,
     pub streaming: Streaming,
+    pub usage: Arc<Usage>,
 }
 
 impl NodeApi {
@@ -38,7 +40,7 @@ impl NodeApi {
             return text(StatusCode::METHOD_NOT_ALLOWED, "405: Method Not Allowed");
         }
         match path.as_slice() {
-            ["healthz"] => text(StatusCode::OK, "ok"),
+            ["healthz"] | ["healthz", "ping"] => text(StatusCode::OK, "ok"),
             ["pods"] => self.pods().await,
             ["containerLogs", namespace, pod, container] => {
                 match options(request.uri().query().unwrap_or_default(), now()) {
@@ -46,7 +48,21 @@ impl NodeApi {
                     Err(e) => text(StatusCode::BAD_REQUEST, &e),
                 }
             }
-            _ => text(StatusCode::NOT_FOUND, "404 page not found"),
+            ["metrics", "probes"] => self.probes().await,
+            path => {
+                let query = request.uri().query().unwrap_or_default().to_string();
+                let answer = self.usage.answer(path, &query).await;
+                answer.unwrap_or_else(|| text(StatusCode::NOT_FOUND, "404 page not found"))
+            }
+        }
+    }
+
+    async fn probes(&self) -> Response<Body> {
+        let (tx, rx) = oneshot::channel();
+        let asked = self.asks.send(Ask::Probes(tx)).await.is_ok();
+        match if asked { rx.await.ok() } else { None } {
+            Some(counts) => prometheus(copepod_node_plan::usage::probes(&counts)),
+            None => stopping(),
         }
     }
 
@@ -55,10 +71,7 @@ impl NodeApi {
         let asked = self.asks.send(Ask::Pods(tx)).await.is_ok();
         let Some(pods) = (if asked { rx.await.ok() } else { None }) else { return stopping() };
         let items: Vec<Value> = pods.iter().map(|o| o.value()).collect();
-        let list = json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items}).to_string();
-        let mut response = Response::new(body(list));
-        response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
-        response
+        object(&json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items}))
     }
 
     async fn log(&self, namespace: &str, pod: &str, container: &str, options: LogOptions) -> Response<Body> {
@@ -92,6 +105,22 @@ pub(crate) fn text(status: StatusCode, what: &str) -> Response<Body> {
     let mut response = Response::new(body(what.to_string()));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
+
+/// An answer of JSON.
+pub(crate) fn object(value: &Value) -> Response<Body> {
+    typed("application/json", value.to_string())
+}
+
+/// An answer in Prometheus' text format.
+pub(crate) fn prometheus(text: String) -> Response<Body> {
+    typed("text/plain; version=0.0.4; charset=utf-8", text)
+}
+
+fn typed(media: &'static str, content: String) -> Response<Body> {
+    let mut response = Response::new(body(content));
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(media));
     response
 }
 

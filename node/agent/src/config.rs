@@ -67,6 +67,8 @@ pub struct AgentConfig {
     pub egress: bool,
     /// With less memory available than this, in bytes, pods are evicted.
     pub eviction_memory: i64,
+    /// How often it is measured what containers use.
+    pub usage_period: Duration,
     /// How many pods the node takes.
     pub max_pods: u32,
     /// The folder of static pods.
@@ -101,6 +103,7 @@ impl AgentConfig {
             drain: Duration::from_secs(10),
             egress: true,
             eviction_memory: copepod_node_plan::eviction::MEMORY_THRESHOLD,
+            usage_period: Duration::from_secs(15),
             max_pods: 10_000,
             static_pods: None,
         }

@@ -1,6 +1,13 @@
 //! What the host says of itself.
 
 use std::path::Path;
+use std::time::Duration;
+
+use copepod_model::Time;
+use copepod_node_plan::usage::{FileSystem, Process};
+
+/// Ticks per second in what `/proc` tells of processes: `USER_HZ`, the same on every Linux.
+const TICKS: u64 = 100;
 
 /// The host, read once at start.
 #[derive(Clone, Debug)]
@@ -85,8 +92,90 @@ pub(crate) fn disk(path: &Path) -> Option<(i64, i64)> {
     Some((bytes(s.f_blocks), bytes(s.f_bavail)))
 }
 
+/// The file system that `path` is on.
+pub(crate) fn file_system(path: &Path) -> Option<FileSystem> {
+    let s = rustix::fs::statvfs(path).ok()?;
+    let bytes = |blocks: u64| blocks.saturating_mul(s.f_frsize);
+    Some(FileSystem {
+        capacity: bytes(s.f_blocks),
+        available: bytes(s.f_bavail),
+        used: bytes(s.f_blocks.saturating_sub(s.f_bfree)),
+        inodes: s.f_files,
+        inodes_free: s.f_ffree,
+    })
+}
+
+/// CPU time of everything on the host so far; inside a container, of everything in it.
+pub(crate) fn cpu_time() -> Option<Duration> {
+    let read = |path: &str| std::fs::read_to_string(path).ok();
+    let v2 = || {
+        let stat = read("/sys/fs/cgroup/cpu.stat")?;
+        let micros = stat.lines().find_map(|l| l.strip_prefix("usage_usec "))?;
+        micros.trim().parse().ok().map(Duration::from_micros)
+    };
+    let v1 = || read("/sys/fs/cgroup/cpuacct/cpuacct.usage")?.trim().parse().ok().map(Duration::from_nanos);
+    v2().or_else(v1).or_else(|| busy(&read("/proc/stat")?))
+}
+
+/// The busy time of all processors in `/proc/stat`: everything but idle, waiting for disks, and what guests of a hypervisor
+/// took, which counts among user already.
+fn busy(stat: &str) -> Option<Duration> {
+    let all = stat.lines().find_map(|l| l.strip_prefix("cpu "))?;
+    let ticks: Vec<u64> = all.split_whitespace().map_while(|n| n.parse().ok()).collect();
+    let &[user, nice, system, _idle, _iowait, irq, softirq, ..] = ticks.as_slice() else { return None };
+    Some(of_ticks(user + nice + system + irq + softirq))
+}
+
+fn of_ticks(ticks: u64) -> Duration {
+    Duration::from_millis(ticks.saturating_mul(1000 / TICKS))
+}
+
+/// This process.
+pub(crate) fn process() -> Process {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
+    let (stat, status, host) = (read("/proc/self/stat"), read("/proc/self/status"), read("/proc/stat"));
+    let (cpu, since_boot) = times(&stat).unzip();
+    let boot = host.lines().find_map(|l| l.strip_prefix("btime ")?.trim().parse().ok()).map(Time::from_secs);
+    let bytes = |field: &str| kilobytes(&status, field).and_then(|b| u64::try_from(b).ok());
+    Process {
+        cpu,
+        resident: bytes("VmRSS:"),
+        virtual_memory: bytes("VmSize:"),
+        started: boot.zip(since_boot).map(|(boot, later)| boot + later),
+    }
+}
+
+/// CPU time, and start after the host's own, from `/proc/PID/stat` (proc_pid_stat(5)).
+fn times(stat: &str) -> Option<(Duration, Duration)> {
+    // The name in front may hold anything, parentheses too.
+    let rest = stat.rsplit_once(')')?.1;
+    let fields: Vec<&str> = rest.split_whitespace().collect();
+    // Fields 14, 15 and 22, where the first here is number 3.
+    let ticks = |number: usize| fields.get(number - 3)?.parse::<u64>().ok();
+    Some((of_ticks(ticks(14)? + ticks(15)?), of_ticks(ticks(22)?)))
+}
+
 fn meminfo(field: &str) -> Option<i64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    kilobytes(&std::fs::read_to_string("/proc/meminfo").ok()?, field)
+}
+
+/// Bytes of a field that is told in kB.
+fn kilobytes(text: &str, field: &str) -> Option<i64> {
     let line = text.lines().find_map(|l| l.strip_prefix(field))?;
     line.trim().trim_end_matches("kB").trim().parse::<i64>().ok().map(|kb| kb * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_of_the_host_and_of_a_process() {
+        let stat = "cpu  100 10 50 9999 7777 5 5 3 0 0\ncpu0 1 1 1 1 1 1 1 1 0 0\nbtime 1000\n";
+        assert_eq!(busy(stat), Some(Duration::from_millis(1700)));
+        assert_eq!((busy("cpu  1 2"), busy("")), (None, None));
+        let stat = "7 (a) b (c)) S 1 7 7 0 -1 4194560 1 0 0 0 250 50 0 0 20 0 4 0 12345 1000 5 0";
+        assert_eq!(times(stat), Some((Duration::from_secs(3), Duration::from_millis(123_450))));
+        assert_eq!(kilobytes("VmSize:\t  8 kB\nVmRSS:\t    2 kB\n", "VmRSS:"), Some(2048));
+    }
 }

@@ -19,6 +19,7 @@ mod register;
 mod routes;
 mod static_pods;
 mod streaming;
+mod usage;
 
 use std::io;
 use std::net::SocketAddr;
@@ -136,6 +137,8 @@ impl Agent {
         tasks.spawn(dataplane::measure(volumes.clone(), config.volume_check, observer.clone()));
         let plane = DataPlane::new(runtime, images, images_dir, network.clone(), volumes, logs.clone(), observer);
         let streaming = streaming::Streaming::new(plane.door());
+        let usage = Arc::new(usage::Usage::new(plane.door(), &facts, dir.clone()));
+        tasks.spawn(usage.clone().sample(config.usage_period));
         tasks.spawn(plane.run(effects));
 
         let services = Services::default();
@@ -215,7 +218,7 @@ impl Agent {
         };
         let ingress_addr = ingress.and_then(|listener| enter(listener, None));
         let ingress_tls_addr = ingress_tls.and_then(|(listener, tls, _)| enter(listener, Some(tls)));
-        let api = NodeApi { asks: asks_tx, logs, streaming };
+        let api = NodeApi { asks: asks_tx, logs, streaming, usage };
         Ok(Agent {
             api,
             network,
@@ -229,7 +232,8 @@ impl Agent {
         })
     }
 
-    /// Answers one request of the node API: `/containerLogs/{namespace}/{pod}/{container}`, `/pods`, `/healthz`.
+    /// Answers one request of the node API: `/containerLogs/{namespace}/{pod}/{container}`, `/pods`, `/healthz`,
+    /// `/stats/summary`, `/metrics` …
     pub async fn node_api(&self, request: http::Request<Body>) -> http::Response<Body> {
         self.api.handle(request).await
     }

@@ -2,6 +2,7 @@
 
 mod fake;
 mod images;
+mod usage;
 mod volumes;
 
 use std::path::PathBuf;

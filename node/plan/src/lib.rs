@@ -28,6 +28,7 @@ mod status;
 mod stop;
 mod sync;
 mod text;
+pub mod usage;
 mod volumes;
 mod when;
 

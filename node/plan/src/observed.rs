@@ -132,6 +132,8 @@ pub(crate) struct Tracked {
     /// Why its configuration cannot be made.
     pub config_error: Option<String>,
     pub probes: Probes,
+    /// How many of its probes have succeeded and failed, of all attempts.
+    pub probed: BTreeMap<ProbeKind, (u64, u64)>,
     pub post_start: PostStart,
     pub stop: Option<Stopping>,
     /// The attempt whose back-off was announced by an event.
@@ -156,6 +158,7 @@ impl Tracked {
             digest: String::new(),
             config_error: None,
             probes: Probes::default(),
+            probed: BTreeMap::new(),
             post_start: PostStart::Done,
             stop: None,
             announced: None,
@@ -330,6 +333,12 @@ impl Observed {
         (effects, wake)
     }
 
+    /// How its probes have ended so far: (container, which probe, successes, failures).
+    pub fn probe_counts(&self) -> impl Iterator<Item = (&str, ProbeKind, u64, u64)> {
+        let all = self.containers.iter();
+        all.flat_map(|(name, t)| t.probed.iter().map(move |(kind, (ok, bad))| (name.as_str(), *kind, *ok, *bad)))
+    }
+
     /// The node is too short of something to keep the pod. Whatever runs is stopped almost at once, and the pod has failed.
     pub fn evict(&mut self, message: String) {
         if self.verdict.is_none() && self.evicted.is_none() {
@@ -405,6 +414,8 @@ impl Observed {
                 if answer == Answer::Stale {
                     return false;
                 }
+                let (succeeded, failed) = t.probed.entry(*kind).or_default();
+                *(if result.is_ok() { succeeded } else { failed }) += 1;
                 if let Err(why) = result {
                     let path = t.field_path.clone();
                     let name = match kind {

@@ -16,7 +16,7 @@ mod types;
 mod usage;
 mod view;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -70,6 +70,21 @@ struct Limited {
     name: String,
     path: PathBuf,
     limit: u64,
+    /// Bytes in it, once it has been looked at.
+    bytes: Option<u64>,
+}
+
+/// A volume that is measured, as it was last.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Measured {
+    /// UID of the pod.
+    pub uid: Arc<str>,
+    /// Name of the volume.
+    pub name: String,
+    /// Bytes in it.
+    pub bytes: u64,
+    /// Bytes that it may hold.
+    pub limit: u64,
 }
 
 /// A volume that holds more than its limit.
@@ -101,7 +116,7 @@ impl Volumes {
         if let VolumeContent::EmptyDir { size_limit: Some(limit), .. } = content {
             let mut limited = self.limited();
             limited.retain(|l| (&l.uid, l.name.as_str()) != (uid, name));
-            limited.push(Limited { uid: uid.clone(), name: name.into(), path: at.clone(), limit: *limit });
+            limited.push(Limited { uid: uid.clone(), name: name.into(), path: at.clone(), limit: *limit, bytes: None });
         }
         Ok(at)
     }
@@ -136,12 +151,27 @@ impl Volumes {
 
     /// Looks at every `emptyDir` with a limit; those that hold more.
     pub fn overruns(&self) -> Vec<Overrun> {
-        let limited = self.limited().clone();
-        let over = limited.into_iter().filter_map(|l| {
-            let bytes = usage::bytes(&l.path);
-            (bytes > l.limit).then_some(Overrun { uid: l.uid, name: l.name, bytes })
+        let mut looked = self.limited().clone();
+        for l in &mut looked {
+            l.bytes = Some(usage::bytes(&l.path));
+        }
+        let measured: HashMap<&Path, u64> = looked.iter().filter_map(|l| Some((l.path.as_path(), l.bytes?))).collect();
+        for l in self.limited().iter_mut() {
+            l.bytes = measured.get(l.path.as_path()).copied().or(l.bytes);
+        }
+        let over = looked.into_iter().filter_map(|l| {
+            let bytes = l.bytes.filter(|bytes| *bytes > l.limit)?;
+            Some(Overrun { uid: l.uid, name: l.name, bytes })
         });
         over.collect()
+    }
+
+    /// Every `emptyDir` with a limit that has been looked at, as it was then.
+    pub fn measured(&self) -> Vec<Measured> {
+        let limited = self.limited();
+        let one =
+            |l: &Limited| Some(Measured { uid: l.uid.clone(), name: l.name.clone(), bytes: l.bytes?, limit: l.limit });
+        limited.iter().filter_map(one).collect()
     }
 
     fn limited(&self) -> std::sync::MutexGuard<'_, Vec<Limited>> {

@@ -140,8 +140,10 @@ fn too_much_is_seen() {
     fs::write(at.join("a/b/c"), vec![1; 2 << 20]).unwrap();
     let over = b.volumes.overruns();
     assert_eq!((over.len(), over[0].name.as_str(), over[0].bytes >= 2 << 20), (1, "v", true));
+    let measured = b.volumes.measured();
+    assert_eq!((measured.len(), measured[0].bytes, measured[0].bytes > measured[0].limit), (1, over[0].bytes, true));
     b.volumes.remove("uid-1");
-    assert_eq!(b.volumes.overruns(), []);
+    assert_eq!((b.volumes.overruns(), b.volumes.measured()), (vec![], vec![]));
 }
 
 #[test]

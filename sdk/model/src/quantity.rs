@@ -35,6 +35,10 @@ impl Quantity {
     pub fn from_millis(millis: i64) -> Quantity {
         Quantity { nanos: i128::from(millis) * 1_000_000, format: Format::DecimalSi }
     }
+    /// Billionths, such as nanocores.
+    pub fn from_nanos(nanos: i64) -> Quantity {
+        Quantity { nanos: i128::from(nanos), format: Format::DecimalSi }
+    }
     /// In whole units, rounded up.
     pub fn value(&self) -> i64 {
         ceil_div(self.nanos, NANO)
@@ -222,6 +226,7 @@ mod tests {
     fn units() {
         let q: Quantity = "250m".parse().unwrap();
         assert_eq!((q.millis(), q.value()), (250, 1));
+        assert_eq!(Quantity::from_nanos(1_500_000).to_string(), "1500u");
         assert_eq!("64Mi".parse::<Quantity>().unwrap().value(), 64 << 20);
         assert_eq!("1".parse::<Quantity>().unwrap(), "1000m".parse().unwrap());
     }

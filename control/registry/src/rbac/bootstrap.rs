@@ -190,6 +190,7 @@ pub fn bootstrap_objects() -> Vec<(Key, Value)> {
         part("view", VIEW),
         part("edit", EDIT),
         part("admin", ADMIN),
+        metrics_reader(),
         aggregate("view", &["edit"], grants(VIEW)),
         aggregate("edit", &["admin"], [grants(EDIT), grants(VIEW)].concat()),
         aggregate("admin", &[], [grants(ADMIN), grants(EDIT), grants(VIEW)].concat()),
@@ -242,6 +243,16 @@ fn label(of: &str) -> String {
 fn part(of: &str, rules: &[Grant]) -> (Key, Value) {
     let (key, mut object) = role(&format!("system:aggregate-to-{of}"), grants(rules));
     object["metadata"]["labels"][label(of)] = "true".into();
+    (key, object)
+}
+
+/// What metrics-server brings along: who may view may see what is used.
+fn metrics_reader() -> (Key, Value) {
+    let (key, mut object) =
+        role("system:aggregated-metrics-reader", grants(&[(READ, "metrics.k8s.io", &["nodes", "pods"])]));
+    for of in ["view", "edit", "admin"] {
+        object["metadata"]["labels"][label(of)] = "true".into();
+    }
     (key, object)
 }
 

@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use copepod_model::kinds::{Kind, Kinds};
 use serde_json::{Value, json};
 
+use super::usage::{GROUP, VERSION};
+
 /// Verbs of every stored kind.
 const VERBS: [&str; 8] = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
 
@@ -18,6 +20,15 @@ pub const VIRTUAL: [(&str, &str, &str, &str, bool); 6] = [
     ("authorization.k8s.io", "v1", "selfsubjectrulesreviews", "SelfSubjectRulesReview", false),
     ("authorization.k8s.io", "v1", "subjectaccessreviews", "SubjectAccessReview", false),
 ];
+
+/// Kinds that are measured when somebody asks, and never stored: (group, version, plural, kind, namespaced).
+pub const MEASURED: [(&str, &str, &str, &str, bool); 2] =
+    [(GROUP, VERSION, "nodes", "NodeMetrics", false), (GROUP, VERSION, "pods", "PodMetrics", true)];
+
+/// Whether a group and version is one of those.
+pub fn is_virtual(group: &str, version: &str) -> bool {
+    VIRTUAL.iter().chain(&MEASURED).any(|(g, v, ..)| (*g, *v) == (group, version))
+}
 
 struct Resource {
     plural: String,
@@ -38,13 +49,16 @@ fn groups(kinds: &Kinds) -> Groups {
     for k in kinds.iter() {
         out.entry(k.group.into()).or_default().entry(k.version.into()).or_default().push(resource(k));
     }
-    for (group, version, plural, kind, namespaced) in VIRTUAL {
+    let reviews = VIRTUAL.map(|r| (r, r.3.to_lowercase(), vec!["create"]));
+    // These have no name in the singular: `kubectl get pod` means the other kind.
+    let measured = MEASURED.map(|r| (r, String::new(), vec!["get", "list"]));
+    for ((group, version, plural, kind, namespaced), singular, verbs) in reviews.into_iter().chain(measured) {
         out.entry(group.into()).or_default().entry(version.into()).or_default().push(Resource {
             plural: plural.into(),
-            singular: kind.to_lowercase(),
+            singular,
             kind: kind.into(),
             namespaced,
-            verbs: vec!["create"],
+            verbs,
             short_names: vec![],
             categories: vec![],
             subresources: vec![],

@@ -11,7 +11,7 @@ use copepod_registry::{Attributes, Decision, Env, Page, Reply, Write};
 use copepod_state::{Outcome, Tables};
 use serde_json::{Value, json};
 
-use super::{Api, discovery};
+use super::{Api, discovery, usage};
 use crate::store::ProposeError;
 use crate::{SystemIds, now};
 
@@ -73,6 +73,9 @@ impl Api {
             .any(|(g, v, r, ..)| (*g, *v, *r) == (&request.group, &request.version, &request.resource))
         {
             return self.write(request).await;
+        }
+        if usage::serves(request) {
+            return self.usage(request).await.map(|v| Answer::Value(200, v, vec![]));
         }
         self.kind(request)?;
         if request.subresource.as_deref() == Some("token") {

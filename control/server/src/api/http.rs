@@ -67,7 +67,7 @@ impl Api {
     fn nowhere(&self, path: &str) -> Response<Body> {
         let known = |group: &str, version: &str| {
             self.registry.kinds.iter().any(|k| (k.group, k.version) == (group, version))
-                || discovery::VIRTUAL.iter().any(|(g, v, ..)| (*g, *v) == (group, version))
+                || discovery::is_virtual(group, version)
         };
         match path::parse(path) {
             Ok(Target::Resource(p)) if known(&p.group, &p.version) => {

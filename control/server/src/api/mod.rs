@@ -17,6 +17,7 @@ pub(crate) mod respond;
 mod streams;
 mod table;
 mod tokens;
+mod usage;
 mod watch;
 
 use std::collections::HashMap;

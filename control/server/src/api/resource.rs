@@ -16,7 +16,7 @@ use super::execute::Answer;
 use super::negotiate::{self, Accepted, Content, Encoding, Shape};
 use super::path::{Query, ResourcePath, dry_run_of};
 use super::table::{self, Include};
-use super::{Api, respond};
+use super::{Api, respond, usage};
 use crate::now;
 
 /// Longest request body in bytes: kube-apiserver's `MaxRequestBodyBytes`.
@@ -51,6 +51,7 @@ impl Api {
         if super::streams::is_stream(&path) {
             return self.stream(&api, &path, &query, request).await;
         }
+        usage::check_verb(&api)?;
         let accepted = negotiate::accept(&header(header::ACCEPT))?;
         if api.verb == Verb::Watch {
             return self.watch_http(&api, accepted, Include::parse(query.get("includeObject").unwrap_or_default()));
@@ -71,6 +72,11 @@ impl Api {
         accepted: Accepted,
         include: Include,
     ) -> Result<Response<Body>, Status> {
+        if usage::serves(api)
+            && let Answer::Value(_, value, _) = &answer
+        {
+            return usage::respond(value, accepted, include);
+        }
         // A deletion's Status is served as it is even to those who asked for a Table.
         let status = matches!(&answer, Answer::Value(_, value, _) if value["kind"] == "Status");
         let (code, warnings, list_meta, bytes) = match answer {
@@ -181,7 +187,7 @@ fn strip_type(item: &mut Value) {
     }
 }
 
-fn encode(code: u16, value: &Value, encoding: Encoding) -> Result<Response<Body>, Status> {
+pub(super) fn encode(code: u16, value: &Value, encoding: Encoding) -> Result<Response<Body>, Status> {
     Ok(match encoding {
         Encoding::Json => respond::json(code, value),
         Encoding::Protobuf => {

@@ -2,6 +2,7 @@
 
 use copepod_model::Time;
 use copepod_model::kinds::{AGE, Column, Kind, NAME, age};
+use copepod_model::quantity::Quantity;
 use serde_json::{Value, json};
 
 /// What each row carries of its object: the query's `includeObject`.
@@ -54,6 +55,27 @@ pub fn scales(scales: &[Value], list_meta: Value, include: Include, beta: bool, 
         vec![o["metadata"]["name"].clone(), number("spec"), number("status"), age(o, now)]
     };
     of(&columns, cells, scales, list_meta, include, beta)
+}
+
+/// A Table of NodeMetrics or PodMetrics, with the sum of a pod's containers (metrics-server's columns).
+pub fn usages(items: &[Value], include: Include, beta: bool) -> Value {
+    let column = |name, format, description| Column { name, kind: "string", format, priority: 0, description };
+    let columns = [
+        NAME,
+        column("cpu", "quantity", "CPU that is used."),
+        column("memory", "quantity", "Memory that is used."),
+        column("Window", "duration", "Over how long it was measured."),
+    ];
+    let cells = |o: &Value| {
+        let containers = o["containers"].as_array().into_iter().flatten().map(|c| &c["usage"]);
+        let usages: Vec<&Value> = Some(&o["usage"]).filter(|u| u.is_object()).into_iter().chain(containers).collect();
+        let sum = |resource: &str| {
+            let amounts = usages.iter().filter_map(|u| u[resource].as_str()?.parse::<Quantity>().ok());
+            amounts.fold(Quantity::default(), |sum, q| sum + q).to_string().into()
+        };
+        vec![o["metadata"]["name"].clone(), sum("cpu"), sum("memory"), o["window"].clone()]
+    };
+    of(&columns, cells, items, json!({}), include, beta)
 }
 
 fn of(

@@ -9,7 +9,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use copepod_client::Body;
 use copepod_images::Store;
+use copepod_model::Time;
 use copepod_node_network::{HttpService, Network, PodHandle, ServeGuard, ServiceError};
+use copepod_node_plan::usage::{ContainerReading, PodReading, VolumeUse};
 use copepod_node_plan::{ContainerId, ContainerSpec, Observation, PodIdentity, TerminationMessage};
 use copepod_runtime_wasm::{Container, Exec, Exit, HttpHandler, Kind, Module, Process, Runtime};
 use copepod_volumes::Volumes;
@@ -36,6 +38,8 @@ struct Pod {
     identity: PodIdentity,
     handle: Arc<PodHandle>,
     slots: BTreeMap<ContainerId, Slot>,
+    /// Since when it is here.
+    since: Time,
     /// Commands that run beside its containers.
     execs: Arc<Semaphore>,
 }
@@ -48,6 +52,7 @@ struct Slot {
     guard: Option<ServeGuard>,
     log: Option<Arc<LogFile>>,
     program: Option<Program>,
+    started: Time,
 }
 
 /// What an attempt runs.
@@ -136,7 +141,7 @@ impl Containers {
             Some(pod) => (pod.identity, pod.handle) = (identity, handle),
             None => drop(pods.insert(
                 identity.uid.clone(),
-                Pod { identity, handle, slots: BTreeMap::new(), execs: Arc::new(Semaphore::new(EXECS)) },
+                Pod { identity, handle, slots: BTreeMap::new(), since: now(), execs: Arc::new(Semaphore::new(EXECS)) },
             )),
         }
     }
@@ -188,7 +193,7 @@ impl Containers {
         };
         let log = self.logs.create(&id, &identity.namespace, &identity.name);
         if let Some(slot) = lock(&self.pods).get_mut(&id.pod_uid).and_then(|p| p.slots.get_mut(&id)) {
-            slot.log = Some(log.clone());
+            (slot.log, slot.started) = (Some(log.clone()), now());
             let (stdin_once, tty) = (spec.stdin_once, spec.tty);
             slot.program = Some(Program { module: module.clone(), stdin_once, tty });
         }
@@ -284,6 +289,39 @@ impl Containers {
         let slots = pods.values().flat_map(|pod| &pod.slots);
         let used = slots.filter_map(|(id, slot)| Some((id.clone(), slot.container.as_ref()?.usage().memory)));
         used.filter(|(_, bytes)| *bytes > 0).collect()
+    }
+
+    /// What the pods in which something runs have used so far.
+    pub fn usage(&self) -> Vec<PodReading> {
+        let pods = lock(&self.pods);
+        let reading = |pod: &Pod| {
+            let container = |(id, slot): (&ContainerId, &Slot)| {
+                let used = slot.container.as_ref()?.usage();
+                Some(ContainerReading {
+                    name: id.container.clone(),
+                    attempt: id.attempt,
+                    started: slot.started,
+                    cpu: used.cpu,
+                    memory: used.memory,
+                })
+            };
+            let containers: Vec<_> = pod.slots.iter().filter_map(container).collect();
+            let PodIdentity { uid, namespace, name, .. } = &pod.identity;
+            (!containers.is_empty()).then(|| PodReading {
+                uid: uid.clone(),
+                namespace: namespace.clone(),
+                name: name.clone(),
+                since: pod.since,
+                containers,
+            })
+        };
+        pods.values().filter_map(reading).collect()
+    }
+
+    /// The volumes that are measured, as they were last.
+    pub fn volumes(&self) -> Vec<VolumeUse> {
+        let measured = self.volumes.measured().into_iter();
+        measured.map(|v| VolumeUse { uid: v.uid, name: v.name, used: v.bytes, limit: v.limit }).collect()
     }
 
     /// Kills whatever runs in a pod; its identity stays for its logs.

@@ -1,4 +1,4 @@
-//! The data plane's second door: what is a stream of bytes and no message. A data plane in a process of its own serves the
+//! The data plane's second door: what is a stream of bytes and no message, and what is measured when somebody looks. A data plane in a process of its own serves the
 //! same over an upgraded connection.
 
 use std::net::IpAddr;
@@ -7,10 +7,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use copepod_node_network::Network;
 use copepod_node_plan::exec::{Program, program};
+use copepod_node_plan::usage::{PodReading, VolumeUse};
 use copepod_runtime_wasm::{Container, Exec, Kind, LogStream, Module, Output, Process, Stdin};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::containers::Containers;
+use super::images::Shelf;
 use super::toolbox;
 
 /// Pieces of output that a slow client may be behind before it misses some: a container does not wait for who watches.
@@ -21,6 +23,7 @@ const BEHIND: usize = 1024;
 pub(crate) struct Door {
     containers: Arc<Containers>,
     network: Network,
+    shelf: Arc<Shelf>,
 }
 
 /// A pod of this node.
@@ -57,8 +60,23 @@ impl Running {
 }
 
 impl Door {
-    pub(super) fn new(containers: Arc<Containers>, network: Network) -> Door {
-        Door { containers, network }
+    pub(super) fn new(containers: Arc<Containers>, network: Network, shelf: Shelf) -> Door {
+        Door { containers, network, shelf: Arc::new(shelf) }
+    }
+
+    /// What the pods in which something runs have used so far.
+    pub fn usage(&self) -> Vec<PodReading> {
+        self.containers.usage()
+    }
+
+    /// The volumes that are measured, as they were last.
+    pub fn volumes(&self) -> Vec<VolumeUse> {
+        self.containers.volumes()
+    }
+
+    /// Bytes that images take, with what was compiled from them. Blocks on the disk.
+    pub fn image_bytes(&self) -> Option<u64> {
+        self.shelf.bytes()
     }
 
     pub fn network(&self) -> Network {

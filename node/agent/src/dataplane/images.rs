@@ -79,6 +79,13 @@ impl Shelf {
         Observation::Images { images, disk }
     }
 
+    /// Bytes that images take, with what was compiled from them.
+    pub fn bytes(&self) -> Option<u64> {
+        let all = self.images.images().ok()?;
+        let sizes = all.iter().map(|i| i.size.saturating_add(self.runtime.artifact_size(&i.digest)));
+        Some(sizes.fold(0, u64::saturating_add))
+    }
+
     /// Removes images, with what was compiled from them. What runs or was used since stays.
     pub fn remove(&self, images: &[(String, Time)]) -> Observation {
         let (mut freed, mut errors) = (0u64, Vec::new());

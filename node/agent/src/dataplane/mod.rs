@@ -96,7 +96,7 @@ impl DataPlane {
 
     /// For what is a stream and no message: exec, attach, port-forward, usage.
     pub fn door(&self) -> Door {
-        Door::new(self.containers.clone(), self.network.clone())
+        Door::new(self.containers.clone(), self.network.clone(), self.shelf())
     }
 
     /// Carries out effects in their order until the sender is gone. What takes time goes on beside.

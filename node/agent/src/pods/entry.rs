@@ -4,6 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use copepod_model::{Object, Time};
+use copepod_node_plan::usage::ProbeCount;
 use copepod_node_plan::{Claim, Observed};
 use serde_json::{Value, json};
 
@@ -72,6 +73,19 @@ impl Entry {
     /// The status as it is known best.
     pub fn status(&self) -> Value {
         self.wanted.clone().unwrap_or_else(|| self.object.value()["status"].take())
+    }
+
+    /// How its probes have ended so far.
+    pub fn probe_counts(&self) -> impl Iterator<Item = ProbeCount> + '_ {
+        self.observed.probe_counts().map(|(container, kind, successful, failed)| ProbeCount {
+            uid: self.object.meta.uid.clone(),
+            namespace: self.object.namespace().into(),
+            pod: self.object.name().into(),
+            container: container.into(),
+            kind,
+            successful,
+            failed,
+        })
     }
 
     /// What has to be written now, if anything.

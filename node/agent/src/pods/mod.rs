@@ -18,6 +18,7 @@ use copepod_client::{Client, Reply};
 use copepod_model::facts::PodFacts;
 use copepod_model::request::{Body, DeleteOptions, PatchType};
 use copepod_model::{Key, Object, Status, Time, Verb};
+use copepod_node_plan::usage::ProbeCount;
 use copepod_node_plan::{
     Claim, Effect, Lookup, NodeFacts, Observation, Observed, Reference, Token, TokenKey, admit, eviction, log_attempt,
     plan, vanish,
@@ -62,6 +63,8 @@ pub(crate) enum Ask {
     },
     /// All pods.
     Pods(oneshot::Sender<Vec<Arc<Object>>>),
+    /// How all probes have ended so far.
+    Probes(oneshot::Sender<Vec<ProbeCount>>),
 }
 
 /// What the loop is connected to.
@@ -552,6 +555,9 @@ impl Pods {
         match ask {
             Ask::Pods(answer) => {
                 let _ = answer.send(self.entries.values().map(|e| e.object.clone()).collect());
+            }
+            Ask::Probes(answer) => {
+                let _ = answer.send(self.entries.values().flat_map(Entry::probe_counts).collect());
             }
             Ask::Log { namespace, pod, container, previous, answer } => {
                 let named = |e: &&Entry| e.object.namespace() == namespace && e.object.name() == pod;

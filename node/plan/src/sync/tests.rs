@@ -686,6 +686,7 @@ fn probes_that_change_nothing_need_no_plan() {
     let id = b.id("c", 0);
     let bad = Observation::Probed { id, kind: ProbeKind::Readiness, result: Err("x".into()), at: b.now };
     assert!(b.observed.observe(&bad, b.now), "a failure is an event");
+    assert_eq!(b.observed.probe_counts().collect::<Vec<_>>(), [("c", ProbeKind::Readiness, 4, 1)]);
 }
 
 #[test]

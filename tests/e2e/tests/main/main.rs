@@ -12,5 +12,6 @@ mod pod_life;
 mod pods;
 mod registry;
 mod streams;
+mod top;
 mod up;
 mod volumes;
