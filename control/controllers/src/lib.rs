@@ -12,6 +12,8 @@ use copepod_model::{Key, Object, Status, Time};
 
 mod deployment;
 mod endpoint_slice;
+mod endpoint_slice_mirroring;
+mod endpoints;
 mod event_expiry;
 mod garbage_collector;
 mod namespace;
@@ -76,6 +78,8 @@ pub fn all(config: &Config) -> Vec<Box<dyn Controller>> {
     vec![
         Box::new(deployment::new(config)),
         Box::new(endpoint_slice::new(config)),
+        Box::new(endpoint_slice_mirroring::new(config)),
+        Box::new(endpoints::new(config)),
         Box::new(event_expiry::new(config)),
         Box::new(garbage_collector::new(config)),
         Box::new(namespace::new(config)),

@@ -9,11 +9,12 @@ use copepod_machine::{Ids as _, View as _};
 use copepod_model::request::PatchType;
 use copepod_model::{Status, UserInfo, object};
 use copepod_state::{Op, Outcome, Require, Txn};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::api::{Api, InProcess};
 use crate::{SystemIds, now};
 
+const ENDPOINTS: &str = "endpoints";
 const SLICES: &str = "endpointslices.discovery.k8s.io";
 
 /// Writes what is missing. `advertised` is where pods reach this server.
@@ -67,24 +68,43 @@ pub async fn run(api: &Arc<Api>, advertised: SocketAddr) -> Result<(), Status> {
 /// (upstream's `pkg/controlplane/reconcilers`). A loopback address is no endpoint, so that then there is none.
 async fn advertise(client: &Client, at: SocketAddr) -> Result<(), Status> {
     let usable = !at.ip().is_loopback() && !at.ip().is_unspecified();
+    let ports = json!([{"name": "https", "port": at.port(), "protocol": "TCP"}]);
+    let subsets = if usable { json!([{"addresses": [{"ip": at.ip()}], "ports": ports}]) } else { json!([]) };
+    // Not to be mirrored, as its slice is written here as well.
+    let endpoints = json!({
+        "apiVersion": "v1", "kind": "Endpoints",
+        "metadata": {"name": "kubernetes", "labels": {"endpointslice.kubernetes.io/skip-mirror": "true"}},
+        "subsets": subsets,
+    });
+    publish(client, ENDPOINTS, endpoints, json!({"subsets": subsets}), None).await?;
     let endpoints = if usable { json!([{"addresses": [at.ip()], "conditions": {"ready": true}}]) } else { json!([]) };
     let slice = json!({
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
         "metadata": {"name": "kubernetes", "labels": {"kubernetes.io/service-name": "kubernetes"}},
         "addressType": if at.is_ipv6() { "IPv6" } else { "IPv4" },
-        "endpoints": endpoints, "ports": [{"name": "https", "port": at.port(), "protocol": "TCP"}],
+        "endpoints": endpoints, "ports": ports,
     });
-    match client.get(SLICES, "default", "kubernetes").await {
+    publish(client, SLICES, slice, json!({"endpoints": endpoints, "ports": ports}), Some("addressType")).await
+}
+
+/// Creates what the Service `kubernetes` is listed in, or applies `patch` to it; where the field `fixed` differs, which
+/// cannot be changed, it is made anew.
+async fn publish(
+    client: &Client,
+    resource: &str,
+    object: Value,
+    patch: Value,
+    fixed: Option<&str>,
+) -> Result<(), Status> {
+    match client.get(resource, "default", "kubernetes").await {
         Err(e) if e.code == 404 => {}
         Err(e) => return Err(e),
-        // The type of its addresses cannot change.
-        Ok(old) if old.value()["addressType"] != slice["addressType"] => {
-            client.delete(SLICES, "default", "kubernetes", Default::default()).await?;
+        Ok(old) if fixed.is_some_and(|f| old.value()[f] != object[f]) => {
+            client.delete(resource, "default", "kubernetes", Default::default()).await?;
         }
         Ok(_) => {
-            let patch = json!({"endpoints": slice["endpoints"], "ports": slice["ports"]});
-            return client.patch(SLICES, "default", "kubernetes", "", PatchType::Merge, patch).await.map(drop);
+            return client.patch(resource, "default", "kubernetes", "", PatchType::Merge, patch).await.map(drop);
         }
     }
-    client.create(SLICES, "default", slice).await.map(drop)
+    client.create(resource, "default", object).await.map(drop)
 }

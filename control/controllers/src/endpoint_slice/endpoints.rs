@@ -1,19 +1,16 @@
 //! Which endpoints a Service should have, grouped by the ports they resolve to.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use copepod_machine::View;
 use copepod_model::Object;
-use copepod_model::facts::PodFacts;
 use copepod_model::selector::LabelSelector;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::support::pods::Pod;
-use crate::support::text;
-
-/// Endpoints by pod UID, by the text of their port list, with the list.
-pub(super) type Wanted = BTreeMap<String, (Value, BTreeMap<String, Value>)>;
+use crate::support::ports::Port;
+use crate::support::services;
+use crate::support::slices::{Wanted, identity};
 
 /// Computes them for one address type.
 pub(super) fn wanted(
@@ -21,23 +18,14 @@ pub(super) fn wanted(
     service: &Object,
     value: &Value,
     selector: &LabelSelector,
-    family: &str,
+    family: &'static str,
 ) -> Wanted {
     let mut out = Wanted::new();
     let publish = value["spec"]["publishNotReadyAddresses"] == true;
-    for object in view.list("pods", Some(service.namespace())) {
-        if !selector.matches(&object.meta.labels) {
-            continue;
-        }
-        let pod = Pod::of(object);
-        let Some(ip) = pod.facts.ip.filter(|ip| family == if ip.is_ipv4() { "IPv4" } else { "IPv6" }) else { continue };
-        if pod.finished() {
-            continue;
-        }
-        let ports = ports(value, &pod.facts);
+    for (pod, ip) in services::pods(view, service, selector, family) {
         let endpoint = endpoint(view, service, &pod, ip, publish);
-        let group = out.entry(ports.to_string()).or_insert_with(|| (ports, BTreeMap::new()));
-        group.1.insert(pod.object.meta.uid.to_string(), endpoint);
+        let group = out.entry(Port::of_service(value, &pod.facts)).or_default();
+        group.insert(identity(&endpoint), endpoint);
     }
     out
 }
@@ -49,9 +37,7 @@ fn endpoint(view: &dyn View, service: &Object, pod: &Pod, ip: IpAddr, publish: b
         "conditions": {
             "ready": publish || (serving && !terminating), "serving": serving, "terminating": terminating,
         },
-        "targetRef": {
-            "kind": "Pod", "namespace": service.namespace(), "name": pod.object.name(), "uid": &*pod.object.meta.uid,
-        },
+        "targetRef": services::target_ref(pod),
     });
     if !pod.facts.node_name.is_empty() {
         out["nodeName"] = pod.facts.node_name.as_str().into();
@@ -60,43 +46,8 @@ fn endpoint(view: &dyn View, service: &Object, pod: &Pod, ip: IpAddr, publish: b
             out["zone"] = (*zone).into();
         }
     }
-    if !pod.facts.hostname.is_empty() && pod.facts.subdomain == service.name() {
-        out["hostname"] = pod.facts.hostname.as_str().into();
+    if let Some(hostname) = services::hostname(service, pod) {
+        out["hostname"] = hostname.into();
     }
     out
-}
-
-/// The Service's ports as this pod has them; a named target that the pod lacks is left out.
-fn ports(service: &Value, pod: &PodFacts) -> Value {
-    let one = |p: &Value| {
-        let protocol = p["protocol"].as_str().unwrap_or("TCP");
-        let number = match &p["targetPort"] {
-            Value::String(name) => pod.ports.iter().find(|(n, _, proto)| n == name && proto == protocol)?.1,
-            Value::Number(n) if n.as_u64() != Some(0) => u16::try_from(n.as_u64()?).ok()?,
-            _ => u16::try_from(p["port"].as_u64()?).ok()?,
-        };
-        Some(port(text(&p["name"]), number.into(), protocol, p["appProtocol"].as_str()))
-    };
-    service["spec"]["ports"].as_array().into_iter().flatten().filter_map(one).collect()
-}
-
-/// One port. Always made here, so that equal ports have equal text whatever order a map keeps.
-fn port(name: &str, number: Value, protocol: &str, app: Option<&str>) -> Value {
-    let mut out = Map::new();
-    if let Some(app) = app {
-        out.insert("appProtocol".into(), app.into());
-    }
-    out.insert("name".into(), name.into());
-    out.insert("port".into(), number);
-    out.insert("protocol".into(), protocol.into());
-    out.into()
-}
-
-/// The ports of a stored slice in the same form, whatever the server defaulted.
-pub(super) fn ports_of(slice: &Value) -> Value {
-    let one = |p: &Value| {
-        let protocol = p["protocol"].as_str().unwrap_or("TCP");
-        port(text(&p["name"]), p["port"].clone(), protocol, p["appProtocol"].as_str())
-    };
-    slice["ports"].as_array().into_iter().flatten().map(one).collect()
 }

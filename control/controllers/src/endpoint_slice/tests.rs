@@ -1,31 +1,15 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
+use serde_json::json;
 
 use super::*;
+use crate::support::samples::{pod, service};
 use crate::support::sim::{TestView, config};
-
-fn service(change: impl FnOnce(&mut Value)) -> Value {
-    let mut v = json!({
-        "metadata": {"name": "web", "namespace": "a", "uid": "svc", "labels": {"team": "x"}},
-        "spec": {"selector": {"app": "web"}, "clusterIP": "10.96.0.7",
-            "ports": [{"name": "http", "port": 80, "targetPort": "web", "protocol": "TCP"}]},
-    });
-    change(&mut v);
-    v
-}
-
-fn pod(n: usize, ready: bool, port: u16) -> Value {
-    json!({
-        "metadata": {"name": format!("p{n}"), "namespace": "a", "uid": format!("u{n}"), "labels": {"app": "web"}},
-        "spec": {"nodeName": "n1", "containers": [{"ports": [{"name": "web", "containerPort": port, "protocol": "TCP"}]}]},
-        "status": {"phase": "Running", "podIP": format!("10.244.{}.{}", n / 200, n % 200 + 1),
-            "conditions": [{"type": "Ready", "status": if ready { "True" } else { "False" }}]},
-    })
-}
+use crate::support::text;
 
 fn reconcile(view: &TestView) -> Plan {
-    new(&config()).reconcile(view, &Key::new(RESOURCE, "a", "web"), Time::default())
+    new(&config()).reconcile(view, &Key::new(SERVICES, "a", "web"), Time::default())
 }
 
 fn converge(view: &mut TestView) -> usize {
@@ -57,7 +41,7 @@ fn listed(view: &TestView) -> BTreeMap<(String, u64), (bool, bool, bool)> {
 #[test]
 fn one_pod() {
     let mut view = TestView::default();
-    view.put(RESOURCE, service(|_| {}));
+    view.put(SERVICES, service(|_| {}));
     view.put("nodes", json!({"metadata": {"name": "n1", "labels": {"topology.kubernetes.io/zone": "z"}}}));
     view.put("pods", pod(0, true, 8080));
     assert_eq!(converge(&mut view), 1);
@@ -84,7 +68,7 @@ fn one_pod() {
 #[test]
 fn without_pods_one_empty_slice_stays() {
     let mut view = TestView::default();
-    view.put(RESOURCE, service(|_| {}));
+    view.put(SERVICES, service(|_| {}));
     converge(&mut view);
     assert_eq!(slices(&view)[0]["endpoints"], json!([]));
     let key = view.put("pods", pod(0, true, 8080));
@@ -93,14 +77,14 @@ fn without_pods_one_empty_slice_stays() {
     view.remove(&key);
     converge(&mut view);
     assert_eq!(slices(&view).len(), 1);
-    view.edit(&Key::new(RESOURCE, "a", "web"), |s| s["spec"]["selector"] = Value::Null);
+    view.edit(&Key::new(SERVICES, "a", "web"), |s| s["spec"]["selector"] = Value::Null);
     assert_eq!(reconcile(&view).to_string(), "", "someone else's now");
 }
 
 #[test]
 fn unready_published_terminating_finished_headless() {
     let mut view = TestView::default();
-    let key = view.put(RESOURCE, service(|s| s["spec"]["clusterIP"] = "None".into()));
+    let key = view.put(SERVICES, service(|s| s["spec"]["clusterIP"] = "None".into()));
     view.put("pods", pod(0, false, 80));
     let mut going = pod(1, true, 80);
     going["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
@@ -129,7 +113,7 @@ fn unready_published_terminating_finished_headless() {
 #[test]
 fn a_change_of_one_endpoint_writes_one_slice() {
     let mut view = TestView::default();
-    view.put(RESOURCE, service(|_| {}));
+    view.put(SERVICES, service(|_| {}));
     for n in 0..250 {
         view.put("pods", pod(n, true, 80));
     }
@@ -144,7 +128,7 @@ fn a_change_of_one_endpoint_writes_one_slice() {
 #[test]
 fn only_changes_that_matter_wake_it() {
     let mut view = TestView::default();
-    view.put(RESOURCE, service(|_| {}));
+    view.put(SERVICES, service(|_| {}));
     let key = view.put("pods", pod(0, true, 80));
     let old = view.objects[&key].clone();
     view.edit(&key, |p| p["status"]["message"] = "x".into());
@@ -165,7 +149,7 @@ proptest! {
     fn slices_equal_the_model(steps in prop::collection::vec(
         prop::collection::vec((0usize..260, 0u8..4, 0u16..2), 1..120), 1..6)) {
         let mut view = TestView::default();
-        view.put(RESOURCE, service(|_| {}));
+        view.put(SERVICES, service(|_| {}));
         let mut model = BTreeMap::new();
         for step in steps {
             for (n, what, port) in step {

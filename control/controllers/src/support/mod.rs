@@ -1,12 +1,18 @@
 //! What several controllers share.
 
 pub(crate) mod conditions;
+pub(crate) mod endpoints;
 pub(crate) mod names;
 pub(crate) mod ownership;
 pub(crate) mod per_namespace;
 pub(crate) mod pods;
+pub(crate) mod ports;
+#[cfg(test)]
+pub(crate) mod samples;
+pub(crate) mod services;
 #[cfg(test)]
 pub(crate) mod sim;
+pub(crate) mod slices;
 
 use copepod_machine::{Action, EventType, View};
 use copepod_model::request::PatchType;

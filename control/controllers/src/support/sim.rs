@@ -20,6 +20,7 @@ pub(crate) fn config() -> Config {
         ("", "v1", "Node", "nodes", false),
         ("", "v1", "Namespace", "namespaces", false),
         ("", "v1", "Service", "services", true),
+        ("", "v1", "Endpoints", "endpoints", true),
         ("", "v1", "ConfigMap", "configmaps", true),
         ("", "v1", "ServiceAccount", "serviceaccounts", true),
         ("apps", "v1", "ReplicaSet", "replicasets", true),
@@ -40,6 +41,7 @@ pub(crate) fn config() -> Config {
             subresources: &[],
             generation: true,
             graceful: false,
+            deprecation: None,
             strategy: Arc::new(Plain),
         });
     }

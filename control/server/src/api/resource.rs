@@ -54,7 +54,8 @@ impl Api {
         usage::check_verb(&api)?;
         let accepted = negotiate::accept(&header(header::ACCEPT))?;
         if api.verb == Verb::Watch {
-            return self.watch_http(&api, accepted, Include::parse(query.get("includeObject").unwrap_or_default()));
+            let include = Include::parse(query.get("includeObject").unwrap_or_default());
+            return Ok(self.warned(&api, self.watch_http(&api, accepted, include)?));
         }
         if !matches!(api.verb, Verb::Get | Verb::List) {
             let bytes = read(request.into_body()).await?;
@@ -62,7 +63,15 @@ impl Api {
         }
         let answer = self.execute(&api).await?;
         let include = Include::parse(query.get("includeObject").unwrap_or_default());
-        self.respond(&api, answer, accepted, include)
+        Ok(self.warned(&api, self.respond(&api, answer, accepted, include)?))
+    }
+
+    /// The response, with a warning if its kind is deprecated.
+    fn warned(&self, api: &ApiRequest, mut response: Response<Body>) -> Response<Body> {
+        if let Some(text) = self.kind(api).ok().and_then(|k| k.deprecation) {
+            respond::warn(&mut response, &[text.into()]);
+        }
+        response
     }
 
     fn respond(

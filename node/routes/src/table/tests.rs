@@ -116,6 +116,28 @@ fn an_endpoint_in_two_slices_counts_once() {
 }
 
 #[test]
+fn slices_made_by_others_may_lead_out_of_the_cluster() {
+    let ports = json!([{"name": "http", "port": 80}, {"name": "admin", "port": 81}]);
+    let spec = |policy: &str| json!({"clusterIP": "10.96.0.7", "ports": ports, "internalTrafficPolicy": policy});
+    // A mirror has no condition but `ready`; a slice by hand need not have any, and may lack a port.
+    let mirrored = slice(
+        "web",
+        json!([{"name": "http", "port": 8080}, {"name": "admin", "port": 8081}]),
+        json!([{"addresses": ["192.0.2.1"], "conditions": {"ready": true}},
+            {"addresses": ["192.0.2.2"], "conditions": {"ready": false}, "nodeName": "n1"}]),
+    );
+    let by_hand = slice("web", json!([{"name": "http", "port": 9090}]), json!([{"addresses": ["2001:db8::1"]}]));
+    let named = slice("web", json!([{"name": "http", "port": 80}]), json!([{"addresses": ["www.example.com"]}]));
+    let slices = [mirrored, by_hand, named];
+    let t = table(&[service("web", spec("Cluster"))], &slices);
+    assert_eq!(picks(&t, 80, 2), ["192.0.2.1:8080", "[2001:db8::1]:9090"]);
+    assert_eq!(picks(&t, 81, 2), ["192.0.2.1:8081", "192.0.2.1:8081"]);
+    // None of them is on this node, and one that is not ready does not drain.
+    let t = table(&[service("web", spec("Local"))], &slices);
+    assert_eq!(picks(&t, 80, 1), Vec::<String>::new());
+}
+
+#[test]
 fn affinity_keeps_a_client_where_it_is() {
     let spec = json!({"clusterIP": "10.96.0.7", "sessionAffinity": "ClientIP", "ports": [{"port": 80}]});
     let of = |hosts: std::ops::Range<u8>| {

@@ -40,6 +40,8 @@ pub struct Kind {
     pub generation: bool,
     /// How many seconds a DELETE waits for by default before the object may be removed; only pods do (their spec says).
     pub graceful: bool,
+    /// What clients of a deprecated kind are warned with (header `Warning`), in upstream's words.
+    pub deprecation: Option<&'static str>,
     /// What differs in behaviour.
     pub strategy: Arc<dyn Strategy>,
 }
@@ -225,6 +227,7 @@ impl Kind {
             subresources: &[],
             generation: false,
             graceful: false,
+            deprecation: None,
             strategy: Arc::new(strategy),
         }
     }
@@ -256,6 +259,7 @@ mod tests;
 fn builtin() -> Vec<Kind> {
     vec![
         core::config_map::kind(),
+        core::endpoints::kind(),
         core::event::kind(),
         core::namespace::kind(),
         core::node::kind(),

@@ -167,6 +167,23 @@ pub fn ip(text: &str) -> Result<(), String> {
     }
 }
 
+/// The address of an endpoint (core `ValidateEndpointIP`): none that means each machine's own or its link's.
+pub fn endpoint_ip(text: &str) -> Result<(), String> {
+    ip(text)?;
+    let Ok(address) = text.parse::<std::net::IpAddr>() else { return Ok(()) };
+    let (link_local, link_multicast) = match address {
+        std::net::IpAddr::V4(v4) => (v4.is_link_local(), v4.octets()[..3] == [224, 0, 0]),
+        std::net::IpAddr::V6(v6) => (v6.is_unicast_link_local(), v6.segments()[0] & 0xff0f == 0xff02),
+    };
+    Err(match () {
+        () if address.is_unspecified() => format!("may not be unspecified ({text})"),
+        () if address.is_loopback() => "may not be in the loopback range (127.0.0.0/8, ::1/128)".into(),
+        () if link_local => "may not be in the link-local range (169.254.0.0/16, fe80::/10)".into(),
+        () if link_multicast => "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)".into(),
+        () => return Ok(()),
+    })
+}
+
 /// A port number.
 pub fn port_number(n: i64) -> Result<(), String> {
     if (1..=65_535).contains(&n) { Ok(()) } else { Err("must be between 1 and 65535, inclusive".into()) }

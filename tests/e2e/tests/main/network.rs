@@ -85,6 +85,120 @@ fn pods_reach_services_by_name_and_tcp_guests_talk() {
 }
 
 #[test]
+fn endpoints_list_pods_and_speak_for_services_without_a_selector() {
+    let Some((_dir, c)) = cluster() else { return };
+    let field = |object: &str, path: &str| c.ok(&["get", object, "-o", &format!("jsonpath={{{path}}}")]);
+    let ips = c.ok(&["get", "pods", "-l", "app=web", "-o", "jsonpath={.items[*].status.podIP}"]);
+    let ips: Vec<&str> = ips.split_whitespace().collect();
+    until("the pods are listed", || {
+        let table = c.ok(&["get", "endpoints", "web"]);
+        let header: Vec<&str> = table.lines().next()?.split_whitespace().collect();
+        assert_eq!(header, ["NAME", "ENDPOINTS", "AGE"]);
+        ips.iter().all(|ip| table.contains(&format!("{ip}:8080"))).then_some(())
+    });
+    assert!(text(&c.kubectl(&["get", "ep"]).stderr).contains("v1 Endpoints is deprecated in v1.33+"));
+    let labels = r#"{"endpoints.kubernetes.io/managed-by":"endpoint-controller","service.kubernetes.io/headless":""}"#;
+    until("the headless Service has its own", || {
+        let got = c.kubectl(&["get", "ep/each", "-o", "jsonpath={.metadata.labels}"]);
+        (text(&got.stdout) == labels).then_some(())
+    });
+    let port = c.api.rsplit_once(':').unwrap().1;
+    assert_eq!(field("ep/kubernetes", ".subsets[0].ports[0].port"), port);
+
+    // By hand, to a pod's address.
+    let by_hand = |ip: &str, port: u16| {
+        format!(
+            "apiVersion: v1\nkind: Endpoints\nmetadata: {{name: manual}}\nsubsets: [{{addresses: [{{ip: {ip}}}], ports: [{{name: http, port: {port}}}]}}]\n"
+        )
+    };
+    c.apply(&format!(
+        "{}---
+apiVersion: v1
+kind: Service
+metadata: {{name: manual}}
+spec: {{ports: [{{name: http, port: 80}}]}}
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {{name: manual}}
+spec:
+  rules:
+  - host: manual.localhost
+    http: {{paths: [{{path: /, pathType: Prefix, backend: {{service: {{name: manual, port: {{number: 80}}}}}}}}]}}
+",
+        by_hand(ips[0], 8080)
+    ));
+    let through = |what: &str, want: &str| {
+        until(what, || {
+            let (code, body) = c.get("manual.localhost", "/");
+            (code == 200 && body.contains(want)).then_some(())
+        });
+    };
+    through("the ingress finds the pod", "Hello from web-");
+    let named = c.get("a.wild.localhost", "/fetch?url=http://manual/");
+    assert!(named.1.contains("200 Hello from web-"), "{named:?}");
+    let mirrored = || {
+        let label = "endpointslice.kubernetes.io/managed-by=endpointslicemirroring-controller.k8s.io";
+        c.ok(&["get", "endpointslices", "-l", label, "-o", "jsonpath={.items[*].endpoints[*].addresses[0]}"])
+    };
+    assert_eq!(mirrored(), ips[0]);
+    // And to a server outside the cluster.
+    if let Some(ip) = host_address() {
+        let server = std::net::TcpListener::bind((ip, 0)).unwrap();
+        let port = server.local_addr().unwrap().port();
+        std::thread::spawn(move || server.incoming().flatten().for_each(answer_outside));
+        c.apply(&by_hand(&ip.to_string(), port));
+        through("the ingress finds the server outside", "from outside");
+    }
+    let refused = c.fails(&[
+        "patch",
+        "endpoints",
+        "manual",
+        "--type=merge",
+        "-p",
+        r#"{"subsets":[{"addresses":[{"ip":"127.0.0.1"}]}]}"#,
+    ]);
+    assert!(
+        refused.contains("subsets[0].addresses[0].ip: Invalid value: \"127.0.0.1\": may not be in the loopback"),
+        "{refused}"
+    );
+    c.ok(&["delete", "endpoints", "manual"]);
+    until("no endpoint is left", || (c.get("manual.localhost", "/").0 == 503).then_some(()));
+    assert_eq!(mirrored(), "");
+    // A slice by hand does as well.
+    c.apply(&format!(
+        "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {{name: own, labels: {{kubernetes.io/service-name: manual}}}}\naddressType: IPv4\nendpoints: [{{addresses: [{}]}}]\nports: [{{name: http, port: 8080}}]\n",
+        ips[1]
+    ));
+    through("the ingress finds the pod of the slice", "Hello from web-");
+    c.ok(&["delete", "service", "each"]);
+    until("Endpoints go with their Service", || (!c.kubectl(&["get", "ep", "each"]).status.success()).then_some(()));
+}
+
+/// An address of this machine that is not loopback: the one it would leave by. Nothing is sent.
+fn host_address() -> Option<std::net::IpAddr> {
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
+    let found = socket.connect("192.0.2.1:9").and_then(|()| socket.local_addr()).ok().map(|a| a.ip());
+    let found = found.filter(|ip| !ip.is_loopback() && !ip.is_unspecified());
+    needs("an address that is not loopback", found.is_some());
+    found
+}
+
+/// Answers one HTTP request.
+fn answer_outside(mut stream: std::net::TcpStream) {
+    use std::io::{Read as _, Write as _};
+    let (mut seen, mut part) = (Vec::new(), [0; 1024]);
+    let _ = stream.set_read_timeout(Some(std::time::Duration::from_secs(10)));
+    while !seen.windows(4).any(|w| w == b"\r\n\r\n") {
+        match stream.read(&mut part) {
+            Ok(n) if n > 0 => seen.extend_from_slice(&part[..n]),
+            _ => return,
+        }
+    }
+    let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 12\r\nconnection: close\r\n\r\nfrom outside");
+}
+
+#[test]
 fn dns_answers_dig() {
     if !needs("dig", has("dig")) {
         return;

@@ -8,8 +8,8 @@ use copepod_model::selector::LabelSelector;
 
 use crate::api::Api;
 
-/// Every deployment has its replicas ready and no other pods, every Service exactly its ready pods as endpoints, and
-/// nothing is half deleted.
+/// Every deployment has its replicas ready and no other pods, every Service exactly its ready pods as endpoints, in
+/// its slices and in its Endpoints, and nothing is half deleted.
 pub fn check(api: &Api) -> Result<(), String> {
     let view = api.view();
     for resource in ["pods", "replicasets.apps", "deployments.apps"] {
@@ -60,6 +60,13 @@ pub fn check(api: &Api) -> Result<(), String> {
         }
         if found != wanted {
             return Err(format!("{} has the endpoints {found:?}, its ready pods are {wanted:?}", s.key));
+        }
+        let endpoints = view.get("endpoints", "default", s.name()).map(|e| e.value()).unwrap_or_default();
+        let subsets = endpoints["subsets"].as_array().into_iter().flatten();
+        let addresses = subsets.flat_map(|s| s["addresses"].as_array().into_iter().flatten());
+        let legacy: BTreeSet<String> = addresses.filter_map(|a| a["ip"].as_str().map(str::to_string)).collect();
+        if legacy != wanted {
+            return Err(format!("{} has {legacy:?} in its Endpoints, its ready pods are {wanted:?}", s.key));
         }
     }
     Ok(())

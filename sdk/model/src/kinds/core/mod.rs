@@ -1,6 +1,7 @@
 //! The core group, `v1`.
 
 pub mod config_map;
+pub mod endpoints;
 pub mod event;
 pub mod namespace;
 pub mod node;

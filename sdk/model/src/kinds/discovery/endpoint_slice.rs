@@ -104,37 +104,15 @@ fn endpoints(object: &Value, family: &str, errors: &mut Vec<FieldError>) {
 }
 
 fn address(path: Path<'_>, text: &str, family: &str, errors: &mut Vec<FieldError>) {
-    let ip = text.parse::<IpAddr>();
-    match (family, &ip) {
-        ("IPv4", Ok(IpAddr::V4(_))) | ("IPv6", Ok(IpAddr::V6(_))) => {}
+    match (family, text.parse()) {
+        ("IPv4", Ok(IpAddr::V4(_))) | ("IPv6", Ok(IpAddr::V6(_))) => check(path, text, names::endpoint_ip, errors),
         ("IPv4" | "IPv6", _) => {
             let article = if family == "IPv4" { "an IPv4" } else { "an IPv6" };
             errors.push(FieldError::invalid(path, text, format!("must be {article} address")));
-            return;
         }
-        ("FQDN", _) => {
-            check(path, text, names::subdomain, errors);
-            return;
-        }
-        _ => return,
+        ("FQDN", _) => check(path, text, names::subdomain, errors),
+        _ => {}
     }
-    let Ok(ip) = ip else { return };
-    let link_local = match ip {
-        IpAddr::V4(v4) => v4.is_link_local(),
-        IpAddr::V6(v6) => v6.is_unicast_link_local(),
-    };
-    let why = if ip.is_unspecified() {
-        format!("may not be unspecified ({ip})")
-    } else if ip.is_loopback() {
-        "may not be in the loopback range (127.0.0.0/8, ::1/128)".into()
-    } else if link_local {
-        "may not be in the link-local range (169.254.0.0/16, fe80::/10)".into()
-    } else if ip.is_multicast() {
-        "may not be in the multicast range (224.0.0.0/4, ff00::/8)".into()
-    } else {
-        return;
-    };
-    errors.push(FieldError::invalid(path, text, why));
 }
 
 fn ports(object: &Value, errors: &mut Vec<FieldError>) {

@@ -142,6 +142,18 @@ fn of_the_rest() {
         ("serviceaccounts", json!({}), vec!["x", "0", "2m"]),
         ("namespaces", json!({"status":{"phase":"Active"}}), vec!["x", "Active", "2m"]),
         ("leases.coordination.k8s.io", json!({"spec":{"holderIdentity":"n1"}}), vec!["x", "n1", "2m"]),
+        ("endpoints", json!({}), vec!["x", "<none>", "2m"]),
+        (
+            "endpoints",
+            json!({"subsets":[{"addresses":[{"ip":"1.1.1.1"},{"ip":"fd00::1"}],"notReadyAddresses":[{"ip":"1.1.1.9"}],
+                "ports":[{"port":80},{"port":81}]},{"addresses":[{"ip":"1.1.1.2"}]}]}),
+            vec!["x", "1.1.1.1:80,[fd00::1]:80,1.1.1.1:81 + 2 more...", "2m"],
+        ),
+        (
+            "endpoints",
+            json!({"subsets":[{"addresses":[{"ip":"1.1.1.2"}]},{"notReadyAddresses":[{"ip":"1.1.1.9"}],"ports":[{"port":80}]}]}),
+            vec!["x", "1.1.1.2", "2m"],
+        ),
         (
             "endpointslices.discovery.k8s.io",
             json!({"addressType":"IPv4","ports":[{"port":80}],"endpoints":[{"addresses":["1.1.1.1"]},{"addresses":["1.1.1.2"]},

@@ -128,6 +128,8 @@ fn of_the_rest() {
     assert_eq!(b["subjects"][1].get("apiGroup"), None);
     let e = defaulted("endpointslices.discovery.k8s.io", json!({"ports":[{"port":1}]}));
     assert_eq!(e["ports"], json!([{"name":"","port":1,"protocol":"TCP"}]));
+    let e = defaulted("endpoints", json!({"subsets":[{"ports":[{"port":1},{"port":2,"protocol":"UDP"}]}]}));
+    assert_eq!(e["subsets"][0]["ports"], json!([{"port":1,"protocol":"TCP"},{"port":2,"protocol":"UDP"}]));
     let c = defaulted("ingressclasses.networking.k8s.io", json!({"spec":{"parameters":{}}}));
     assert_eq!(c["spec"]["parameters"]["scope"], "Cluster");
     let n = defaulted("nodes", json!({"status":{"capacity":{"cpu":"2"}}}));

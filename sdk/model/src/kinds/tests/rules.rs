@@ -529,6 +529,58 @@ fn of_the_rest() {
             (json!({"addressType":"IPv4","ports":[{"port":1},{"port":2}]}), "ports[1].name: Duplicate value: \"\""),
         ],
     );
+    let at = |ip: &str, port: Value| json!({"subsets":[{"addresses":[{"ip":ip}],"ports":[port]}]});
+    let ok = json!({"port":80});
+    let address = |a: Value| json!({"subsets":[{"notReadyAddresses":[a]}]});
+    each(
+        "endpoints",
+        &[
+            (json!({"subsets":[{}]}), "subsets[0]: Required value: must specify `addresses` or `notReadyAddresses`"),
+            (at("", ok.clone()), "subsets[0].addresses[0].ip: Invalid value: \"\": must be a valid IP address"),
+            (
+                at("0.0.0.0", ok.clone()),
+                "subsets[0].addresses[0].ip: Invalid value: \"0.0.0.0\": may not be unspecified (0.0.0.0)",
+            ),
+            (
+                at("127.0.0.9", ok.clone()),
+                "subsets[0].addresses[0].ip: Invalid value: \"127.0.0.9\": may not be in the loopback range (127.0.0.0/8, \
+                 ::1/128)",
+            ),
+            (
+                at("fe80::1", ok.clone()),
+                "subsets[0].addresses[0].ip: Invalid value: \"fe80::1\": may not be in the link-local r",
+            ),
+            (
+                at("224.0.0.7", ok),
+                "subsets[0].addresses[0].ip: Invalid value: \"224.0.0.7\": may not be in the link-local multicast range",
+            ),
+            (
+                address(json!({"ip":"10.0.0.1","hostname":"a.b"})),
+                "subsets[0].notReadyAddresses[0].hostname: Invalid value: \"a.b\": must not contain dots",
+            ),
+            (
+                address(json!({"ip":"10.0.0.1","nodeName":"A"})),
+                "subsets[0].notReadyAddresses[0].nodeName: Invalid value: \"A\": a lowercase RFC 1123 subdomain",
+            ),
+            (at("10.0.0.1", json!({})), "subsets[0].ports[0].port: Invalid value: 0: must be between 1 and 65535"),
+            (
+                at("10.0.0.1", json!({"port":1,"name":"A"})),
+                "subsets[0].ports[0].name: Invalid value: \"A\": a lowercase RFC 1123 label",
+            ),
+            (
+                at("10.0.0.1", json!({"port":1,"protocol":"ICMP"})),
+                "subsets[0].ports[0].protocol: Unsupported value: \"ICMP\": supported values: \"SCTP\", \"TCP\", \"UDP\"",
+            ),
+            (
+                at("10.0.0.1", json!({"port":1,"appProtocol":"a b"})),
+                "subsets[0].ports[0].appProtocol: Invalid value: \"a b\": name part must consist",
+            ),
+            (
+                json!({"subsets":[{"addresses":[{"ip":"10.0.0.1"}],"ports":[{"port":1,"name":"a"},{"port":2}]}]}),
+                "subsets[0].ports[1].name: Required value",
+            ),
+        ],
+    );
 }
 
 #[test]

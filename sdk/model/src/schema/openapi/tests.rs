@@ -19,6 +19,7 @@ fn kinds() -> Kinds {
         subresources: &[],
         generation: true,
         graceful: false,
+        deprecation: None,
         strategy: std::sync::Arc::new(Plain),
     };
     let mut pod = kind("", "v1", "Pod", "pods", true);

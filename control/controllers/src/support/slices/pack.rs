@@ -3,19 +3,17 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-use super::endpoints::{Wanted, ports_of};
-
-/// Upstream's default for the size of a slice.
-const MAX: usize = 100;
+use super::{Slices, Wanted, identity};
+use crate::support::ports::Port;
 
 /// A write.
 #[derive(Debug, PartialEq)]
 pub(super) enum Change {
     /// A new slice of these ports and endpoints.
-    Create(Value, Vec<Value>),
-    /// This object, in full.
+    Create(Vec<Port>, Vec<Value>),
+    /// This object, in full but for its metadata.
     Update(Value),
     /// This object is to go.
     Delete(Value),
@@ -28,47 +26,45 @@ struct Slice {
 }
 
 /// The changes that turn `existing` (of one address type) into `wanted`.
-pub(super) fn pack(existing: Vec<Value>, mut wanted: Wanted, labels: &Map<String, Value>) -> Vec<Change> {
-    // A Service without endpoints keeps one empty slice, so that its consumers can tell "none" from "not yet".
-    if wanted.is_empty() {
-        let empty = Value::Array(vec![]);
-        wanted.insert(empty.to_string(), (empty, BTreeMap::new()));
+pub(super) fn pack(existing: Vec<Value>, mut wanted: Wanted, slices: &Slices<'_>) -> Vec<Change> {
+    if wanted.is_empty() && slices.keep_one {
+        wanted.insert(Vec::new(), BTreeMap::new());
     }
     let mut out = Vec::new();
-    let mut by_ports: BTreeMap<String, Vec<Value>> = BTreeMap::new();
+    let mut by_ports: BTreeMap<Vec<Port>, Vec<Value>> = BTreeMap::new();
     for object in existing {
-        let group = ports_of(&object).to_string();
+        let group = Port::list(&object["ports"]);
         if wanted.contains_key(&group) {
             by_ports.entry(group).or_default().push(object);
         } else {
             out.push(Change::Delete(object));
         }
     }
-    for (group, (ports, endpoints)) in wanted {
-        one_group(by_ports.remove(&group).unwrap_or_default(), ports, endpoints, labels, &mut out);
+    for (ports, endpoints) in wanted {
+        one_group(by_ports.remove(&ports).unwrap_or_default(), ports, endpoints, slices, &mut out);
     }
     out
 }
 
 fn one_group(
     existing: Vec<Value>,
-    ports: Value,
+    ports: Vec<Port>,
     mut wanted: BTreeMap<String, Value>,
-    labels: &Map<String, Value>,
+    terms: &Slices<'_>,
     out: &mut Vec<Change>,
 ) {
     let placeholder = wanted.is_empty();
-    let mut slices: Vec<Slice> = existing.into_iter().map(|object| keep(object, &mut wanted, labels)).collect();
+    let mut slices: Vec<Slice> = existing.into_iter().map(|object| keep(object, &mut wanted, terms)).collect();
     let mut fresh = wanted.into_values();
     for slice in slices.iter_mut().filter(|s| s.changed) {
-        let room = MAX.saturating_sub(slice.endpoints.len());
+        let room = terms.max.saturating_sub(slice.endpoints.len());
         slice.endpoints.extend(fresh.by_ref().take(room));
     }
     // The remainder that fills no slice of its own goes where it fits, into the fullest such slice.
     let mut rest: Vec<Value> = fresh.collect();
-    let tail = rest.len() % MAX;
+    let tail = rest.len() % terms.max;
     if tail > 0 {
-        let fits = |s: &&mut Slice| !s.changed && s.endpoints.len() + tail <= MAX;
+        let fits = |s: &&mut Slice| !s.changed && s.endpoints.len() + tail <= terms.max;
         if let Some(slice) = slices.iter_mut().filter(fits).max_by_key(|s| s.endpoints.len()) {
             slice.endpoints.extend(rest.split_off(rest.len() - tail));
             slice.changed = true;
@@ -85,23 +81,22 @@ fn one_group(
         if slice.changed {
             let mut object = slice.object;
             object["endpoints"] = slice.endpoints.into();
-            object["metadata"]["labels"] = labels.clone().into();
             out.push(Change::Update(object));
         }
     }
     while !rest.is_empty() || (placeholder && kept == 0) {
-        let more = rest.split_off(rest.len().min(MAX));
+        let more = rest.split_off(rest.len().min(terms.max));
         out.push(Change::Create(ports.clone(), std::mem::replace(&mut rest, more)));
         kept += 1;
     }
 }
 
 /// Takes out of `wanted` what this slice already lists.
-fn keep(object: Value, wanted: &mut BTreeMap<String, Value>, labels: &Map<String, Value>) -> Slice {
-    let mut changed = object["metadata"]["labels"].as_object() != Some(labels);
+fn keep(object: Value, wanted: &mut BTreeMap<String, Value>, terms: &Slices<'_>) -> Slice {
+    let mut changed = !terms.described(&object);
     let mut endpoints = Vec::new();
     for old in object["endpoints"].as_array().into_iter().flatten() {
-        match old["targetRef"]["uid"].as_str().and_then(|uid| wanted.remove(uid)) {
+        match wanted.remove(&identity(old)) {
             Some(new) => {
                 changed |= new != *old;
                 endpoints.push(new);
