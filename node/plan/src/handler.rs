@@ -3,13 +3,11 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Container, HTTPGetAction, LifecycleHandler, Probe, TCPSocketAction};
+use k8s_openapi::api::core::v1::{Container, ExecAction, HTTPGetAction, LifecycleHandler, Probe, TCPSocketAction};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
+use crate::args::expand;
 use crate::effect::{HookHow, ProbeHow};
-
-/// What a command in a container says until containers can run one.
-pub(crate) const NO_EXEC: &str = "exec is not supported yet";
 
 /// What a probe does.
 pub(crate) fn probe(probe: &Probe, container: &Container, ip: IpAddr) -> Result<ProbeHow, String> {
@@ -23,8 +21,12 @@ pub(crate) fn probe(probe: &Probe, container: &Container, ip: IpAddr) -> Result<
         let service = g.service.clone().unwrap_or_default();
         return Ok(ProbeHow::Grpc { host: ip.to_string(), port: port(&IntOrString::Int(g.port), container)?, service });
     }
-    if probe.exec.is_some() {
-        return Err(NO_EXEC.into());
+    if let Some(e) = &probe.exec {
+        // A probe's command is expanded by plain values alone: what comes from elsewhere is empty here.
+        let env = container.env.as_deref().unwrap_or_default();
+        let value =
+            |name: &str| env.iter().rev().find(|e| e.name == name).map(|e| e.value.as_deref().unwrap_or_default());
+        return Ok(ProbeHow::Exec { command: command(e).iter().map(|word| expand(word, value)).collect() });
     }
     Err("missing probe handler".into())
 }
@@ -40,10 +42,15 @@ pub(crate) fn hook(handler: &LifecycleHandler, container: &Container, ip: IpAddr
     if let Some(s) = &handler.sleep {
         return Ok(HookHow::Sleep(Duration::from_secs(u64::try_from(s.seconds).unwrap_or(0))));
     }
-    if handler.exec.is_some() {
-        return Err(NO_EXEC.into());
+    if let Some(e) = &handler.exec {
+        // A hook's command is taken as it is.
+        return Ok(HookHow::Act(ProbeHow::Exec { command: command(e).to_vec() }));
     }
     Err("missing hook handler".into())
+}
+
+fn command(exec: &ExecAction) -> &[String] {
+    exec.command.as_deref().unwrap_or_default()
 }
 
 fn host(declared: Option<&String>, ip: IpAddr) -> String {

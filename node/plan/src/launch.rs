@@ -9,7 +9,6 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use crate::args::expand;
 use crate::effect::{ContainerSpec, PodIdentity, TerminationMessage};
 use crate::env::{EnvError, Found, Source, resolve};
-use crate::handler;
 use crate::node::NodeFacts;
 use crate::volumes::{self, Volumes};
 
@@ -152,12 +151,6 @@ fn supported(pod: &Pod, container: &Container) -> Result<(), String> {
     if container.volume_devices.as_ref().is_some_and(|d| !d.is_empty()) {
         return Err("volumeDevices are not supported for wasm pods".into());
     }
-    let hooks = container.lifecycle.iter().flat_map(|l| [("postStart", &l.post_start), ("preStop", &l.pre_stop)]);
-    for (name, hook) in hooks {
-        if hook.as_ref().is_some_and(|h| h.exec.is_some()) {
-            return Err(format!("{name} hook: {}", handler::NO_EXEC));
-        }
-    }
     Ok(())
 }
 
@@ -235,8 +228,6 @@ mod tests {
             (json!({"ports": [{"containerPort": 80, "hostPort": 80}]}), json!({}), "hostPort"),
             (json!({"securityContext": {"privileged": true}}), json!({}), "privileged"),
             (json!({"volumeDevices": [{"name": "d", "devicePath": "/dev/x"}]}), json!({}), "volumeDevices"),
-            (json!({"lifecycle": {"preStop": {"exec": {"command": ["x"]}}}}), json!({}), "preStop"),
-            (json!({"lifecycle": {"postStart": {"exec": {"command": ["x"]}}}}), json!({}), "postStart"),
             (json!({}), json!({"hostNetwork": true}), "hostNetwork"),
             (json!({}), json!({"hostPID": true}), "hostPID"),
             (json!({}), json!({"hostIPC": true}), "hostIPC"),

@@ -193,7 +193,10 @@ mod tests {
         assert_eq!(p.0[&ProbeKind::Readiness].how, want);
         let e = probes(json!({"livenessProbe": {"tcpSocket": {"port": "nope"}}}), json!({})).unwrap_err();
         assert_eq!(e, "liveness probe: couldn't find port: nope");
-        assert!(probes(json!({"livenessProbe": {"exec": {"command": ["x"]}}}), json!({})).is_err());
+        let exec = json!({"env": [{"name": "A", "value": "1"}, {"name": "B", "valueFrom": {"fieldRef": {"fieldPath": "x"}}}],
+            "livenessProbe": {"exec": {"command": ["test", "-f", "/$(A)/$(B)/$(C)"]}}});
+        let want = ProbeHow::Exec { command: vec!["test".into(), "-f".into(), "/1//$(C)".into()] };
+        assert_eq!(probes(exec, json!({})).unwrap().0[&ProbeKind::Liveness].how, want);
     }
 
     #[test]

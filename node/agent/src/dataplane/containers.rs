@@ -16,7 +16,7 @@ use copepod_node_plan::{ContainerId, ContainerSpec, Observation, PodIdentity, Te
 use copepod_runtime_wasm::{Container, Exec, Exit, HttpHandler, Kind, Module, Process, Runtime};
 use copepod_volumes::Volumes;
 use http::{Request, Response};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 use super::Observer;
 use super::net::Net;
@@ -42,6 +42,17 @@ struct Pod {
     since: Time,
     /// Commands that run beside its containers.
     execs: Arc<Semaphore>,
+}
+
+impl Pod {
+    fn live(&self, slot: &Slot) -> Option<Live> {
+        Some(Live {
+            container: slot.container.clone()?,
+            log: slot.log.clone()?,
+            program: slot.program.clone()?,
+            execs: self.execs.clone(),
+        })
+    }
 }
 
 /// One attempt, from the moment it is asked for until it has ended.
@@ -82,6 +93,8 @@ pub(super) struct Containers {
     observer: Observer,
     pods: Mutex<HashMap<Arc<str>, Pod>>,
     modules: Mutex<HashMap<String, Arc<Module>>>,
+    /// Told when an attempt runs or has ended.
+    moved: Notify,
 }
 
 impl Containers {
@@ -102,6 +115,7 @@ impl Containers {
             observer,
             pods: Mutex::default(),
             modules: Mutex::default(),
+            moved: Notify::new(),
         }
     }
 
@@ -232,6 +246,13 @@ impl Containers {
         if let Some(slot) = pods.get_mut(&id.pod_uid).and_then(|p| p.slots.get_mut(id)) {
             (slot.container, slot.guard) = (Some(container), guard);
         }
+        drop(pods);
+        self.moved.notify_waiters();
+    }
+
+    /// A pod that is attached.
+    pub fn identity(&self, uid: &str) -> Option<PodIdentity> {
+        lock(&self.pods).get(uid).map(|p| p.identity.clone())
     }
 
     /// The pod's UID and address, if it is on the network.
@@ -248,12 +269,25 @@ impl Containers {
         let pods = lock(&self.pods);
         let pod = pods.get(uid)?;
         let (_, slot) = pod.slots.iter().rev().find(|(id, s)| &*id.container == container && s.container.is_some())?;
-        Some(Live {
-            container: slot.container.clone()?,
-            log: slot.log.clone()?,
-            program: slot.program.clone()?,
-            execs: pod.execs.clone(),
-        })
+        pod.live(slot)
+    }
+
+    /// An attempt that was asked for, once it runs; `None` when it has ended. A command says that it has started a moment
+    /// before it is held here, and its hook may come between.
+    pub async fn attempt(&self, id: &ContainerId) -> Option<Live> {
+        loop {
+            let mut moved = std::pin::pin!(self.moved.notified());
+            moved.as_mut().enable();
+            {
+                let pods = lock(&self.pods);
+                let pod = pods.get(&id.pod_uid)?;
+                let slot = pod.slots.get(id)?;
+                if slot.container.is_some() {
+                    return pod.live(slot);
+                }
+            }
+            moved.await;
+        }
     }
 
     /// Runs a command beside a container.
@@ -328,16 +362,19 @@ impl Containers {
     pub fn end_pod(&self, uid: &str) {
         let slots = lock(&self.pods).get_mut(uid).map(|p| std::mem::take(&mut p.slots));
         drop(slots);
+        self.moved.notify_waiters();
     }
 
     /// Kills whatever runs in a pod and forgets it.
     pub fn forget(&self, uid: &str) -> Option<PodIdentity> {
         let pod = lock(&self.pods).remove(uid);
+        self.moved.notify_waiters();
         pod.map(|p| p.identity)
     }
 
     fn take(&self, id: &ContainerId) -> Option<Slot> {
         let slot = lock(&self.pods).get_mut(&id.pod_uid).and_then(|p| p.slots.remove(id))?;
+        self.moved.notify_waiters();
         if let Some(log) = &slot.log {
             log.end();
         }

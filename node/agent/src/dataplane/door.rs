@@ -8,10 +8,11 @@ use bytes::Bytes;
 use copepod_node_network::Network;
 use copepod_node_plan::exec::{Program, program};
 use copepod_node_plan::usage::{PodReading, VolumeUse};
+use copepod_node_plan::{ContainerId, PodIdentity};
 use copepod_runtime_wasm::{Container, Exec, Kind, LogStream, Module, Output, Process, Stdin};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use super::containers::Containers;
+use super::containers::{Containers, Live};
 use super::images::Shelf;
 use super::toolbox;
 
@@ -37,6 +38,12 @@ pub(crate) struct Target {
     container: Arc<Container>,
     module: Arc<Module>,
     execs: Arc<Semaphore>,
+}
+
+impl Target {
+    fn of(live: Live) -> Target {
+        Target { container: live.container, module: live.program.module, execs: live.execs }
+    }
 }
 
 /// A container with someone at its streams.
@@ -91,8 +98,17 @@ impl Door {
     /// A container that runs, for commands beside it.
     pub fn running(&self, pod: &Found, container: &str) -> Result<Target, String> {
         let live = self.containers.running(&pod.uid, container);
-        let live = live.ok_or_else(|| format!("container not found (\"{container}\")"))?;
-        Ok(Target { container: live.container, module: live.program.module, execs: live.execs })
+        live.map(Target::of).ok_or_else(|| format!("container not found (\"{container}\")"))
+    }
+
+    /// An attempt that runs or is about to, once it runs; `None` when it has ended.
+    pub async fn attempt(&self, id: &ContainerId) -> Option<Target> {
+        self.containers.attempt(id).await.map(Target::of)
+    }
+
+    /// A pod that is attached.
+    pub fn identity(&self, uid: &str) -> Option<PodIdentity> {
+        self.containers.identity(uid)
     }
 
     /// The streams of a container that runs.
@@ -103,7 +119,7 @@ impl Door {
         Ok(Attached { output: live.log.tap(BEHIND), container: live.container, stdin_once, tty })
     }
 
-    /// Runs a command; the error is for the client.
+    /// Runs a command; the error is in the runtime's words.
     pub async fn exec(
         &self,
         target: &Target,
@@ -112,7 +128,7 @@ impl Door {
         output: Output,
         tty: bool,
     ) -> Result<Running, String> {
-        let refused = |why: String| format!("error executing command in container: failed to exec in container: {why}");
+        let refused = |why: String| format!("failed to exec in container: {why}");
         let Some(first) = command.first() else { return Err(refused("no command is given".into())) };
         let Ok(permit) = target.execs.clone().try_acquire_owned() else {
             return Err(refused("too many commands run in this pod".into()));

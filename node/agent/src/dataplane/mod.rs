@@ -1,5 +1,6 @@
 //! The data plane in this process: effects go in, observations come out, and nothing else crosses.
 
+mod command;
 mod containers;
 mod door;
 mod images;
@@ -14,7 +15,7 @@ use std::time::Duration;
 
 use copepod_images::Store;
 use copepod_node_network::{Identity, Network};
-use copepod_node_plan::{Effect, Observation, PodIdentity, VolumeContent};
+use copepod_node_plan::{Effect, HookHow, Observation, PodIdentity, ProbeHow, VolumeContent};
 use copepod_runtime_wasm::Runtime;
 use copepod_volumes::Volumes;
 use tokio::sync::mpsc;
@@ -94,7 +95,7 @@ impl DataPlane {
         }
     }
 
-    /// For what is a stream and no message: exec, attach, port-forward, usage.
+    /// For what is a stream and no message: exec, attach, port-forward; and for commands of probes and hooks.
     pub fn door(&self) -> Door {
         Door::new(self.containers.clone(), self.network.clone(), self.shelf())
     }
@@ -147,11 +148,16 @@ impl DataPlane {
                 }
             }
             Effect::Hook { id, kind, how, timeout } => {
-                let (network, observer) = (self.network.clone(), self.observer.clone());
+                let (door, observer) = (self.door(), self.observer.clone());
                 tokio::spawn(async move {
-                    let hook = probe::hook(&network, &how, timeout);
-                    let result = tokio::time::timeout(timeout, hook).await;
-                    let result = result.unwrap_or_else(|_| Err("context deadline exceeded".into()));
+                    let result = match &how {
+                        HookHow::Act(ProbeHow::Exec { command }) => command::hook(&door, &id, command, timeout).await,
+                        how => {
+                            let network = door.network();
+                            let result = tokio::time::timeout(timeout, probe::hook(&network, how, timeout)).await;
+                            result.unwrap_or_else(|_| Err("context deadline exceeded".into()))
+                        }
+                    };
                     let _ = observer.send(Observation::Hooked { id, kind, result, at: now() });
                 });
             }
@@ -159,9 +165,12 @@ impl DataPlane {
                 let _ = self.observer.send(Observation::Usage { memory: self.containers.memory() });
             }
             Effect::Probe { id, kind, how, timeout } => {
-                let (network, observer) = (self.network.clone(), self.observer.clone());
+                let (door, observer) = (self.door(), self.observer.clone());
                 tokio::spawn(async move {
-                    let result = probe::probe(&network, &how, timeout).await;
+                    let result = match &how {
+                        ProbeHow::Exec { command } => command::probe(&door, &id, command, timeout).await,
+                        how => probe::probe(&door.network(), how, timeout).await,
+                    };
                     let _ = observer.send(Observation::Probed { id, kind, result, at: now() });
                 });
             }

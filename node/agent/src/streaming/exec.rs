@@ -22,7 +22,7 @@ pub(super) async fn run(door: &Door, target: Target, wants: &Wants, session: Ses
     let stdin = if wants.stdin { stdin } else { Stdin::closed() };
     let mut exec = match door.exec(&target, wants.command.clone(), stdin, to, wants.tty).await {
         Ok(exec) => exec,
-        Err(why) => return Some(status::failure(&why)),
+        Err(why) => return Some(status::failure(&format!("error executing command in container: {why}"))),
     };
     let Session { input, output } = session;
     let feed = wants.stdin.then_some(feed);

@@ -4,6 +4,7 @@ use crate::refs::{Lookup, ServiceRecord};
 use crate::vanish;
 use serde_json::{Value, json};
 
+mod exec;
 mod sim;
 
 struct Known(bool);

@@ -169,6 +169,67 @@ spec:
 }
 
 #[test]
+fn commands_probe_and_hook() {
+    let Some((_dir, c)) = Cluster::for_kubectl(&[]) else { return };
+    c.apply(
+        "
+apiVersion: v1
+kind: Pod
+metadata: {name: cmd, annotations: {copepod.dev/c.readiness.periodMilliseconds: '50'}}
+spec:
+  volumes: [{name: data, emptyDir: {}}]
+  containers:
+  - name: c
+    image: file://examples/hello/hello.wasm
+    volumeMounts: [{name: data, mountPath: /data}]
+    readinessProbe: {exec: {command: [ls, /data/ready]}, timeoutSeconds: 20}
+    lifecycle: {postStart: {exec: {command: [mkdir, /data/started]}}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: missing}
+spec:
+  containers:
+  - name: c
+    image: file://examples/hello/hello.wasm
+    livenessProbe: {exec: {command: [nothing]}, periodSeconds: 1, failureThreshold: 1}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: late, annotations: {copepod.dev/c.readiness.periodMilliseconds: '50'}}
+spec:
+  containers:
+  - name: c
+    image: file://examples/preview1/preview1.wasm
+    args: [loop]
+    readinessProbe: {exec: {command: [preview1, sleep]}}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: hooked}
+spec:
+  containers:
+  - name: c
+    image: file://examples/preview1/preview1.wasm
+    args: [loop]
+    lifecycle: {postStart: {exec: {command: [preview1, exit, '3']}}}
+",
+    );
+    let events = |pod: &str| c.ok(&["get", "events", &format!("--field-selector=involvedObject.name={pod}")]);
+    let told = |pod: &str, text: &str| until(&format!("{text} of {pod}"), || events(pod).contains(text).then_some(()));
+    // What the command says is why the pod is not ready; and it runs in the container's mounts.
+    told("cmd", "Readiness probe failed: ls: /data/ready");
+    assert_eq!(c.ok(&["exec", "cmd", "--", "ls", "/data"]), "started\n");
+    c.ok(&["exec", "cmd", "--", "mkdir", "/data/ready"]);
+    c.ok(&["wait", "--for=condition=Ready", "pod/cmd", "--timeout=60s"]);
+    told("missing", "Liveness probe failed: failed to exec in container: exec: \"nothing\": executable file not found");
+    told("missing", "Container c failed liveness probe, will be restarted");
+    told("late", "Readiness probe failed: command \"preview1 sleep\" timed out");
+    told("hooked", "PostStartHook failed");
+    told("hooked", "Back-off restarting failed container c in pod hooked_");
+}
+
+#[test]
 fn the_node_judges_what_is_bound_to_it_and_runs_what_its_files_say() {
     let manifests = tempfile::tempdir().unwrap();
     let folder = manifests.path().to_str().unwrap().to_string();

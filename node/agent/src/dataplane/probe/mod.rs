@@ -36,7 +36,7 @@ pub(super) async fn probe(network: &Network, how: &ProbeHow, timeout: Duration) 
             let late = || Err(format!("timeout: health rpc did not complete within {timeout:?}"));
             tokio::time::timeout(timeout, check).await.unwrap_or_else(|_| late())
         }
-        ProbeHow::Exec { .. } => Err("exec is not supported yet".into()),
+        ProbeHow::Exec { .. } => Err("a command does not run over the network".into()),
     }
 }
 
