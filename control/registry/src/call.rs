@@ -185,12 +185,18 @@ impl<'a, 'e> Call<'a, 'e> {
                 metadata::validate_metadata_update(new, old, &mut errors);
                 strategy.validate_status(new, old, &mut errors);
             }
-            (Some(old), _) => {
+            (Some(old), part) => {
                 metadata::validate_metadata_update(new, old, &mut errors);
                 strategy.validate(new, &mut errors);
-                strategy.validate_update(new, old, &mut errors);
+                match part {
+                    Part::Other(name) => strategy.validate_subresource(name, new, old, &mut errors),
+                    _ => strategy.validate_update(new, old, &mut errors),
+                }
             }
-            (None, _) => strategy.validate(new, &mut errors),
+            (None, _) => {
+                strategy.validate(new, &mut errors);
+                strategy.validate_create(new, &mut errors);
+            }
         }
         self.refuse(&errors, text(&new["metadata"], "name"))
     }

@@ -2,6 +2,7 @@
 
 mod create;
 mod delete;
+mod ephemeral;
 mod patch;
 mod properties;
 mod read;

@@ -84,11 +84,14 @@ pub(crate) fn settle(call: &mut Call<'_, '_>, mut change: Change) -> Result<Sett
     match call.part {
         Part::Status => only_status(&mut after, before),
         Part::Other("finalize") => only_finalizers(&mut after, before),
-        _ => {
+        part => {
             if call.kind.status {
                 restore(value::object(&mut after), before, "status");
             }
-            call.kind.strategy.prepare_update(&mut after, before);
+            match part {
+                Part::Other(name) => call.kind.strategy.prepare_subresource(name, &mut after, before),
+                _ => call.kind.strategy.prepare_update(&mut after, before),
+            }
         }
     }
     adapt::complete(&call.registry.schema, call.ty, &mut after);

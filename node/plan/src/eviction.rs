@@ -45,7 +45,7 @@ pub struct Candidate<Id> {
 }
 
 impl<Id> Candidate<Id> {
-    /// A pod with what its containers use, by name; init containers that use something count too.
+    /// A pod with what its containers use, by name; init and ephemeral containers that use something count too.
     pub fn new(id: Id, pod: &Pod, used: impl Fn(&str) -> u64) -> Self {
         let spec = pod.spec.as_ref();
         let all = spec.into_iter().flat_map(|s| s.containers.iter().chain(s.init_containers.iter().flatten()));
@@ -54,7 +54,9 @@ impl<Id> Candidate<Id> {
             request: memory_request(c),
             used: i64::try_from(used(&c.name)).unwrap_or(i64::MAX),
         };
-        Candidate { id, priority: spec.and_then(|s| s.priority).unwrap_or(0), containers: all.map(consumer).collect() }
+        let ephemeral = crate::ephemeral::containers(pod);
+        let containers = all.chain(&ephemeral).map(consumer).collect();
+        Candidate { id, priority: spec.and_then(|s| s.priority).unwrap_or(0), containers }
     }
 
     fn used(&self) -> i64 {

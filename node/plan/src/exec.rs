@@ -35,6 +35,13 @@ pub fn program(command: &[String], commands: bool) -> Program {
     }
 }
 
+/// How many words of a container's `command` name its program and are no arguments: the first, unless it is one of the
+/// toolbox' tools, in the toolbox.
+pub(crate) fn entry_words(image: &str, command: &[String]) -> usize {
+    let tool = command.first().is_some_and(|c| TOOLS.contains(&c.as_str()));
+    usize::from(!(tool && is_toolbox(image)))
+}
+
 /// Whether an image reference is the toolbox'.
 pub fn is_toolbox(image: &str) -> bool {
     image.strip_prefix(TOOLBOX).is_some_and(|rest| rest.is_empty() || rest.starts_with(':') && !rest.contains('/'))

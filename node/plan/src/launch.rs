@@ -109,7 +109,8 @@ pub(crate) fn container_spec(
     let command = container.command.as_deref().unwrap_or_default();
     // A wasm image's entry point is its module: `command` names another program only by its argv[0], and what follows it
     // comes before `args`.
-    let args = command.iter().skip(1).chain(container.args.iter().flatten());
+    let named = crate::exec::entry_words(container.image.as_deref().unwrap_or_default(), command);
+    let args = command.iter().skip(named).chain(container.args.iter().flatten());
     let args = args.map(|a| expand(a, value)).collect();
     let limit = |what: &str| {
         let limits = container.resources.as_ref().and_then(|r| r.limits.as_ref());
@@ -218,6 +219,10 @@ mod tests {
         )
         .unwrap();
         assert_eq!(s.args, ["-a", "1", "$(F)"]);
+        let tool = json!({"image": "copepod.dev/toolbox", "command": ["ls", "/data"]});
+        assert_eq!(spec(tool, json!({})).unwrap().args, ["ls", "/data"]);
+        let named = json!({"image": "copepod.dev/toolbox", "command": ["toolbox", "ls"]});
+        assert_eq!(spec(named, json!({})).unwrap().args, ["ls"]);
         assert_eq!(s.ports, [("web".into(), 80, "TCP".into())]);
         assert_eq!((s.memory_limit, s.cpu_limit_millis), (Some(64 << 20), Some(250)));
     }

@@ -9,6 +9,7 @@ mod args;
 mod conditions;
 pub mod effect;
 mod env;
+mod ephemeral;
 pub mod eviction;
 pub mod exec;
 mod handler;

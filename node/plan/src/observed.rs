@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use copepod_machine::EventType;
 use copepod_model::Time;
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod};
 
 use crate::effect::{ContainerId, Effect, HookHow, HookKind, Observation, ProbeKind};
 use crate::probes::{Answer, Probes};
@@ -17,6 +17,9 @@ use crate::when::time;
 
 /// A container that ran this long has recovered: its crashes are counted anew.
 const RECOVERED: Duration = Duration::from_secs(600);
+
+/// The list of those that are added to a pod while it runs.
+const EPHEMERAL: &str = "ephemeralContainers";
 
 /// An Event to record about the pod.
 #[derive(Clone, Debug, PartialEq)]
@@ -113,7 +116,7 @@ pub(crate) enum PostStart {
 /// One container of the pod.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Tracked {
-    /// `containers` or `initContainers`, and the name: for events.
+    /// `containers`, `initContainers` or `ephemeralContainers`, and the name: for events.
     pub field_path: String,
     /// The attempt that `state` is about.
     pub attempt: u32,
@@ -308,7 +311,21 @@ impl Observed {
             }
             observed.containers.insert(c.name.clone(), tracked);
         }
+        for c in spec.ephemeral_containers.iter().flatten() {
+            let mut tracked = Tracked::new(EPHEMERAL, &c.name);
+            if let Some(s) = find(status.and_then(|s| s.ephemeral_container_statuses.as_ref()), &c.name) {
+                resume(&mut tracked, &s, now);
+            }
+            observed.containers.insert(c.name.clone(), tracked);
+        }
         observed
+    }
+
+    /// Takes in ephemeral containers, which may be added at any time.
+    pub(crate) fn meet(&mut self, ephemeral: &[Container]) {
+        for c in ephemeral {
+            self.containers.entry(c.name.clone()).or_insert_with(|| Tracked::new(EPHEMERAL, &c.name));
+        }
     }
 
     /// The pod's address.

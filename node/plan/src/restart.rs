@@ -20,6 +20,8 @@ pub(crate) enum Role {
     Init,
     /// An init container with `restartPolicy: Always`: starts before them, runs beside them and ends after them.
     Sidecar,
+    /// Added while the pod runs; never starts again.
+    Ephemeral,
 }
 
 impl Role {
@@ -31,6 +33,9 @@ impl Role {
 
 /// Whether the container starts again after it ended so, while the pod lives.
 pub(crate) fn restarts(pod: &Pod, container: &Container, role: Role, tracked: &Tracked, end: &Termination) -> bool {
+    if role == Role::Ephemeral {
+        return false;
+    }
     if tracked.replace || role == Role::Sidecar {
         return true;
     }

@@ -15,7 +15,13 @@ use crate::text::{go_duration, pod_name};
 use crate::when::stamp;
 
 /// The status that the pod should have. Fields and conditions that others write are kept as they are in `pod`.
-pub(crate) fn status(pod: &Pod, observed: &mut Observed, node: &NodeFacts, now: Time) -> PodStatus {
+pub(crate) fn status(
+    pod: &Pod,
+    ephemeral: &[Container],
+    observed: &mut Observed,
+    node: &NodeFacts,
+    now: Time,
+) -> PodStatus {
     let before = pod.status.clone().unwrap_or_default();
     let Some(spec) = &pod.spec else { return before };
     let deleting = pod.metadata.deletion_timestamp.is_some();
@@ -36,6 +42,7 @@ pub(crate) fn status(pod: &Pod, observed: &mut Observed, node: &NodeFacts, now: 
     let mains: Vec<_> = spec.containers.iter().map(|c| writer.container(c, Role::Main, waiting)).collect();
     let inits = spec.init_containers.iter().flatten();
     let inits: Vec<_> = inits.map(|c| writer.container(c, Role::of_init(c), "PodInitializing")).collect();
+    let ephemeral: Vec<_> = ephemeral.iter().map(|c| writer.container(c, Role::Ephemeral, waiting)).collect();
     let phase = phase(observed, &mains, &inits, deleting);
     let ip = observed.ip.to_string();
     let mut status = PodStatus {
@@ -50,11 +57,13 @@ pub(crate) fn status(pod: &Pod, observed: &mut Observed, node: &NodeFacts, now: 
         observed_generation: pod.metadata.generation,
         container_statuses: Some(mains),
         init_container_statuses: has_init.then_some(inits),
+        ephemeral_container_statuses: Some(ephemeral).filter(|e| !e.is_empty()),
         ..before
     };
     if observed.refused {
         (status.pod_ip, status.pod_ips) = (None, None);
         (status.container_statuses, status.init_container_statuses) = (None, None);
+        status.ephemeral_container_statuses = None;
     }
     status.conditions = Some(conditions(pod, observed, &status, initialized, now));
     status
@@ -91,7 +100,8 @@ impl Writer<'_> {
         let mut status = ContainerStatus {
             name: c.name.clone(),
             image: image.clone(),
-            started: Some(false),
+            // Of an ephemeral container nothing is said that others wait for.
+            started: (role != Role::Ephemeral).then_some(false),
             ..ContainerStatus::default()
         };
         if let Some(r) = c.resources.as_ref().filter(|r| r.limits.is_some() || r.requests.is_some()) {
@@ -123,8 +133,8 @@ impl Writer<'_> {
             }),
             State::Running { since } => {
                 status.container_id = shown(t.attempt);
-                status.started = Some(t.started());
-                status.ready = if role == Role::Init { false } else { t.ready() };
+                status.started = status.started.map(|_| t.started());
+                status.ready = matches!(role, Role::Main | Role::Sidecar) && t.ready();
                 let running = ContainerStateRunning { started_at: Some(stamp(*since)) };
                 ContainerState { running: Some(running), ..ContainerState::default() }
             }

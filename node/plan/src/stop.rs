@@ -32,7 +32,7 @@ pub(crate) struct Wanted {
     pub ordered: bool,
 }
 
-/// All containers of a pod with their roles, in the order in which they start.
+/// All containers of a pod but ephemeral ones, with their roles, in the order in which they start.
 pub(crate) fn containers(pod: &Pod) -> impl DoubleEndedIterator<Item = (&Container, Role)> {
     let inits = pod.spec.iter().flat_map(|s| s.init_containers.iter().flatten()).map(|c| (c, Role::of_init(c)));
     inits.chain(pod.spec.iter().flat_map(|s| &s.containers).map(|c| (c, Role::Main)))
@@ -41,8 +41,8 @@ pub(crate) fn containers(pod: &Pod) -> impl DoubleEndedIterator<Item = (&Contain
 impl Sync<'_> {
     /// Takes the whole pod down.
     pub(crate) fn wind_down(&mut self, observed: &mut Observed, grace: Duration) {
-        let pod = self.pod;
-        for (c, _) in containers(pod) {
+        let (pod, ephemeral) = (self.pod, self.ephemeral);
+        for c in containers(pod).map(|(c, _)| c).chain(ephemeral) {
             let Some(t) = observed.containers.get(&c.name).filter(|t| t.alive()) else { continue };
             if t.stop.is_none() {
                 let (path, text) = (t.field_path.clone(), format!("Stopping container {}", c.name));

@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodStatus};
 
 use crate::effect::{ContainerId, Effect, HookHow, HookKind, ProbeKind};
 use crate::env::{EnvError, Found, Source};
+use crate::ephemeral;
 use crate::handler;
 use crate::launch::{container_spec, identity};
 use crate::node::NodeFacts;
@@ -60,19 +61,23 @@ pub struct PodPlan {
 
 /// Decides about one pod. What is asked of the data plane is noted in `observed`, so the next plan does not ask again.
 pub fn plan(pod: &Pod, observed: &mut Observed, refs: &dyn Refs, node: &NodeFacts, now: Time) -> PodPlan {
-    let mut sync = Sync { pod, refs, node, now, out: PodPlan::default() };
+    let ephemeral = ephemeral::containers(pod);
+    observed.meet(&ephemeral);
+    let mut sync = Sync { pod, ephemeral: &ephemeral, refs, node, now, out: PodPlan::default() };
     if pod.spec.is_some() && !observed.removed {
         sync.run(observed);
     }
     let mut out = sync.out;
     out.remove = observed.removed;
     out.events.append(&mut observed.events);
-    out.status = crate::status::status(pod, observed, node, now);
+    out.status = crate::status::status(pod, &ephemeral, observed, node, now);
     out
 }
 
 pub(crate) struct Sync<'a> {
     pub pod: &'a Pod,
+    /// Its ephemeral containers.
+    pub ephemeral: &'a [Container],
     pub refs: &'a dyn Refs,
     node: &'a NodeFacts,
     pub now: Time,
@@ -135,6 +140,12 @@ impl Sync<'_> {
         let source = Source { pod: self.pod, ip: observed.ip, node: self.node, refs: self.refs, now: self.now };
         if !volumes::plan(&source, observed, &mut self.out) {
             return;
+        }
+        // Before all others, so that what keeps those from starting can be looked at.
+        for c in self.ephemeral {
+            if observed.volumes.has_all(c) {
+                self.keep(observed, c, Role::Ephemeral);
+            }
         }
         let mut proceed = true;
         for c in spec.init_containers.iter().flatten() {

@@ -31,6 +31,7 @@ pub fn describe(page: &mut Page, pod: &Value) {
     for (title, containers, statuses) in [
         ("Init Containers", "initContainers", "initContainerStatuses"),
         ("Containers", "containers", "containerStatuses"),
+        ("Ephemeral Containers", "ephemeralContainers", "ephemeralContainerStatuses"),
     ] {
         if list(&spec[containers]).is_empty() {
             continue;

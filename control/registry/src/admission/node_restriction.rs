@@ -52,6 +52,12 @@ fn own_node(review: &Review<'_>, object: &Value, node: &str) -> Result<(), Statu
 fn pod(review: &Review<'_>, object: &Value, node: &str) -> Result<(), Status> {
     let bound = |pod: &Value| text(&pod["spec"], "nodeName") == node;
     let status = matches!(review.part, Part::Status);
+    if let Part::Other(name) = review.part
+        && review.operation == Operation::Update
+    {
+        let why = format!("unexpected pod subresource {name:?}, only 'status' and 'eviction' are allowed");
+        return Err(review.forbid(&why));
+    }
     match review.operation {
         Operation::Create => {
             if object["metadata"]["annotations"].get(MIRROR).is_none() {

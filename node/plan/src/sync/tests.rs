@@ -4,6 +4,7 @@ use crate::refs::{Lookup, ServiceRecord};
 use crate::vanish;
 use serde_json::{Value, json};
 
+mod ephemeral;
 mod exec;
 mod sim;
 
@@ -35,7 +36,7 @@ struct Bench {
 
 fn pod(spec: Value) -> Pod {
     let mut spec = spec;
-    for list in ["containers", "initContainers"] {
+    for list in ["containers", "initContainers", "ephemeralContainers"] {
         for c in spec[list].as_array_mut().into_iter().flatten() {
             c["image"] = "img:1".into();
         }

@@ -99,6 +99,11 @@ impl Volumes {
         self.known.get(name)?.at.as_deref()
     }
 
+    /// Whether all that a container mounts is there.
+    pub fn has_all(&self, container: &Container) -> bool {
+        container.volume_mounts.iter().flatten().all(|m| self.at(&m.name).is_some())
+    }
+
     /// A token has come, or not.
     pub fn token(&mut self, key: &TokenKey, result: Result<Token, String>, now: Time) {
         self.tokens.answer(key, result, now);
@@ -128,10 +133,13 @@ pub(crate) fn usage(spec: Option<&PodSpec>, name: &str, bytes: u64) -> Option<St
     over.then(|| format!("Usage of EmptyDir volume {name:?} exceeds the limit {:?}. ", limit.0))
 }
 
-/// Sets up what the pod's containers mount and keeps it as it should be; whether all of it is there.
+/// Sets up what the pod's containers mount and keeps it as it should be; whether all of it is there, but for what only
+/// ephemeral containers mount.
 pub(crate) fn plan(source: &Source<'_>, observed: &mut Observed, out: &mut PodPlan) -> bool {
     let Some(spec) = &source.pod.spec else { return true };
-    let wanted = used(spec);
+    let needed = used(spec);
+    let added = spec.ephemeral_containers.iter().flatten().flat_map(|c| c.volume_mounts.iter().flatten());
+    let wanted: BTreeSet<&str> = needed.iter().copied().chain(added.map(|m| m.name.as_str())).collect();
     if wanted.is_empty() {
         return true;
     }
@@ -166,7 +174,7 @@ pub(crate) fn plan(source: &Source<'_>, observed: &mut Observed, out: &mut PodPl
                 }
             }
         }
-        all &= state.at.is_some();
+        all &= state.at.is_some() || !needed.contains(volume.name.as_str());
     }
     for text in events {
         observed.event(EventType::Warning, "FailedMount", text, None);
@@ -201,7 +209,7 @@ fn kind(volume: &Volume) -> String {
     kind.unwrap_or("unknown").to_string()
 }
 
-/// The volumes that a container mounts: the others are left alone, as the kubelet does.
+/// The volumes that init and main containers mount: the others are left alone, as the kubelet does.
 fn used(spec: &PodSpec) -> BTreeSet<&str> {
     let all = spec.containers.iter().chain(spec.init_containers.iter().flatten());
     all.flat_map(|c: &Container| c.volume_mounts.iter().flatten()).map(|m| m.name.as_str()).collect()

@@ -83,6 +83,17 @@ pub trait Strategy: Send + Sync {
     /// Further errors of a change, such as immutable fields. `validate` runs too.
     fn validate_update(&self, _new: &Value, _old: &Value, _errors: &mut Vec<FieldError>) {}
 
+    /// Further errors of an object that is being created. `validate` runs too.
+    fn validate_create(&self, _object: &Value, _errors: &mut Vec<FieldError>) {}
+
+    /// Keeps of `new` what may be written to one of [`Kind::subresources`] that takes the whole object.
+    fn prepare_subresource(&self, _subresource: &str, _new: &mut Value, _old: &Value) {}
+
+    /// Further errors of such a write, in place of those of a change. `validate` runs too.
+    fn validate_subresource(&self, _subresource: &str, new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+        self.validate_update(new, old, errors);
+    }
+
     /// Errors of a status write.
     fn validate_status(&self, _new: &Value, _old: &Value, _errors: &mut Vec<FieldError>) {}
 

@@ -32,6 +32,19 @@ spec:
   - {name: c, image: copepod.dev/toolbox, stdin: true, stdinOnce: true}
 ";
 
+const FILES: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: f}
+spec:
+  volumes: [{name: data, emptyDir: {}}]
+  containers:
+  - name: c
+    image: file://examples/preview1/preview1.wasm
+    args: [loop]
+    volumeMounts: [{name: data, mountPath: /data}]
+";
+
 fn spawn(c: &Cluster, args: &[&str]) -> Child {
     Command::new("kubectl")
         .arg("--kubeconfig")
@@ -105,4 +118,32 @@ fn kubectl_execs_attaches_and_forwards() {
     child.kill().unwrap();
     child.wait().unwrap();
     assert_eq!(c.ok(&["get", "--raw", "/api/v1/nodes/copepod/proxy/healthz"]).trim(), "ok");
+}
+
+#[test]
+fn kubectl_debugs() {
+    let Some((_dir, c)) = Cluster::for_kubectl(&[]) else { return };
+    c.apply(FILES);
+    c.ok(&["wait", "--for=condition=Ready", "pod/f", "--timeout=60s"]);
+
+    // A toolbox with someone at its prompt, in the pod's network.
+    let image = "--image=copepod.dev/toolbox";
+    let mut child = spawn(&c, &["debug", "-i", "f", image, "-c", "dbg", "--target=c"]);
+    child.stdin.take().unwrap().write_all(b"echo from debug\nexit\n").unwrap();
+    let out = child.wait_with_output().unwrap();
+    assert!(out.status.success() && text(&out.stdout).contains("from debug"), "{}", text(&out.stderr));
+    let field = |path: &str| c.ok(&["get", "pod", "f", "-o", &format!("jsonpath={{{path}}}")]);
+    let status = ".status.ephemeralContainerStatuses[?(@.name==\"dbg\")]";
+    until("the debugger has ended", || (field(&format!("{status}.state.terminated.exitCode")) == "0").then_some(()));
+    assert!(c.ok(&["logs", "f", "-c", "dbg"]).contains("from debug"));
+    // One with a command; and what has ended stays so, whatever the pod's restart policy.
+    c.ok(&["debug", "f", image, "-c", "once", "--", "echo", "hello"]);
+    until("its command has run", || (text(&c.kubectl(&["logs", "f", "-c", "once"]).stdout) == "hello\n").then_some(()));
+    assert_eq!(field(&format!("{status}.restartCount")), "0");
+    assert_eq!(field(".status.conditions[?(@.type==\"Ready\")].status"), "True");
+    let refused = c.fails(&["debug", "f", image, "-c", "c"]);
+    assert!(refused.contains("Duplicate value: \"c\"") || refused.contains("already exists"), "{refused}");
+    // A copy is a pod like any other.
+    c.ok(&["debug", "f", "--copy-to=g", image, "-c", "dbg", "--attach=false", "--", "sleep", "3600"]);
+    c.ok(&["wait", "--for=condition=Ready", "pod/g", "--timeout=60s"]);
 }

@@ -42,7 +42,7 @@ fn spec() -> impl Strategy<Value = Value> {
     ];
     let inits = proptest::collection::vec(0..8u8, 0..4);
     let deadline = prop_oneof![Just(Value::Null), Just(json!(120))];
-    (policy, inits, 1..3usize, probe.clone(), probe, deadline, 0..16u8).prop_map(
+    (policy, inits, 1..3usize, probe.clone(), probe, deadline, 0..32u8).prop_map(
         |(policy, inits, mains, readiness, liveness, deadline, hooks)| {
             let hook = |with: bool| if with { json!({"sleep": {"seconds": 3}}) } else { Value::Null };
             let lifecycle = |bits: u8| json!({"postStart": hook(bits & 1 != 0), "preStop": hook(bits & 2 != 0)});
@@ -56,7 +56,8 @@ fn spec() -> impl Strategy<Value = Value> {
                     "lifecycle": lifecycle(hooks >> (2 * i) & 3)})
             };
             let mains: Vec<Value> = (0..mains).map(main).collect();
-            json!({"restartPolicy": policy, "initContainers": inits, "containers": mains, "activeDeadlineSeconds": deadline})
+            let ephemeral = if hooks & 16 == 0 { json!([]) } else { json!([{"name": "e0"}]) };
+            json!({"ephemeralContainers": ephemeral, "restartPolicy": policy, "initContainers": inits, "containers": mains, "activeDeadlineSeconds": deadline})
         },
     )
 }
@@ -118,11 +119,12 @@ impl Plane {
                     {
                         let init = id.container.starts_with('i');
                         let allowed = id.container.starts_with('s')
-                            || match spec["restartPolicy"].as_str() {
-                                Some("Never") => code == 255 && init,
-                                Some("OnFailure") => code != 0 || init,
-                                _ => true,
-                            };
+                            || !id.container.starts_with('e')
+                                && match spec["restartPolicy"].as_str() {
+                                    Some("Never") => code == 255 && init,
+                                    Some("OnFailure") => code != 0 || init,
+                                    _ => true,
+                                };
                         assert!(allowed, "{id:?} starts after exit code {code} under {}", spec["restartPolicy"]);
                     }
                     self.alive.insert(id.clone(), false);
@@ -212,7 +214,7 @@ proptest! {
                     // All that ran is lost, and so is what was open; of what was only asked to start nobody knows.
                     let status = serde_json::to_value(&pod.status).unwrap();
                     let shown = |name: &str| {
-                        let lists = ["containerStatuses", "initContainerStatuses"];
+                        let lists = ["containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses"];
                         let mut all = lists.iter().flat_map(|l| status[*l].as_array().into_iter().flatten());
                         all.any(|c| c["name"] == *name && c["state"]["running"].is_object())
                     };

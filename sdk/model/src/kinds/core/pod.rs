@@ -10,6 +10,13 @@ use crate::kinds::{Column, Kind, Strategy, field_at};
 use crate::{FieldError, Time};
 
 const SPEC: Path<'static> = Path::root("spec");
+const EPHEMERAL: &str = "ephemeralcontainers";
+/// The lists of statuses with those of the containers that they are about.
+const STATUSES: [(&str, &str); 3] = [
+    ("containerStatuses", "containers"),
+    ("initContainerStatuses", "initContainers"),
+    ("ephemeralContainerStatuses", "ephemeralContainers"),
+];
 
 /// The kind.
 pub fn kind() -> Kind {
@@ -20,6 +27,7 @@ pub fn kind() -> Kind {
         subresources: &[
             ("attach", "PodAttachOptions", &["create", "get"]),
             ("binding", "Binding", &["create"]),
+            (EPHEMERAL, "Pod", &["get", "patch", "update"]),
             ("eviction", "Eviction", &["create"]),
             ("exec", "PodExecOptions", &["create", "get"]),
             ("log", "Pod", &["get"]),
@@ -46,6 +54,25 @@ impl Strategy for Pod {
         podspec::validate_pod_spec(SPEC, &object["spec"], errors);
     }
 
+    fn validate_create(&self, object: &Value, errors: &mut Vec<FieldError>) {
+        if !list(&object["spec"], "ephemeralContainers").is_empty() {
+            errors.push(FieldError::forbidden(SPEC.child("ephemeralContainers"), "cannot be set on create"));
+        }
+    }
+
+    fn prepare_subresource(&self, subresource: &str, new: &mut Value, old: &Value) {
+        if subresource == EPHEMERAL {
+            podspec::only_ephemeral_containers(new, old);
+        }
+    }
+
+    fn validate_subresource(&self, subresource: &str, new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+        if subresource == EPHEMERAL {
+            return podspec::validate_ephemeral_update(new, old, errors);
+        }
+        self.validate_update(new, old, errors);
+    }
+
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
         podspec::validate_update(SPEC, &new["spec"], &old["spec"], errors);
     }
@@ -61,11 +88,12 @@ impl Strategy for Pod {
             let containers = list(&old["spec"], list_name);
             containers.iter().any(|c| c["name"] == *name && !text(c, "restartPolicy").is_empty())
         };
-        for list_name in ["containerStatuses", "initContainerStatuses"] {
-            // With restart policy Never, what has ended may not run again.
+        for (list_name, containers) in STATUSES {
+            // With restart policy Never, what has ended may not run again; an ephemeral container never does.
+            let never = never || containers == "ephemeralContainers";
             for (i, o) in list(&old["status"], list_name).iter().enumerate().filter(|_| never) {
                 let now = list(&new["status"], list_name).iter().find(|n| n["name"] == o["name"]);
-                if own(if list_name == "containerStatuses" { "containers" } else { "initContainers" }, &o["name"]) {
+                if own(containers, &o["name"]) {
                     continue;
                 }
                 if o["state"]["terminated"].is_object() && now.is_some_and(|n| !n["state"]["terminated"].is_object()) {

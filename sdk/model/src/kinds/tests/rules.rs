@@ -56,6 +56,37 @@ fn of_pods() {
                 "spec.containers[0].imagePullPolicy: Unsupported value: \"Often\": supported values: \"Always\", \
                  \"IfNotPresent\", \"Never\"",
             ),
+            (
+                s(json!({"ephemeralContainers":[{"name":"a","image":"x"}]})),
+                "spec.ephemeralContainers[0].name: Duplicate value: \"a\"",
+            ),
+            (
+                s(json!({"ephemeralContainers":[{"name":"d","image":"x","targetContainerName":"z"}]})),
+                "spec.ephemeralContainers[0].targetContainerName: Not found: \"z\"",
+            ),
+            (
+                s(json!({"ephemeralContainers":[{"name":"d","image":"x","ports":[{"containerPort":80}]}]})),
+                "spec.ephemeralContainers[0].ports: Forbidden: cannot be set for an Ephemeral Container",
+            ),
+            (
+                s(json!({"ephemeralContainers":[{"name":"d","image":"x","resources":{"limits":{"cpu":"1"}}}]})),
+                "spec.ephemeralContainers[0].resources: Forbidden: cannot be set for an Ephemeral Container",
+            ),
+            (
+                s(json!({"ephemeralContainers":[{"name":"d","image":"x","livenessProbe":{"exec":{"command":["x"]}}}]})),
+                "spec.ephemeralContainers[0].livenessProbe: Forbidden: cannot be set for an Ephemeral Container",
+            ),
+            (
+                s(
+                    json!({"ephemeralContainers":[{"name":"d","image":"x","lifecycle":{"preStop":{"sleep":{"seconds":1}}}}]}),
+                ),
+                "spec.ephemeralContainers[0].lifecycle: Forbidden: cannot be set for an Ephemeral Container",
+            ),
+            (
+                s(json!({"volumes":[{"name":"v","emptyDir":{}}],"ephemeralContainers":[{"name":"d","image":"x",
+                    "volumeMounts":[{"name":"v","mountPath":"/v","subPath":"s"}]}]})),
+                "spec.ephemeralContainers[0].volumeMounts[0].subPath: Forbidden: cannot be set for an Ephemeral Container",
+            ),
             (c(json!({"ports":[{}]})), "spec.containers[0].ports[0].containerPort: Required value"),
             (
                 c(json!({"ports":[{"containerPort":70000}]})),

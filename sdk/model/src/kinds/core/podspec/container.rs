@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{env, handler, resources, restart, security, volumes};
+use super::{env, ephemeral, handler, resources, restart, security, volumes};
 use crate::FieldError;
 use crate::kinds::fields::{Path, any, is_true, list, one_of, required, text};
 use crate::kinds::names;
@@ -23,6 +23,9 @@ pub(super) fn validate_all(path: Path<'_>, spec: &Value, errors: &mut Vec<FieldE
         for (i, c) in list(spec, kind).iter().enumerate() {
             let path = path.index(i);
             validate(path, kind, c, &volumes, grace, errors);
+            if kind == "ephemeralContainers" {
+                ephemeral::validate(path, spec, c, errors);
+            }
             let name = text(c, "name");
             if !name.is_empty() && !seen.insert(name) {
                 errors.push(FieldError::duplicate(path.child("name"), name));
@@ -64,6 +67,9 @@ fn validate(
     one_of(path.child("imagePullPolicy"), text(c, "imagePullPolicy"), &["Always", "IfNotPresent", "Never"], errors);
     resources::validate(path.child("resources"), &c["resources"], errors);
     security::container(path.child("securityContext"), &c["securityContext"], errors);
+    if kind == "ephemeralContainers" {
+        return; // it has nothing of what follows
+    }
     restart::policy(path, c, errors);
     // An init container that restarts always is a sidecar, and may be probed like a regular container.
     let sidecar = kind == "initContainers" && c["restartPolicy"] == "Always";
@@ -73,11 +79,7 @@ fn validate(
         if probed {
             handler::probe(path.child(name), name, &c[name], errors);
         } else if !c[name].is_null() {
-            let why = if kind == "initContainers" {
-                "must not be set for init containers without restartPolicy=Always"
-            } else {
-                "cannot be set for an Ephemeral Container"
-            };
+            let why = "must not be set for init containers without restartPolicy=Always";
             errors.push(FieldError::forbidden(path.child(name), why));
         }
     }

@@ -3,6 +3,7 @@
 mod container;
 mod defaults;
 mod env;
+mod ephemeral;
 mod handler;
 mod qos;
 mod resources;
@@ -14,6 +15,7 @@ mod validate;
 mod volumes;
 
 pub use defaults::{default_pod, default_template};
+pub use ephemeral::{only_ephemeral_containers, validate_ephemeral_update};
 pub(crate) use handler::port;
 pub use qos::qos_class;
 pub use restart::periods;
