@@ -121,8 +121,8 @@ fn kubectl_execs_attaches_and_forwards() {
 }
 
 #[test]
-fn kubectl_debugs() {
-    let Some((_dir, c)) = Cluster::for_kubectl(&[]) else { return };
+fn kubectl_debugs_and_copies() {
+    let Some((dir, c)) = Cluster::for_kubectl(&[]) else { return };
     c.apply(FILES);
     c.ok(&["wait", "--for=condition=Ready", "pod/f", "--timeout=60s"]);
 
@@ -146,4 +146,14 @@ fn kubectl_debugs() {
     // A copy is a pod like any other.
     c.ok(&["debug", "f", "--copy-to=g", image, "-c", "dbg", "--attach=false", "--", "sleep", "3600"]);
     c.ok(&["wait", "--for=condition=Ready", "pod/g", "--timeout=60s"]);
+
+    // Files in and out.
+    let (local, back) = (dir.path().join("in"), dir.path().join("out"));
+    let sent: Vec<u8> = (0..300_000_u32).flat_map(|n| (n.wrapping_mul(2_654_435_761) >> 24).to_le_bytes()).collect();
+    std::fs::write(&local, &sent).unwrap();
+    c.ok(&["cp", local.to_str().unwrap(), "f:/data/x"]);
+    assert_eq!(c.ok(&["exec", "f", "--", "ls", "/data"]), "x\n");
+    c.ok(&["cp", "f:/data/x", back.to_str().unwrap()]);
+    assert!(std::fs::read(&back).unwrap() == sent, "what comes back is what was sent");
+    c.fails(&["cp", "f:/data/nothing", back.to_str().unwrap()]);
 }
