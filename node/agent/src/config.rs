@@ -37,7 +37,7 @@ pub struct AgentConfig {
     pub roots: Vec<CertificateDer<'static>>,
     /// The node's own address, as its status shows it.
     pub host_ip: IpAddr,
-    /// Addresses of the host that node ports listen on. Name them: a wildcard would take a port from all.
+    /// Addresses of the host that node ports and host ports listen on. Name them: a wildcard would take a port from all.
     pub node_addresses: Vec<IpAddr>,
     /// Labels of the node besides the usual ones.
     pub labels: BTreeMap<String, String>,

@@ -29,8 +29,10 @@ use std::time::Duration;
 
 use copepod_client::Body;
 use copepod_dns_server::Forwarder;
-use copepod_node_network::{Certificates, HostListeners, Ingress, IngressConfig, Network, NetworkConfig};
-use copepod_node_plan::NodeFacts;
+use copepod_node_network::{
+    Certificates, HostListeners, HostPortFailure, Ingress, IngressConfig, Network, NetworkConfig,
+};
+use copepod_node_plan::{NodeFacts, Observation};
 use copepod_runtime_wasm::{Runtime, RuntimeConfig, RuntimeError};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::{mpsc, watch};
@@ -135,6 +137,10 @@ impl Agent {
         let (effects_tx, effects) = mpsc::unbounded_channel();
         let (observer, observations) = mpsc::unbounded_channel();
         tasks.spawn(dataplane::measure(volumes.clone(), config.volume_check, observer.clone()));
+        let failures = observer.clone();
+        let host_port_failed = move |HostPortFailure { pod, at, error }| {
+            let _ = failures.send(Observation::HostPortFailed { uid: pod, port: at.addr.port(), error });
+        };
         let plane = DataPlane::new(runtime, images, images_dir, network.clone(), volumes, logs.clone(), observer);
         let streaming = streaming::Streaming::new(plane.door());
         let usage = Arc::new(usage::Usage::new(plane.door(), &facts, dir.clone()));
@@ -153,15 +159,10 @@ impl Agent {
             ],
             ..Default::default()
         };
-        let listeners = HostListeners::new(network.clone(), config.node_addresses.clone());
+        tasks.spawn(HostListeners::new(network.clone(), config.node_addresses.clone()).run(host_port_failed));
         let (tls_tx, tls_wanted) = watch::channel(Vec::new());
-        let sinks = routes::Sinks {
-            network: network.clone(),
-            services: services.clone(),
-            listeners,
-            tls: tls_tx,
-            ready: ready_tx,
-        };
+        let sinks =
+            routes::Sinks { network: network.clone(), services: services.clone(), tls: tls_tx, ready: ready_tx };
         tasks.spawn(routes::run(config.client.clone(), routing, zone, sinks));
         if let Some((_, _, certificates)) = &ingress_tls {
             tasks.spawn(certificates::run(config.client.clone(), certificates.clone(), tls_wanted));

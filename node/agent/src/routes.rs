@@ -8,7 +8,7 @@ use copepod_client::Client;
 use copepod_dns_zone::{self as dns, Zone};
 use copepod_model::Object;
 use copepod_model::facts::{EndpointSliceFacts, ServiceFacts};
-use copepod_node_network::{HostListeners, Network};
+use copepod_node_network::Network;
 use copepod_node_plan::{ServicePort, ServiceRecord};
 use copepod_node_routes::{self as routing, RouteTable};
 use tokio::sync::{mpsc, watch};
@@ -70,7 +70,6 @@ impl Services {
 pub(crate) struct Sinks {
     pub network: Network,
     pub services: Services,
-    pub listeners: HostListeners,
     /// The Secrets whose certificates Ingresses want.
     pub tls: watch::Sender<Vec<routing::TlsSecret>>,
     /// Turns true once everything was listed, and the network knows it.
@@ -79,7 +78,7 @@ pub(crate) struct Sinks {
 
 /// Follows the API for ever.
 pub(crate) async fn run(client: Client, routing: routing::Config, zone: dns::Config, sinks: Sinks) {
-    let Sinks { network, services, mut listeners, tls, ready } = sinks;
+    let Sinks { network, services, tls, ready } = sinks;
     let (tx, mut rx) = mpsc::channel(1024);
     for (kind, resource) in KINDS.into_iter().zip(RESOURCES) {
         tokio::spawn(reflect(client.clone(), resource, String::new(), tx.clone(), move |c| (kind, c)));
@@ -107,7 +106,6 @@ pub(crate) async fn run(client: Client, routing: routing::Config, zone: dns::Con
         if state.seen.len() == KINDS.len() {
             network.set_routes(Arc::new(state.table.clone()));
             network.set_zone(Arc::new(state.zone.clone()));
-            listeners.apply().await;
             ready.send_if_modified(|r| !std::mem::replace(r, true));
             let wanted = state.table.tls();
             tls.send_if_modified(|old| {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, RwLock, Weak};
 use std::time::Duration;
 
 use copepod_dns_zone::Zone;
-use copepod_node_routes::{Affinity, RouteTable, ServicePort, Side};
+use copepod_node_routes::{Affinity, HostPorts, PodPorts, RouteTable, ServicePort, Side};
 use rustls::ClientConfig;
 use rustls::pki_types::CertificateDer;
 use tokio::runtime::Handle;
@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::error::NetError;
+use crate::host::HostFlows;
 use crate::http::pool::Pool;
 use crate::http::tls::Tls;
 use crate::http::{HttpService, ServeGuard};
@@ -78,6 +79,9 @@ pub(crate) struct Shared {
     pub(crate) changed: Notify,
     pub(crate) waiting: AtomicUsize,
     affinity: Mutex<Affinity>,
+    /// What the host's listeners are for may have changed. They alone wait for it.
+    pub(crate) host_ports_changed: Notify,
+    pub(crate) flows: HostFlows,
     began: Instant,
 }
 
@@ -85,6 +89,8 @@ pub(crate) struct Shared {
 struct Pods {
     by_ip: HashMap<IpAddr, Arc<PodHandle>>,
     by_uid: HashMap<Arc<str>, IpAddr>,
+    /// Those that have host ports, in the order of their attaching.
+    exposed: Vec<PodPorts>,
 }
 
 #[derive(Clone)]
@@ -112,6 +118,8 @@ impl Network {
             changed: Notify::new(),
             waiting: AtomicUsize::new(0),
             affinity: Mutex::default(),
+            host_ports_changed: Notify::new(),
+            flows: HostFlows::default(),
             began: Instant::now(),
         }))
     }
@@ -130,10 +138,15 @@ impl Network {
         let uid = pods.by_ip.get(&identity.ip).map(|p| p.identity().uid.clone());
         old.extend(uid.and_then(|uid| pods.remove(&uid)));
         let pod = Arc::new(PodHandle::new(identity.clone(), WeakNetwork(Arc::downgrade(&self.0))));
+        if !identity.host_ports.is_empty() {
+            let Identity { uid, ip, host_ports, .. } = &identity;
+            pods.exposed.push(PodPorts { uid: uid.clone(), ip: *ip, ports: host_ports.clone() });
+            self.0.host_ports_changed.notify_one();
+        }
         pods.by_uid.insert(identity.uid, identity.ip);
         pods.by_ip.insert(identity.ip, pod.clone());
         drop(pods);
-        old.into_iter().for_each(|p| p.close());
+        old.into_iter().for_each(|p| self.close(&p));
         pod
     }
 
@@ -141,8 +154,21 @@ impl Network {
     pub fn detach(&self, uid: &str) {
         let gone = write(&self.0.pods).remove(uid);
         if let Some(pod) = gone {
-            pod.close();
+            self.close(&pod);
         }
+    }
+
+    fn close(&self, pod: &PodHandle) {
+        pod.close();
+        if !pod.identity().host_ports.is_empty() {
+            self.0.host_ports_changed.notify_one();
+        }
+    }
+
+    /// What a host with these addresses listens on.
+    pub(crate) fn host_ports(&self, addresses: &[IpAddr]) -> HostPorts {
+        let exposed = read(&self.0.pods).exposed.clone();
+        self.routes().host_ports(addresses, &exposed)
     }
 
     /// The pod with this address.
@@ -155,6 +181,7 @@ impl Network {
         let old = std::mem::replace(&mut *write(&self.0.routes), routes);
         drop(old);
         self.tell();
+        self.0.host_ports_changed.notify_one();
     }
 
     /// The route table in use.
@@ -204,16 +231,21 @@ impl Network {
         self.0.sequence.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// The time since this network began.
+    pub(crate) fn now(&self) -> Duration {
+        self.0.began.elapsed()
+    }
+
     /// The endpoint that `client`'s affinity to a Service points at, if the Service wants any.
     pub(crate) fn chosen(&self, port: &ServicePort, side: Side, client: IpAddr) -> Option<SocketAddr> {
         port.affinity_seconds?;
-        lock(&self.0.affinity).choose(port, side, client, self.0.began.elapsed())
+        lock(&self.0.affinity).choose(port, side, client, self.now())
     }
 
     /// Notes which endpoint took a connection of `client` instead of the `chosen` one.
     pub(crate) fn taken(&self, port: &ServicePort, client: IpAddr, chosen: Option<SocketAddr>, by: SocketAddr) {
         if chosen.is_some_and(|c| c != by) {
-            lock(&self.0.affinity).moved(port, client, by, self.0.began.elapsed());
+            lock(&self.0.affinity).moved(port, client, by, self.now());
         }
     }
 
@@ -237,6 +269,7 @@ fn prefix_v4(ip: Ipv4Addr, bits: u8) -> Option<u32> {
 impl Pods {
     fn remove(&mut self, uid: &str) -> Option<Arc<PodHandle>> {
         let ip = self.by_uid.remove(uid)?;
+        self.exposed.retain(|p| *p.uid != *uid);
         self.by_ip.remove(&ip)
     }
 }

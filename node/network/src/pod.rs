@@ -5,6 +5,7 @@ use std::collections::hash_map::Entry;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
+use copepod_node_routes::PodPort;
 use http::{Request, Response};
 
 use crate::body::Body;
@@ -40,6 +41,8 @@ pub struct Identity {
     pub dns_search: Vec<String>,
     /// Names that are known without asking DNS, with their addresses.
     pub hosts: Vec<(IpAddr, Vec<Arc<str>>)>,
+    /// Ports of the host that lead to it: `hostPort`.
+    pub host_ports: Vec<PodPort>,
 }
 
 /// Where inside a pod a port is bound: on its address, or on its own loopback.

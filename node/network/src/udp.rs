@@ -46,7 +46,7 @@ struct State {
 }
 
 impl Mailbox {
-    fn push(&self, datagram: Datagram) {
+    pub(crate) fn push(&self, datagram: Datagram) {
         let mut state = lock(&self.state);
         if state.closed || state.bytes + datagram.data.len() > MAX_WAITING {
             return;
@@ -135,6 +135,9 @@ impl UdpSocket {
         let network = self.pod.network()?;
         if lock(&self.mailbox.state).closed {
             return Err(NetError::Detached);
+        }
+        if network.answer_outside(SocketAddr::new(self.pod.ip(), self.local.port()), to, &data) {
+            return Ok(());
         }
         let source = Source::Pod(self.pod.clone());
         let mut at = to;

@@ -11,6 +11,8 @@ use std::time::Duration;
 use copepod_model::Time;
 use serde::{Deserialize, Serialize};
 
+use crate::host_port::HostPort;
+
 /// One start of one container: the name under which effects and observations speak of it. A restart is a new attempt.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ContainerId {
@@ -41,6 +43,9 @@ pub struct PodIdentity {
     pub dns_search: Vec<Arc<str>>,
     /// Names that mean an address in this pod whatever DNS says: `hostAliases`, and its own fully qualified name.
     pub hosts: Vec<(IpAddr, Vec<Arc<str>>)>,
+    /// Ports of the host that lead to it.
+    #[serde(default)]
+    pub host_ports: Vec<HostPort>,
 }
 
 /// Everything a runtime needs to run one container. All references (ConfigMaps, Secrets, fields) are resolved.
@@ -449,6 +454,15 @@ pub enum Observation {
         name: String,
         /// Bytes on disk or in memory.
         bytes: u64,
+    },
+    /// A port of the host that leads to a pod cannot be listened on. It is tried again.
+    HostPortFailed {
+        /// UID of the pod.
+        uid: Arc<str>,
+        /// `hostPort`.
+        port: u16,
+        /// Why not, such as `listen tcp 127.0.0.1:80: bind: address already in use`.
+        error: String,
     },
     /// The container runs (a `wasi:http` component: is being served).
     Started {

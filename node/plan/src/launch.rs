@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 use crate::args::expand;
 use crate::effect::{ContainerSpec, PodIdentity, TerminationMessage};
 use crate::env::{EnvError, Found, Source, resolve};
+use crate::host_port::host_ports;
 use crate::node::NodeFacts;
 use crate::volumes::{self, Volumes};
 
@@ -28,6 +29,7 @@ pub(crate) fn identity(pod: &Pod, ip: IpAddr, node: &NodeFacts) -> PodIdentity {
         ip,
         hostname: hostname(pod, node).into(),
         hosts: hosts(pod, ip, node),
+        host_ports: host_ports(pod),
         dns_search: search(spec, pod.metadata.namespace.as_deref().unwrap_or_default(), node),
     }
 }
@@ -143,8 +145,9 @@ pub(crate) fn container_spec(
 fn supported(pod: &Pod, container: &Container) -> Result<(), String> {
     let spec = pod.spec.as_ref();
     pod_wide(spec)?;
-    if container.ports.iter().flatten().any(|p| p.host_port.is_some_and(|n| n != 0)) {
-        return Err("hostPort is not supported yet".into());
+    let over_sctp = |protocol: &Option<String>| protocol.as_deref() == Some("SCTP");
+    if container.ports.iter().flatten().any(|p| p.host_port.is_some_and(|n| n != 0) && over_sctp(&p.protocol)) {
+        return Err("hostPort over SCTP is not supported".into());
     }
     if container.security_context.as_ref().and_then(|s| s.privileged) == Some(true) {
         return Err("privileged containers are not supported for wasm pods".into());
@@ -230,7 +233,7 @@ mod tests {
     #[test]
     fn what_would_be_ignored_is_refused() {
         for (container, pod, named) in [
-            (json!({"ports": [{"containerPort": 80, "hostPort": 80}]}), json!({}), "hostPort"),
+            (json!({"ports": [{"containerPort": 80, "hostPort": 80, "protocol": "SCTP"}]}), json!({}), "hostPort"),
             (json!({"securityContext": {"privileged": true}}), json!({}), "privileged"),
             (json!({"volumeDevices": [{"name": "d", "devicePath": "/dev/x"}]}), json!({}), "volumeDevices"),
             (json!({}), json!({"hostNetwork": true}), "hostNetwork"),
@@ -245,7 +248,7 @@ mod tests {
             }
         }
         let harmless = json!({"hostNetwork": false, "runtimeClassName": "wasm", "hostAliases": []});
-        let ports = json!({"ports": [{"containerPort": 80, "hostPort": 0}], "securityContext": {"runAsUser": 5}});
+        let ports = json!({"ports": [{"containerPort": 80, "hostPort": 80}, {"containerPort": 81, "protocol": "SCTP"}], "securityContext": {"runAsUser": 5}});
         assert!(spec(ports, harmless).is_ok());
     }
 

@@ -13,6 +13,7 @@ mod ephemeral;
 pub mod eviction;
 pub mod exec;
 mod handler;
+mod host_port;
 mod image_gc;
 mod keyring;
 mod launch;
@@ -38,6 +39,7 @@ pub use effect::{
     ContainerId, ContainerSpec, Credential, Disk, Effect, HookHow, HookKind, ImageUse, Limits, Mount, Observation,
     PodIdentity, ProbeHow, ProbeKind, PullRequest, TerminationMessage, VolumeContent, VolumeFile,
 };
+pub use host_port::HostPort;
 pub use image_gc::{ImageGc, ImageGcPolicy, collect, listed, shortage};
 pub use logs::log_attempt;
 pub use node::NodeFacts;

@@ -385,6 +385,12 @@ impl Observed {
                 self.usage.insert(name.clone(), *bytes);
             }
             Observation::VolumeMounted { .. } | Observation::VolumeUsage { .. } => {}
+            Observation::HostPortFailed { uid, port, error } if *uid == self.uid => {
+                // The kubelet's reason for a network that does not let itself be set up.
+                let message = format!("cannot open hostport {port}: {error}");
+                self.event(EventType::Warning, "FailedCreatePodSandBox", message, None);
+            }
+            Observation::HostPortFailed { .. } => return false,
             Observation::Started { id, at } => {
                 let Some(t) = self.current(id) else { return false };
                 if t.state != State::Starting {

@@ -1,47 +1,142 @@
-//! Where a node listens for connections from outside the cluster, and what they are for.
+//! Where a node listens for what comes from outside the cluster, and what it is for.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use crate::service::{Protocol, ServiceKey, ServicePort};
 use crate::table::RouteTable;
 
-/// What a TCP listener on the host is for.
+/// An address of the host that is listened on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HostAddr {
+    /// Address and port.
+    pub addr: SocketAddr,
+    /// Protocol.
+    pub protocol: Protocol,
+}
+
+impl fmt::Display for HostAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let protocol = match self.protocol {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+        };
+        write!(f, "{protocol} {}", self.addr)
+    }
+}
+
+/// What a listener on the host is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HostPort {
-    /// Connections to a Service.
+    /// A Service.
     Service(ServiceKey),
     /// A load balancer's question whether this node has endpoints of a Service with external traffic policy `Local`.
     Health(ServiceKey),
+    /// One port of one pod.
+    Pod {
+        /// The pod's UID.
+        uid: Arc<str>,
+        /// Its address and port.
+        to: SocketAddr,
+    },
+}
+
+/// A `hostPort` of a pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodPort {
+    /// `hostIP`. Without one, or where it is unspecified, all addresses of the node (of its family) are meant.
+    pub ip: Option<IpAddr>,
+    /// `hostPort`.
+    pub port: u16,
+    /// Protocol.
+    pub protocol: Protocol,
+    /// `containerPort`.
+    pub to: u16,
+}
+
+impl PodPort {
+    /// The addresses of a host with `addresses` that it means.
+    fn at(&self, addresses: &[IpAddr]) -> Vec<HostAddr> {
+        let ips = match self.ip {
+            None => addresses.to_vec(),
+            Some(any) if any.is_unspecified() => {
+                addresses.iter().copied().filter(|ip| ip.is_ipv4() == any.is_ipv4()).collect()
+            }
+            Some(one) => vec![one],
+        };
+        let at = |ip| HostAddr { addr: SocketAddr::new(ip, self.port), protocol: self.protocol };
+        ips.into_iter().map(at).collect()
+    }
+}
+
+/// The `hostPort`s of one pod.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodPorts {
+    /// The pod's UID.
+    pub uid: Arc<str>,
+    /// Its address.
+    pub ip: IpAddr,
+    /// Its ports.
+    pub ports: Vec<PodPort>,
+}
+
+/// Everything that a node listens on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostPorts {
+    /// What it is for.
+    pub listen: BTreeMap<HostAddr, HostPort>,
+    /// UIDs of pods that want an address that someone else has.
+    pub refused: Vec<(HostAddr, Arc<str>)>,
 }
 
 impl RouteTable {
-    /// Every TCP address that a node with these `addresses` listens on: node ports and health check ports on each of them,
-    /// and Services' ports on their external addresses. Where two claim one address, the external one gives way.
-    pub fn host_ports(&self, addresses: &[IpAddr]) -> BTreeMap<SocketAddr, HostPort> {
-        let mut out = BTreeMap::new();
-        for (key, facts, ports) in self.entries() {
-            for port in ports.iter().filter(|p| p.protocol == Protocol::Tcp) {
-                for ip in &facts.external_ips {
-                    out.entry(SocketAddr::new(*ip, port.port)).or_insert_with(|| HostPort::Service(key.clone()));
+    /// Everything that a node with these `addresses` and `pods` listens on: node ports and health check ports on each of
+    /// the addresses, pods' host ports, and Services' ports on their external addresses. Where several claim one address,
+    /// a node port comes before a pod's port, an earlier pod before a later one, and an external address gives way to all.
+    pub fn host_ports(&self, addresses: &[IpAddr], pods: &[PodPorts]) -> HostPorts {
+        let mut out = HostPorts::default();
+        let everywhere = |port: u16, protocol: Protocol| {
+            addresses.iter().map(move |ip| HostAddr { addr: SocketAddr::new(*ip, port), protocol })
+        };
+        for (key, facts, _) in self.entries().filter(|(_, f, _)| f.health_check_port != 0) {
+            let health = HostPort::Health(key.clone());
+            out.listen.extend(everywhere(facts.health_check_port, Protocol::Tcp).map(|at| (at, health.clone())));
+        }
+        for (number, protocol, port) in self.node_ports() {
+            let service = HostPort::Service(port.service.clone());
+            out.listen.extend(everywhere(number, protocol).map(|at| (at, service.clone())));
+        }
+        for pod in pods {
+            for port in &pod.ports {
+                let to = SocketAddr::new(pod.ip, port.to);
+                for at in port.at(addresses) {
+                    match out.listen.entry(at) {
+                        Entry::Occupied(_) => out.refused.push((at, pod.uid.clone())),
+                        Entry::Vacant(free) => {
+                            free.insert(HostPort::Pod { uid: pod.uid.clone(), to });
+                        }
+                    }
                 }
             }
         }
-        for (key, facts, _) in self.entries().filter(|(_, f, _)| f.health_check_port != 0) {
-            let at = |ip: &IpAddr| (SocketAddr::new(*ip, facts.health_check_port), HostPort::Health(key.clone()));
-            out.extend(addresses.iter().map(at));
-        }
-        for (number, port) in self.tcp_node_ports() {
-            let at = |ip: &IpAddr| (SocketAddr::new(*ip, number), HostPort::Service(port.service.clone()));
-            out.extend(addresses.iter().map(at));
+        for (key, facts, ports) in self.entries() {
+            for port in ports {
+                for ip in &facts.external_ips {
+                    let at = HostAddr { addr: SocketAddr::new(*ip, port.port), protocol: port.protocol };
+                    out.listen.entry(at).or_insert_with(|| HostPort::Service(key.clone()));
+                }
+            }
         }
         out
     }
 
-    /// The Service port that a connection to an address of the host is for.
-    pub fn host_service(&self, at: SocketAddr) -> Option<&Arc<ServicePort>> {
-        self.node_port(at.port(), Protocol::Tcp).or_else(|| self.service(at.ip(), at.port(), Protocol::Tcp))
+    /// The Service port that something which comes to an address of the host is for.
+    pub fn host_service(&self, at: HostAddr) -> Option<&Arc<ServicePort>> {
+        let HostAddr { addr, protocol } = at;
+        self.node_port(addr.port(), protocol).or_else(|| self.service(addr.ip(), addr.port(), protocol))
     }
 
     /// How many ready endpoints of a Service are on this node, as its external traffic policy sees them.

@@ -5,6 +5,7 @@
 #![deny(clippy::iter_over_hash_type)]
 
 mod affinity;
+mod flows;
 mod host;
 mod http;
 mod ingress;
@@ -12,7 +13,8 @@ mod service;
 mod table;
 
 pub use affinity::Affinity;
-pub use host::HostPort;
+pub use flows::{Flow, FlowKey, Flows};
+pub use host::{HostAddr, HostPort, HostPorts, PodPort, PodPorts};
 pub use http::{Backend, BackendPort, TlsSecret};
 pub use service::{Endpoint, Protocol, ServiceKey, ServicePort, Side};
 pub use table::{Config, RouteTable};

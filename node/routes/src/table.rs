@@ -173,9 +173,9 @@ impl RouteTable {
         self.services.iter().map(|(key, e)| (key, &*e.facts, e.ports.as_slice()))
     }
 
-    /// Every TCP node port.
-    pub(crate) fn tcp_node_ports(&self) -> impl Iterator<Item = (u16, &Arc<ServicePort>)> {
-        self.node_ports.iter().filter(|((_, protocol), _)| *protocol == Protocol::Tcp).map(|((n, _), p)| (*n, p))
+    /// Every node port.
+    pub(crate) fn node_ports(&self) -> impl Iterator<Item = (u16, Protocol, &Arc<ServicePort>)> {
+        self.node_ports.iter().map(|((number, protocol), port)| (*number, *protocol, port))
     }
 
     /// The ports of a Service by its name.

@@ -123,6 +123,7 @@ pub fn start(runtime: &ours::Runtime, module: &Arc<ours::Module>, reuse: u32) ->
         hostname: "hello".into(),
         dns_search: Vec::new(),
         hosts: Vec::new(),
+        host_ports: Vec::new(),
     };
     let net = Arc::new(Nowhere(ip));
     Ok(runtime.start(id, &spec, &pod, module.clone(), net, Arc::new(Silent), |_| {})?)

@@ -14,8 +14,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use copepod_images::Store;
-use copepod_node_network::{Identity, Network};
-use copepod_node_plan::{Effect, HookHow, Observation, PodIdentity, ProbeHow, VolumeContent};
+use copepod_node_network::{Identity, Network, PodPort};
+use copepod_node_plan::{Effect, HookHow, HostPort, Observation, PodIdentity, ProbeHow, VolumeContent};
+use copepod_node_routes::Protocol;
 use copepod_runtime_wasm::Runtime;
 use copepod_volumes::Volumes;
 use tokio::sync::mpsc;
@@ -234,5 +235,11 @@ fn identity(pod: &PodIdentity) -> Identity {
         hostname: pod.hostname.to_string(),
         dns_search: pod.dns_search.iter().map(ToString::to_string).collect(),
         hosts: pod.hosts.clone(),
+        host_ports: pod.host_ports.iter().filter_map(host_port).collect(),
     }
+}
+
+fn host_port(port: &HostPort) -> Option<PodPort> {
+    let protocol = Protocol::parse(&port.protocol)?;
+    Some(PodPort { ip: port.ip, port: port.port, protocol, to: port.to })
 }

@@ -342,7 +342,9 @@ impl Pods {
             | Observation::ImagePulled { .. }
             | Observation::ImageReady { .. }
             | Observation::ImageFailed { .. } => self.pulled(&observation),
-            Observation::VolumeMounted { uid, .. } | Observation::VolumeUsage { uid, .. } => vec![uid.clone()],
+            Observation::VolumeMounted { uid, .. }
+            | Observation::VolumeUsage { uid, .. }
+            | Observation::HostPortFailed { uid, .. } => vec![uid.clone()],
             Observation::Started { id, .. }
             | Observation::Exited { id, .. }
             | Observation::Hooked { id, .. }

@@ -53,6 +53,7 @@ pub(crate) fn attach(network: &Network, n: u8) -> Arc<PodHandle> {
         hostname: format!("pod-{n}"),
         dns_search: network.zone().search_list("shop"),
         hosts: Vec::new(),
+        host_ports: Vec::new(),
     })
 }
 

@@ -48,6 +48,27 @@ fn pod(spec: Value) -> Pod {
     .unwrap()
 }
 
+#[test]
+fn a_host_port_that_is_taken_is_an_event_and_no_more() {
+    let ports = json!([{"containerPort": 80, "hostPort": 8080}]);
+    let mut b = Bench::new(json!({"containers": [{"name": "c", "ports": ports}]}));
+    let attached = b.last.effects.iter().find_map(|e| match e {
+        Effect::AttachPod(pod) => Some(pod.host_ports.iter().map(|p| (p.port, p.to)).collect::<Vec<_>>()),
+        _ => None,
+    });
+    assert_eq!(attached, Some(vec![(8080, 80)]));
+    let failed = |uid: &str| Observation::HostPortFailed { uid: uid.into(), port: 8080, error: "bind: no".into() };
+    b.see(failed("another"));
+    assert!(b.last.events.is_empty());
+    b.see(failed("u"));
+    let event = &b.last.events[0];
+    assert_eq!(
+        (event.reason, event.message.as_str()),
+        ("FailedCreatePodSandBox", "cannot open hostport 8080: bind: no")
+    );
+    assert_eq!(b.image(), "start c.0");
+}
+
 /// The id of a pull without credentials and with the default policy.
 fn asked(image: &str) -> u64 {
     PullRequest { image: image.into(), always: false, never: false, credentials: vec![] }.id()

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::{Affinity, Side};
+use crate::{Affinity, HostAddr, HostPort, PodPort, PodPorts, Side};
 
 fn object(resource: &str, name: &str, value: Value) -> Object {
     let namespace = if resource.starts_with("ingressclasses") { "" } else { "shop" };
@@ -419,12 +419,44 @@ fn where_the_node_listens() {
     let ends =
         json!([{"addresses": ["10.244.0.5"], "nodeName": "n1"}, {"addresses": ["10.244.0.6"], "nodeName": "n2"}]);
     let t = table(&[plain, local], &[slice("api", json!([{"name": "", "port": 8080}]), ends)]);
-    let found: Vec<String> = t.host_ports(&[ip("127.0.0.1")]).keys().map(ToString::to_string).collect();
-    assert_eq!(found, ["127.0.0.1:30001", "127.0.0.1:30080", "127.0.0.1:30081", "192.0.2.1:80"]);
-    let service = |at: &str| t.host_service(at.parse().unwrap()).map(|p| p.service.name.to_string());
-    assert_eq!(service("127.0.0.1:30081").as_deref(), Some("api"));
-    assert_eq!(service("192.0.2.1:80").as_deref(), Some("web"));
-    assert_eq!(service("127.0.0.1:80"), None);
+    let listens = |pods: &[PodPorts]| {
+        let found = t.host_ports(&[ip("127.0.0.1"), ip("::1")], pods);
+        let is_v4 = |at: &&HostAddr| at.addr.is_ipv4();
+        let listen: Vec<String> = found.listen.keys().filter(is_v4).map(ToString::to_string).collect();
+        let refused: Vec<String> = found.refused.iter().map(|(at, uid)| format!("{uid} {at}")).collect();
+        (found, listen.join(", "), refused.join(", "))
+    };
+    let services = "tcp 127.0.0.1:30001, udp 127.0.0.1:30053, tcp 127.0.0.1:30080, tcp 127.0.0.1:30081, \
+        udp 192.0.2.1:53, tcp 192.0.2.1:80";
+    assert_eq!((listens(&[]).1.as_str(), listens(&[]).0.listen.len()), (services, 10));
+    let service = |at: &str, protocol| {
+        let at = HostAddr { addr: at.parse().unwrap(), protocol };
+        t.host_service(at).map(|p| p.service.name.to_string())
+    };
+    assert_eq!(service("127.0.0.1:30081", Protocol::Tcp).as_deref(), Some("api"));
+    assert_eq!(service("127.0.0.1:30053", Protocol::Udp).as_deref(), Some("web"));
+    assert_eq!(service("127.0.0.1:30053", Protocol::Tcp), None);
+    assert_eq!(service("192.0.2.1:80", Protocol::Tcp).as_deref(), Some("web"));
+    assert_eq!(service("127.0.0.1:80", Protocol::Tcp), None);
+
+    let pod = |n: u8, host: Option<&str>, port: u16, protocol| {
+        let ports = vec![PodPort { ip: host.map(ip), port, protocol, to: 8080 }];
+        PodPorts { uid: format!("p{n}").into(), ip: IpAddr::from([10, 244, 0, n]), ports }
+    };
+    let one = listens(&[pod(5, None, 90, Protocol::Tcp)]).0;
+    let at = |addr: &str| HostAddr { addr: addr.parse().unwrap(), protocol: Protocol::Tcp };
+    let leads = HostPort::Pod { uid: "p5".into(), to: "10.244.0.5:8080".parse().unwrap() };
+    assert_eq!((one.listen.get(&at("127.0.0.1:90")), one.listen.get(&at("[::1]:90"))), (Some(&leads), Some(&leads)));
+    let one = listens(&[pod(5, Some("0.0.0.0"), 90, Protocol::Tcp)]).0;
+    assert_eq!((one.listen.get(&at("127.0.0.1:90")), one.listen.get(&at("[::1]:90"))), (Some(&leads), None));
+    let (found, _, refused) = listens(&[
+        pod(1, Some("192.0.2.1"), 80, Protocol::Tcp),
+        pod(2, Some("127.0.0.1"), 30080, Protocol::Tcp),
+        pod(3, Some("127.0.0.1"), 30080, Protocol::Udp),
+        pod(4, Some("0.0.0.0"), 30080, Protocol::Udp),
+    ]);
+    assert_eq!(refused, "p2 tcp 127.0.0.1:30080, p4 udp 127.0.0.1:30080", "a node port and an earlier pod come first");
+    assert!(matches!(&found.listen[&at("192.0.2.1:80")], HostPort::Pod { uid, .. } if **uid == *"p1"));
     let key = |name: &str| ServiceKey { namespace: "shop".into(), name: name.into() };
     assert_eq!((t.local_endpoints(&key("api")), t.local_endpoints(&key("web"))), (1, 0));
 }

@@ -110,6 +110,7 @@ pub(super) fn pod() -> PodIdentity {
         hostname: "pod-1".into(),
         dns_search: Vec::new(),
         hosts: Vec::new(),
+        host_ports: Vec::new(),
     }
 }
 

@@ -1,6 +1,8 @@
 //! Services, DNS and the ingress of one node.
 
+use std::net::{TcpListener, UdpSocket};
 use std::process::Command;
+use std::time::Duration;
 
 use e2e::{Cluster, has, needs, text, until};
 
@@ -349,4 +351,61 @@ spec: {type: NodePort, selector: {app: web}, ports: [{port: 80, targetPort: http
     until("the node port answers", || get().starts_with("Hello from web-").then_some(()));
     c.ok(&["delete", "service", "port"]);
     until("the node port is closed", || get().is_empty().then_some(()));
+}
+
+/// A port of the loopback address that is free, or was a moment ago.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+#[test]
+fn host_ports_and_udp_from_outside() {
+    let Some((_dir, c)) = Cluster::for_kubectl(&[]) else { return };
+    let (web, udp) = (free_port(), free_port());
+    let held = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = held.local_addr().unwrap().port();
+    let pod = |name: &str, image: &str, more: &str, port: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, labels: {{app: {name}}}}}\nspec:\n  containers:\n  - {{name: c, image: 'file://examples/{image}/{image}.wasm', {more}ports: [{{{port}}}]}}\n---\n"
+        )
+    };
+    let host = |port: u16, more: &str| format!("containerPort: 8080, hostPort: {port}{more}");
+    c.apply(&format!(
+        "{}{}{}apiVersion: v1\nkind: Service\nmetadata: {{name: u}}\nspec: {{type: NodePort, selector: {{app: udp}}, ports: [{{port: 7, targetPort: 7000, protocol: UDP}}]}}\n",
+        pod("web", "hello", "", &host(web, ", hostIP: 127.0.0.1")),
+        pod("taken", "hello", "", &host(taken, "")),
+        pod("udp", "tcp-echo", "args: [serve-udp], ", &format!("containerPort: 7000, hostPort: {udp}, protocol: UDP")),
+    ));
+    let get = |port: u16| {
+        let out = Command::new("curl").args(["-s", "-m", "10", &format!("http://127.0.0.1:{port}/")]).output().unwrap();
+        text(&out.stdout)
+    };
+    until("the host port answers", || get(web).starts_with("Hello from web").then_some(()));
+
+    // A client that has lost a datagram sends it again.
+    let echo = |port: u16| {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_read_timeout(Some(Duration::from_millis(500))).unwrap();
+        socket.connect(("127.0.0.1", port)).unwrap();
+        let mut buffer = [0; 100];
+        let answered = socket.send(b"over udp").and_then(|_| socket.recv(&mut buffer));
+        answered.is_ok_and(|n| &buffer[..n] == b"over udp")
+    };
+    until("the host port answers over UDP", || echo(udp).then_some(()));
+    let number = c.ok(&["get", "service", "u", "-o", "jsonpath={.spec.ports[0].nodePort}"]);
+    let number = number.parse().expect("a node port");
+    until("the node port answers over UDP", || echo(number).then_some(()));
+
+    // A port that someone else has is told, and had as soon as it is free. The pod runs all the same.
+    let why = format!("cannot open hostport {taken}: listen tcp 127.0.0.1:{taken}: bind: address already in use");
+    until("the failure is an Event", || {
+        let events = "jsonpath={range .items[*]}{.type} {.reason} {.involvedObject.name} {.message}{\"\\n\"}{end}";
+        let events = c.ok(&["get", "events", "-o", events]);
+        events.contains(&format!("Warning FailedCreatePodSandBox taken {why}")).then_some(())
+    });
+    c.ok(&["wait", "pod/taken", "--for=condition=Ready", "--timeout=60s"]);
+    drop(held);
+    until("the port is had", || get(taken).starts_with("Hello from taken").then_some(()));
+    c.ok(&["delete", "pod", "web", "--grace-period=1"]);
+    until("the host port is closed", || get(web).is_empty().then_some(()));
 }

@@ -25,6 +25,7 @@ fn network() -> (Network, Arc<PodHandle>) {
         hostname: "p".into(),
         dns_search: Vec::new(),
         hosts: Vec::new(),
+        host_ports: Vec::new(),
     });
     (network, pod)
 }
