@@ -4,12 +4,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use copepod_node_routes::{Protocol, ServicePort, Side};
+use tokio::io::copy_bidirectional;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::error::NetError;
 use crate::hold::Patience;
 use crate::http::{Balanced, ConnInfo, server};
+use crate::listener::Waiting;
 use crate::network::Network;
 use crate::pod::{Bound, PodHandle, Scope};
 use crate::stream::Stream;
@@ -38,6 +40,14 @@ pub struct Conn {
     pub peer: SocketAddr,
     /// The bytes.
     pub stream: Stream,
+}
+
+/// How a connection has come to an endpoint: by which port of a Service, and from whom.
+#[derive(Clone)]
+pub(crate) struct Route {
+    from: Source,
+    side: Side,
+    port: Arc<ServicePort>,
 }
 
 /// What an address leads to.
@@ -119,7 +129,10 @@ impl Network {
             let opened = match self.endpoint_target(endpoint.addr) {
                 Ok(Target::Pod(pod, scope)) => match pod.tcp(scope, endpoint.addr.port()) {
                     Some(Bound::Http(_)) => Ok(self.open_balanced(from, side, port, shown)),
-                    Some(bound) => self.open_bound(from, &pod, bound, scope, endpoint.addr),
+                    Some(bound) => {
+                        let route = Route { from: from.clone(), side, port: port.clone() };
+                        self.open_bound(from, &pod, bound, scope, endpoint.addr, Some(route))
+                    }
                     None => Err(NetError::ConnectionRefused),
                 },
                 Ok(target) => {
@@ -219,7 +232,7 @@ impl Network {
 
     fn open_pod(&self, from: &Source, pod: &PodHandle, scope: Scope, to: SocketAddr) -> Result<Conn, NetError> {
         let bound = pod.tcp(scope, to.port()).ok_or(NetError::ConnectionRefused)?;
-        self.open_bound(from, pod, bound, scope, to)
+        self.open_bound(from, pod, bound, scope, to, None)
     }
 
     fn open_bound(
@@ -229,25 +242,85 @@ impl Network {
         bound: Bound,
         scope: Scope,
         to: SocketAddr,
+        route: Option<Route>,
     ) -> Result<Conn, NetError> {
         let local = from.local(self, scope);
         let (mut near, far) = Stream::pair();
         if let Some(tracker) = from.tracker() {
             near = near.tracked(tracker);
         }
-        let accepted = Conn { local: to, peer: local, stream: far.tracked(&pod.tracker) };
+        let conn = Conn { local: to, peer: local, stream: far.tracked(&pod.tracker) };
+        self.hand_over(bound, Waiting { conn, route }).map_err(|_| NetError::ConnectionRefused)?;
+        Ok(Conn { local, peer: to, stream: near })
+    }
+
+    /// Gives a connection to whoever answers; it comes back if they do not any more.
+    fn hand_over(&self, bound: Bound, waiting: Waiting) -> Result<(), Box<Waiting>> {
         match bound {
-            Bound::Listener(backlog) => {
-                if !backlog.push(accepted) {
-                    return Err(NetError::ConnectionRefused);
-                }
-            }
+            Bound::Listener(backlog) => backlog.push(waiting),
             Bound::Http(service) => {
-                let info = ConnInfo { local: to, peer: local };
-                self.0.runtime.spawn(server::serve(accepted.stream, service, info));
+                let Conn { local, peer, stream } = waiting.conn;
+                self.0.runtime.spawn(server::serve(stream, service, ConnInfo { local, peer }));
+                Ok(())
             }
         }
-        Ok(Conn { local, peer: to, stream: near })
+    }
+
+    /// Finds another endpoint for a connection that was never accepted: nobody has read any of its bytes. While there is
+    /// none it waits as a new connection would, and is reset in the end.
+    pub(crate) fn reroute(&self, conn: Conn, route: Route) {
+        // At once: the pod that it has waited for may be about to cut all that it has.
+        let mut conn = Conn { stream: conn.stream.untracked(), ..conn };
+        let (network, Route { from, side, mut port }) = (self.clone(), route);
+        self.0.runtime.spawn(async move {
+            let mut patience = Patience::default();
+            loop {
+                let news = network.news();
+                let now = network.routes().again(&port).cloned();
+                port = now.unwrap_or(port);
+                let Some(left) = network.hand_on(conn, &from, side, &port).await else { return };
+                let again = network.another_chance(&port, NetError::ConnectionRefused, news, &mut patience).await;
+                match again {
+                    Some(again) => (conn, port) = (left, again),
+                    None => return left.stream.reset(),
+                }
+            }
+        });
+    }
+
+    /// Offers a connection to each endpoint once. It comes back if none has it.
+    async fn hand_on(&self, mut conn: Conn, from: &Source, side: Side, port: &Arc<ServicePort>) -> Option<Conn> {
+        let client = from.ip(self);
+        let chosen = self.chosen(port, side, client);
+        for endpoint in port.candidates(side, chosen, self.sequence()) {
+            match self.endpoint_target(endpoint.addr) {
+                Ok(Target::Pod(pod, scope)) => {
+                    let Some(bound) = pod.tcp(scope, endpoint.addr.port()) else { continue };
+                    let route = Some(Route { from: from.clone(), side, port: port.clone() });
+                    let stream = conn.stream.tracked(&pod.tracker);
+                    match self.hand_over(bound, Waiting { conn: Conn { local: endpoint.addr, stream, ..conn }, route })
+                    {
+                        Ok(()) => {
+                            self.taken(port, client, chosen, endpoint.addr);
+                            return None;
+                        }
+                        Err(back) => {
+                            let Waiting { conn: back, .. } = *back;
+                            conn = Conn { stream: back.stream.untracked(), ..back };
+                        }
+                    }
+                }
+                Ok(Target::Outside(host)) => {
+                    let Ok(mut there) = self.open_outside(from, host, endpoint.addr).await else { continue };
+                    self.taken(port, client, chosen, endpoint.addr);
+                    let mut here = conn.stream;
+                    self.0.runtime.spawn(async move { copy_bidirectional(&mut here, &mut there.stream).await });
+                    return None;
+                }
+                Ok(Target::Service(_)) | Err(_) => {}
+            }
+        }
+        Some(conn)
     }
 
     async fn open_outside(&self, from: &Source, host: SocketAddr, to: SocketAddr) -> Result<Conn, NetError> {

@@ -6,13 +6,20 @@ use std::sync::{Arc, Mutex};
 
 use tokio::sync::Notify;
 
-use crate::connect::Conn;
+use crate::connect::{Conn, Route};
 use crate::error::NetError;
 use crate::pod::PodHandle;
 use crate::sync::lock;
 
 /// How many connections may wait to be accepted; further ones are refused.
 const BACKLOG: usize = 1024;
+
+/// A connection that was not accepted yet.
+pub(crate) struct Waiting {
+    pub(crate) conn: Conn,
+    /// How it came, if by a Service: then another endpoint may have it instead.
+    pub(crate) route: Option<Route>,
+}
 
 #[derive(Default)]
 pub(crate) struct Backlog {
@@ -22,40 +29,48 @@ pub(crate) struct Backlog {
 
 #[derive(Default)]
 struct Queue {
-    waiting: VecDeque<Conn>,
+    waiting: VecDeque<Waiting>,
+    /// Takes no more.
+    stopped: bool,
+    /// The pod has left the network, or the listener is gone.
     closed: bool,
 }
 
 impl Backlog {
-    /// Adds a connection; `false` when there is no room or nobody listens any more.
-    pub(crate) fn push(&self, conn: Conn) -> bool {
+    /// Adds a connection; it comes back when there is no room or nobody listens any more.
+    pub(crate) fn push(&self, waiting: Waiting) -> Result<(), Box<Waiting>> {
         let mut queue = lock(&self.queue);
-        if queue.closed || queue.waiting.len() >= BACKLOG {
-            return false;
+        if queue.stopped || queue.waiting.len() >= BACKLOG {
+            return Err(Box::new(waiting));
         }
-        queue.waiting.push_back(conn);
+        queue.waiting.push_back(waiting);
         drop(queue);
         self.notify.notify_one();
-        true
+        Ok(())
     }
 
-    /// Stops listening: those who wait see a reset.
-    pub(crate) fn close(&self) {
+    /// Takes no more. Answers who waits.
+    fn stop(&self) -> VecDeque<Waiting> {
+        let mut queue = lock(&self.queue);
+        queue.stopped = true;
+        std::mem::take(&mut queue.waiting)
+    }
+
+    /// The same, and accepting fails from now on.
+    pub(crate) fn close(&self) -> VecDeque<Waiting> {
         let waiting = {
             let mut queue = lock(&self.queue);
-            queue.closed = true;
+            (queue.stopped, queue.closed) = (true, true);
             std::mem::take(&mut queue.waiting)
         };
-        for conn in waiting {
-            conn.stream.reset();
-        }
         self.notify.notify_waiters();
+        waiting
     }
 
     fn try_pop(&self) -> Result<Option<Conn>, NetError> {
         let mut queue = lock(&self.queue);
         match queue.waiting.pop_front() {
-            Some(conn) => Ok(Some(conn)),
+            Some(waiting) => Ok(Some(waiting.conn)),
             None if queue.closed => Err(NetError::Detached),
             None => Ok(None),
         }
@@ -67,7 +82,7 @@ impl Backlog {
     }
 }
 
-/// A listening socket. Dropping it stops listening and resets what was not accepted.
+/// A listening socket. Dropping it stops listening, as [`Listener::stop`] does.
 pub struct Listener {
     pub(crate) pod: Arc<PodHandle>,
     pub(crate) addr: SocketAddr,
@@ -78,6 +93,13 @@ impl Listener {
     /// The address it listens on; the port is the real one.
     pub fn local_addr(&self) -> SocketAddr {
         self.addr
+    }
+
+    /// Stops listening: the port is free, and nothing more is to be accepted. What came by a Service and was not accepted
+    /// goes to another endpoint, which finds all of its bytes; other connections are reset.
+    pub fn stop(&self) {
+        self.pod.unbind_backlog(&self.backlog);
+        self.pod.turn_away(self.backlog.stop());
     }
 
     /// The next connection. Fails only when the pod has left the network.
@@ -111,7 +133,7 @@ impl Listener {
 impl Drop for Listener {
     fn drop(&mut self) {
         self.pod.unbind_backlog(&self.backlog);
-        self.backlog.close();
+        self.pod.turn_away(self.backlog.close());
     }
 }
 
@@ -120,3 +142,6 @@ impl std::fmt::Debug for Listener {
         write!(f, "Listener({})", self.addr)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,7 +13,7 @@ use crate::connect::{Conn, Source};
 use crate::error::{HttpError, NetError};
 use crate::http::pool::Pool;
 use crate::http::{HttpOptions, HttpService};
-use crate::listener::{Backlog, Listener};
+use crate::listener::{Backlog, Listener, Waiting};
 use crate::network::{Network, WeakNetwork};
 use crate::sync::lock;
 use crate::tracker::Tracker;
@@ -238,6 +238,17 @@ impl PodHandle {
         SocketAddr::new(ip, lock(&self.ports).next())
     }
 
+    /// Sends away who waits to be accepted: to other endpoints, or with a reset.
+    pub(crate) fn turn_away(&self, waiting: impl IntoIterator<Item = Waiting>) {
+        let network = self.network.upgrade();
+        for Waiting { conn, route } in waiting {
+            match (&network, route) {
+                (Some(network), Some(route)) => network.reroute(conn, route),
+                _ => conn.stream.reset(),
+            }
+        }
+    }
+
     /// Takes the pod off the network: nothing of it is reachable, and what it has open is cut.
     pub(crate) fn close(&self) {
         let (tcp, udp) = {
@@ -247,7 +258,7 @@ impl PodHandle {
         };
         for bound in tcp.into_values() {
             if let Bound::Listener(backlog) = bound {
-                backlog.close();
+                self.turn_away(backlog.close());
             }
         }
         udp.into_values().for_each(|mailbox| mailbox.close());

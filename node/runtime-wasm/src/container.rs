@@ -36,7 +36,7 @@ pub struct Usage {
     pub memory: u64,
     /// The most that `memory` has been.
     pub memory_peak: u64,
-    /// Requests that are being answered.
+    /// Requests that are being answered, and connections that were accepted and are not closed yet.
     pub requests: u64,
     /// Sockets of the whole pod.
     pub sockets: u32,
@@ -74,18 +74,19 @@ impl Container {
         }
     }
 
-    /// Lets it end: no new requests; those being answered may finish within `grace`, then it is killed. A command gets
-    /// no signal in wasm, so it ends as one that does not handle SIGTERM: at once. The exit is reported as always.
+    /// Lets it end: no new requests and no new connections; requests that are being answered and connections that were
+    /// accepted may finish within `grace`, then it is killed. A command gets no signal in wasm: with nothing open it ends
+    /// as one that does not handle SIGTERM, at once. The exit is reported as always.
     pub async fn stop(&self, grace: Duration) {
         self.shared.draining.store(true, SeqCst);
         self.shared.idle.clear();
-        if self.handler.is_none() {
-            self.shared.end(Exit::terminated());
-            self.shared.kill_guests();
-            return;
-        }
+        self.shared.net.stop_listening();
         let drained = tokio::time::timeout(grace, self.shared.drained()).await;
-        self.shared.end(if drained.is_ok() { Exit::with_code(0) } else { Exit::killed() });
+        self.shared.end(match drained {
+            Ok(()) if self.handler.is_some() => Exit::with_code(0),
+            Ok(()) => Exit::terminated(),
+            Err(_) => Exit::killed(),
+        });
         self.shared.kill_guests();
     }
 
@@ -266,7 +267,7 @@ impl Shared {
         self.idle.clear();
     }
 
-    /// Waits until no request is being answered.
+    /// Waits until no request is being answered, and no accepted connection is open.
     async fn drained(&self) {
         loop {
             let answered = self.answered.notified();
@@ -298,7 +299,7 @@ impl Shared {
     }
 }
 
-/// A request that is being answered.
+/// A request that is being answered, or a connection that was accepted.
 pub(crate) struct InFlight(pub(crate) Arc<Shared>);
 
 impl InFlight {

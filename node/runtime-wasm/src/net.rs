@@ -23,6 +23,10 @@ pub trait PodNetwork: Send + Sync + 'static {
     /// port. The address is taken until the listener is dropped.
     fn listen_tcp(&self, addr: SocketAddr) -> Result<Box<dyn NetListener>, NetError>;
 
+    /// Ends listening for good: listeners accept nothing more, though they do not fail, who waits at them is sent away, and
+    /// there are no new ones. What was accepted stays.
+    fn stop_listening(&self);
+
     /// Opens a connection to a pod, a Service, the pod itself (loopback) or something outside.
     async fn connect_tcp(&self, to: SocketAddr) -> Result<NetConn, NetError>;
 

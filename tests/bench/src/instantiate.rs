@@ -145,6 +145,8 @@ impl ours::PodNetwork for Nowhere {
     fn listen_tcp(&self, _: std::net::SocketAddr) -> Result<Box<dyn ours::NetListener>, ours::NetError> {
         Err(ours::NetError::NotSupported)
     }
+    fn stop_listening(&self) {}
+
     async fn connect_tcp(&self, _: std::net::SocketAddr) -> Result<ours::NetConn, ours::NetError> {
         Err(ours::NetError::ConnectionRefused)
     }

@@ -218,7 +218,7 @@ impl Containers {
         let ip = handle.ip();
         let (this, which) = (Arc::downgrade(self), id.clone());
         let on_exit = move |exit: Exit| ended(&this, &which, exit, served);
-        let net = Arc::new(Net(handle));
+        let net = Arc::new(Net::new(handle));
         let started = self.runtime.start(id.clone(), &spec, &identity, module, net, Arc::new(Sink(log)), on_exit);
         let container = match started {
             Ok(container) => Arc::new(container),

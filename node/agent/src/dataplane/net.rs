@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, Weak};
 use std::task::{Context, Poll, ready};
 
 use async_trait::async_trait;
@@ -11,33 +11,67 @@ use bytes::Bytes;
 use copepod_node_network::{self as network, Conn, HttpOptions, Listener, PodHandle, UdpSocket};
 use copepod_runtime_wasm::{Body, HttpError, HttpTimeouts, NetConn, NetError, NetListener, NetUdp, PodNetwork};
 
+use crate::logs::lock;
+
 /// A pod's own view of the network.
-pub(super) struct Net(pub Arc<PodHandle>);
+pub(super) struct Net {
+    pod: Arc<PodHandle>,
+    listeners: Mutex<Listeners>,
+}
+
+/// What one container listens on.
+#[derive(Default)]
+struct Listeners {
+    open: Vec<Weak<Listener>>,
+    stopped: bool,
+}
+
+impl Net {
+    /// For one container.
+    pub fn new(pod: Arc<PodHandle>) -> Net {
+        Net { pod, listeners: Mutex::default() }
+    }
+}
 
 type Wait = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 #[async_trait]
 impl PodNetwork for Net {
     fn ip(&self) -> IpAddr {
-        self.0.ip()
+        self.pod.ip()
     }
 
     fn listen_tcp(&self, addr: SocketAddr) -> Result<Box<dyn NetListener>, NetError> {
-        let listener = self.0.listen_tcp(addr).map_err(error)?;
-        Ok(Box::new(TcpListener { listener: Arc::new(listener), wait: None }))
+        let mut listeners = lock(&self.listeners);
+        if listeners.stopped {
+            return Err(NetError::ConnectionAborted);
+        }
+        let listener = Arc::new(self.pod.listen_tcp(addr).map_err(error)?);
+        listeners.open.retain(|l| l.strong_count() > 0);
+        listeners.open.push(Arc::downgrade(&listener));
+        Ok(Box::new(TcpListener { listener, wait: None }))
+    }
+
+    fn stop_listening(&self) {
+        let open = {
+            let mut listeners = lock(&self.listeners);
+            listeners.stopped = true;
+            std::mem::take(&mut listeners.open)
+        };
+        open.iter().filter_map(Weak::upgrade).for_each(|listener| listener.stop());
     }
 
     async fn connect_tcp(&self, to: SocketAddr) -> Result<NetConn, NetError> {
-        self.0.connect_tcp(to).await.map(conn).map_err(error)
+        self.pod.connect_tcp(to).await.map(conn).map_err(error)
     }
 
     fn bind_udp(&self, addr: SocketAddr) -> Result<Box<dyn NetUdp>, NetError> {
-        let socket = self.0.bind_udp(addr).map_err(error)?;
+        let socket = self.pod.bind_udp(addr).map_err(error)?;
         Ok(Box::new(Udp { socket: Arc::new(socket), wait: None }))
     }
 
     async fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, NetError> {
-        self.0.resolve(name).await.map_err(error)
+        self.pod.resolve(name).await.map_err(error)
     }
 
     async fn send_http(
@@ -53,7 +87,7 @@ impl PodNetwork for Net {
             between_bytes_timeout: timeouts.between_bytes.unwrap_or(usual.between_bytes_timeout),
             tls,
         };
-        self.0.send_http(request, options).await.map_err(http_error)
+        self.pod.send_http(request, options).await.map_err(http_error)
     }
 }
 

@@ -35,7 +35,7 @@ pub(crate) fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-fn at(text: &str) -> SocketAddr {
+pub(crate) fn at(text: &str) -> SocketAddr {
     text.parse().unwrap()
 }
 
@@ -77,7 +77,7 @@ pub(crate) fn web(endpoints: &[(u8, bool)], extra: Value) -> (Vec<Object>, Vec<O
     (vec![object("services", "web", json!({"spec": spec}))], vec![object("endpointslices", "web", slice)])
 }
 
-fn set_web(network: &Network, endpoints: &[(u8, bool)]) {
+pub(crate) fn set_web(network: &Network, endpoints: &[(u8, bool)]) {
     let (services, slices) = web(endpoints, json!({}));
     let none: &[Object] = &[];
     network.set_routes(Arc::new(RouteTable::build(&services, &slices, none, none, routes::Config::default())));

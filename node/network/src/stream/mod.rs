@@ -43,6 +43,15 @@ impl Stream {
         self
     }
 
+    /// Unties it again.
+    pub(crate) fn untracked(mut self) -> Stream {
+        match &mut self.0 {
+            Kind::Memory(s) => s.live = None,
+            Kind::Host(s) => s.live = None,
+        }
+        self
+    }
+
     /// Cuts the connection: both ends see a reset.
     pub fn reset(&self) {
         match &self.0 {

@@ -127,7 +127,8 @@ impl NetListener for Listener {
 
     fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<Result<NetConn, NetError>> {
         let mut state = self.net.0.state.lock().unwrap();
-        let queue = state.listeners.get_mut(&self.at).unwrap();
+        // Nothing comes to one that was stopped.
+        let Some(queue) = state.listeners.get_mut(&self.at) else { return Poll::Pending };
         match queue.waiting.pop_front() {
             Some(conn) => Poll::Ready(Ok(conn)),
             None => {
@@ -184,6 +185,11 @@ impl PodNetwork for MemNet {
             return Err(NetError::AddressInUse);
         }
         Ok(Box::new(self.listen(addr)))
+    }
+
+    fn stop_listening(&self) {
+        self.0.state.lock().unwrap().listeners.clear();
+        self.0.changed.notify_waiters();
     }
 
     async fn connect_tcp(&self, to: SocketAddr) -> Result<NetConn, NetError> {

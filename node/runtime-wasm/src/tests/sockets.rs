@@ -1,6 +1,7 @@
 //! `wasi:sockets` on a network in memory: the example `tcp-echo`, which knows only `std::net`.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, DuplexStream};
 
@@ -113,4 +114,33 @@ async fn udp_goes_both_ways() {
     let (from, rest) = answer.strip_prefix("10.96.0.9:53 says: ").unwrap().split_once(' ').unwrap();
     assert_eq!(from.parse::<SocketAddr>().unwrap().ip(), POD);
     assert_eq!(rest, format!("sent {}", format!("hello from {from}").len()));
+}
+
+#[tokio::test]
+async fn stopping_lets_open_connections_finish_within_the_grace() {
+    let node = Node::new();
+    let mut echo = node.start("tcp-echo", |_| {}).await;
+    let mut stream = BufReader::new(echo.net.connect(SERVER).await);
+    assert_eq!(ask(&mut stream, "before").await, "before");
+    let stop = echo.container.stop(Duration::from_secs(3600));
+    let finish = async {
+        echo.net.closed(SERVER).await;
+        assert_eq!(ask(&mut stream, "after").await, "after");
+        drop(stream);
+    };
+    tokio::join!(stop, finish);
+    assert_eq!(echo.exit().await.code, 143);
+    assert!(echo.logs.text().contains("sent 2 lines"), "{}", echo.logs.text());
+
+    let mut idle = node.start("tcp-echo", |_| {}).await;
+    drop(idle.net.connect(SERVER).await);
+    idle.logs.wait_for("sent 0 lines").await;
+    idle.container.stop(Duration::from_secs(3600)).await;
+    assert_eq!(idle.exit().await.code, 143, "nothing is open: it ends at once");
+
+    let mut busy = node.start("tcp-echo", |_| {}).await;
+    let mut stream = BufReader::new(busy.net.connect(SERVER).await);
+    assert_eq!(ask(&mut stream, "before").await, "before");
+    busy.container.stop(Duration::from_millis(1)).await;
+    assert_eq!(busy.exit().await.code, 137, "the grace is over");
 }

@@ -4,6 +4,7 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use e2e::{Cluster, has, needs, text, until};
 
@@ -47,6 +48,15 @@ const FAILING_PROBE: &str = r#"{"spec": {"replicas": 2, "template": {"spec": {"c
 struct Count {
     good: AtomicU64,
     lost: AtomicU64,
+}
+
+/// Ends the loads, whatever fails.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// Loads with h2load until told to stop, over HTTP/1.1 or HTTP/2.
@@ -125,13 +135,6 @@ fn rollouts_scale_downs_and_restarts_lose_no_request() {
     ];
     let ingress = c.ingress.as_str();
     std::thread::scope(|scope| {
-        // Whatever fails below, the loads must end.
-        struct Stop<'a>(&'a AtomicBool);
-        impl Drop for Stop<'_> {
-            fn drop(&mut self) {
-                self.0.store(true, Ordering::Relaxed);
-            }
-        }
         let _stop = Stop(stop);
         scope.spawn(move || h2load(ingress, "web.localhost", true, &counts[0].1, stop));
         scope.spawn(move || h2load(ingress, "web.localhost", false, &counts[1].1, stop));
@@ -169,4 +172,81 @@ fn rollouts_scale_downs_and_restarts_lose_no_request() {
     for (what, count) in counts {
         assert_eq!(count.lost.load(Ordering::Relaxed), 0, "lost requests to {what}: {counts:?}");
     }
+}
+
+/// Two servers of lines behind a node port. Each serves one connection at a time, so that others wait to be accepted.
+const LINES: &str = "
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: lines}
+spec:
+  replicas: 2
+  selector: {matchLabels: {app: lines}}
+  template:
+    metadata: {labels: {app: lines}}
+    spec:
+      containers:
+      - name: c
+        image: file://examples/tcp-echo/tcp-echo.wasm
+        ports: [{containerPort: 7000}]
+        readinessProbe: {tcpSocket: {port: 7000}, periodSeconds: 1}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: lines}
+spec: {type: NodePort, selector: {app: lines}, ports: [{port: 7000}]}
+";
+
+/// A connection, a line there, and the same one back.
+fn line(port: u16) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(20)))?;
+    stream.write_all(b"hello\n")?;
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line)?;
+    Ok(line)
+}
+
+#[test]
+fn rollouts_and_scale_downs_of_tcp_guests_lose_no_connection() {
+    let Some((_dir, c)) = Cluster::for_kubectl(&[]) else { return };
+    c.apply(LINES);
+    c.ok(&["rollout", "status", "deployment/lines", "--timeout=60s"]);
+    let port = c.ok(&["get", "service", "lines", "-o", "jsonpath={.spec.ports[0].nodePort}"]);
+    let port: u16 = port.parse().expect("a node port");
+    until("a line comes back", || line(port).is_ok_and(|l| l == "hello\n").then_some(()));
+    let (stop, count) = (&AtomicBool::new(false), &Count::default());
+    std::thread::scope(|scope| {
+        let _stop = Stop(stop);
+        for _ in 0..4 {
+            scope.spawn(move || {
+                while !stop.load(Ordering::Relaxed) {
+                    match line(port) {
+                        Ok(line) if line == "hello\n" => count.good.fetch_add(1, Ordering::Relaxed),
+                        other => {
+                            println!("{other:?}");
+                            count.lost.fetch_add(1, Ordering::Relaxed)
+                        }
+                    };
+                    // The host has only so many ports for clients.
+                    std::thread::park_timeout(Duration::from_millis(1));
+                }
+            });
+        }
+        let more = |what: &str| {
+            let before = count.good.load(Ordering::Relaxed);
+            until(what, || (count.good.load(Ordering::Relaxed) > before + 20).then_some(()));
+        };
+        more("every load goes");
+        for value in ["V=1", "V=2"] {
+            c.ok(&["set", "env", "deployment/lines", value]);
+            c.ok(&["rollout", "status", "deployment/lines", "--timeout=60s"]);
+            more("after a rolling update");
+        }
+        c.ok(&["scale", "deployment/lines", "--replicas=1"]);
+        let pods = || c.ok(&["get", "pods", "-l", "app=lines", "-o", "name"]).lines().count();
+        until("the others are gone", || (pods() == 1).then_some(()));
+        more("after a scale-down");
+    });
+    assert_eq!(count.lost.load(Ordering::Relaxed), 0, "lost connections: {count:?}");
 }

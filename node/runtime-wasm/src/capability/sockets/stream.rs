@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, ReadHalf, WriteHa
 use tokio::task::JoinHandle;
 use wasmtime_wasi::p2::{InputStream, OutputStream, Pollable, StreamError, StreamResult};
 
-use crate::container::Shared;
+use crate::container::{InFlight, Shared};
 use crate::net::NetStream;
 
 type Stream = Box<dyn NetStream>;
@@ -26,6 +26,8 @@ pub(super) struct Connection {
     input: Mutex<Input>,
     output: Mutex<Output>,
     container: Arc<Shared>,
+    /// Held by what is still to be sent, too: a container that drains ends only after that.
+    accepted: Option<Arc<InFlight>>,
 }
 
 struct Input {
@@ -45,12 +47,13 @@ enum Output {
 }
 
 impl Connection {
-    pub(super) fn new(stream: Stream, container: &Arc<Shared>) -> Arc<Self> {
+    pub(super) fn new(stream: Stream, container: &Arc<Shared>, accepted: Option<InFlight>) -> Arc<Self> {
         let (read, write) = tokio::io::split(stream);
         Arc::new(Connection {
             input: Mutex::new(Input { half: Some(read), ready: Bytes::new(), error: None }),
             output: Mutex::new(Output::Idle(write)),
             container: container.clone(),
+            accepted: accepted.map(Arc::new),
         })
     }
 
@@ -62,6 +65,15 @@ impl Connection {
         self.output.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Goes on after the guest has let go of the connection.
+    fn spawn<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> JoinHandle<Option<T>> {
+        let accepted = self.accepted.clone();
+        self.container.spawn(async move {
+            let _accepted = accepted;
+            work.await
+        })
+    }
+
     /// What the guest does not want to read any more.
     pub(super) fn shutdown_input(&self) {
         *self.input() = Input { half: None, ready: Bytes::new(), error: None };
@@ -71,11 +83,11 @@ impl Connection {
     pub(super) fn shutdown_output(&self) {
         let mut output = self.output();
         *output = match std::mem::replace(&mut *output, Output::Closed) {
-            Output::Idle(mut half) => Output::Busy(self.container.spawn(async move {
+            Output::Idle(mut half) => Output::Busy(self.spawn(async move {
                 half.shutdown().await?;
                 Ok(None)
             })),
-            Output::Busy(task) => Output::Busy(self.container.spawn(async move {
+            Output::Busy(task) => Output::Busy(self.spawn(async move {
                 match task.await {
                     Ok(Some(Ok(Some(mut half)))) => half.shutdown().await?,
                     Ok(Some(Err(error))) => return Err(error),
@@ -225,7 +237,7 @@ impl OutputStream for Writer {
         };
         *output = match write_now(&mut half, &mut bytes) {
             Ok(true) => Output::Idle(half),
-            Ok(false) => Output::Busy(self.0.container.spawn(async move {
+            Ok(false) => Output::Busy(self.0.spawn(async move {
                 half.write_all(&bytes).await?;
                 half.flush().await?;
                 Ok(Some(half))

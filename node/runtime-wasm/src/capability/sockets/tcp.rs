@@ -16,6 +16,7 @@ use super::own::tcp::{self as wit, ShutdownType};
 use super::own::tcp_create_socket;
 use super::stream::{Connection, Reader, Writer};
 use super::{View, fits, fits_remote, positive};
+use crate::container::{InFlight, Shared};
 use crate::counted::Permit;
 use crate::net::{NetConn, NetError, NetListener};
 
@@ -48,14 +49,17 @@ enum State {
 
 struct Listener {
     listener: Box<dyn NetListener>,
-    /// Taken while waiting for readiness.
-    next: Option<Result<NetConn, NetError>>,
+    container: Arc<Shared>,
+    /// Taken while waiting for readiness. It counts as accepted: the guest is told of it.
+    next: Option<(Result<NetConn, NetError>, InFlight)>,
 }
 
 impl Listener {
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.next.is_none() {
-            self.next = Some(std::task::ready!(self.listener.poll_accept(cx)));
+            // Counted before it is taken: whoever stops the container must not find it at neither place.
+            let in_flight = InFlight::new(&self.container);
+            self.next = Some((std::task::ready!(self.listener.poll_accept(cx)), in_flight));
         }
         Poll::Ready(())
     }
@@ -217,16 +221,17 @@ impl wit::HostTcpSocket for View<'_> {
             return Err(ErrorCode::InvalidState.into());
         };
         let NetConn { local, peer, stream } = result.map_err(super::error)?;
-        let connection = Connection::new(stream, &container);
+        let connection = Connection::new(stream, &container, None);
         socket.state = State::Open { local, peer, connection: connection.clone() };
         self.streams(&this, &connection)
     }
 
     fn start_listen(&mut self, this: Resource<TcpSocket>) -> SocketResult<()> {
+        let container = self.container.clone();
         let socket = self.idle(&this)?;
         match std::mem::replace(&mut socket.state, State::Closed) {
             State::Bound(listener) => {
-                socket.state = State::ListenStarted(Listener { listener, next: None });
+                socket.state = State::ListenStarted(Listener { listener, container, next: None });
                 Ok(())
             }
             other => {
@@ -261,11 +266,11 @@ impl wit::HostTcpSocket for View<'_> {
         if listener.poll_next(&mut Context::from_waker(Waker::noop())).is_pending() {
             return Err(ErrorCode::WouldBlock.into());
         }
-        let Some(next) = listener.next.take() else { return Err(ErrorCode::WouldBlock.into()) };
+        let Some((next, in_flight)) = listener.next.take() else { return Err(ErrorCode::WouldBlock.into()) };
         let NetConn { local, peer, stream } = next.map_err(super::error)?;
         // Whoever connects to a pod that is full is refused, as by a full backlog; an error here would end most servers.
         let Some(_permit) = container.sockets.take() else { return Err(ErrorCode::WouldBlock.into()) };
-        let connection = Connection::new(stream, &container);
+        let connection = Connection::new(stream, &container, Some(in_flight));
         let state = State::Open { local, peer, connection: connection.clone() };
         let accepted = self.table.push(TcpSocket { family, state, options, _permit })?;
         let (input, output) = self.streams(&accepted, &connection)?;
