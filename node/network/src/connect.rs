@@ -45,9 +45,9 @@ pub struct Conn {
 /// How a connection has come to an endpoint: by which port of a Service, and from whom.
 #[derive(Clone)]
 pub(crate) struct Route {
-    from: Source,
-    side: Side,
-    port: Arc<ServicePort>,
+    pub(crate) from: Source,
+    pub(crate) side: Side,
+    pub(crate) port: Arc<ServicePort>,
 }
 
 /// What an address leads to.
@@ -91,7 +91,7 @@ impl Network {
     pub async fn connect(&self, from: Source, to: SocketAddr) -> Result<Conn, NetError> {
         match self.target(&from, to, Protocol::Tcp)? {
             Target::Service(port) => self.connect_service(&from, Side::Inside, &port, to).await,
-            direct => self.open(&from, &direct, to).await,
+            direct => self.open(&from, &direct, to, None).await,
         }
     }
 
@@ -140,7 +140,7 @@ impl Network {
                     if outside > ATTEMPTS {
                         break;
                     }
-                    self.open(from, &target, endpoint.addr).await
+                    self.open(from, &target, endpoint.addr, None).await
                 }
                 Err(e) => Err(e),
             };
@@ -222,17 +222,22 @@ impl Network {
         Ok(Target::Outside(to))
     }
 
-    pub(crate) async fn open(&self, from: &Source, target: &Target, to: SocketAddr) -> Result<Conn, NetError> {
+    /// Opens a connection to an address; `route` says by which Service, if by one.
+    pub(crate) async fn open(
+        &self,
+        from: &Source,
+        target: &Target,
+        to: SocketAddr,
+        route: Option<Route>,
+    ) -> Result<Conn, NetError> {
         match target {
-            Target::Pod(pod, scope) => self.open_pod(from, pod, *scope, to),
+            Target::Pod(pod, scope) => {
+                let bound = pod.tcp(*scope, to.port()).ok_or(NetError::ConnectionRefused)?;
+                self.open_bound(from, pod, bound, *scope, to, route)
+            }
             Target::Outside(host) => self.open_outside(from, *host, to).await,
             Target::Service(_) => Err(NetError::RemoteUnreachable),
         }
-    }
-
-    fn open_pod(&self, from: &Source, pod: &PodHandle, scope: Scope, to: SocketAddr) -> Result<Conn, NetError> {
-        let bound = pod.tcp(scope, to.port()).ok_or(NetError::ConnectionRefused)?;
-        self.open_bound(from, pod, bound, scope, to, None)
     }
 
     fn open_bound(

@@ -99,7 +99,7 @@ impl Listener {
     /// goes to another endpoint, which finds all of its bytes; other connections are reset.
     pub fn stop(&self) {
         self.pod.unbind_backlog(&self.backlog);
-        self.pod.turn_away(self.backlog.stop());
+        self.pod.turn_away(self.addr.port(), self.backlog.stop());
     }
 
     /// The next connection. Fails only when the pod has left the network.
@@ -133,7 +133,7 @@ impl Listener {
 impl Drop for Listener {
     fn drop(&mut self) {
         self.pod.unbind_backlog(&self.backlog);
-        self.pod.turn_away(self.backlog.close());
+        self.pod.turn_away(self.addr.port(), self.backlog.close());
     }
 }
 

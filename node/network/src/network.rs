@@ -165,6 +165,12 @@ impl Network {
         }
     }
 
+    /// Nobody listens at a pod's address any more: nothing keeps connections to it.
+    pub(crate) fn left(&self, addr: SocketAddr) {
+        let pods: Vec<Arc<PodHandle>> = read(&self.0.pods).by_ip.values().cloned().collect();
+        pods.iter().map(|pod| &pod.pool).chain([&self.0.pool]).for_each(|pool| pool.leave(addr));
+    }
+
     /// What a host with these addresses listens on.
     pub(crate) fn host_ports(&self, addresses: &[IpAddr]) -> HostPorts {
         let exposed = read(&self.0.pods).exposed.clone();

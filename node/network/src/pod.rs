@@ -238,9 +238,12 @@ impl PodHandle {
         SocketAddr::new(ip, lock(&self.ports).next())
     }
 
-    /// Sends away who waits to be accepted: to other endpoints, or with a reset.
-    pub(crate) fn turn_away(&self, waiting: impl IntoIterator<Item = Waiting>) {
+    /// Nobody listens on a port any more. Sends away who waits to be accepted: to other endpoints, or with a reset.
+    pub(crate) fn turn_away(&self, port: u16, waiting: impl IntoIterator<Item = Waiting>) {
         let network = self.network.upgrade();
+        if let Some(network) = &network {
+            network.left(SocketAddr::new(self.identity.ip, port));
+        }
         for Waiting { conn, route } in waiting {
             match (&network, route) {
                 (Some(network), Some(route)) => network.reroute(conn, route),
@@ -256,9 +259,9 @@ impl PodHandle {
             ports.closed = true;
             (std::mem::take(&mut ports.tcp), std::mem::take(&mut ports.udp))
         };
-        for bound in tcp.into_values() {
+        for ((_, port), bound) in tcp {
             if let Bound::Listener(backlog) = bound {
-                self.turn_away(backlog.close());
+                self.turn_away(port, backlog.close());
             }
         }
         udp.into_values().for_each(|mailbox| mailbox.close());

@@ -83,7 +83,7 @@ async fn carry(network: &Network, mut tcp: TcpStream, peer: SocketAddr, to: To) 
         To::Service(port) => network.connect_service(&source, Side::Outside, &port, local).await?,
         To::Pod(to) => {
             let pod = network.pod(to.ip()).ok_or(NetError::RemoteUnreachable)?;
-            network.open(&source, &Target::Pod(pod, Scope::Pod), to).await?
+            network.open(&source, &Target::Pod(pod, Scope::Pod), to, None).await?
         }
     };
     copy_bidirectional(&mut tcp, &mut conn.stream).await.map(drop)

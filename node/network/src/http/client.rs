@@ -16,7 +16,7 @@ use super::pool::{Key, Pool, Returning, Sender};
 use super::server::to_origin_form;
 use super::{ConnInfo, HttpOptions, HttpService, ServiceError};
 use crate::body::{Body, Guarded, Progress, empty};
-use crate::connect::{Source, Target};
+use crate::connect::{Route, Source, Target};
 use crate::error::{HttpError, NetError};
 use crate::hold::Patience;
 use crate::network::Network;
@@ -48,6 +48,8 @@ impl From<Failure> for HttpError {
 struct Speech<'a> {
     tls: Option<&'a Arc<str>>,
     h2c: bool,
+    /// By which port of a Service, and with which of its policies.
+    service: Option<(Side, &'a Arc<ServicePort>)>,
 }
 
 impl Network {
@@ -113,7 +115,9 @@ impl Network {
     ) -> Result<Response<Body>, Failure> {
         match self.target(from, to, Protocol::Tcp) {
             Ok(Target::Service(port)) => self.send_to_service(from, Side::Inside, &port, tls, request, options).await,
-            Ok(target) => self.send_to(from, target, to, Speech { tls, h2c: false }, request, options).await,
+            Ok(target) => {
+                self.send_to(from, target, to, Speech { tls, h2c: false, service: None }, request, options).await
+            }
             Err(e) => Err(Failure::NotSent(HttpError::Connect(e), Box::new(request))),
         }
     }
@@ -149,13 +153,14 @@ impl Network {
     async fn send_once(
         &self,
         from: &Source,
-        (side, port): (Side, &ServicePort),
+        (side, port): (Side, &Arc<ServicePort>),
         tls: Option<&Arc<str>>,
         mut request: Request<Body>,
         options: &HttpOptions,
         info: Option<ConnInfo>,
     ) -> Result<Response<Body>, Failure> {
-        let speech = Speech { tls, h2c: port.app_protocol.as_deref() == Some(H2C) };
+        let h2c = port.app_protocol.as_deref() == Some(H2C);
+        let speech = Speech { tls, h2c, service: Some((side, port)) };
         let client = info.map_or_else(|| from.ip(self), |i| i.peer.ip());
         let chosen = self.chosen(port, side, client);
         let mut last = HttpError::Connect(NetError::ConnectionRefused);
@@ -222,7 +227,7 @@ impl Network {
                 done => return done,
             }
         }
-        let connecting = timeout(options.connect_timeout, self.dial(from, target, to, &key, own));
+        let connecting = timeout(options.connect_timeout, self.dial(from, target, to, &key, speech.service, own));
         match connecting.await.unwrap_or(Err(HttpError::Connect(NetError::Timeout))) {
             Ok(sender) => send(sender, own, &key, request, options).await,
             Err(e) => Err(Failure::NotSent(e, Box::new(request))),
@@ -246,9 +251,11 @@ impl Network {
         target: Target,
         to: SocketAddr,
         key: &Key,
+        service: Option<(Side, &Arc<ServicePort>)>,
         pool: &Pool,
     ) -> Result<Sender, HttpError> {
-        let conn = self.open(from, &target, to).await.map_err(HttpError::Connect)?;
+        let route = service.map(|(side, port)| Route { from: from.clone(), side, port: port.clone() });
+        let conn = self.open(from, &target, to, route).await.map_err(HttpError::Connect)?;
         match &key.tls {
             None => self.handshake(TokioIo::new(conn.stream), key.h2c, key, pool).await,
             Some(host) => {

@@ -49,12 +49,20 @@ struct State {
     idle: HashMap<Key, Vec<(Instant, http1::SendRequest<Body>)>>,
     shared: HashMap<Key, http2::SendRequest<Body>>,
     swept: Option<Instant>,
+    /// Whether anything was ever sought here.
+    used: bool,
+    /// Addresses where someone has stopped to listen, and when: connections to them are not kept.
+    left: HashMap<SocketAddr, Instant>,
 }
 
 impl Pool {
     /// An open connection, if there is one.
     pub(crate) async fn take(&self, key: &Key) -> Option<Sender> {
-        let shared = lock(&self.0).shared.get(key).cloned();
+        let shared = {
+            let mut state = lock(&self.0);
+            state.used = true;
+            state.shared.get(key).cloned()
+        };
         if let Some(mut sender) = shared {
             if sender.ready().await.is_ok() {
                 return Some(Sender::Http2(sender));
@@ -94,11 +102,35 @@ impl Pool {
                 list.retain(|(since, s)| now - *since < KEEP && !s.is_closed());
                 !list.is_empty()
             });
+            state.left.retain(|_, since| now - *since < KEEP);
+        }
+        if state.left.contains_key(&key.addr) {
+            return;
         }
         let list = state.idle.entry(key).or_default();
         if list.len() < PER_KEY {
             list.push((now, sender));
         }
+    }
+
+    /// Whoever has listened at `addr` does not any more: unused connections to it are closed, so that they do not hold it
+    /// up, and those in use are not kept. For a while that holds for its successor as well.
+    pub(crate) fn leave(&self, addr: SocketAddr) {
+        let now = Instant::now();
+        let mut gone = (Vec::new(), Vec::new());
+        let mut state = lock(&self.0);
+        if !state.used || state.closed {
+            return;
+        }
+        let keys: Vec<Key> = state.idle.keys().chain(state.shared.keys()).filter(|k| k.addr == addr).cloned().collect();
+        for key in keys {
+            gone.0.extend(state.idle.remove(&key));
+            gone.1.extend(state.shared.remove(&key));
+        }
+        state.left.retain(|_, since| now - *since < KEEP);
+        state.left.insert(addr, now);
+        drop(state);
+        drop(gone);
     }
 
     /// Closes all unused connections and keeps none from now on.

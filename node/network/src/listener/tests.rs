@@ -1,10 +1,12 @@
 use std::io::ErrorKind;
 
+use http::Request;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 use crate::network::Network;
-use crate::network::tests::{at, attach, network, set_web};
+use crate::network::tests::{at, attach, network, set_web, text};
+use crate::{HttpOptions, empty};
 
 /// The Service's port 80, which leads to its pods' port 8080.
 const VIP: &str = "10.96.0.7:80";
@@ -92,4 +94,42 @@ async fn who_waits_for_the_only_endpoint_waits_for_its_restart_or_is_reset() {
     set_web(&net, &[]);
     drop(again);
     assert_eq!(client.stream.read(&mut [0; 1]).await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+}
+
+#[tokio::test]
+async fn a_request_that_waits_to_be_accepted_is_answered_by_another_endpoint() {
+    let net = network();
+    let (a, b, client) = (attach(&net, 1), attach(&net, 2), attach(&net, 9));
+    let (first, second) = (listen(&a), listen(&b));
+    set_web(&net, &[(1, true)]);
+    let send = |client: Arc<PodHandle>| {
+        tokio::spawn(async move {
+            let request = Request::get(format!("http://{VIP}/")).body(empty()).unwrap();
+            text(client.send_http(request, HttpOptions::default()).await.unwrap()).await
+        })
+    };
+    // Answers a request on a connection that would be kept, and tells when it is closed.
+    let answer = async |conn: &mut Conn, body: &str| {
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            assert!(conn.stream.read_buf(&mut head).await.unwrap() > 0);
+        }
+        let response = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        conn.stream.write_all(response.as_bytes()).await.unwrap();
+    };
+    let request = send(client.clone());
+    let mut kept = first.accept().await.unwrap();
+    answer(&mut kept, "one").await;
+    assert_eq!(request.await.unwrap(), "one");
+    // A second pod has no kept connection: its request waits in the backlog.
+    let request = send(attach(&net, 8));
+    first.ready().await;
+    set_web(&net, &[(2, true)]);
+    first.stop();
+    let mut conn = second.accept().await.unwrap();
+    answer(&mut conn, "two").await;
+    assert_eq!(request.await.unwrap(), "two");
+    // Neither holds up whom it is connected to: the first went idle, the second is known by an address that is gone.
+    assert_eq!(kept.stream.read(&mut [0; 1]).await.unwrap(), 0);
+    assert_eq!(conn.stream.read(&mut [0; 1]).await.unwrap(), 0);
 }
