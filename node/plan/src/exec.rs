@@ -171,6 +171,7 @@ mod tests {
             ip: "10.0.0.1".parse().unwrap(),
             hostname: "p".into(),
             hosts: Vec::new(),
+            host_ports: Vec::new(),
             dns_search: Vec::new(),
         };
         let mut said = Said::default();

@@ -81,6 +81,11 @@ impl Limited {
 }
 
 impl LogSink for Limited {
+    /// Whoever is attached sees all: only what is kept has a limit.
+    fn live(&self, stream: LogStream, bytes: &[u8]) {
+        self.sink.live(stream, bytes);
+    }
+
     fn write(&self, stream: LogStream, bytes: &[u8]) {
         let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
         // What was dropped before this; what is dropped of this is said later.
@@ -135,6 +140,8 @@ mod tests {
 
     struct Lines(Mutex<String>);
     impl LogSink for Lines {
+        fn live(&self, _: LogStream, _: &[u8]) {}
+
         fn write(&self, _: LogStream, bytes: &[u8]) {
             self.0.lock().unwrap().push_str(std::str::from_utf8(bytes).unwrap());
         }

@@ -26,7 +26,7 @@ pub trait LogSink: Send + Sync + 'static {
     fn write(&self, stream: LogStream, bytes: &[u8]);
 
     /// Sees output at once as it comes, for whoever is attached. As quick as `write`.
-    fn live(&self, _stream: LogStream, _bytes: &[u8]) {}
+    fn live(&self, stream: LogStream, bytes: &[u8]);
 }
 
 /// A line longer than this is passed on in parts.
@@ -150,6 +150,8 @@ mod tests {
     #[derive(Default)]
     struct Lines(Mutex<Vec<String>>);
     impl LogSink for Lines {
+        fn live(&self, _: LogStream, _: &[u8]) {}
+
         fn write(&self, _: LogStream, bytes: &[u8]) {
             self.0.lock().unwrap().push(String::from_utf8_lossy(bytes).into_owned());
         }

@@ -131,6 +131,7 @@ pub fn start(runtime: &ours::Runtime, module: &Arc<ours::Module>, reuse: u32) ->
 
 struct Silent;
 impl ours::LogSink for Silent {
+    fn live(&self, _: ours::LogStream, _: &[u8]) {}
     fn write(&self, _: ours::LogStream, _: &[u8]) {}
 }
 

@@ -26,6 +26,8 @@ pub(super) struct Logs {
 }
 
 impl LogSink for Logs {
+    fn live(&self, _: LogStream, _: &[u8]) {}
+
     fn write(&self, stream: LogStream, bytes: &[u8]) {
         let mark = if stream == LogStream::Stdout { "out" } else { "err" };
         for line in String::from_utf8_lossy(bytes).lines() {

@@ -98,7 +98,8 @@ fn kubectl_execs_attaches_and_forwards() {
     // Attach feeds the container's own program, whose end is its input's.
     let mut child = spawn(&c, &["attach", "-i", "box"]);
     child.stdin.take().unwrap().write_all(b"echo from outside\n").unwrap();
-    assert!(child.wait().unwrap().success(), "{}", e2e::stderr(&mut child));
+    let out = child.wait_with_output().unwrap();
+    assert!(out.status.success() && text(&out.stdout).contains("from outside"), "{}", text(&out.stderr));
     until("the container has ended", || {
         (c.ok(&["get", "pod", "box", "-o", "jsonpath={.status.phase}"]) == "Succeeded").then_some(())
     });
