@@ -162,7 +162,11 @@ impl Store {
         if let Some(answer) = self.0.at_hand(request, &source, now) {
             return answer;
         }
-        pulling();
+        // A file that is known is looked at again, in case it has changed; nobody is asked.
+        let look = matches!(source, Source::File(_)) && request.policy == Policy::IfNotPresent;
+        if !look || self.0.known(&source).is_none() {
+            pulling();
+        }
         let (inner, wanted, asked) = (self.0.clone(), request.clone(), Instant::now());
         let pull = async move { inner.take_turn(&wanted, source, now).await };
         let lost = || Err(PullError::pull(image, "the pull was aborted".into()));

@@ -97,7 +97,8 @@ pub fn node(facts: &NodeFacts, labels: &BTreeMap<String, String>) -> Node {
     }
 }
 
-/// The node's status; `images` as [`crate::listed`] makes them. Transition times are kept from `before` where a condition has not changed.
+/// The node's status; `images` as [`crate::listed`] makes them. Transition times are kept from `before` where a condition
+/// has not changed.
 pub fn node_status(
     facts: &NodeFacts,
     before: Option<&NodeStatus>,

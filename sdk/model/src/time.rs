@@ -83,7 +83,8 @@ impl Time {
             _ => return None,
         };
         let secs = (days_from_civil(y, mo, d) * 86_400 + h * 3600 + mi * 60 + s) as i64 - offset_secs;
-        u64::try_from(secs).ok().map(|s| Time(s * 1_000_000_000 + nanos))
+        // What is beyond the last moment that fits (in 2554) is that moment.
+        u64::try_from(secs).ok().map(|s| Time(s.saturating_mul(1_000_000_000).saturating_add(nanos)))
     }
 }
 
@@ -137,6 +138,7 @@ mod tests {
         {
             assert_eq!(Time::parse(bad), None, "{bad}");
         }
+        assert_eq!(Time::parse("2555-01-01T00:00:00Z"), Some(Time(u64::MAX)), "later than what fits");
         for s in [0, 951_782_400, 1_709_164_800, 4_102_444_799] {
             assert_eq!(Time::parse(&Time::from_secs(s).rfc3339()), Some(Time::from_secs(s)));
         }

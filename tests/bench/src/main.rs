@@ -1,7 +1,8 @@
 //! Tables of what this cluster costs, with the peer or the limit measured in the same run where there is one.
 //!
-//! `cargo run --release -p bench [-- start | pods | api | http | instantiate | serve | cold | density | hostile]…` after `cargo build --release --bin copepod`. Every table gives CPU per
-//! operation beside times, because times are noisy on a shared machine.
+//! `cargo run --release -p bench [-- start | pods | api | http | instantiate | serve | cold | density | hostile]…` after
+//! `cargo build --release --bin copepod`. Every table gives CPU per operation beside times, because times are noisy on a shared
+//! machine.
 
 mod api;
 mod cluster;

@@ -1,5 +1,5 @@
-//! The data plane's second door: what is a stream of bytes and no message, and what is measured when somebody looks. A data plane in a process of its own serves the
-//! same over an upgraded connection.
+//! The data plane's second door: what is a stream of bytes and no message, and what is measured when somebody looks. A data
+//! plane in a process of its own serves the same over an upgraded connection.
 
 use std::net::IpAddr;
 use std::sync::Arc;
