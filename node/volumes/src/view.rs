@@ -11,7 +11,7 @@ use cap_primitives::ambient_authority;
 use cap_primitives::fs::{DirOptions, FollowSymlinks, Metadata, OpenOptions, create_dir, open, open_ambient_dir, stat};
 use copepod_node_plan::Mount;
 
-use crate::types::SHOWN;
+use crate::types::is_shown;
 use crate::{VolumeError, Volumes};
 
 /// Makes every mount a directory that is there.
@@ -127,7 +127,7 @@ fn open_file(m: &Mount) -> io::Result<File> {
 /// Whether what is there comes from the API.
 fn shown(host: &Path) -> bool {
     let plugin = host.parent().and_then(Path::file_name).and_then(|n| n.to_str());
-    plugin.is_some_and(|p| SHOWN.contains(&p))
+    plugin.is_some_and(is_shown)
 }
 
 fn clear(dir: &Path) -> io::Result<()> {

@@ -50,7 +50,7 @@ fn a_vip_leads_to_the_ready_endpoints_by_port_name() {
     let t = table(
         &[service(
             "web",
-            json!({"clusterIP": "10.96.0.7", "ports": [
+            json!({"type": "NodePort", "clusterIP": "10.96.0.7", "ports": [
             {"name": "http", "port": 80, "targetPort": "web", "nodePort": 30080}, {"name": "admin", "port": 81}]}),
         )],
         &[
@@ -216,7 +216,10 @@ fn no_routing_decision_loses_a_request_that_could_be_answered() {
 
 #[test]
 fn a_change_of_one_service_equals_a_rebuild() {
-    let web = service("web", json!({"clusterIP": "10.96.0.7", "ports": [{"port": 80, "nodePort": 30000}]}));
+    let web = service(
+        "web",
+        json!({"type": "NodePort", "clusterIP": "10.96.0.7", "ports": [{"port": 80, "nodePort": 30000}]}),
+    );
     let api = service(
         "api",
         json!({"clusterIP": "10.96.0.8", "externalIPs": ["10.96.0.7", "192.0.2.1"],
@@ -408,7 +411,7 @@ proptest! {
 fn where_the_node_listens() {
     let plain = service(
         "web",
-        json!({"clusterIP": "10.96.0.7", "externalIPs": ["192.0.2.1"], "ports": [{"port": 80, "nodePort": 30080},
+        json!({"type": "NodePort", "clusterIP": "10.96.0.7", "externalIPs": ["192.0.2.1"], "ports": [{"port": 80, "nodePort": 30080},
             {"name": "dns", "port": 53, "nodePort": 30053, "protocol": "UDP"}]}),
     );
     let local = service(

@@ -1,21 +1,5 @@
 //! `configMap`: files on disk that follow their ConfigMap.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use super::Shown;
 
-use copepod_node_plan::VolumeFile;
-
-use crate::{VolumeError, Volumes, atomic};
-
-pub(super) const PLUGIN: &str = "kubernetes.io~configmap";
-
-pub(super) fn set_up(
-    volumes: &Volumes,
-    uid: &str,
-    name: &str,
-    files: &BTreeMap<String, VolumeFile>,
-) -> Result<PathBuf, VolumeError> {
-    let dir = volumes.folder(false, uid, &["volumes", PLUGIN, name])?;
-    atomic::write(&dir, files)?;
-    Ok(dir)
-}
+pub(super) const TYPE: Shown = Shown { plugin: "kubernetes.io~configmap", memory: false };

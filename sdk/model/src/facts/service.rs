@@ -171,12 +171,17 @@ impl Facts for ServiceFacts {
             client_ip.and_then(|c| c.timeout_seconds).unwrap_or(DEFAULT_AFFINITY_SECONDS)
         });
         let local = |policy: &Option<String>| policy.as_deref() == Some("Local");
+        let mut ports: Vec<_> = spec.ports.unwrap_or_default().into_iter().filter_map(port).collect();
+        // Other types may name node ports, which are not allocated to them and may be somebody else's.
+        if !matches!(kind, "NodePort" | "LoadBalancer") {
+            ports.iter_mut().for_each(|p| p.node_port = 0);
+        }
         ServiceFacts {
             cluster_ips,
             headless,
             external_name,
             external_ips,
-            ports: spec.ports.unwrap_or_default().into_iter().filter_map(port).collect(),
+            ports,
             affinity_seconds,
             internal_local: local(&spec.internal_traffic_policy),
             external_local: local(&spec.external_traffic_policy),
@@ -274,8 +279,9 @@ mod tests {
         assert_eq!((vip.ports[0].port, vip.ports[0].protocol.as_str()), (80, "TCP"));
         let headless = ServiceFacts::of(&object(json!({"spec": {"clusterIP": "None", "clusterIPs": ["None"]}})));
         assert!(headless.headless && headless.cluster_ips.is_empty());
-        let external = ServiceFacts::of(&object(json!({"spec": {"type": "ExternalName", "externalName": "a.b"}})));
-        assert_eq!(external.external_name.as_deref(), Some("a.b"));
+        let external = json!({"spec": {"type": "ExternalName", "externalName": "a.b", "ports": [{"port": 80, "nodePort": 30005}]}});
+        let external = ServiceFacts::of(&object(external));
+        assert_eq!((external.external_name.as_deref(), external.ports[0].node_port), (Some("a.b"), 0));
         assert_eq!(ServiceFacts::of(&object(json!({"spec": 7}))), ServiceFacts::default());
     }
 
