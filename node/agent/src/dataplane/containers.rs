@@ -83,6 +83,28 @@ pub(super) struct Live {
     pub execs: Arc<Semaphore>,
 }
 
+/// Somebody reads or compiles the module of a digest.
+struct Making<'a>(&'a Mutex<HashMap<String, usize>>, &'a str);
+
+impl<'a> Making<'a> {
+    fn begin(all: &'a Mutex<HashMap<String, usize>>, digest: &'a str) -> Making<'a> {
+        *lock(all).entry(digest.into()).or_default() += 1;
+        Making(all, digest)
+    }
+}
+
+impl Drop for Making<'_> {
+    fn drop(&mut self) {
+        let mut all = lock(self.0);
+        if let Some(n) = all.get_mut(self.1) {
+            *n -= 1;
+            if *n == 0 {
+                all.remove(self.1);
+            }
+        }
+    }
+}
+
 /// All containers of the node.
 pub(super) struct Containers {
     runtime: Arc<Runtime>,
@@ -93,6 +115,8 @@ pub(super) struct Containers {
     observer: Observer,
     pods: Mutex<HashMap<Arc<str>, Pod>>,
     modules: Mutex<HashMap<String, Arc<Module>>>,
+    /// Digests whose module is being read or compiled, by how many.
+    making: Mutex<HashMap<String, usize>>,
     /// Told when an attempt runs or has ended.
     moved: Notify,
 }
@@ -115,6 +139,7 @@ impl Containers {
             observer,
             pods: Mutex::default(),
             modules: Mutex::default(),
+            making: Mutex::default(),
             moved: Notify::new(),
         }
     }
@@ -124,12 +149,20 @@ impl Containers {
         if let Some(module) = lock(&self.modules).get(digest) {
             return Ok(module.clone());
         }
-        let bytes = if digest == toolbox::digest() {
-            Ok(Bytes::from_static(toolbox::WASM))
-        } else {
-            self.images.read(digest).await.map_err(|e| format!("cannot read {digest}: {e}"))
-        }?;
+        let _making = Making::begin(&self.making, digest);
+        let unreadable = |e: std::io::Error| format!("cannot read {digest}: {e}");
+        let built_in = digest == toolbox::digest();
+        let bytes = match built_in {
+            true => Bytes::from_static(toolbox::WASM),
+            false => self.images.read(digest).await.map_err(unreadable)?,
+        };
         let module = self.runtime.compile(digest, bytes).await.map_err(|e| e.to_string())?;
+        // Who removes an image deletes its bytes first and its artifact then: where the bytes are still there, the
+        // artifact that was kept just now goes with them, and where they are not it would stay for ever.
+        if !built_in && !self.images.contains(digest) {
+            self.runtime.remove_artifact(digest).map_err(unreadable)?;
+            return Err(unreadable(std::io::Error::from(std::io::ErrorKind::NotFound)));
+        }
         let mut modules = lock(&self.modules);
         if modules.len() >= SPARE_MODULES {
             modules.retain(|_, m| Arc::strong_count(m) > 1);
@@ -138,10 +171,11 @@ impl Containers {
         Ok(module)
     }
 
-    /// Lets go of a module that no container runs; `false` if one does.
+    /// Lets go of a module that no container runs and nobody is compiling; `false` if that is not so.
     pub fn release(&self, digest: &str) -> bool {
         let mut modules = lock(&self.modules);
-        let used = modules.get(digest).is_some_and(|m| Arc::strong_count(m) > 1);
+        let used = modules.get(digest).is_some_and(|m| Arc::strong_count(m) > 1)
+            || lock(&self.making).contains_key(digest);
         if !used {
             modules.remove(digest);
         }
