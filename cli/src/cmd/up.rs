@@ -72,6 +72,7 @@ impl Up {
             data_dir: dir.clone(),
             api: SocketAddr::new(self.bind, self.api_port),
             advertise: self.alias(),
+            peer: None,
         };
         let server = Server::start(config).await?;
         say("the API is ready");

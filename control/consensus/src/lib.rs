@@ -21,7 +21,9 @@ mod machine;
 pub mod record;
 
 pub use log::Position;
-pub use machine::{Committed, Done, Error, Machine, Options, Restored, What, Work};
+pub use machine::{Committed, Done, Error, Machine, Options, Progress, Restored, What, Work};
+/// How messages go between members: raft's own protobuf form.
+pub use protobuf::Message as Wire;
 pub use raft::ReadState;
 pub use raft::eraftpb::{
     ConfChangeSingle, ConfChangeType, ConfChangeV2, ConfState, Entry, EntryType, HardState, Message, MessageType,

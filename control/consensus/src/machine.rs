@@ -121,6 +121,19 @@ pub enum What {
     Members(ConfState),
 }
 
+/// What a leader knows of a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Whose.
+    pub id: u64,
+    /// The last entry that is known to be durable there.
+    pub matched: u64,
+    /// Whether it has answered within the last election timeout.
+    pub active: bool,
+    /// The index of the snapshot that it is waiting for, if its log cannot be continued.
+    pub snapshot: Option<u64>,
+}
+
 /// One member of the group.
 pub struct Machine {
     node: RawNode<Log>,
@@ -316,6 +329,35 @@ impl Machine {
     pub fn is_alone(&self) -> bool {
         let m = self.members();
         m.voters == [self.id] && m.voters_outgoing.is_empty()
+    }
+
+    /// Whether there are others to speak with.
+    pub fn has_peers(&self) -> bool {
+        let m = self.members();
+        let all = [&m.voters, &m.learners, &m.voters_outgoing, &m.learners_next];
+        all.into_iter().flatten().any(|id| *id != self.id)
+    }
+
+    /// Whether this member is one of those that it knows of. One that was taken out may not have heard of it.
+    pub fn is_member(&self) -> bool {
+        let m = self.members();
+        [&m.voters, &m.learners, &m.voters_outgoing, &m.learners_next].into_iter().flatten().any(|id| *id == self.id)
+    }
+
+    /// What this member knows of all members, itself included, if it leads: by id.
+    pub fn progress(&self) -> Vec<Progress> {
+        if !self.is_leader() {
+            return Vec::new();
+        }
+        let one = |(id, p): (&u64, &raft::Progress)| Progress {
+            id: *id,
+            matched: p.matched,
+            active: p.recent_active || *id == self.id,
+            snapshot: (p.state == raft::ProgressState::Snapshot).then_some(p.pending_snapshot),
+        };
+        let mut all: Vec<Progress> = self.node.raft.prs().iter().map(one).collect();
+        all.sort_unstable_by_key(|p| p.id);
+        all
     }
 
     /// Whether this member leads.

@@ -1,7 +1,7 @@
 //! What a cluster holds before anyone asks: system namespaces, default roles, the `kubernetes` Service with its endpoint.
 //! Written where it is missing, so that a restart repairs what was deleted and leaves alone what was changed.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use copepod_client::Client;
@@ -17,12 +17,12 @@ use crate::{SystemIds, now};
 const ENDPOINTS: &str = "endpoints";
 const SLICES: &str = "endpointslices.discovery.k8s.io";
 
-/// Writes what is missing. `advertised` is where pods reach this server.
-pub async fn run(api: &Arc<Api>, advertised: SocketAddr) -> Result<(), Status> {
+/// Writes what is missing, as the leader of `term`. `advertised` is where pods reach the servers.
+pub async fn run(api: &Arc<Api>, term: u64, advertised: &[SocketAddr]) -> Result<(), Status> {
     // These precede every admission rule that would refuse them (a namespace to be in, a role to be bound), so they are
     // written as they are, in one transaction.
     let view = api.store().snapshot();
-    let mut txn = Txn::default();
+    let mut txn = Txn { fence: Some(term), ..Txn::default() };
     for (key, mut value) in copepod_registry::bootstrap_objects() {
         if view.get(&key.resource, &key.namespace, &key.name).is_some() {
             continue;
@@ -39,7 +39,7 @@ pub async fn run(api: &Arc<Api>, advertised: SocketAddr) -> Result<(), Status> {
             Err(e) => return Err(Status::internal(e)),
         }
     }
-    let client = Client::new(Arc::new(InProcess(api.clone())), UserInfo::system("system:apiserver"), "kube-apiserver");
+    let client = client(api, term);
     if view.get("ingressclasses.networking.k8s.io", "", "copepod").is_none() {
         let class = json!({
             "apiVersion": "networking.k8s.io/v1", "kind": "IngressClass",
@@ -64,12 +64,25 @@ pub async fn run(api: &Arc<Api>, advertised: SocketAddr) -> Result<(), Status> {
     advertise(&client, advertised).await
 }
 
-/// The endpoint of the Service `kubernetes`, which has no selector: this server, wherever it listens since this start
-/// (upstream's `pkg/controlplane/reconcilers`). A loopback address is no endpoint, so that then there is none.
-async fn advertise(client: &Client, at: SocketAddr) -> Result<(), Status> {
-    let usable = !at.ip().is_loopback() && !at.ip().is_unspecified();
-    let ports = json!([{"name": "https", "port": at.port(), "protocol": "TCP"}]);
-    let subsets = if usable { json!([{"addresses": [{"ip": at.ip()}], "ports": ports}]) } else { json!([]) };
+/// A client as which the leader of `term` writes these.
+pub(crate) fn client(api: &Arc<Api>, term: u64) -> Client {
+    let transport = Arc::new(InProcess::fenced(api.clone(), term));
+    Client::new(transport, UserInfo::system("system:apiserver"), "kube-apiserver")
+}
+
+/// The endpoints of the Service `kubernetes`, which has no selector: the servers, wherever they listen (upstream's
+/// `pkg/controlplane/reconcilers`). A loopback address is no endpoint. A slice has one list of ports and one family of
+/// addresses: servers that differ from the first one in these are left out.
+pub(crate) async fn advertise(client: &Client, servers: &[SocketAddr]) -> Result<(), Status> {
+    let usable: Vec<&SocketAddr> =
+        servers.iter().filter(|at| !at.ip().is_loopback() && !at.ip().is_unspecified()).collect();
+    let first = usable.first().copied().or(servers.first());
+    let Some(first) = first else { return Ok(()) };
+    let alike = |at: &&&SocketAddr| at.port() == first.port() && at.is_ipv6() == first.is_ipv6();
+    let addresses: Vec<IpAddr> = usable.iter().filter(alike).map(|at| at.ip()).collect();
+    let ports = json!([{"name": "https", "port": first.port(), "protocol": "TCP"}]);
+    let listed: Vec<Value> = addresses.iter().map(|ip| json!({"ip": ip})).collect();
+    let subsets = if listed.is_empty() { json!([]) } else { json!([{"addresses": listed, "ports": ports}]) };
     // Not to be mirrored, as its slice is written here as well.
     let endpoints = json!({
         "apiVersion": "v1", "kind": "Endpoints",
@@ -77,11 +90,12 @@ async fn advertise(client: &Client, at: SocketAddr) -> Result<(), Status> {
         "subsets": subsets,
     });
     publish(client, ENDPOINTS, endpoints, json!({"subsets": subsets}), None).await?;
-    let endpoints = if usable { json!([{"addresses": [at.ip()], "conditions": {"ready": true}}]) } else { json!([]) };
+    let endpoint = |ip: &IpAddr| json!({"addresses": [ip], "conditions": {"ready": true}});
+    let endpoints: Value = addresses.iter().map(endpoint).collect();
     let slice = json!({
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
         "metadata": {"name": "kubernetes", "labels": {"kubernetes.io/service-name": "kubernetes"}},
-        "addressType": if at.is_ipv6() { "IPv6" } else { "IPv4" },
+        "addressType": if first.is_ipv6() { "IPv6" } else { "IPv4" },
         "endpoints": endpoints, "ports": ports,
     });
     publish(client, SLICES, slice, json!({"endpoints": endpoints, "ports": ports}), Some("addressType")).await

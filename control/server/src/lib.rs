@@ -7,6 +7,8 @@ pub mod auth;
 mod bootstrap;
 pub mod images;
 pub mod listener;
+pub mod members;
+pub mod peers;
 pub mod pki;
 pub mod run;
 mod server;
@@ -14,7 +16,7 @@ pub mod store;
 
 use copepod_machine::{Ids, Time};
 
-pub use server::{Server, ServerConfig, StartError};
+pub use server::{PeerConfig, Server, ServerConfig, StartError};
 
 /// What time it is: the only clock of this crate's requests, read once per request.
 pub fn now() -> Time {

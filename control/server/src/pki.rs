@@ -92,6 +92,27 @@ impl Pki {
         Ok(made)
     }
 
+    /// A certificate for both ends of the connections between servers, kept as `peer` and reissued when it ages or is another
+    /// server's.
+    pub fn peer(&self, id: u64, now: Time) -> Result<Credential, PkiError> {
+        let mark = id.to_string();
+        let mark_path = self.dir.join("peer.id");
+        if let Some(old) = load(&self.dir, "peer")?
+            && fs::read_to_string(&mark_path).ok().as_deref() == Some(&mark)
+            && !self.stale(&old, now)
+        {
+            return Ok(old);
+        }
+        let name = crate::peers::dns_name(id);
+        let mut params = params(&crate::peers::user(id), &[crate::peers::ORGANIZATION], now, 365);
+        params.subject_alt_names = vec![SanType::DnsName(name.as_str().try_into().map_err(|e| damaged(&self.dir, e))?)];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
+        let made = self.issue(params)?;
+        store(&self.dir, "peer", &made)?;
+        write(&mark_path, mark.as_bytes())?;
+        Ok(made)
+    }
+
     /// A client certificate for a user and groups, kept as `name` and reissued when it ages.
     pub fn client(&self, name: &str, user: &str, groups: &[&str], now: Time) -> Result<Credential, PkiError> {
         if let Some(old) = load(&self.dir, name)?

@@ -17,12 +17,19 @@ use tokio::task::JoinHandle;
 use crate::api::{Api, InProcess};
 use crate::auth::token::Tokens;
 use crate::images::Images;
+use crate::members::Members;
+use crate::peers::{self, Network, PeerTls};
 use crate::pki::{self, Pki, PkiError};
-use crate::store::{OpenError, Store, StoreOptions};
-use crate::{bootstrap, listener, now, run};
+use crate::run::leader::Leader;
+use crate::store::{OpenError, Peers, Store, StoreOptions, offline};
+use crate::{bootstrap, listener, now};
 
 /// The raft id of the first server.
-const MEMBER: u64 = 1;
+const FIRST: u64 = 1;
+/// The file with this server's raft id, where it is another.
+const MEMBER_FILE: &str = "member";
+/// How long a server that joins tries to get the state.
+const FETCH: Duration = Duration::from_secs(60);
 
 /// How to start a control plane.
 #[derive(Clone, Debug)]
@@ -34,6 +41,23 @@ pub struct ServerConfig {
     /// The address by which pods reach the API, as the endpoint of the Service `kubernetes`: where it listens, unless
     /// that is the host's alone.
     pub advertise: Option<IpAddr>,
+    /// How this server takes part in a group of several; none for a cluster that never has another server.
+    pub peer: Option<PeerConfig>,
+}
+
+/// How a server is one of several.
+#[derive(Clone, Debug)]
+pub struct PeerConfig {
+    /// This server's name, unique among the servers.
+    pub name: String,
+    /// Where it listens for the other servers.
+    pub listen: SocketAddr,
+    /// `host:port` at which the other servers reach `listen`.
+    pub advertise: String,
+    /// `host:port` at which clients and agents reach the API.
+    pub api: String,
+    /// What the group answered when this server joined it; none for the first one, and after the first start.
+    pub joined: Option<crate::members::Joined>,
 }
 
 /// Why a control plane does not start. Nothing was changed.
@@ -59,6 +83,7 @@ pub enum StartError {
 /// A running control plane.
 pub struct Server {
     api: Arc<Api>,
+    members: Members,
     pki: Pki,
     address: SocketAddr,
     kubeconfig: PathBuf,
@@ -72,16 +97,43 @@ impl Server {
         private_dir(&config.data_dir)?;
         let dir = config.data_dir.join("server");
         private_dir(&dir)?;
+        let joined = config.peer.as_ref().and_then(|p| p.joined.as_ref());
+        let member = member_id(&dir, joined.map(|j| j.id))?;
+        let (network, pki) = match &config.peer {
+            None => (None, None),
+            Some(_) => {
+                let pki = Pki::open(&dir.join("pki"), now())?;
+                let tls = PeerTls::new(&pki.peer(member, now())?, pki.ca_pem()).map_err(StartError::Other)?;
+                let known = joined.map(|j| j.members.clone()).unwrap_or_default();
+                (Some(Network::new(member, tls, &known)), Some(pki))
+            }
+        };
+        let state = dir.join("state");
+        if let (Some(network), Some(_)) = (&network, joined) {
+            catch_up(network, &state, member).await?;
+        }
         // The store first: its lock keeps a second instance from touching anything.
-        let options = StoreOptions::new(dir.join("state"), MEMBER);
+        let mut options = StoreOptions::new(state, member);
+        options.peers = network.clone().map(|n| Arc::new(n) as Arc<dyn Peers>);
         let store = tokio::task::spawn_blocking(move || Store::open(options))
             .await
             .map_err(|e| StartError::Other(e.to_string()))??;
+        let members = Members::new(store.clone(), network.clone());
+        let (stop, stopping) = watch::channel(false);
+        let mut tasks = Vec::new();
+        if let (Some(peer), Some(network)) = (&config.peer, &network) {
+            network.attach(store.clone(), members.clone());
+            let socket = TcpListener::bind(peer.listen).await.map_err(|e| StartError::Listen(peer.listen, e))?;
+            tasks.push(tokio::spawn(peers::serve(socket, network.clone(), stopping.clone())));
+        }
         let socket = TcpListener::bind(config.api).await.map_err(|e| StartError::Listen(config.api, e))?;
         let address = socket.local_addr().map_err(|e| StartError::Listen(config.api, e))?;
 
-        let pki = Pki::open(&dir.join("pki"), now())?;
-        let (names, ips) = serving_names(address.ip());
+        let pki = match pki {
+            Some(pki) => pki,
+            None => Pki::open(&dir.join("pki"), now())?,
+        };
+        let (names, ips) = serving_names(address.ip(), config.peer.as_ref().map(|p| p.api.as_str()));
         let serving = pki.serving("apiserver", &names, &ips, now())?;
         let admin = pki.client("admin", "kubernetes-admin", &["system:masters"], now())?;
         let tokens = Tokens::new(&pki.signing_key("sa")?).map_err(StartError::Other)?;
@@ -92,22 +144,33 @@ impl Server {
         let images = dir.join("images");
         let opened = Images::open(images.clone()).map_err(|e| StartError::Dir(images, e))?;
         api.serve_images(opened);
-        let stopped = |e: Status| StartError::Other(e.message);
         let advertised = SocketAddr::new(config.advertise.unwrap_or(address.ip()), address.port());
-        bootstrap::run(&api, advertised).await.map_err(stopped)?;
+        let advertised = config.peer.is_none().then_some(advertised);
+        if let Some(peer) = &config.peer {
+            // Others must be there to write it down; until then it is tried again, and the API says that it is not ready.
+            let (members, peer, mut stopping) = (members.clone(), peer.clone(), stopping.clone());
+            tasks.push(tokio::spawn(async move {
+                while let Err(e) = members.announce(&peer.name, &peer.advertise, &peer.api).await {
+                    tracing::info!("waiting for the other servers: {}", e.message);
+                    tokio::select! {
+                        () = tokio::time::sleep(Duration::from_millis(500)) => {}
+                        () = listener::stopped(&mut stopping) => return,
+                    }
+                }
+            }));
+        }
+        if api.store().is_sovereign() {
+            // Whoever starts a cluster on a laptop finds everything there.
+            let here = advertised.unwrap_or(address);
+            let stopped = |e: Status| StartError::Other(e.message);
+            bootstrap::run(&api, api.store().term(), &[here]).await.map_err(stopped)?;
+        }
 
         let tls = listener::tls(&serving, pki.ca_pem()).map_err(StartError::Other)?;
-        let (stop, stopping) = watch::channel(false);
-        let mut tasks = vec![tokio::spawn(listener::serve(socket, tls, api.clone(), stopping.clone()))];
-        let controllers = client(&api, "system:kube-controller-manager", "kube-controller-manager");
-        tasks.push(tokio::spawn(run::controllers::forever(
-            api.store().clone(),
-            controllers,
-            pki.ca_pem().to_string(),
-            stopping.clone(),
-        )));
-        let scheduler = client(&api, "system:kube-scheduler", "kube-scheduler");
-        tasks.push(tokio::spawn(run::scheduler::forever(api.store().clone(), scheduler, stopping)));
+        tasks.push(tokio::spawn(listener::serve(socket, tls, api.clone(), stopping.clone())));
+        let ca_pem = pki.ca_pem().to_string();
+        let leader = Leader { api: api.clone(), members: members.clone(), ca_pem, advertised };
+        tasks.push(tokio::spawn(leader.forever(stopping)));
 
         let kubeconfig = config.data_dir.join("kubeconfig");
         let host = if address.ip().is_unspecified() { "127.0.0.1".into() } else { address.ip().to_string() };
@@ -120,12 +183,25 @@ impl Server {
         }
         .to_yaml("copepod");
         pki::write(&kubeconfig, text.as_bytes())?;
-        Ok(Server { api, pki, address, kubeconfig, stop, tasks })
+        Ok(Server { api, members, pki, address, kubeconfig, stop, tasks })
     }
 
     /// Where the API listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The servers of the cluster.
+    pub fn members(&self) -> &Members {
+        &self.members
+    }
+
+    /// Returns when this server was taken out of the cluster.
+    pub async fn removed(&self) {
+        // A store that is gone says nothing any more.
+        if self.api.store().role().wait_for(|r| r.removed).await.is_err() {
+            std::future::pending::<()>().await;
+        }
     }
 
     /// The administrator's kubeconfig.
@@ -159,7 +235,7 @@ impl Server {
             groups: vec!["system:nodes".into(), "system:authenticated".into()],
             ..UserInfo::default()
         };
-        Client::new(Arc::new(InProcess(self.api.clone())), user, "kubelet")
+        Client::new(Arc::new(InProcess::new(self.api.clone())), user, "kubelet")
     }
 
     /// An in-process client with every right.
@@ -169,6 +245,8 @@ impl Server {
 
     /// Stops listening, ends the controllers, writes a checkpoint.
     pub async fn stop(self) {
+        // Whoever takes over does it while this server still answers.
+        self.api.store().hand_over().await;
         let _ = self.stop.send(true);
         for task in self.tasks {
             let _ = tokio::time::timeout(Duration::from_secs(5), task).await;
@@ -181,7 +259,48 @@ impl Server {
 }
 
 fn client(api: &Arc<Api>, user: &str, manager: &str) -> Client {
-    Client::new(Arc::new(InProcess(api.clone())), UserInfo::system(user), manager)
+    Client::new(Arc::new(InProcess::new(api.clone())), UserInfo::system(user), manager)
+}
+
+/// This server's raft id: what it was told when it joined, what is written since, or that of a first server.
+fn member_id(dir: &Path, joined: Option<u64>) -> Result<u64, StartError> {
+    let path = dir.join(MEMBER_FILE);
+    match (std::fs::read_to_string(&path), joined) {
+        (Ok(text), _) => {
+            let damaged = || StartError::Other(format!("{} is damaged: it has no number", path.display()));
+            text.trim().parse().ok().filter(|id| *id != 0).ok_or_else(damaged)
+        }
+        (Err(e), Some(id)) if e.kind() == io::ErrorKind::NotFound => {
+            pki::write(&path, format!("{id}\n").as_bytes())?;
+            Ok(id)
+        }
+        (Err(e), None) if e.kind() == io::ErrorKind::NotFound => Ok(FIRST),
+        (Err(e), _) => Err(StartError::Dir(path, e)),
+    }
+}
+
+/// Gets the state from another server before the store is opened for the first time: raft goes on from there.
+async fn catch_up(network: &Network, state: &Path, member: u64) -> Result<(), StartError> {
+    if offline::is_store(state) {
+        return Ok(());
+    }
+    let deadline = tokio::time::Instant::now() + FETCH;
+    let fetched = loop {
+        match network.fetch_any().await {
+            Ok(fetched) => break fetched,
+            Err(why) if tokio::time::Instant::now() >= deadline => {
+                return Err(StartError::Other(format!("no other server gives its state: {why}")));
+            }
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    };
+    let peers::Fetched { at, members, tables } = fetched;
+    let (revision, objects) = (tables.revision(), tables.len() as u64);
+    let meta =
+        crate::store::snapshot::Meta { index: at.index, term: at.term, members: members.clone(), revision, objects };
+    let state = state.to_path_buf();
+    let made = tokio::task::spawn_blocking(move || offline::restore(&state, member, members, &meta, &tables));
+    Ok(made.await.map_err(|e| StartError::Other(e.to_string()))??)
 }
 
 fn private_dir(dir: &Path) -> Result<(), StartError> {
@@ -191,7 +310,7 @@ fn private_dir(dir: &Path) -> Result<(), StartError> {
 }
 
 /// What the API's certificate is good for: the names that clients in and outside of the cluster use.
-fn serving_names(listen: IpAddr) -> (Vec<String>, Vec<IpAddr>) {
+fn serving_names(listen: IpAddr, advertised: Option<&str>) -> (Vec<String>, Vec<IpAddr>) {
     let service = "kubernetes.default.svc.cluster.local";
     let mut names: Vec<String> =
         ["localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", service].map(Into::into).into();
@@ -205,5 +324,15 @@ fn serving_names(listen: IpAddr) -> (Vec<String>, Vec<IpAddr>) {
     if !listen.is_unspecified() && !ips.contains(&listen) {
         ips.push(listen);
     }
+    if let Some((host, _)) = advertised.and_then(|a| a.rsplit_once(':')) {
+        match host.trim_matches(['[', ']']).parse::<IpAddr>() {
+            Ok(ip) if !ips.contains(&ip) => ips.push(ip),
+            Err(_) if !names.iter().any(|n| n == host) => names.push(host.into()),
+            _ => {}
+        }
+    }
     (names, ips)
 }
+
+#[cfg(test)]
+mod tests;

@@ -59,6 +59,9 @@ pub struct AgentConfig {
     pub ingress_addr: Option<SocketAddr>,
     /// Where the ingress listens for TLS, and with what.
     pub ingress_tls: Option<(SocketAddr, Arc<rustls::ServerConfig>)>,
+    /// Where the node's API (the kubelet's) is served over TLS, and with what; client certificates are asked for, not
+    /// required. Port 0 takes a free one; upstream's is 10250.
+    pub kubelet: Option<(SocketAddr, Arc<rustls::ServerConfig>)>,
     /// Where DNS is served, over UDP and TCP.
     pub dns_addr: Option<SocketAddr>,
     /// How long requests at the ingress may go on after the agent was told to stop.
@@ -99,6 +102,7 @@ impl AgentConfig {
             volume_check: Duration::from_secs(10),
             ingress_addr: None,
             ingress_tls: None,
+            kubelet: None,
             dns_addr: None,
             drain: Duration::from_secs(10),
             egress: true,

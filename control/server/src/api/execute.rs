@@ -1,6 +1,7 @@
 //! Requests as plain values, whoever sent them: authorize, decide, propose, answer.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use copepod_machine::View as _;
@@ -12,8 +13,14 @@ use copepod_state::{Outcome, Tables};
 use serde_json::{Value, json};
 
 use super::{Api, discovery, usage};
-use crate::store::ProposeError;
+use crate::store::{ProposeError, ReadError};
 use crate::{SystemIds, now};
+
+/// How long a server that is behind waits for a revision that a client has seen elsewhere: kube-apiserver's
+/// `blockTimeout`.
+const FRESH: Duration = Duration::from_secs(3);
+/// How often it looks.
+const LOOK: Duration = Duration::from_millis(10);
 
 /// What a request came to.
 pub(super) enum Answer {
@@ -63,8 +70,8 @@ impl Api {
         kind.filter(|k| k.version == request.version).cloned().ok_or_else(Status::no_such_path)
     }
 
-    /// Does what an authorized request asks, watches apart.
-    pub(super) async fn execute(&self, request: &ApiRequest) -> Result<Answer, Status> {
+    /// Does what an authorized request asks, watches apart. With a `fence` what it writes counts in that term only.
+    pub(super) async fn execute(&self, request: &ApiRequest, fence: Option<u64>) -> Result<Answer, Status> {
         if (&*request.group, &*request.version, &*request.resource) == ("authentication.k8s.io", "v1", "tokenreviews") {
             return self.review_token(request).map(|v| Answer::Value(201, v, vec![]));
         }
@@ -72,30 +79,54 @@ impl Api {
             .iter()
             .any(|(g, v, r, ..)| (*g, *v, *r) == (&request.group, &request.version, &request.resource))
         {
-            return self.write(request).await;
+            return self.write(request, fence).await;
         }
         if usage::serves(request) {
             return self.usage(request).await.map(|v| Answer::Value(200, v, vec![]));
         }
         self.kind(request)?;
         if request.subresource.as_deref() == Some("token") {
-            return self.token(request).map(|v| Answer::Value(201, v, vec![]));
+            return self.token(request).await.map(|v| Answer::Value(201, v, vec![]));
         }
         match request.verb {
-            Verb::Get => self.get(request),
-            Verb::List => self.list(request).map(Answer::List),
-            Verb::DeleteCollection => self.delete_collection(request).await,
+            Verb::Get => self.get(request).await,
+            Verb::List => self.list(request).await.map(Answer::List),
+            Verb::DeleteCollection => self.delete_collection(request, fence).await,
             Verb::Watch => Err(Status::bad_request("a watch has no single answer")),
-            _ => self.write(request).await,
+            _ => self.write(request, fence).await,
         }
     }
 
-    fn get(&self, request: &ApiRequest) -> Result<Answer, Status> {
-        let view = self.store.snapshot();
-        let asked = request.list.resource_version.as_deref().and_then(|v| v.parse::<u64>().ok()).unwrap_or(0);
+    /// A snapshot that has every write that was acknowledged before, by whichever server.
+    pub(super) async fn current(&self) -> Result<Arc<Tables>, Status> {
+        self.store.read_index().await.map_err(|e| match e {
+            ReadError::NotReady => Status::unavailable("no leader answers"),
+            other => Status::unavailable(other.to_string()),
+        })
+    }
+
+    /// The snapshot that a reader asks for by its `resourceVersion`: none is the newest, `0` is any, and a number is one at
+    /// least that new, for which a server that is behind waits a moment.
+    pub(super) async fn view(&self, asked: Option<&str>) -> Result<Arc<Tables>, Status> {
+        let Some(asked) = asked.filter(|a| !a.is_empty()) else { return self.current().await };
+        let asked = asked.parse::<u64>().unwrap_or(0);
+        let mut view = self.store.snapshot();
+        if asked > view.revision() && !self.store.is_sovereign() {
+            let deadline = tokio::time::Instant::now() + FRESH;
+            view = self.current().await?;
+            while asked > view.revision() && tokio::time::Instant::now() < deadline {
+                tokio::time::sleep(LOOK).await;
+                view = self.store.snapshot();
+            }
+        }
         if asked > view.revision() {
             return Err(Status::resource_version_too_large(asked, view.revision()));
         }
+        Ok(view)
+    }
+
+    async fn get(&self, request: &ApiRequest) -> Result<Answer, Status> {
+        let view = self.view(request.list.resource_version.as_deref()).await?;
         if request.subresource.as_deref() == Some("scale") {
             return self.registry.get_scale(&*view, request).map(|v| Answer::Value(200, v, vec![]));
         }
@@ -103,9 +134,9 @@ impl Api {
         Ok(Answer::Object(200, object, vec![]))
     }
 
-    fn list(&self, request: &ApiRequest) -> Result<Page, Status> {
+    async fn list(&self, request: &ApiRequest) -> Result<Page, Status> {
         copepod_registry::check_list_options(&request.list)?;
-        let view = self.list_snapshot(request)?;
+        let view = self.list_snapshot(request).await?;
         let page = self.registry.list(&*view, request)?;
         if !page.continue_token.is_empty() {
             self.pages.keep(&view, now());
@@ -114,10 +145,14 @@ impl Api {
     }
 
     /// The snapshot that a list is taken from: the newest, that of its `continue` token, or the one it names.
-    fn list_snapshot(&self, request: &ApiRequest) -> Result<Arc<Tables>, Status> {
-        let newest = self.store.snapshot();
+    async fn list_snapshot(&self, request: &ApiRequest) -> Result<Arc<Tables>, Status> {
         let options = &request.list;
-        if !options.continue_token.is_empty() {
+        let of_page = !options.continue_token.is_empty();
+        let newest = match of_page {
+            true => self.store.snapshot(),
+            false => self.view(options.resource_version.as_deref()).await?,
+        };
+        if of_page {
             let revision = copepod_registry::continue_revision(&options.continue_token)?;
             return if revision == newest.revision() { Some(newest) } else { self.pages.at(revision) }.ok_or_else(|| {
                 Status::expired(
@@ -127,9 +162,6 @@ impl Api {
             });
         }
         let asked = options.resource_version.as_deref().and_then(|v| v.parse::<u64>().ok()).unwrap_or(0);
-        if asked > newest.revision() {
-            return Err(Status::resource_version_too_large(asked, newest.revision()));
-        }
         let exact = options.resource_version_match.as_deref() == Some("Exact");
         if exact && asked != newest.revision() {
             return self.pages.at(asked).ok_or_else(|| {
@@ -139,20 +171,29 @@ impl Api {
         Ok(newest)
     }
 
-    async fn write(&self, request: &ApiRequest) -> Result<Answer, Status> {
+    async fn write(&self, request: &ApiRequest, fence: Option<u64>) -> Result<Answer, Status> {
         let mut attempt = 0;
+        // A leader of several may have lost its office without knowing: what it proposes then comes to nothing, but what it
+        // answers without proposing must be proven first. Who follows, or leads alone, knows before it decides.
+        let mut proven = self.store.is_sovereign() || !self.store.is_leader();
         loop {
             attempt += 1;
-            let view = self.store.snapshot();
+            let view = if proven { self.current().await? } else { self.store.snapshot() };
             let decided = {
                 let mut ids = SystemIds;
                 let mut env = Env { view: &*view, now: now(), ids: &mut ids };
-                self.registry.decide(&mut env, request)?
+                self.registry.decide(&mut env, request)
             };
             let mut write = match decided {
-                Decision::Answer(a) => return Ok(Answer::Value(a.code, a.object, a.warnings)),
-                Decision::Write(write) => write,
+                Ok(Decision::Write(write)) => write,
+                _ if !proven => {
+                    proven = true;
+                    continue;
+                }
+                Ok(Decision::Answer(a)) => return Ok(Answer::Value(a.code, a.object, a.warnings)),
+                Err(e) => return Err(e),
             };
+            write.txn.fence = fence;
             // The ops are needed for the answer, whose bytes are those that are stored; bodies are shared, not copied.
             match self.propose(write.txn.clone()).await? {
                 Outcome::Applied(revisions) => {
@@ -187,12 +228,12 @@ impl Api {
         })
     }
 
-    async fn delete_collection(&self, request: &ApiRequest) -> Result<Answer, Status> {
+    async fn delete_collection(&self, request: &ApiRequest, fence: Option<u64>) -> Result<Answer, Status> {
         let listing = ApiRequest { verb: Verb::List, ..request.clone() };
-        let page = self.list(&listing)?;
+        let page = self.list(&listing).await?;
         let view = self.store.snapshot();
         for one in self.registry.deletions(&*view, request)? {
-            match self.write(&one).await {
+            match self.write(&one, fence).await {
                 Ok(_) => {}
                 Err(e) if e.code == 404 => {}
                 Err(e) => return Err(e),

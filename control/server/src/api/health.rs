@@ -38,7 +38,12 @@ type Check = (&'static str, Result<(), String>);
 impl Api {
     /// The answer for `/healthz`, `/livez`, `/readyz` and for one of their checks, such as `/livez/ping`.
     pub(super) fn health(&self, path: &str, query: &Query) -> Result<Response<Body>, Status> {
-        let checks = [("ping", Ok(())), ("log", Ok(())), ("store", self.store.health())];
+        let leader = self.store.leader().map(drop).ok_or_else(|| "no leader is known".to_string());
+        let mut checks = vec![("ping", Ok(())), ("log", Ok(())), ("store", self.store.health())];
+        // A server that has lost the others lives, and can do nothing.
+        if !path.starts_with("/livez") {
+            checks.push(("leader", leader));
+        }
         let path = path.trim_start_matches('/').trim_end_matches('/');
         let (name, one) = path.split_once('/').unwrap_or((path, ""));
         let excluded: Vec<&str> = query.all("exclude").collect();

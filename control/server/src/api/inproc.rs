@@ -13,12 +13,26 @@ use super::Api;
 use super::execute::Answer;
 
 /// A transport for clients in the server's own process.
-pub struct InProcess(pub Arc<Api>);
+pub struct InProcess {
+    api: Arc<Api>,
+    fence: Option<u64>,
+}
 
 impl InProcess {
+    /// For clients that write whenever they want.
+    pub fn new(api: Arc<Api>) -> InProcess {
+        InProcess { api, fence: None }
+    }
+
+    /// For what a leader runs: what it writes counts in the term `term` only, so that one that was deposed and does not know
+    /// it changes nothing.
+    pub fn fenced(api: Arc<Api>, term: u64) -> InProcess {
+        InProcess { api, fence: Some(term) }
+    }
+
     /// Secrets are stored sealed; their readers get them open, as over HTTPS.
     fn open(&self, object: Arc<Object>) -> Result<Arc<Object>, Status> {
-        let bytes = self.0.bytes(&object)?;
+        let bytes = self.api.bytes(&object)?;
         if bytes == object.body {
             return Ok(object);
         }
@@ -31,8 +45,8 @@ impl InProcess {
 #[async_trait]
 impl Transport for InProcess {
     async fn call(&self, request: ApiRequest) -> Result<Reply, Status> {
-        self.0.authorize(&request)?;
-        Ok(match self.0.execute(&request).await? {
+        self.api.authorize(&request)?;
+        Ok(match self.api.execute(&request, self.fence).await? {
             Answer::Object(_, object, _) => Reply::Object(self.open(object)?),
             Answer::Value(_, value, _) => Reply::Json(value),
             Answer::List(page) => Reply::List(List {
@@ -44,12 +58,12 @@ impl Transport for InProcess {
     }
 
     async fn watch(&self, request: ApiRequest) -> Result<WatchStream, Status> {
-        self.0.authorize(&request)?;
-        let events = self.0.watch(&request)?;
-        if !self.0.is_sealed(&request) {
+        self.api.authorize(&request)?;
+        let events = self.api.watch(&request).await?;
+        if !self.api.is_sealed(&request) {
             return Ok(events);
         }
-        let opener = InProcess(self.0.clone());
+        let opener = InProcess::new(self.api.clone());
         Ok(Box::pin(events.map(move |event| {
             let open =
                 |object, make: fn(Arc<Object>) -> WatchEvent| opener.open(object).map_or_else(WatchEvent::Error, make);
@@ -63,6 +77,6 @@ impl Transport for InProcess {
     }
 
     async fn raw(&self, request: Request<Bytes>, user: Arc<UserInfo>) -> Result<Response<Body>, Status> {
-        Ok(self.0.serve(request.map(copepod_client::body), user).await)
+        Ok(self.api.serve(request.map(copepod_client::body), user).await)
     }
 }

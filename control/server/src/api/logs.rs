@@ -15,7 +15,7 @@ use super::{Api, NodeApi};
 impl Api {
     /// Streams a container's log.
     pub(super) async fn pod_log(&self, request: &ApiRequest, query: &Query) -> Result<Response<Body>, Status> {
-        let pod = self.store.snapshot().get("pods", &request.namespace, &request.name);
+        let pod = self.current().await?.get("pods", &request.namespace, &request.name);
         let pod = pod.ok_or_else(|| Status::not_found("pods", &request.name))?.value();
         let container = container(&pod, &request.name, query.get("container").unwrap_or_default())?;
         let node = pod["spec"]["nodeName"].as_str().unwrap_or_default();

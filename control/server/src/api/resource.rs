@@ -55,13 +55,14 @@ impl Api {
         let accepted = negotiate::accept(&header(header::ACCEPT))?;
         if api.verb == Verb::Watch {
             let include = Include::parse(query.get("includeObject").unwrap_or_default());
-            return Ok(self.warned(&api, self.watch_http(&api, accepted, include)?));
+            let response = self.watch_http(&api, accepted, include).await?;
+            return Ok(self.warned(&api, response));
         }
         if !matches!(api.verb, Verb::Get | Verb::List) {
             let bytes = read(request.into_body()).await?;
             decode(&mut api, &content_type, bytes, &query)?;
         }
-        let answer = self.execute(&api).await?;
+        let answer = self.execute(&api, None).await?;
         let include = Include::parse(query.get("includeObject").unwrap_or_default());
         Ok(self.warned(&api, self.respond(&api, answer, accepted, include)?))
     }

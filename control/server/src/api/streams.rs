@@ -56,7 +56,7 @@ impl Api {
             let create = ApiRequest { verb: Verb::Create, ..api.clone() };
             self.authorize(&create)?;
         }
-        let pod = self.store.snapshot().get("pods", &api.namespace, &api.name);
+        let pod = self.current().await?.get("pods", &api.namespace, &api.name);
         let pod = pod.ok_or_else(|| Status::not_found("pods", &api.name))?.value();
         let node = pod["spec"]["nodeName"].as_str().unwrap_or_default();
         if node.is_empty() {
@@ -89,7 +89,7 @@ impl Api {
     /// `nodes/NAME/proxy/PATH`: the node's own API.
     async fn node_proxy(&self, path: &ResourcePath, request: Request<Body>) -> Result<Response<Body>, Status> {
         let name = path.name.split(':').next().unwrap_or_default();
-        if self.store.snapshot().get("nodes", "", name).is_none() {
+        if self.current().await?.get("nodes", "", name).is_none() {
             return Err(Status::not_found("nodes", name));
         }
         let node = self.node(name)?;

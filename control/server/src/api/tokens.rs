@@ -17,7 +17,7 @@ const LONGEST: u64 = 1 << 32;
 const DEFAULT: u64 = 3600;
 
 impl Api {
-    pub(super) fn token(&self, request: &ApiRequest) -> Result<Value, Status> {
+    pub(super) async fn token(&self, request: &ApiRequest) -> Result<Value, Status> {
         if request.verb != Verb::Create {
             return Err(Status::method_not_supported("serviceaccounts/token", request.verb.as_str()));
         }
@@ -26,7 +26,7 @@ impl Api {
             Payload::Json(bytes) => serde_json::from_slice(bytes).map_err(|e| Status::bad_request(e.to_string()))?,
             _ => return Err(Status::bad_request("a TokenRequest is required")),
         };
-        let view = self.store.snapshot();
+        let view = self.current().await?;
         let account = view
             .get("serviceaccounts", &request.namespace, &request.name)
             .ok_or_else(|| Status::not_found("serviceaccounts", &request.name))?;

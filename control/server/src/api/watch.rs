@@ -45,12 +45,12 @@ struct Session {
 
 impl Api {
     /// The events of a watch, selected.
-    pub(super) fn watch(&self, request: &ApiRequest) -> Result<WatchStream, Status> {
+    pub(super) async fn watch(&self, request: &ApiRequest) -> Result<WatchStream, Status> {
         self.kind(request)?;
         let options = &request.list;
         let filter = self.registry.watch_filter(request)?;
         let interest = interest(request)?;
-        let view = self.store.snapshot();
+        let view = self.view(options.resource_version.as_deref()).await?;
         let asked = options.resource_version.as_deref().and_then(|v| v.parse::<u64>().ok());
         let initial = match options.send_initial_events {
             Some(send) => {
@@ -67,9 +67,6 @@ impl Api {
             Some(revision) if revision > 0 && !initial => revision,
             _ => view.revision(),
         };
-        if from > view.revision() {
-            return Err(Status::resource_version_too_large(from, view.revision()));
-        }
         let watcher = match self.store.watch(interest.clone(), from) {
             Ok(watcher) => watcher,
             // As upstream has it: whatever goes wrong after the request was found good is an event.
@@ -105,7 +102,7 @@ impl Api {
     }
 
     /// A watch over HTTP.
-    pub(super) fn watch_http(
+    pub(super) async fn watch_http(
         self: &Arc<Self>,
         request: &ApiRequest,
         accepted: Accepted,
@@ -116,7 +113,7 @@ impl Api {
             // YAML has no form that could be streamed.
             return Err(Status::not_acceptable("application/json, application/vnd.kubernetes.protobuf;stream=watch"));
         }
-        let events = self.watch(request)?;
+        let events = self.watch(request).await?;
         let (api, mut first) = (self.clone(), true);
         let frames = events.map(move |event| {
             let columns = std::mem::take(&mut first);

@@ -1,6 +1,7 @@
 //! What runs beside the API: the controllers and the scheduler, as clients of it.
 
 pub mod controllers;
+pub mod leader;
 pub mod scheduler;
 
 use std::sync::Arc;

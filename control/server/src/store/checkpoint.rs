@@ -17,6 +17,8 @@ pub(super) struct Job {
     pub(super) tables: Arc<Tables>,
     pub(super) dirty: BTreeSet<Key>,
     pub(super) applied: Applied,
+    /// Nothing of what is there stays: these are another member's objects.
+    pub(super) all: bool,
 }
 
 /// The thread and the way to it.
@@ -31,7 +33,10 @@ impl Checkpointer {
         let (jobs, inbox) = mpsc::channel::<Job>();
         let thread = std::thread::Builder::new().name("checkpoint".into()).spawn(move || {
             for job in inbox {
-                let write = || mirror.write(&job.tables, &job.dirty, &job.applied).map_err(Fault::from);
+                let write = || match job.all {
+                    true => mirror.replace(&job.tables, &job.applied).map_err(Fault::from),
+                    false => mirror.write(&job.tables, &job.dirty, &job.applied).map_err(Fault::from),
+                };
                 let result = guarded(write).map(|()| job.applied).map_err(String::from);
                 // A driver that has gone wants no answer.
                 let _ = done.send(Command::Checkpointed(result));

@@ -58,6 +58,12 @@ impl Folder {
         Ok(folder)
     }
 
+    /// Whether a store was made in `dir` to its end.
+    pub(super) fn is_ready(dir: &Path) -> bool {
+        let text = fs::read_to_string(dir.join(FORMAT_FILE)).ok();
+        text.as_deref().and_then(parse).is_some_and(|(_, new)| !new)
+    }
+
     /// Both databases are there: from now on they hold what must not be lost.
     pub(super) fn ready(&self) -> Result<(), OpenError> {
         let path = self.dir.join(FORMAT_FILE);

@@ -95,6 +95,25 @@ impl Hub {
         wakers.into_iter().for_each(Waker::wake);
     }
 
+    /// The state jumped to `revision`, and nobody knows what changed on the way: watches from before end with 410.
+    pub(super) fn reset(&self, revision: u64) {
+        let mut wakers = Vec::new();
+        {
+            let mut inner = lock(&self.inner);
+            inner.window.reset(revision);
+            for seat in inner.seats.values() {
+                let mut state = lock(&seat.state);
+                if state.last < revision {
+                    // What waits was seen here; what follows it cannot be read in the window any more.
+                    state.aside = Some(state.aside.unwrap_or(state.last));
+                    wakers.extend(state.waker.take());
+                }
+            }
+            self.routed.store(revision, Ordering::Release);
+        }
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
     /// Ends all watches.
     pub(super) fn stop(&self) {
         let mut wakers = Vec::new();

@@ -12,6 +12,8 @@ const ENTRIES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("entries")
 const HARD_STATE: &str = "hard_state";
 /// The position before the first entry, and the members there. What rows stand at and before it is garbage.
 const TRUNCATED: &str = "truncated";
+/// Where another member's state begins that is being installed.
+const INSTALLING: &str = "installing";
 /// How many rows of garbage one commit takes away, so that no batch waits long for it.
 const SWEEP: usize = 1024;
 
@@ -32,6 +34,8 @@ pub(super) struct LogContents {
     pub(super) hard_state: HardState,
     pub(super) truncated: SnapshotMetadata,
     pub(super) entries: Vec<Entry>,
+    /// An installation was cut off; whether the objects are the new ones, they say themselves.
+    pub(super) installing: Option<SnapshotMetadata>,
 }
 
 impl LogFile {
@@ -100,6 +104,58 @@ impl LogFile {
         Ok(())
     }
 
+    /// Notes that another member's state is about to replace the objects.
+    pub(super) fn begin_install(&mut self, metadata: &SnapshotMetadata) -> Result<(), redb::Error> {
+        let txn = self.db.begin_write()?;
+        {
+            let mut table = txn.open_table(meta::TABLE)?;
+            table.insert(INSTALLING, seal(0, metadata).as_slice())?;
+        }
+        txn.commit()?;
+        Ok(())
+    }
+
+    /// The objects are those of `metadata`: the log begins anew behind them.
+    pub(super) fn finish_install(
+        &mut self,
+        hard_state: &HardState,
+        metadata: &SnapshotMetadata,
+    ) -> Result<(), redb::Error> {
+        let txn = self.db.begin_write()?;
+        {
+            let mut table = txn.open_table(meta::TABLE)?;
+            table.insert(HARD_STATE, seal(0, hard_state).as_slice())?;
+            table.insert(TRUNCATED, seal(0, metadata).as_slice())?;
+            table.remove(INSTALLING)?;
+        }
+        txn.delete_table(ENTRIES)?;
+        txn.open_table(ENTRIES)?;
+        txn.commit()?;
+        (self.first, self.last, self.truncated) = (metadata.index + 1, metadata.index, metadata.index);
+        Ok(())
+    }
+
+    /// After a crash amid an installation: completes it if the objects were replaced already (`applied` says how far they
+    /// go), else forgets it. The log of before is no continuation of the new objects.
+    pub(super) fn settle_install(&mut self, contents: &mut LogContents, applied: u64) -> Result<(), redb::Error> {
+        let Some(metadata) = contents.installing.take() else { return Ok(()) };
+        if applied < metadata.index {
+            let txn = self.db.begin_write()?;
+            txn.open_table(meta::TABLE)?.remove(INSTALLING)?;
+            return Ok(txn.commit()?);
+        }
+        let state = &mut contents.hard_state;
+        if state.term < metadata.term {
+            // In a term that this member has not been in it has not voted.
+            (state.term, state.vote) = (metadata.term, 0);
+        }
+        state.commit = metadata.index;
+        self.finish_install(&contents.hard_state, &metadata)?;
+        contents.entries.clear();
+        contents.truncated = metadata;
+        Ok(())
+    }
+
     /// Whether garbage is left that another [`LogFile::persist`] would take away.
     pub(super) fn has_garbage(&self) -> bool {
         self.first <= self.truncated.min(self.last)
@@ -112,6 +168,10 @@ fn read(db: &Database, id: u64) -> Result<LogContents, Fault> {
     meta::check(&table, id)?;
     let hard_state = meta::sealed(&table, HARD_STATE)?;
     let truncated: SnapshotMetadata = meta::sealed(&table, TRUNCATED)?;
+    let installing = match table.get(INSTALLING)? {
+        Some(_) => Some(meta::sealed(&table, INSTALLING)?),
+        None => None,
+    };
     let table = txn.open_table(ENTRIES)?;
     let mut entries = Vec::with_capacity(table.len()? as usize);
     for row in table.range(truncated.index + 1..)? {
@@ -121,5 +181,5 @@ fn read(db: &Database, id: u64) -> Result<LogContents, Fault> {
             unseal(index, bytes.value()).map_err(|e| Fault::Damaged(format!("log entry {index}: {e}")))?;
         entries.push(entry);
     }
-    Ok(LogContents { hard_state, truncated, entries })
+    Ok(LogContents { hard_state, truncated, entries, installing })
 }

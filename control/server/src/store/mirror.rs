@@ -82,6 +82,26 @@ impl Mirror {
     }
 }
 
+impl Mirror {
+    /// Puts `tables` in the place of everything: all of it or nothing.
+    pub(super) fn replace(&self, tables: &Tables, applied: &Applied) -> Result<(), redb::Error> {
+        let mut txn = self.db.begin_write()?;
+        txn.set_quick_repair(true);
+        txn.delete_table(OBJECTS)?;
+        {
+            let mut table = txn.open_table(OBJECTS)?;
+            for o in tables.all() {
+                let row = (&*o.key.resource, &*o.key.namespace, &*o.key.name);
+                table.insert(row, envelope::encode(&o.key, o.revision, &o.body).as_slice())?;
+            }
+            let mut table = txn.open_table(meta::TABLE)?;
+            table.insert(APPLIED, applied.record(tables).as_slice())?;
+        }
+        txn.commit()?;
+        Ok(())
+    }
+}
+
 fn load(db: &Database, id: u64) -> Result<(Tables, Applied), Fault> {
     let txn = db.begin_read()?;
     let table = txn.open_table(meta::TABLE)?;

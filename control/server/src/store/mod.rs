@@ -12,7 +12,9 @@ mod hub;
 mod log;
 mod meta;
 mod mirror;
+pub mod offline;
 mod shared;
+pub mod snapshot;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -20,32 +22,57 @@ use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use copepod_consensus::{Machine, Options, Restored};
+use async_trait::async_trait;
+use copepod_consensus::{ConfChangeV2, ConfState, Machine, Message, Options, Position, Progress, Restored};
 use copepod_state::{Compacted, Interest, Outcome, Tables, Txn, WindowLimits, codec};
 use redb::Durability;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use backend::Counted;
 use checkpoint::Checkpointer;
-use driver::{Command, Driver, Parts};
+use driver::{Command, Driver, Install, Parts};
 use error::{Fault, guarded};
 use folder::{Folder, LOG, MIRROR};
 use hub::Hub;
 use log::LogFile;
-use mirror::Mirror;
+use mirror::{Applied, Mirror};
 use shared::Shared;
 
 pub use backend::{Backends, Files};
 pub use error::{OpenError, ProposeError, ReadError};
 pub use hub::{WatchError, Watcher};
+pub use shared::Role;
 
 /// The format of what is on disk. A later release that changes it counts up.
 pub const FORMAT: u32 = 1;
+
+/// Ticks without a leader after which an election begins, at least; at most twice as many.
+const ELECTION_TICKS: usize = 8;
 
 /// Proposals that wait may hold this many bytes together; more of them wait before they are queued.
 const QUEUED_BYTES: usize = 64 << 20;
 /// The unit in which these bytes are counted.
 const GRAIN: usize = 1 << 10;
+
+/// How long a request waits for a leader, or for this server to get as far as it must.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a leader waits for a majority before the outcome counts as unknown.
+const OUTCOME: Duration = Duration::from_secs(10);
+/// How long after an attempt that found no leader the next one comes, if nothing else is heard.
+const AGAIN: Duration = Duration::from_millis(50);
+/// How long a leader that stops waits for its successor.
+const HAND_OVER: Duration = Duration::from_secs(2);
+
+/// The way to the other members. What is sent may be lost, late or doubled.
+#[async_trait]
+pub trait Peers: Send + Sync + 'static {
+    /// Sends messages, to each receiver in their order. Never waits: what does not get away now is dropped.
+    fn send(&self, messages: Vec<Message>);
+    /// Lets the leader `to` commit an encoded transaction: what became of it, and at which index of the log. An error that
+    /// does not say [`ProposeError::Unknown`] promises that it was not applied and never will be.
+    async fn propose(&self, to: u64, txn: Vec<u8>) -> Result<(Outcome, u64), ProposeError>;
+}
 
 /// When the objects on disk are brought up to date, and the log is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +101,8 @@ pub struct StoreOptions {
     pub checkpoint: CheckpointPolicy,
     /// Where the databases keep their bytes; files in `dir` by default.
     pub backends: Arc<dyn Backends>,
+    /// The way to the other members; without one the store is the only member for ever.
+    pub peers: Option<Arc<dyn Peers>>,
     /// The log's commits return before they are durable. To prove that the tests see it.
     #[cfg(test)]
     pub(crate) acknowledge_before_sync: bool,
@@ -89,6 +118,7 @@ impl StoreOptions {
             member,
             window: WindowLimits::default(),
             checkpoint: CheckpointPolicy::default(),
+            peers: None,
             #[cfg(test)]
             acknowledge_before_sync: false,
         }
@@ -128,6 +158,8 @@ struct Inner {
     shared: Arc<Shared>,
     commands: Mutex<Sender<Command>>,
     room: Semaphore,
+    member: u64,
+    peers: Option<Arc<dyn Peers>>,
 }
 
 impl std::fmt::Debug for Store {
@@ -149,7 +181,7 @@ impl Store {
         let syncs = Arc::new(AtomicU64::new(0));
         let has_mirror = backends.exists(MIRROR).map_err(io(MIRROR))?;
         let backend = Counted::new(backends.open(LOG).map_err(io(LOG))?, syncs.clone());
-        let (log, contents) = guarded(|| LogFile::open(backend, *member, options.durability()))
+        let (mut log, mut contents) = guarded(|| LogFile::open(backend, *member, options.durability()))
             .map_err(|fault: Fault| fault.at(dir, LOG))?;
         if !has_mirror && contents.truncated.index > 0 {
             return Err(OpenError::Damaged { dir: dir.clone(), what: format!("{MIRROR} is missing") });
@@ -158,6 +190,8 @@ impl Store {
         let members = contents.truncated.conf_state.clone().unwrap_or_default();
         let (mirror, tables, applied) =
             guarded(|| Mirror::open(backend, *member, &members)).map_err(|fault: Fault| fault.at(dir, MIRROR))?;
+        guarded(|| log.settle_install(&mut contents, applied.at.index).map_err(Fault::from))
+            .map_err(|fault: Fault| fault.at(dir, LOG))?;
         folder.ready()?;
 
         let persisted_commit = contents.hard_state.commit;
@@ -169,32 +203,165 @@ impl Store {
             applied: applied.at.index,
         };
         let damaged = |what: String| OpenError::Damaged { dir: dir.clone(), what };
-        let machine = Machine::new(&Options::new(*member), restored).map_err(|e| damaged(format!("{LOG}: {e}")))?;
+        let raft = Options { election_ticks: ELECTION_TICKS, ..Options::new(*member) };
+        let machine = Machine::new(&raft, restored).map_err(|e| damaged(format!("{LOG}: {e}")))?;
         let hub = Arc::new(Hub::new(options.window, tables.revision()));
         let shared = Arc::new(Shared::new(tables.clone(), hub, folder, syncs));
         let (commands, inbox) = mpsc::channel();
         let checkpointer = Checkpointer::start(mirror, commands.clone()).map_err(io("checkpoint thread"))?;
-        let policy = options.checkpoint;
-        let parts = Parts { machine, log, persisted_commit, tables, applied, shared, checkpointer, policy, inbox };
+        let (policy, member, peers) = (options.checkpoint, options.member, options.peers.clone());
+        let to_peers = peers.clone();
+        let parts = Parts {
+            machine,
+            log,
+            persisted_commit,
+            tables,
+            applied,
+            shared,
+            checkpointer,
+            policy,
+            inbox,
+            member,
+            peers: to_peers,
+        };
         let shared = parts.shared.clone();
         let mut driver = Driver::new(parts);
         guarded(|| driver.start()).map_err(damaged)?;
         std::thread::Builder::new().name("raft".into()).spawn(move || driver.run()).map_err(io("raft thread"))?;
         let room = Semaphore::new(QUEUED_BYTES / GRAIN);
-        Ok(Store { inner: Arc::new(Inner { shared, commands: Mutex::new(commands), room }) })
+        Ok(Store { inner: Arc::new(Inner { shared, commands: Mutex::new(commands), room, member, peers }) })
     }
 
-    /// Proposes a transaction. Once it has an outcome it is durable, and [`Store::snapshot`] shows it. When the future is
-    /// dropped, the transaction may be applied all the same.
+    /// Proposes a transaction, to the leader wherever it is. Once it has an outcome it is durable, and [`Store::snapshot`]
+    /// shows it. When the future is dropped, the transaction may be applied all the same.
     pub async fn propose(&self, txn: Txn) -> Result<Outcome, ProposeError> {
         let data = codec::encode(&txn);
         drop(txn);
         let grains = (data.len() / GRAIN + 1).min(QUEUED_BYTES / GRAIN) as u32;
         let _room = self.inner.room.acquire_many(grains).await.map_err(|_| ProposeError::Stopped)?;
+        match &self.inner.peers {
+            Some(peers) if !self.inner.shared.is_sovereign() => self.propose_among(&**peers, data).await,
+            _ => self.propose_here(data).await.map(|(outcome, _)| outcome),
+        }
+    }
+
+    async fn propose_among(&self, peers: &dyn Peers, data: Vec<u8>) -> Result<Outcome, ProposeError> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut role = self.inner.shared.role();
+        loop {
+            let leader = role.borrow_and_update().leader;
+            let done = match leader {
+                Some(id) if id == self.inner.member => self.propose_here(data.clone()).await.map(|(o, _)| (o, None)),
+                Some(id) => peers.propose(id, data.clone()).await.map(|(o, index)| (o, Some(index))),
+                None => Err(ProposeError::NotLeader { leader: None }),
+            };
+            match done {
+                Ok((outcome, index)) => {
+                    if let Some(index) = index {
+                        // It is durable whether this server hears of it in time or not.
+                        let _ = self.read_at(index).await;
+                    }
+                    return Ok(outcome);
+                }
+                // It never will be applied, so that it may be tried again.
+                Err(e @ ProposeError::NotLeader { .. }) => {
+                    if Instant::now() >= deadline || self.health().is_err() {
+                        return Err(e);
+                    }
+                    let _ = timeout_at(deadline.min(Instant::now() + AGAIN), role.changed()).await;
+                }
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    /// Proposes an encoded transaction if this server leads: its outcome and index.
+    pub async fn propose_here(&self, data: Vec<u8>) -> Result<(Outcome, u64), ProposeError> {
         self.health().map_err(ProposeError::Unhealthy)?;
         let (reply, outcome) = oneshot::channel();
         self.send(Command::Propose(data, reply)).map_err(|()| ProposeError::Stopped)?;
-        outcome.await.unwrap_or_else(|_| Err(ProposeError::Unknown("the store was closed".into())))
+        let closed = |_| Err(ProposeError::Unknown("the store was closed".into()));
+        if self.inner.shared.is_sovereign() {
+            return outcome.await.unwrap_or_else(closed);
+        }
+        let late = || Err(ProposeError::Unknown(format!("no majority confirmed it within {OUTCOME:?}")));
+        timeout(OUTCOME, outcome).await.map_or_else(|_| late(), |answer| answer.unwrap_or_else(closed))
+    }
+
+    /// Takes messages from other members.
+    pub fn step(&self, messages: Vec<Message>) {
+        // A store that is closed is a member that is silent.
+        let _ = self.send(Command::Step(messages));
+    }
+
+    /// Changes who takes part, if this server leads; answers who does, once that is committed.
+    pub async fn change_members(&self, change: ConfChangeV2) -> Result<ConfState, ProposeError> {
+        self.health().map_err(ProposeError::Unhealthy)?;
+        let (reply, done) = oneshot::channel();
+        self.send(Command::Change(change, reply)).map_err(|()| ProposeError::Stopped)?;
+        let late = || Err(ProposeError::Unknown(format!("no majority confirmed it within {OUTCOME:?}")));
+        let closed = |_| Err(ProposeError::Unknown("the store was closed".into()));
+        timeout(OUTCOME, done).await.map_or_else(|_| late(), |answer| answer.unwrap_or_else(closed))
+    }
+
+    /// Lets another member lead, the one that is furthest; returns when one does, or when none will.
+    pub async fn hand_over(&self) {
+        let mut role = self.inner.shared.role();
+        let leads = |r: &Role| r.leads;
+        let needed = leads(&role.borrow_and_update()) && role.borrow().members.voters.len() > 1;
+        if needed && self.send(Command::Transfer(None)).is_ok() {
+            let _ = timeout(HAND_OVER, role.wait_for(|r| !leads(r) && r.leader.is_some())).await;
+        }
+    }
+
+    /// A message to a member did not get there.
+    pub fn report_unreachable(&self, member: u64) {
+        let _ = self.send(Command::Unreachable(member));
+    }
+
+    /// A member has got the whole state that raft told it to fetch, or has not.
+    pub fn report_snapshot(&self, member: u64, arrived: bool) {
+        let _ = self.send(Command::SnapshotSent(member, arrived));
+    }
+
+    /// The whole state as it is applied here: where it is in the log, who takes part there, and the objects.
+    pub async fn export(&self) -> Result<(Position, ConfState, Arc<Tables>), ReadError> {
+        self.health().map_err(ReadError::Unhealthy)?;
+        let (reply, state) = oneshot::channel();
+        self.send(Command::Export(reply)).map_err(|()| ReadError::Stopped)?;
+        let (applied, tables) = state.await.map_err(|_| ReadError::Stopped)?;
+        Ok((applied.at, applied.members, tables))
+    }
+
+    /// Offers raft the whole state that `message`, a snapshot's, speaks of.
+    pub fn install(&self, message: Message, at: Position, members: ConfState, tables: Tables) {
+        let applied = Applied { at, members };
+        let _ = self.send(Command::Install(Box::new(Install { message, applied, tables })));
+    }
+
+    /// What this server is in its group, and whenever that changes.
+    pub fn role(&self) -> watch::Receiver<Role> {
+        self.inner.shared.role()
+    }
+
+    /// What a leader with others knows of each member.
+    pub fn progress(&self) -> Vec<Progress> {
+        self.inner.shared.progress()
+    }
+
+    /// Another member says that this server was taken out of the group.
+    pub fn set_removed(&self) {
+        self.inner.shared.set_removed();
+    }
+
+    /// This server's raft id.
+    pub fn member(&self) -> u64 {
+        self.inner.member
+    }
+
+    /// Whether this server leads alone, so that nobody can have acknowledged what is not applied here.
+    pub fn is_sovereign(&self) -> bool {
+        self.inner.shared.is_sovereign()
     }
 
     /// The objects as of the last applied write. Never waits for a writer.
@@ -209,9 +376,30 @@ impl Store {
         if self.inner.shared.is_sovereign() {
             return Ok(self.snapshot());
         }
+        let deadline = Instant::now() + PATIENCE;
+        let mut role = self.inner.shared.role();
+        loop {
+            role.borrow_and_update();
+            let (reply, tables) = oneshot::channel();
+            self.send(Command::Read(reply)).map_err(|()| ReadError::Stopped)?;
+            match timeout_at(deadline, tables).await {
+                Err(_) => return Err(ReadError::NotReady),
+                Ok(Ok(Err(ReadError::NotReady))) if Instant::now() < deadline => {
+                    let _ = timeout_at(deadline.min(Instant::now() + AGAIN), role.changed()).await;
+                }
+                Ok(answer) => return answer.unwrap_or(Err(ReadError::Stopped)),
+            }
+        }
+    }
+
+    /// A snapshot that has everything up to an index of the log.
+    async fn read_at(&self, index: u64) -> Result<Arc<Tables>, ReadError> {
         let (reply, tables) = oneshot::channel();
-        self.send(Command::Read(reply)).map_err(|()| ReadError::Stopped)?;
-        tables.await.unwrap_or(Err(ReadError::Stopped))
+        self.send(Command::ReadAt(index, reply)).map_err(|()| ReadError::Stopped)?;
+        match timeout(PATIENCE, tables).await {
+            Err(_) => Err(ReadError::NotReady),
+            Ok(answer) => answer.unwrap_or(Err(ReadError::Stopped)),
+        }
     }
 
     /// Watches from behind `from`: together with a snapshot of that revision there is no gap and no repetition.
@@ -268,6 +456,7 @@ impl Store {
 
     /// Stops taking proposals, answers those it has, writes a checkpoint and gives the folder back.
     pub async fn close(&self) -> Result<(), String> {
+        self.hand_over().await;
         self.stop(true).await
     }
 

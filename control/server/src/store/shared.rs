@@ -3,8 +3,9 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
-use copepod_consensus::Machine;
+use copepod_consensus::{ConfState, Machine, Progress};
 use copepod_state::Tables;
+use tokio::sync::watch;
 
 use super::folder::Folder;
 use super::hub::Hub;
@@ -18,8 +19,25 @@ pub(super) struct Shared {
     leads: AtomicBool,
     /// Leads, alone: what is applied here is all there is.
     sovereign: AtomicBool,
+    role: watch::Sender<Role>,
+    progress: Mutex<Vec<Progress>>,
     folder: Mutex<Option<Folder>>,
     pub(super) stats: Counters,
+}
+
+/// What a server is in its group.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Role {
+    /// The current term.
+    pub term: u64,
+    /// The leader's member id, if one is known.
+    pub leader: Option<u64>,
+    /// Whether this server leads and knows all that was acknowledged before.
+    pub leads: bool,
+    /// Whether this server was taken out of the group.
+    pub removed: bool,
+    /// Who takes part.
+    pub members: ConfState,
 }
 
 /// What the driver counts.
@@ -41,6 +59,8 @@ impl Shared {
             leader: AtomicU64::new(0),
             leads: AtomicBool::new(false),
             sovereign: AtomicBool::new(false),
+            role: watch::Sender::new(Role::default()),
+            progress: Mutex::default(),
             folder: Mutex::new(Some(folder)),
             stats: Counters { syncs, ..Counters::default() },
         }
@@ -58,6 +78,7 @@ impl Shared {
     pub(super) fn fail(&self, reason: String) {
         self.sovereign.store(false, Ordering::Release);
         self.leads.store(false, Ordering::Release);
+        self.role.send_modify(|r| (r.leads, r.leader) = (false, None));
         // The first reason is the one that counts.
         let _ = self.failed.set(reason);
     }
@@ -71,6 +92,34 @@ impl Shared {
         self.leader.store(machine.leader().unwrap_or(0), Ordering::Release);
         self.leads.store(machine.is_leader(), Ordering::Release);
         self.sovereign.store(machine.is_alone() && machine.is_settled(), Ordering::Release);
+        self.role.send_if_modified(|role| {
+            let (term, leader, leads) = (machine.term(), machine.leader(), machine.is_settled());
+            let removed = role.removed || (!role.members.voters.is_empty() && !machine.is_member());
+            let same = (role.term, role.leader, role.leads, role.removed) == (term, leader, leads, removed);
+            if same && role.members == *machine.members() {
+                return false;
+            }
+            *role = Role { term, leader, leads, removed, members: machine.members().clone() };
+            true
+        });
+    }
+
+    /// What this server is, and whenever that changes.
+    pub(super) fn role(&self) -> watch::Receiver<Role> {
+        self.role.subscribe()
+    }
+
+    /// Somebody else says that this server is no member any more.
+    pub(super) fn set_removed(&self) {
+        self.role.send_if_modified(|role| !std::mem::replace(&mut role.removed, true));
+    }
+
+    pub(super) fn set_progress(&self, progress: Vec<Progress>) {
+        *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = progress;
+    }
+
+    pub(super) fn progress(&self) -> Vec<Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub(super) fn term(&self) -> u64 {
@@ -93,6 +142,7 @@ impl Shared {
     pub(super) fn release(&self) {
         self.sovereign.store(false, Ordering::Release);
         self.leads.store(false, Ordering::Release);
+        self.role.send_modify(|r| (r.leads, r.leader) = (false, None));
         self.folder.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 }

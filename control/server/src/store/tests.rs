@@ -2,6 +2,7 @@
 
 mod crash;
 pub(crate) mod disk;
+mod group;
 mod open;
 
 use std::future::Future;

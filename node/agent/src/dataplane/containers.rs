@@ -174,8 +174,8 @@ impl Containers {
     /// Lets go of a module that no container runs and nobody is compiling; `false` if that is not so.
     pub fn release(&self, digest: &str) -> bool {
         let mut modules = lock(&self.modules);
-        let used = modules.get(digest).is_some_and(|m| Arc::strong_count(m) > 1)
-            || lock(&self.making).contains_key(digest);
+        let used =
+            modules.get(digest).is_some_and(|m| Arc::strong_count(m) > 1) || lock(&self.making).contains_key(digest);
         if !used {
             modules.remove(digest);
         }

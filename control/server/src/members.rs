@@ -1,0 +1,416 @@
+//! The servers of the cluster: who they are, who joins, who leaves.
+//!
+//! Who votes is raft's own knowledge; names and addresses are objects beside it, which every server has.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use copepod_consensus::{ConfChangeSingle, ConfChangeType, ConfChangeV2, ConfState};
+use copepod_model::{Key, Object, Status, object};
+use copepod_state::{Op as Change, Outcome, Require, Tables, Txn};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::listener::stopped;
+use crate::peers::Network;
+use crate::store::{ProposeError, ReadError, Role, Store};
+
+/// What servers are stored as; like all such it is not served.
+pub(crate) const RESOURCE: &str = "_members";
+/// Counts the ids that were given out, so that none comes again.
+const COUNTER: (&str, &str) = ("_cluster", "last-member");
+/// How often a leader looks whether a learner has caught up.
+const TEND: Duration = Duration::from_millis(100);
+/// A learner with at most so many entries to go votes from then on.
+const CAUGHT_UP: u64 = 100;
+/// How long a request waits for a leader.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How often a change is tried that meets another one under way.
+const ATTEMPTS: usize = 20;
+
+/// One server.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Member {
+    /// Its raft id; never used twice.
+    pub id: u64,
+    /// Its name.
+    pub name: String,
+    /// `host:port` for the other servers; empty where there are none.
+    pub peer: String,
+    /// `host:port` of its API.
+    pub api: String,
+    /// Whether it counts for majorities, or only learns.
+    #[serde(default)]
+    pub voter: bool,
+    /// Whether it leads.
+    #[serde(default)]
+    pub leader: bool,
+    /// Whether the leader has heard of it lately.
+    #[serde(default)]
+    pub reachable: bool,
+    /// Whether it stays a learner until somebody promotes it.
+    #[serde(default)]
+    pub learner: bool,
+}
+
+/// What a server that joins is told about the group.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Joined {
+    /// The id that it got.
+    pub id: u64,
+    /// All servers, itself included.
+    pub members: Vec<Member>,
+}
+
+/// What can be asked of the leader.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) enum Op {
+    List,
+    Add { name: String, peer: String, api: String, learner: bool },
+    Promote { id: u64 },
+    Remove { id: u64 },
+}
+
+/// The group as its servers see it. Any server answers; changes go to the leader. Clones are the same.
+#[derive(Clone, Debug)]
+pub struct Members {
+    store: Store,
+    network: Option<Network>,
+}
+
+impl Members {
+    /// The group of `store`; without a network it never has another server.
+    pub fn new(store: Store, network: Option<Network>) -> Members {
+        Members { store, network }
+    }
+
+    /// All servers, by id.
+    pub async fn list(&self) -> Result<Vec<Member>, Status> {
+        let asked = self.ask(Op::List).await;
+        // Without a leader nobody is known to be reachable, but who there is, is known.
+        Ok(asked.unwrap_or_else(|_| described(&self.store.snapshot(), &self.store.role().borrow(), &BTreeSet::new())))
+    }
+
+    /// Takes a new server in as a learner; unless `learner` says otherwise it votes as soon as it has caught up. A dead
+    /// server of the same name must be removed first: 409.
+    pub async fn add(&self, name: &str, peer: &str, api: &str, learner: bool) -> Result<Joined, Status> {
+        self.ask(Op::Add { name: name.into(), peer: peer.into(), api: api.into(), learner }).await
+    }
+
+    /// Lets a learner vote.
+    pub async fn promote(&self, id: u64) -> Result<(), Status> {
+        self.ask(Op::Promote { id }).await
+    }
+
+    /// Takes a server out, dead or alive; one that lives stops.
+    pub async fn remove(&self, id: u64) -> Result<(), Status> {
+        self.ask(Op::Remove { id }).await
+    }
+
+    /// Has the leader do it, wherever it is. Between two leaders it waits a moment.
+    async fn ask<T: for<'de> Deserialize<'de>>(&self, op: Op) -> Result<T, Status> {
+        let deadline = Instant::now() + PATIENCE;
+        let answer = loop {
+            let leader = self.store.role().borrow().leader;
+            let asked = match (&self.network, leader) {
+                (Some(network), Some(leader)) if leader != self.store.member() => network.ask(leader, &op).await,
+                _ => self.here(&op).await,
+            };
+            match asked {
+                Ok(answer) => break answer,
+                // It was not done.
+                Err(e) if e.code == 503 && Instant::now() < deadline => tokio::time::sleep(TEND).await,
+                Err(e) => return Err(e),
+            }
+        };
+        serde_json::from_slice(&answer).map_err(Status::internal)
+    }
+
+    /// Does it, on the leader; the answer as JSON.
+    pub(crate) async fn here(&self, op: &Op) -> Result<Vec<u8>, Status> {
+        let role = self.store.role().borrow().clone();
+        if !role.leads {
+            return Err(Status::unavailable("there is no leader"));
+        }
+        let answer = match op {
+            Op::List => {
+                let view = self.view().await?;
+                serde_json::to_vec(&described(&view, &role, &self.reachable()))
+            }
+            Op::Add { name, peer, api, learner } => {
+                serde_json::to_vec(&self.add_here(name, peer, api, *learner).await?)
+            }
+            Op::Promote { id } => {
+                self.known(*id).await?;
+                self.change(ConfChangeType::AddNode, *id).await?;
+                serde_json::to_vec(&())
+            }
+            Op::Remove { id } => {
+                self.remove_here(*id, &role).await?;
+                serde_json::to_vec(&())
+            }
+        };
+        answer.map_err(Status::internal)
+    }
+
+    async fn view(&self) -> Result<Arc<Tables>, Status> {
+        self.store.read_index().await.map_err(unreadable)
+    }
+
+    /// Those who have answered this leader lately, itself included.
+    pub(crate) fn reachable(&self) -> BTreeSet<u64> {
+        let heard = self.store.progress().into_iter().filter(|p| p.active).map(|p| p.id);
+        heard.chain([self.store.member()]).collect()
+    }
+
+    async fn known(&self, id: u64) -> Result<Member, Status> {
+        let view = self.view().await?;
+        listed(&view).into_iter().find(|m| m.id == id).ok_or_else(|| Status::not_found("members", &id.to_string()))
+    }
+
+    async fn add_here(&self, name: &str, peer: &str, api: &str, learner: bool) -> Result<Joined, Status> {
+        if self.network.is_none() {
+            let why = "this cluster has one server for ever: start it as `copepod server`, with a peer port";
+            return Err(Status::bad_request(why));
+        }
+        if name.is_empty() || peer.is_empty() || api.is_empty() {
+            return Err(Status::bad_request("a server has a name and two addresses"));
+        }
+        let id = loop {
+            let view = self.view().await?;
+            let present = listed(&view);
+            if let Some(other) = present.iter().find(|m| m.name == name) {
+                let why = format!("server {} has this name; remove it first if it is gone", other.id);
+                return Err(Status::conflict("members", name, &why));
+            }
+            let counter = Key::new(COUNTER.0, "", COUNTER.1);
+            let counted = view.at(&counter);
+            let last = counted.map_or(0, |o| o.value()["id"].as_u64().unwrap_or(0));
+            let id = present.iter().map(|m| m.id).chain([last, self.store.member()]).max().unwrap_or(0) + 1;
+            let unchanged =
+                counted.map_or(Require::Absent(counter.clone()), |o| Require::At(counter.clone(), o.revision));
+            let member = Member {
+                id,
+                name: name.into(),
+                peer: peer.into(),
+                api: api.into(),
+                voter: false,
+                leader: false,
+                reachable: false,
+                learner,
+            };
+            let txn = Txn {
+                fence: None,
+                require: vec![unchanged, Require::Absent(key(id))],
+                ops: vec![put(counter, json!({"metadata": {"name": COUNTER.1}, "id": id})), row(&member)],
+            };
+            match self.propose(txn).await? {
+                Outcome::Applied(_) => break id,
+                _ => continue,
+            }
+        };
+        if let Err(e) = self.change(ConfChangeType::AddLearnerNode, id).await {
+            // It may have been committed all the same; a member without an address is one that is not reached, and can be
+            // removed.
+            tracing::warn!("server {id} was not taken in: {}", e.message);
+            return Err(e);
+        }
+        let role = self.store.role().borrow().clone();
+        Ok(Joined { id, members: described(&*self.view().await?, &role, &self.reachable()) })
+    }
+
+    async fn remove_here(&self, id: u64, role: &Role) -> Result<(), Status> {
+        let voters = &role.members.voters;
+        let member = listed(&*self.view().await?).into_iter().any(|m| m.id == id);
+        if !member && !voters.contains(&id) && !role.members.learners.contains(&id) {
+            return Err(Status::not_found("members", &id.to_string()));
+        }
+        may_go(voters, &self.reachable(), id).map_err(|why| Status::conflict("members", &id.to_string(), why))?;
+        if id == self.store.member() {
+            self.store.hand_over().await;
+            let leader = self.store.role().borrow().leader;
+            let (Some(network), Some(leader)) = (&self.network, leader.filter(|l| *l != id)) else {
+                return Err(Status::unavailable("no other server takes over"));
+            };
+            return network.ask(leader, &Op::Remove { id }).await.map(drop);
+        }
+        self.change(ConfChangeType::RemoveNode, id).await?;
+        self.propose(Txn { ops: vec![Change::Delete { key: key(id) }], ..Txn::default() }).await.map(drop)
+    }
+
+    /// Writes down where this server is, if that is not what is written.
+    pub(crate) async fn announce(&self, name: &str, peer: &str, api: &str) -> Result<(), Status> {
+        let view = self.view().await?;
+        let id = self.store.member();
+        let found = listed(&view).into_iter().find(|m| m.id == id);
+        let plain = Member {
+            id,
+            name: name.into(),
+            peer: peer.into(),
+            api: api.into(),
+            voter: false,
+            leader: false,
+            reachable: false,
+            learner: found.as_ref().is_some_and(|m| m.learner),
+        };
+        if found.as_ref() == Some(&plain) {
+            return Ok(());
+        }
+        self.propose(Txn { ops: vec![row(&plain)], ..Txn::default() }).await.map(drop)
+    }
+
+    async fn propose(&self, txn: Txn) -> Result<Outcome, Status> {
+        self.store.propose(txn).await.map_err(unproposed)
+    }
+
+    /// Changes what one member is. Raft takes one change after the other: what meets another one is tried again.
+    async fn change(&self, kind: ConfChangeType, id: u64) -> Result<(), Status> {
+        let mut single = ConfChangeSingle { node_id: id, ..ConfChangeSingle::default() };
+        single.set_change_type(kind);
+        for _ in 0..ATTEMPTS {
+            let change = ConfChangeV2 { changes: vec![single.clone()], ..ConfChangeV2::default() };
+            let members = self.store.change_members(change).await.map_err(unproposed)?;
+            if is_done(kind, id, &members) {
+                return Ok(());
+            }
+            tokio::time::sleep(TEND).await;
+        }
+        Err(Status::unavailable("another change of the membership does not end"))
+    }
+
+    /// While this server leads: lets learners vote that have caught up. Returns when `stop` turns true.
+    pub(crate) async fn tend(&self, mut stop: watch::Receiver<bool>) {
+        let mut role = self.store.role();
+        loop {
+            let now = role.borrow_and_update().clone();
+            if now.leads && !now.members.learners.is_empty() {
+                let rows = listed(&self.store.snapshot());
+                let progress = self.store.progress();
+                let last = progress.iter().find(|p| p.id == self.store.member()).map_or(0, |p| p.matched);
+                let ready = progress.iter().find(|p| {
+                    let waits = now.members.learners.contains(&p.id) && rows.iter().any(|m| m.id == p.id && !m.learner);
+                    waits && p.active && p.snapshot.is_none() && p.matched > 0 && p.matched + CAUGHT_UP >= last
+                });
+                if let Some(ready) = ready {
+                    tracing::info!(server = ready.id, "has caught up and votes from now on");
+                    if let Err(e) = self.change(ConfChangeType::AddNode, ready.id).await {
+                        tracing::warn!(server = ready.id, "does not vote yet: {}", e.message);
+                    }
+                }
+                tokio::select! {
+                    () = tokio::time::sleep(TEND) => {}
+                    () = stopped(&mut stop) => return,
+                }
+                continue;
+            }
+            tokio::select! {
+                changed = role.changed() => if changed.is_err() { return },
+                () = stopped(&mut stop) => return,
+            }
+        }
+    }
+}
+
+/// Whether a majority of those who are left is there once `id` is gone (etcd's strict reconfiguration check).
+fn may_go(voters: &[u64], reachable: &BTreeSet<u64>, id: u64) -> Result<(), &'static str> {
+    if !voters.contains(&id) {
+        return Ok(());
+    }
+    let left: Vec<u64> = voters.iter().copied().filter(|v| *v != id).collect();
+    let there = left.iter().filter(|v| reachable.contains(v)).count();
+    match left.len() {
+        0 => Err("it is the only server that votes"),
+        n if there < n / 2 + 1 => Err("without it no majority of the servers would be there"),
+        _ => Ok(()),
+    }
+}
+
+fn is_done(kind: ConfChangeType, id: u64, members: &ConfState) -> bool {
+    let (votes, learns) = (members.voters.contains(&id), members.learners.contains(&id));
+    match kind {
+        ConfChangeType::AddNode => votes,
+        ConfChangeType::AddLearnerNode => votes || learns,
+        ConfChangeType::RemoveNode => !votes && !learns,
+    }
+}
+
+fn key(id: u64) -> Key {
+    // Keys order as text: digits in front keep ids in their order.
+    Key::new(RESOURCE, "", format!("{id:020}"))
+}
+
+fn put(key: Key, value: Value) -> Change {
+    Change::Put { key, body: object::encode(&value), revised: true }
+}
+
+fn row(member: &Member) -> Change {
+    let Member { id, name, peer, api, learner, .. } = member;
+    let key = key(*id);
+    let value = json!({
+        "metadata": {"name": key.name}, "id": id, "serverName": name, "peer": peer, "api": api, "learner": learner,
+    });
+    put(key, value)
+}
+
+fn member(object: &Object) -> Option<Member> {
+    let value = object.value();
+    let text = |field: &str| value[field].as_str().unwrap_or_default().to_string();
+    Some(Member {
+        id: value["id"].as_u64()?,
+        name: text("serverName"),
+        peer: text("peer"),
+        api: text("api"),
+        voter: false,
+        leader: false,
+        reachable: false,
+        learner: value["learner"].as_bool().unwrap_or(false),
+    })
+}
+
+/// The servers as they are written down.
+pub(crate) fn listed(view: &Tables) -> Vec<Member> {
+    view.scan(RESOURCE, None).filter_map(|o| member(o)).collect()
+}
+
+/// The servers with what they are at the moment.
+fn described(view: &Tables, role: &Role, reachable: &BTreeSet<u64>) -> Vec<Member> {
+    let now = |m: Member| Member {
+        voter: role.members.voters.contains(&m.id),
+        leader: role.leader == Some(m.id),
+        reachable: reachable.contains(&m.id),
+        ..m
+    };
+    listed(view).into_iter().map(now).collect()
+}
+
+fn unproposed(e: ProposeError) -> Status {
+    match e {
+        ProposeError::Unknown(why) => Status::timeout(format!("the outcome of the write is unknown: {why}")),
+        other => Status::unavailable(other.to_string()),
+    }
+}
+
+fn unreadable(e: ReadError) -> Status {
+    Status::unavailable(e.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_goes_whom_the_others_need() {
+        let here = |ids: &[u64]| ids.iter().copied().collect::<BTreeSet<u64>>();
+        assert_eq!(may_go(&[1, 2, 3], &here(&[1, 2, 3]), 3), Ok(()));
+        assert_eq!(may_go(&[1, 2, 3], &here(&[1, 2]), 3), Ok(()), "a dead one");
+        assert_eq!(may_go(&[1, 2, 3], &here(&[1, 2]), 2), Err("without it no majority of the servers would be there"));
+        assert_eq!(may_go(&[1], &here(&[1]), 1), Err("it is the only server that votes"));
+        assert_eq!(may_go(&[1, 2], &here(&[1]), 9), Ok(()), "a learner");
+    }
+}

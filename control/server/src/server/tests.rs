@@ -1,0 +1,139 @@
+//! Several servers in one process, over TLS on loopback.
+
+use std::path::Path;
+
+use copepod_model::request::ListOptions;
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::*;
+use crate::members::{Joined, Member};
+
+const DEADLINE: Duration = Duration::from_secs(60);
+
+/// What a joining server is given besides its id.
+const SECRETS: [&str; 4] = ["ca.crt", "ca.key", "sa.key", "seal.secret"];
+
+struct Node {
+    dir: TempDir,
+    name: String,
+    peer: SocketAddr,
+    api: SocketAddr,
+}
+
+impl Node {
+    fn new(name: &str) -> Node {
+        let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        Node { dir: tempfile::tempdir().unwrap(), name: name.into(), peer: free(), api: free() }
+    }
+
+    fn pki(&self) -> std::path::PathBuf {
+        self.dir.path().join("server/pki")
+    }
+
+    async fn start(&self, joined: Option<Joined>) -> Server {
+        let peer = PeerConfig {
+            name: self.name.clone(),
+            listen: self.peer,
+            advertise: self.peer.to_string(),
+            api: self.api.to_string(),
+            joined,
+        };
+        let config =
+            ServerConfig { data_dir: self.dir.path().into(), api: self.api, advertise: None, peer: Some(peer) };
+        Server::start(config).await.unwrap()
+    }
+
+    /// Joins the group that `by` is in.
+    async fn join(&self, by: &Server, secrets: &Path) -> Server {
+        let (peer, api) = (self.peer.to_string(), self.api.to_string());
+        let joined = by.members().add(&self.name, &peer, &api, false).await.unwrap();
+        std::fs::create_dir_all(self.pki()).unwrap();
+        for secret in SECRETS {
+            std::fs::copy(secrets.join(secret), self.pki().join(secret)).unwrap();
+        }
+        self.start(Some(joined)).await
+    }
+}
+
+async fn until<T>(what: &str, f: impl AsyncFn() -> Option<T>) -> T {
+    let found = async {
+        loop {
+            if let Some(found) = f().await {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(DEADLINE, found).await.unwrap_or_else(|_| panic!("{what}"))
+}
+
+async fn members(server: &Server, what: &str, f: impl Fn(&[Member]) -> bool) -> Vec<Member> {
+    until(what, async || server.members().list().await.ok().filter(|m| f(m))).await
+}
+
+async fn create(server: &Server, name: &str) {
+    let client = server.admin_client("test");
+    until("a leader takes it", async || {
+        let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}});
+        match client.create("configmaps", "default", object).await {
+            Ok(_) => Some(()),
+            Err(e) if e.reason == "AlreadyExists" => Some(()),
+            Err(e) => {
+                assert!(matches!(e.code, 503 | 504), "{e}");
+                None
+            }
+        }
+    })
+    .await;
+}
+
+async fn names(server: &Server) -> Vec<String> {
+    let list = server.admin_client("test").list("configmaps", "default", ListOptions::default()).await.unwrap();
+    list.items.iter().map(|o| o.name().to_string()).filter(|n| !n.starts_with("kube-")).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn three_servers_are_one_cluster_and_survive_the_loss_of_one() {
+    let nodes = ["a", "b", "c"].map(Node::new);
+    let secrets = nodes[0].pki();
+    let first = nodes[0].start(None).await;
+    create(&first, "one").await;
+    let second = nodes[1].join(&first, &secrets).await;
+    let third = nodes[2].join(&second, &secrets).await;
+    let all = members(&third, "all vote", |m| m.len() == 3 && m.iter().all(|m| m.voter && m.reachable)).await;
+    assert_eq!(all.iter().map(|m| (m.id, m.name.as_str())).collect::<Vec<_>>(), [(1, "a"), (2, "b"), (3, "c")]);
+    let taken = third.members().add("b", "127.0.0.1:1", "127.0.0.1:2", false).await.unwrap_err();
+    assert_eq!(taken.code, 409, "{taken}");
+
+    create(&third, "two").await;
+    for server in [&first, &second, &third] {
+        assert_eq!(names(server).await, ["one", "two"], "what one has acknowledged all have");
+    }
+    // A watch goes on at another server where it was at the first one.
+    let at = first.api().store().read_index().await.unwrap().revision();
+    first.stop().await;
+    create(&second, "three").await;
+    let options = ListOptions { resource_version: Some(at.to_string()), ..ListOptions::default() };
+    let mut watch = third.admin_client("test").watch("configmaps", "default", options).await.unwrap();
+    use futures_util::StreamExt as _;
+    match tokio::time::timeout(DEADLINE, watch.next()).await.unwrap() {
+        Some(copepod_client::WatchEvent::Added(o)) => assert_eq!(o.name(), "three"),
+        other => panic!("{other:?}"),
+    }
+    members(&second, "the lost one is seen", |m| m.iter().any(|m| m.name == "a" && !m.reachable)).await;
+
+    let first = nodes[0].start(None).await;
+    until("it catches up", async || (names(&first).await.len() == 3).then_some(())).await;
+    members(&first, "all are back", |m| m.iter().all(|m| m.voter && m.reachable)).await;
+    let gone = third.api().store().member();
+    second.members().remove(gone).await.unwrap();
+    tokio::time::timeout(DEADLINE, third.removed()).await.expect("it is told");
+    third.stop().await;
+    members(&first, "two are left", |m| m.len() == 2).await;
+    create(&first, "four").await;
+    let refused = first.members().remove(9).await.unwrap_err();
+    assert_eq!(refused.code, 404);
+    second.stop().await;
+    first.stop().await;
+}

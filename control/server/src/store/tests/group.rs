@@ -1,0 +1,288 @@
+//! Several stores that are one group, over a network in memory that can be cut.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Mutex;
+
+use copepod_consensus::{ConfChangeSingle, ConfChangeType, MessageType};
+
+use super::*;
+use crate::store::offline;
+use crate::store::snapshot::Meta;
+
+/// The network.
+#[derive(Default)]
+struct Bus {
+    stores: Mutex<BTreeMap<u64, Store>>,
+    /// Those who hear and say nothing.
+    cut: Mutex<BTreeSet<u64>>,
+}
+
+/// One end of it.
+struct End(Arc<Bus>, u64);
+
+impl Bus {
+    fn reach(&self, from: u64, to: u64) -> Option<Store> {
+        let cut = self.cut.lock().unwrap();
+        if cut.contains(&from) || cut.contains(&to) {
+            return None;
+        }
+        self.stores.lock().unwrap().get(&to).cloned()
+    }
+
+    fn cut(&self, id: u64) {
+        self.cut.lock().unwrap().insert(id);
+    }
+
+    fn mend(&self, id: u64) {
+        self.cut.lock().unwrap().remove(&id);
+    }
+}
+
+#[async_trait]
+impl Peers for End {
+    fn send(&self, messages: Vec<Message>) {
+        for mut message in messages {
+            let Some(to) = self.0.reach(self.1, message.to) else { continue };
+            if message.get_msg_type() != MessageType::MsgSnapshot {
+                to.step(vec![message]);
+                continue;
+            }
+            let from = self.0.stores.lock().unwrap()[&self.1].clone();
+            std::thread::spawn(move || {
+                let (at, members, tables) = block_on(from.export()).unwrap();
+                let metadata = message.mut_snapshot().mut_metadata();
+                (metadata.index, metadata.term, metadata.conf_state) = (at.index, at.term, Some(members.clone()));
+                let member = message.to;
+                to.install(message, at, members, (*tables).clone());
+                from.report_snapshot(member, true);
+            });
+        }
+    }
+
+    async fn propose(&self, to: u64, txn: Vec<u8>) -> Result<(Outcome, u64), ProposeError> {
+        match self.0.reach(self.1, to) {
+            Some(store) => store.propose_here(txn).await,
+            None => Err(ProposeError::NotLeader { leader: None }),
+        }
+    }
+}
+
+fn block_on<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+struct Group {
+    dir: tempfile::TempDir,
+    bus: Arc<Bus>,
+}
+
+impl Group {
+    /// `n` members that vote.
+    async fn new(n: u64) -> Group {
+        let group = Group { dir: tempfile::tempdir().unwrap(), bus: Arc::default() };
+        group.open(1);
+        for id in 2..=n {
+            group.join(id).await;
+            group.change(ConfChangeType::AddNode, id).await.unwrap();
+        }
+        group
+    }
+
+    fn path(&self, id: u64) -> std::path::PathBuf {
+        self.dir.path().join(id.to_string())
+    }
+
+    fn open(&self, id: u64) {
+        let mut options = StoreOptions::new(self.path(id), id);
+        options.peers = Some(Arc::new(End(self.bus.clone(), id)));
+        options.checkpoint = CheckpointPolicy { bytes: usize::MAX, interval: Duration::from_secs(1 << 30) };
+        let store = Store::open(options).unwrap();
+        self.bus.stores.lock().unwrap().insert(id, store);
+    }
+
+    fn store(&self, id: u64) -> Store {
+        self.bus.stores.lock().unwrap()[&id].clone()
+    }
+
+    /// Takes in a learner, with the state that the leader has.
+    async fn join(&self, id: u64) {
+        self.change(ConfChangeType::AddLearnerNode, id).await.unwrap();
+        let (at, members, tables) = self.leader().await.export().await.unwrap();
+        restore(&self.path(id), id, at, members, &tables);
+        self.open(id);
+    }
+
+    async fn change(&self, kind: ConfChangeType, id: u64) -> Result<ConfState, ProposeError> {
+        let mut single = ConfChangeSingle { node_id: id, ..ConfChangeSingle::default() };
+        single.set_change_type(kind);
+        let change = ConfChangeV2 { changes: vec![single], ..ConfChangeV2::default() };
+        self.leader().await.change_members(change).await
+    }
+
+    /// Ends a member as a crash does.
+    async fn kill(&self, id: u64) {
+        let store = self.bus.stores.lock().unwrap().remove(&id).unwrap();
+        store.abandon().await.unwrap();
+    }
+
+    /// The leader, once those that can hear each other agree on one.
+    async fn leader(&self) -> Store {
+        let found = async {
+            loop {
+                let cut = self.bus.cut.lock().unwrap().clone();
+                let stores = self.bus.stores.lock().unwrap().clone();
+                let there: Vec<&Store> = stores.iter().filter(|(id, _)| !cut.contains(id)).map(|(_, s)| s).collect();
+                let leading: Vec<&&Store> = there.iter().filter(|s| s.role().borrow().leads).collect();
+                if let [leader] = leading.as_slice() {
+                    let (id, term) = (leader.member(), leader.term());
+                    if there.iter().all(|s| (s.leader(), s.term()) == (Some(id), term)) {
+                        return (**leader).clone();
+                    }
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(Duration::from_secs(60), found).await.expect("a leader")
+    }
+}
+
+fn restore(dir: &Path, id: u64, at: Position, members: ConfState, tables: &Tables) {
+    let meta = Meta {
+        index: at.index,
+        term: at.term,
+        members: members.clone(),
+        revision: tables.revision(),
+        objects: tables.len() as u64,
+    };
+    offline::restore(dir, id, members, &meta, tables).unwrap();
+}
+
+async fn until(store: &Store, what: &str, f: impl Fn(&Tables) -> bool) {
+    let reached = async {
+        while !f(&store.snapshot()) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(60), reached).await.unwrap_or_else(|_| panic!("{what}"));
+}
+
+async fn write(store: &Store, name: &str) {
+    // A leader may be deposed under the load of other tests; that is no error here.
+    let outcome = async {
+        loop {
+            match store.propose(txn([put(name, "1")])).await {
+                Ok(outcome) => return outcome,
+                Err(ProposeError::NotLeader { .. } | ProposeError::Unknown(_)) => {}
+                Err(e) => panic!("{e}"),
+            }
+        }
+    };
+    let outcome = timeout(Duration::from_secs(60), outcome).await.expect("an outcome");
+    assert!(matches!(outcome, Outcome::Applied(_)), "{outcome:?}");
+    assert!(data(&store.snapshot(), name).is_some(), "what was acknowledged is shown where it was asked for");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn any_member_takes_a_write_and_every_member_has_it() {
+    let group = Group::new(3).await;
+    for id in 1..=3 {
+        write(&group.store(id), &format!("by-{id}")).await;
+        for reader in 1..=3 {
+            let view = group.store(reader).read_index().await.unwrap();
+            assert!(data(&view, &format!("by-{id}")).is_some(), "{reader} reads what {id} has acknowledged");
+        }
+    }
+    let revisions: BTreeSet<u64> = (1..=3).map(|id| group.store(id).snapshot().revision()).collect();
+    assert_eq!(revisions.len(), 1, "one counter for all");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_others_go_on_without_the_leader_and_it_comes_back() {
+    let group = Group::new(3).await;
+    write(&group.store(1), "before").await;
+    let leader = group.leader().await.member();
+    let (mut watch, term) = {
+        let other = group.store(leader % 3 + 1);
+        until(&other, "all have it", |t| data(t, "before").is_some()).await;
+        let from = other.snapshot().revision();
+        (other.watch(Interest::all("configmaps"), from).unwrap(), other.term())
+    };
+    group.kill(leader).await;
+    write(&group.store(leader % 3 + 1), "without").await;
+    assert!(group.leader().await.term() > term);
+    let seen = timeout(Duration::from_secs(60), watch.next()).await.unwrap().unwrap();
+    assert_eq!(seen[0].key.name.as_ref(), "without", "a watch does not notice who leads");
+    group.open(leader);
+    until(&group.store(leader), "the old leader catches up", |t| data(t, "without").is_some()).await;
+    write(&group.store(leader), "again").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_stops_hands_over() {
+    let group = Group::new(3).await;
+    let leader = group.leader().await;
+    leader.hand_over().await;
+    let next = group.leader().await;
+    assert_ne!(next.member(), leader.member());
+    write(&leader, "after").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_majority_nothing_is_acknowledged_and_nothing_is_proven() {
+    let group = Group::new(3).await;
+    write(&group.store(1), "before").await;
+    let leader = group.leader().await;
+    for id in (1..=3).filter(|id| *id != leader.member()) {
+        group.bus.cut(id);
+    }
+    let (written, read) = tokio::join!(leader.propose(txn([put("lost", "1")])), leader.read_index());
+    assert!(matches!(written, Err(ProposeError::Unknown(_) | ProposeError::NotLeader { .. })), "{written:?}");
+    assert_eq!(read.map(drop), Err(ReadError::NotReady));
+    assert!(data(&leader.snapshot(), "before").is_some() && data(&leader.snapshot(), "lost").is_none());
+    (1..=3).for_each(|id| group.bus.mend(id));
+    write(&leader, "mended").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_is_far_behind_gets_the_whole_state() {
+    let group = Group::new(3).await;
+    write(&group.store(1), "before").await;
+    let leader = group.leader().await;
+    let far = leader.member() % 3 + 1;
+    until(&group.store(far), "all have it", |t| data(t, "before").is_some()).await;
+    let from = group.store(far).snapshot().revision();
+    let mut watch = group.store(far).watch(Interest::all("configmaps"), from).unwrap();
+    group.bus.cut(far);
+    // Two checkpoints, so that the log is cut beyond what the member has.
+    for round in 0..2 {
+        for i in 0..20 {
+            write(&leader, &format!("n{round}-{i}")).await;
+        }
+        for id in (1..=3).filter(|id| *id != far) {
+            group.store(id).checkpoint().await;
+        }
+    }
+    group.bus.mend(far);
+    until(&group.store(far), "the state comes", |t| data(t, "n1-19").is_some()).await;
+    assert!(matches!(watch.next().await, Err(WatchError::Compacted(_))), "what happened meanwhile is not known here");
+    write(&group.store(far), "after").await;
+    // It is on disk, too, and the log goes on behind it.
+    group.kill(far).await;
+    group.open(far);
+    until(&group.store(far), "it is still there", |t| data(t, "n0-0").is_some() && data(t, "after").is_some()).await;
+    write(&group.store(far), "again").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_member_is_replaced() {
+    let group = Group::new(3).await;
+    let leader = group.leader().await.member();
+    let lost = leader % 3 + 1;
+    group.kill(lost).await;
+    group.change(ConfChangeType::RemoveNode, lost).await.unwrap();
+    group.join(4).await;
+    let members = group.change(ConfChangeType::AddNode, 4).await.unwrap();
+    assert!(members.voters.contains(&4) && !members.voters.contains(&lost));
+    write(&group.store(4), "new").await;
+}
