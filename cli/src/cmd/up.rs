@@ -27,7 +27,7 @@ pub struct Up {
     /// Where everything is kept. Default: the XDG data folder.
     #[arg(long, env = "COPEPOD_DATA_DIR", value_name = "DIR")]
     data_dir: Option<PathBuf>,
-    /// Address that the API, the ingress, DNS and node ports listen on.
+    /// Address that the API, the node's API, the ingress, DNS and node ports listen on.
     #[arg(long, default_value_t = IpAddr::V4(Ipv4Addr::LOCALHOST), value_name = "IP")]
     bind: IpAddr,
     /// Port of the Kubernetes API; 0 takes any free one.
@@ -42,6 +42,9 @@ pub struct Up {
     /// Port of the cluster's DNS, UDP and TCP; 0 takes any free one.
     #[arg(long, default_value_t = 8053, value_name = "PORT")]
     dns_port: u16,
+    /// Port of the node's own API, as the kubelet's; 0 takes any free one.
+    #[arg(long, default_value_t = 10250, value_name = "PORT")]
+    kubelet_port: u16,
     /// Folder of static pods: manifests of pods that the node runs by itself. Default: `manifests` in the data folder.
     #[arg(long, visible_alias = "pod-manifest-path", value_name = "DIR")]
     static_pods: Option<PathBuf>,
@@ -127,6 +130,10 @@ impl Up {
         config.ingress_addr = Some(at(self.ingress_port));
         config.ingress_tls = Some((at(self.ingress_tls_port), server.ingress_tls()?));
         config.dns_addr = Some(at(self.dns_port));
+        config.kubelet = Some((at(self.kubelet_port), server.kubelet_tls(&self.node_name, self.bind)?));
+        if !self.bind.is_unspecified() {
+            config.host_ip = self.bind;
+        }
         // Someone waits at a keyboard.
         config.drain = Duration::from_secs(1);
         config.usage_period = self.metric_resolution;

@@ -34,7 +34,7 @@ use serde_json::Value;
 use call::{Call, Part};
 pub use cidr::Cidr;
 pub use decision::{Answer, Decision, Reply, Retry, Write};
-pub use rbac::bootstrap::bootstrap_objects;
+pub use rbac::bootstrap::{KUBELET_CLIENT, bootstrap_objects};
 pub use rbac::{Attributes, Authz};
 pub use read::{Page, check_list_options, continue_revision};
 pub use seal::Sealer;

@@ -8,6 +8,7 @@ mod bootstrap;
 pub mod images;
 pub mod listener;
 pub mod members;
+pub mod nodes;
 pub mod peers;
 pub mod pki;
 pub mod run;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use copepod_client::{Client, Kubeconfig};
 use copepod_model::kinds::Kinds;
 use copepod_model::{Status, UserInfo};
-use copepod_registry::{Config as RegistryConfig, Registry, Sealer};
+use copepod_registry::{Config as RegistryConfig, KUBELET_CLIENT, Registry, Sealer};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -19,6 +19,7 @@ use crate::auth::token::Tokens;
 use crate::images::Images;
 use crate::members::Members;
 use crate::peers::{self, Network, PeerTls};
+use crate::nodes::{self, Nodes};
 use crate::pki::{self, Pki, PkiError};
 use crate::run::leader::Leader;
 use crate::store::{OpenError, Peers, Store, StoreOptions, offline};
@@ -144,6 +145,8 @@ impl Server {
         let images = dir.join("images");
         let opened = Images::open(images.clone()).map_err(|e| StartError::Dir(images, e))?;
         api.serve_images(opened);
+        let kubelet_client = pki.client(nodes::CREDENTIAL, KUBELET_CLIENT, &[], now())?;
+        api.reach_nodes(Nodes::new(&kubelet_client, pki.ca_pem()).map_err(StartError::Other)?);
         let advertised = SocketAddr::new(config.advertise.unwrap_or(address.ip()), address.port());
         let advertised = config.peer.is_none().then_some(advertised);
         if let Some(peer) = &config.peer {
@@ -215,6 +218,17 @@ impl Server {
         let names = ["localhost".to_string(), "*.localhost".to_string()];
         let serving = self.pki.serving("ingress", &names, &[[127, 0, 0, 1].into()], now())?;
         listener::server_tls(&serving).map_err(StartError::Other)
+    }
+
+    /// TLS for the API of the node `name` that listens at `listen`; clients may show a certificate of the cluster's CA.
+    pub fn kubelet_tls(&self, name: &str, listen: IpAddr) -> Result<Arc<rustls::ServerConfig>, StartError> {
+        let names = [name.to_string(), "localhost".to_string()];
+        let mut ips = vec![IpAddr::from([127, 0, 0, 1])];
+        if !listen.is_unspecified() && !ips.contains(&listen) {
+            ips.push(listen);
+        }
+        let serving = self.pki.serving("kubelet", &names, &ips, now())?;
+        listener::tls(&serving, self.pki.ca_pem()).map_err(StartError::Other)
     }
 
     /// The certificates of the cluster's CA.

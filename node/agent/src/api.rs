@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use copepod_client::{Body, body};
-use copepod_model::Time;
+use copepod_model::{Object, Time};
 use copepod_node_plan::ContainerId;
+use copepod_node_plan::usage::ImagesOf;
 use http::{Method, Request, Response, StatusCode, header};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
@@ -23,12 +24,14 @@ pub(crate) struct NodeApi {
     pub logs: Arc<Logs>,
     pub streaming: Streaming,
     pub usage: Arc<Usage>,
+    /// `/configz`.
+    pub configz: Arc<Value>,
 }
 
 impl NodeApi {
     /// Answers one request.
     pub async fn handle(&self, request: Request<Body>) -> Response<Body> {
-        let path: Vec<String> = request.uri().path().split('/').filter(|p| !p.is_empty()).map(decode).collect();
+        let path = segments(request.uri().path());
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
         if let &[verb @ ("exec" | "attach"), namespace, pod, container] = path.as_slice() {
             return self.streaming.remote_command(request, [verb, namespace, pod, container]);
@@ -41,6 +44,7 @@ impl NodeApi {
         }
         match path.as_slice() {
             ["healthz"] | ["healthz", "ping"] => text(StatusCode::OK, "ok"),
+            ["configz"] => object(&self.configz),
             ["pods"] => self.pods().await,
             ["containerLogs", namespace, pod, container] => {
                 match options(request.uri().query().unwrap_or_default(), now()) {
@@ -49,6 +53,7 @@ impl NodeApi {
                 }
             }
             ["metrics", "probes"] => self.probes().await,
+            ["metrics", "cadvisor"] => self.cadvisor().await,
             path => {
                 let query = request.uri().query().unwrap_or_default().to_string();
                 let answer = self.usage.answer(path, &query).await;
@@ -66,10 +71,25 @@ impl NodeApi {
         }
     }
 
-    async fn pods(&self) -> Response<Body> {
+    async fn cadvisor(&self) -> Response<Body> {
+        let Some(pods) = self.ask_pods().await else { return stopping() };
+        let usage = self.usage.clone();
+        // Every pod is decoded, which may take a while.
+        match tokio::task::spawn_blocking(move || usage.cadvisor(&images(&pods))).await {
+            Ok(text) => prometheus(text),
+            Err(e) => text(StatusCode::INTERNAL_SERVER_ERROR, &e.to_string()),
+        }
+    }
+
+    /// The node's pods; `None` while the agent stops.
+    async fn ask_pods(&self) -> Option<Vec<Arc<Object>>> {
         let (tx, rx) = oneshot::channel();
-        let asked = self.asks.send(Ask::Pods(tx)).await.is_ok();
-        let Some(pods) = (if asked { rx.await.ok() } else { None }) else { return stopping() };
+        self.asks.send(Ask::Pods(tx)).await.ok()?;
+        rx.await.ok()
+    }
+
+    async fn pods(&self) -> Response<Body> {
+        let Some(pods) = self.ask_pods().await else { return stopping() };
         let items: Vec<Value> = pods.iter().map(|o| o.value()).collect();
         object(&json!({"kind": "PodList", "apiVersion": "v1", "metadata": {}, "items": items}))
     }
@@ -95,6 +115,27 @@ impl NodeApi {
         response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("text/plain"));
         response
     }
+}
+
+/// The decoded segments of a path, empty ones left out.
+pub(crate) fn segments(path: &str) -> Vec<String> {
+    path.split('/').filter(|p| !p.is_empty()).map(decode).collect()
+}
+
+/// The images that containers of pods have been given.
+fn images(pods: &[Arc<Object>]) -> ImagesOf {
+    let mut out = ImagesOf::new();
+    for pod in pods {
+        let value = pod.value();
+        for list in ["initContainers", "containers", "ephemeralContainers"] {
+            for c in value["spec"][list].as_array().into_iter().flatten() {
+                if let (Some(name), Some(image)) = (c["name"].as_str(), c["image"].as_str()) {
+                    out.insert((pod.meta.uid.to_string(), name.into()), image.into());
+                }
+            }
+        }
+    }
+    out
 }
 
 fn stopping() -> Response<Body> {

@@ -12,6 +12,7 @@ mod config;
 mod dataplane;
 mod events;
 mod host;
+mod kubelet;
 mod logs;
 mod pods;
 mod reflect;
@@ -76,6 +77,7 @@ pub struct Agent {
     ready: watch::Receiver<bool>,
     ingress: Option<SocketAddr>,
     ingress_tls: Option<SocketAddr>,
+    kubelet: Option<SocketAddr>,
     dns: Option<SocketAddr>,
     stop: watch::Sender<bool>,
     tasks: JoinSet<()>,
@@ -101,6 +103,16 @@ impl Agent {
             }
             None => None,
         };
+        let kubelet = match &config.kubelet {
+            Some((addr, tls)) => {
+                let listener = TcpListener::bind(addr).await.map_err(|e| AgentError::Listen(*addr, e))?;
+                Some((listener, tls.clone()))
+            }
+            None => None,
+        };
+        let kubelet_addr = kubelet.as_ref().and_then(|(listener, _)| listener.local_addr().ok());
+        let configz = Arc::new(kubelet::configz(&config, kubelet_addr));
+        let auth = kubelet::Auth::new(config.client.clone(), config.node_name.clone());
         let dns = match config.dns_addr {
             Some(addr) => Some(bind_dns(addr).await.map_err(|e| AgentError::Listen(addr, e))?),
             None => None,
@@ -129,7 +141,7 @@ impl Agent {
             roots: config.roots.clone(),
             ..NetworkConfig::default()
         });
-        let facts = facts(&config);
+        let facts = NodeFacts { api_port: kubelet_addr.map_or(0, |at| at.port()), ..facts(&config) };
         let (stop, stopped) = watch::channel(false);
         let (ready_tx, ready) = watch::channel(false);
         let (mut tasks, mut front) = (JoinSet::new(), JoinSet::new());
@@ -219,13 +231,18 @@ impl Agent {
         };
         let ingress_addr = ingress.and_then(|listener| enter(listener, None));
         let ingress_tls_addr = ingress_tls.and_then(|(listener, tls, _)| enter(listener, Some(tls)));
-        let api = NodeApi { asks: asks_tx, logs, streaming, usage };
+        let api = NodeApi { asks: asks_tx, logs, streaming, usage, configz };
+        if let Some((listener, tls)) = kubelet {
+            let doors = kubelet::Front { api: api.clone(), auth };
+            front.spawn(kubelet::serve(listener, tls, doors, stopped.clone()));
+        }
         Ok(Agent {
             api,
             network,
             ready,
             ingress: ingress_addr,
             ingress_tls: ingress_tls_addr,
+            kubelet: kubelet_addr,
             dns: dns_addr,
             stop,
             tasks,
@@ -234,7 +251,7 @@ impl Agent {
     }
 
     /// Answers one request of the node API: `/containerLogs/{namespace}/{pod}/{container}`, `/pods`, `/healthz`,
-    /// `/stats/summary`, `/metrics` …
+    /// `/stats/summary`, `/metrics` … Nobody is asked whether it may be.
     pub async fn node_api(&self, request: http::Request<Body>) -> http::Response<Body> {
         self.api.handle(request).await
     }
@@ -262,6 +279,11 @@ impl Agent {
     /// Where the ingress listens for TLS.
     pub fn ingress_tls_addr(&self) -> Option<SocketAddr> {
         self.ingress_tls
+    }
+
+    /// Where the node's API is served over HTTPS.
+    pub fn kubelet_addr(&self) -> Option<SocketAddr> {
+        self.kubelet
     }
 
     /// Where DNS is served.

@@ -2,6 +2,7 @@
 
 mod fake;
 mod images;
+mod kubelet;
 mod usage;
 mod volumes;
 

@@ -8,7 +8,7 @@ use copepod_client::Body;
 use copepod_model::Time;
 use copepod_model::selector::FieldSelector;
 use copepod_node_plan::NodeFacts;
-use copepod_node_plan::usage::{self, Node, NodeReading, Reading, Samples};
+use copepod_node_plan::usage::{self, ImagesOf, Machine, Node, NodeReading, Reading, Samples};
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
@@ -25,6 +25,7 @@ pub(crate) struct Usage {
     node: String,
     version: String,
     memory: u64,
+    machine: Machine,
     since: Time,
     data_dir: PathBuf,
 }
@@ -37,6 +38,14 @@ impl Usage {
             node: facts.name.clone(),
             version: facts.version.clone(),
             memory: u64::try_from(facts.memory).unwrap_or(0),
+            machine: Machine {
+                cores: u64::try_from(facts.cpu_millis / 1000).unwrap_or(1),
+                memory: u64::try_from(facts.memory).unwrap_or(0),
+                boot_id: facts.boot_id.clone(),
+                machine_id: facts.machine_id.clone(),
+                kernel: facts.kernel_version.clone(),
+                os: facts.os_image.clone(),
+            },
             since: now(),
             data_dir,
         }
@@ -112,6 +121,11 @@ impl Usage {
             }
             _ => return None,
         })
+    }
+
+    /// `/metrics/cadvisor`, with the images of the node's pods.
+    pub fn cadvisor(&self, images: &ImagesOf) -> String {
+        usage::cadvisor(&self.machine, &self.reading(), images)
     }
 
     fn summary(&self, brief: bool) -> Value {

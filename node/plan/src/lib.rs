@@ -4,6 +4,7 @@
 //! far and what was asked of it. The agent only carries effects to the data plane and status to the API.
 #![deny(clippy::iter_over_hash_type)]
 
+pub mod access;
 mod admission;
 mod args;
 mod conditions;

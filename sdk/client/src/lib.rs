@@ -1,6 +1,7 @@
 //! Floor 3a: the client of the API. One [`Client`], two transports: HTTPS for everything outside the server's process, and
 //! in-process, which takes the same admission and watch path and shares the stored bytes.
 
+pub mod certificate;
 mod config;
 mod https;
 mod recorder;

@@ -42,7 +42,7 @@ impl Cluster {
         let started = Instant::now();
         let mut command = Command::new(binary());
         command.args(["up", "--api-port", "0", "--ingress-port", "0", "--ingress-tls-port", "0", "--dns-port", "0"]);
-        command.arg("--data-dir").arg(&dir);
+        command.args(["--kubelet-port", "0"]).arg("--data-dir").arg(&dir);
         for file in files {
             command.args(["-f", file]);
         }

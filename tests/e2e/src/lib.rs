@@ -91,6 +91,7 @@ impl Cluster {
         let mut child = command
             .arg("up")
             .args(["--api-port", "0", "--ingress-port", "0", "--ingress-tls-port", "0", "--dns-port", "0"])
+            .args(["--kubelet-port", "0"])
             .arg("--data-dir")
             .arg(dir)
             .args(more)

@@ -124,6 +124,19 @@ const ADMIN: &[Grant] = &[
     ),
 ];
 
+/// Full access to the nodes' own API.
+const KUBELET_API: &[Grant] = &[
+    (READ, "", &["nodes"]),
+    (&["proxy"], "", &["nodes"]),
+    (
+        &["*"],
+        "",
+        &["nodes/configz", "nodes/healthz", "nodes/log", "nodes/metrics", "nodes/pods", "nodes/proxy", "nodes/stats"],
+    ),
+];
+/// As whom the API server asks nodes.
+pub const KUBELET_CLIENT: &str = "kube-apiserver-kubelet-client";
+
 /// The paths that tell what the server is.
 const DISCOVERY: &[&str] = &[
     "/api",
@@ -174,6 +187,7 @@ pub fn bootstrap_objects() -> Vec<(Key, Value)> {
         role("system:monitoring", paths(&["get"], &monitoring)),
         role("system:basic-user", basic),
         role("system:auth-delegator", grants(reviews)),
+        role("system:kubelet-api-admin", grants(KUBELET_API)),
         role(
             "system:service-account-issuer-discovery",
             paths(
@@ -208,6 +222,7 @@ pub fn bootstrap_objects() -> Vec<(Key, Value)> {
             "system:service-account-issuer-discovery",
             &["system:serviceaccounts"],
         ),
+        kubelet_client(),
         // For people to see: agents have their rights from the node authorizer.
         binding("system:node", "system:node", &[]),
     ]);
@@ -263,6 +278,13 @@ fn aggregate(name: &str, part_of: &[&str], rules: Vec<Value>) -> (Key, Value) {
         object["metadata"]["labels"][label(of)] = "true".into();
     }
     object["aggregationRule"] = json!({ "clusterRoleSelectors": [{ "matchLabels": { label(name): "true" } }] });
+    (key, object)
+}
+
+/// The API server's own right to ask nodes.
+fn kubelet_client() -> (Key, Value) {
+    let (key, mut object) = binding("system:kubelet-api-admin", "system:kubelet-api-admin", &[]);
+    object["subjects"] = json!([{ "apiGroup": GROUP, "kind": "User", "name": KUBELET_CLIENT }]);
     (key, object)
 }
 

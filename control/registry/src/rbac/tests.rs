@@ -51,6 +51,13 @@ fn rules_allow_what_they_say() {
         ("system:serviceaccount:other:bot", &[], Verb::Get, "pods default/p", false),
         ("root", &["system:masters"], Verb::Delete, "nodes n", true),
         ("bob", &["system:authenticated"], Verb::Create, "selfsubjectaccessreviews.authorization.k8s.io", true),
+        ("kube-apiserver-kubelet-client", &["system:authenticated"], Verb::Get, "nodes n metrics", true),
+        ("kube-apiserver-kubelet-client", &["system:authenticated"], Verb::Create, "nodes n proxy", true),
+        ("kube-apiserver-kubelet-client", &["system:authenticated"], Verb::Delete, "nodes n", false),
+        ("kube-apiserver-kubelet-client", &["system:authenticated"], Verb::List, "pods", false),
+        ("system:node:n", &["system:nodes"], Verb::Create, "tokenreviews.authentication.k8s.io", true),
+        ("system:node:n", &["system:nodes"], Verb::Create, "subjectaccessreviews.authorization.k8s.io", true),
+        ("bob", &["system:authenticated"], Verb::Create, "subjectaccessreviews.authorization.k8s.io", false),
     ] {
         let mut req = request(verb, what);
         req.user = user(who, groups);

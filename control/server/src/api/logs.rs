@@ -47,9 +47,16 @@ impl Api {
         Err(Status::from_json(code.as_u16(), &text))
     }
 
+    /// The API of a node: of this process if it is here, else where its Node says that it is.
     pub(super) fn node(&self, name: &str) -> Result<Arc<dyn NodeApi>, Status> {
-        let nodes = self.nodes.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-        nodes.get(name).cloned().ok_or_else(|| Status::internal(format!("node \"{name}\" cannot be reached")))
+        let here = self.nodes.read().unwrap_or_else(std::sync::PoisonError::into_inner).get(name).cloned();
+        if let Some(here) = here {
+            return Ok(here);
+        }
+        let unreachable = || Status::internal(format!("node \"{name}\" cannot be reached"));
+        let remote = self.remote.get().ok_or_else(unreachable)?;
+        let node = self.store.snapshot().get("nodes", "", name).ok_or_else(|| Status::not_found("nodes", name))?;
+        remote.node(&node)
     }
 }
 

@@ -32,6 +32,7 @@ use hyper::body::Body as _;
 
 use crate::auth::token::Tokens;
 use crate::images::{self, Images};
+use crate::nodes::Nodes;
 use crate::store::Store;
 
 pub use inproc::InProcess;
@@ -49,6 +50,7 @@ pub struct Api {
     registry: Registry,
     tokens: Tokens,
     nodes: RwLock<HashMap<String, Arc<dyn NodeApi>>>,
+    remote: OnceLock<Nodes>,
     pages: pages::Pages,
     openapi: openapi::Documents,
     metrics: metrics::Metrics,
@@ -64,6 +66,7 @@ impl Api {
             registry,
             tokens,
             nodes: RwLock::default(),
+            remote: OnceLock::new(),
             pages: pages::Pages::default(),
             openapi: openapi::Documents::default(),
             metrics: metrics::Metrics::default(),
@@ -72,9 +75,15 @@ impl Api {
         })
     }
 
-    /// Makes a node's API reachable under the node's name.
+    /// Makes the API of a node of this process reachable under the node's name.
     pub fn add_node(&self, name: &str, node: Arc<dyn NodeApi>) {
         self.nodes.write().unwrap_or_else(std::sync::PoisonError::into_inner).insert(name.into(), node);
+    }
+
+    /// Reaches the other nodes over the network.
+    pub fn reach_nodes(&self, nodes: Nodes) {
+        // There is one way, from the start on.
+        let _ = self.remote.set(nodes);
     }
 
     /// Serves the image registry under `/v2/`.

@@ -1,6 +1,6 @@
 //! `pods/exec`, `pods/attach`, `pods/portforward` and `nodes/proxy`: the client's connection goes on to the node, which
 //! speaks the protocol with it. In this process the upgrade itself is handed over; a node elsewhere gets a connection of
-//! its own, and the bytes are copied.
+//! its own, and the bytes are copied (`crate::nodes`).
 
 use std::sync::Arc;
 

@@ -18,6 +18,7 @@ use crate::logs::lock;
 pub struct Fake {
     state: Mutex<State>,
     issued: Mutex<u32>,
+    reviews: Mutex<u32>,
     changes: broadcast::Sender<(bool, Arc<Object>)>,
 }
 
@@ -29,7 +30,12 @@ struct State {
 
 impl Fake {
     pub fn new() -> Arc<Fake> {
-        Arc::new(Fake { state: Mutex::default(), issued: Mutex::default(), changes: broadcast::channel(4096).0 })
+        Arc::new(Fake {
+            state: Mutex::default(),
+            issued: Mutex::default(),
+            reviews: Mutex::default(),
+            changes: broadcast::channel(4096).0,
+        })
     }
 
     pub fn client(self: &Arc<Fake>) -> Client {
@@ -55,6 +61,11 @@ impl Fake {
 
     pub fn all(&self, resource: &str) -> Vec<Arc<Object>> {
         lock(&self.state).objects.values().filter(|o| &*o.key.resource == resource).cloned().collect()
+    }
+
+    /// How many reviews there were.
+    pub fn reviews(&self) -> u32 {
+        *lock(&self.reviews)
     }
 
     fn remove(&self, key: &Key) -> Option<Arc<Object>> {
@@ -88,6 +99,24 @@ impl Fake {
     }
 }
 
+/// The token `good` is of `bot`, who may read metrics; `admin` may everything.
+fn reviewed(mut review: Value) -> Value {
+    let spec = &review["spec"];
+    let status = if review["kind"] != "TokenReview" {
+        let wanted = &spec["resourceAttributes"];
+        let metrics = wanted["verb"] == "get" && wanted["subresource"] == "metrics";
+        let here = wanted["resource"] == "nodes" && wanted["name"] == "n";
+        let allowed = here && (spec["user"] == "admin" || spec["user"] == "bot" && metrics);
+        serde_json::json!({ "allowed": allowed })
+    } else if spec["token"] == "good" {
+        serde_json::json!({"authenticated": true, "user": {"username": "bot"}})
+    } else {
+        serde_json::json!({"user": {}, "error": "invalid bearer token"})
+    };
+    review["status"] = status;
+    review
+}
+
 fn selected(request: &ApiRequest, o: &Object) -> bool {
     let name = request.list.field_selector.strip_prefix("metadata.name=");
     let here = request.namespace.is_empty() || *o.key.namespace == *request.namespace;
@@ -118,6 +147,11 @@ impl Transport for Fake {
                 *issued += 1;
                 Ok(Reply::Json(serde_json::json!({"status": {
                     "token": format!("token {issued} for {}", key.name), "expirationTimestamp": "2099-01-01T00:00:00Z"}})))
+            }
+            Verb::Create if request.resource.ends_with("reviews") => {
+                *lock(&self.reviews) += 1;
+                let Payload::Object(review) = request.body else { return Err(Status::bad_request("no review")) };
+                Ok(Reply::Json(reviewed(review)))
             }
             Verb::Create | Verb::Update => {
                 let Payload::Object(value) = request.body else { return Err(Status::bad_request("no object")) };

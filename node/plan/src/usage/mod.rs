@@ -3,6 +3,7 @@
 //!
 //! A reading is two numbers per container, taken now and then. Whoever asks gets what lies between the last two.
 
+mod cadvisor;
 mod metrics;
 mod prometheus;
 mod summary;
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use copepod_model::Time;
 
+pub use cadvisor::{ImagesOf, Machine, cadvisor};
 pub use metrics::{API_VERSION, GROUP, VERSION, node_metrics, pod_metrics};
 pub use prometheus::{ProbeCount, Process, kubelet, probes, resource};
 pub use summary::{FileSystem, Node, VolumeUse, summary};

@@ -11,14 +11,14 @@ use crate::effect::ProbeKind;
 
 /// A text that grows family by family.
 #[derive(Default)]
-struct Text(String);
+pub(super) struct Text(pub(super) String);
 
 impl Text {
-    fn family(&mut self, name: &str, kind: &str, help: &str) {
+    pub(super) fn family(&mut self, name: &str, kind: &str, help: &str) {
         let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
     }
 
-    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display, at: Option<Time>) {
+    pub(super) fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display, at: Option<Time>) {
         self.0.push_str(name);
         for (i, (label, value)) in labels.iter().enumerate() {
             let _ = write!(self.0, "{}{label}=\"{}\"", if i == 0 { '{' } else { ',' }, escape(value));
@@ -33,7 +33,7 @@ impl Text {
         self.0.push('\n');
     }
 
-    fn single(&mut self, name: &str, kind: &str, help: &str, value: impl Display) {
+    pub(super) fn single(&mut self, name: &str, kind: &str, help: &str, value: impl Display) {
         self.family(name, kind, help);
         self.sample(name, &[], value, None);
     }

@@ -6,13 +6,13 @@ use e2e::{Cluster, has, needs, text};
 use serde_json::Value;
 
 /// A cluster and what curl needs to speak to it as its administrator.
-struct Raw {
-    dir: tempfile::TempDir,
-    cluster: Cluster,
+pub(super) struct Raw {
+    pub(super) dir: tempfile::TempDir,
+    pub(super) cluster: Cluster,
 }
 
 impl Raw {
-    fn up() -> Option<Raw> {
+    pub(super) fn up() -> Option<Raw> {
         if !needs("kubectl and curl", has("kubectl") && has("curl")) {
             return None;
         }
@@ -45,7 +45,7 @@ impl Raw {
     }
 
     /// The answer as JSON; it must have the code.
-    fn json(&self, code: u16, method: &str, path: &str, more: &[&str]) -> Value {
+    pub(super) fn json(&self, code: u16, method: &str, path: &str, more: &[&str]) -> Value {
         let (found, body) = self.ask(true, method, path, more);
         assert_eq!(found, code, "{method} {path} {more:?}: {body}");
         serde_json::from_str(&body).unwrap_or_else(|e| panic!("{method} {path}: {e}: {body}"))

@@ -185,7 +185,17 @@ fn a_private_registry_with_its_own_authority() {
     // Flags that cannot be meant.
     let out = Command::new(binary())
         .args(["up", "--image-gc-high-threshold", "50", "--image-gc-low-threshold", "60", "--api-port", "0"])
-        .args(["--ingress-port", "0", "--ingress-tls-port", "0", "--dns-port", "0", "--data-dir"])
+        .args([
+            "--ingress-port",
+            "0",
+            "--ingress-tls-port",
+            "0",
+            "--dns-port",
+            "0",
+            "--kubelet-port",
+            "0",
+            "--data-dir",
+        ])
         .arg(dir.path().join("bad"))
         .output()
         .unwrap();

@@ -6,6 +6,7 @@ mod examples;
 mod faults;
 mod images;
 mod kubectl;
+mod kubelet;
 mod network;
 mod no_loss;
 mod pod_life;

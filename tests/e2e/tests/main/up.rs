@@ -84,7 +84,7 @@ fn a_bad_manifest_is_named_and_nothing_is_lost() {
         std::fs::write(&bad, manifest).unwrap();
         let mut args =
             vec!["--data-dir".to_string(), data.display().to_string(), "-f".into(), bad.display().to_string()];
-        for port in ["--api-port", "--ingress-port", "--ingress-tls-port", "--dns-port"] {
+        for port in ["--api-port", "--ingress-port", "--ingress-tls-port", "--dns-port", "--kubelet-port"] {
             args.extend([port.to_string(), "0".into()]);
         }
         let (ok, message) = fails(&args.iter().map(String::as_str).collect::<Vec<_>>());
@@ -108,9 +108,9 @@ fn a_port_in_use_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
-    for flag in ["--api-port", "--ingress-port", "--dns-port"] {
+    for flag in ["--api-port", "--ingress-port", "--dns-port", "--kubelet-port"] {
         let mut args = vec!["--data-dir".to_string(), dir.path().to_string_lossy().into_owned()];
-        for other in ["--api-port", "--ingress-port", "--ingress-tls-port", "--dns-port"] {
+        for other in ["--api-port", "--ingress-port", "--ingress-tls-port", "--dns-port", "--kubelet-port"] {
             args.extend([other.to_string(), if other == flag { port.clone() } else { "0".into() }]);
         }
         let (ok, message) = fails(&args.iter().map(String::as_str).collect::<Vec<_>>());
@@ -136,7 +136,18 @@ fn bad_flags_and_a_damaged_folder_are_clear() {
         file.write_all_at(&[0x5a; 4096], 0).unwrap();
     }
     let path = dir.path().to_string_lossy().into_owned();
-    let (ok, message) = fails(&["--data-dir", &path, "--api-port", "0", "--ingress-port", "0", "--dns-port", "0"]);
+    let (ok, message) = fails(&[
+        "--data-dir",
+        &path,
+        "--api-port",
+        "0",
+        "--ingress-port",
+        "0",
+        "--dns-port",
+        "0",
+        "--kubelet-port",
+        "0",
+    ]);
     assert!(!ok && message.contains("redb"), "{message}");
 }
 
