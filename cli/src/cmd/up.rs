@@ -45,6 +45,9 @@ pub struct Up {
     /// Port of the node's own API, as the kubelet's; 0 takes any free one.
     #[arg(long, default_value_t = 10250, value_name = "PORT")]
     kubelet_port: u16,
+    /// Ask the node at its port, as nodes of other processes are, instead of in this process.
+    #[arg(long, hide = true)]
+    reach_node_by_https: bool,
     /// Folder of static pods: manifests of pods that the node runs by itself. Default: `manifests` in the data folder.
     #[arg(long, visible_alias = "pod-manifest-path", value_name = "DIR")]
     static_pods: Option<PathBuf>,
@@ -144,7 +147,9 @@ impl Up {
             let here = if api.ip().is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { api.ip() };
             agent.network().expose_host(SocketAddr::new(alias, api.port()), SocketAddr::new(here, api.port()));
         }
-        server.api().add_node(&self.node_name, Arc::new(InProcessNode(agent.node_api_handle())));
+        if !self.reach_node_by_https {
+            server.api().add_node(&self.node_name, Arc::new(InProcessNode(agent.node_api_handle())));
+        }
         agent.ready().await;
         Ok(agent)
     }

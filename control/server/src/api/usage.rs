@@ -1,5 +1,5 @@
 //! `metrics.k8s.io`: what nodes and pods use. Nothing of it is stored: each node measures itself and its pods, and is asked
-//! when a client asks. What metrics-server does elsewhere is here a part of the API server, as there is no kubelet to scrape.
+//! when a client asks. What metrics-server does elsewhere is here a part of the API server.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use e2e::{text, until};
+use e2e::{Cluster, text, until};
 use serde_json::Value;
 
 use crate::api::Raw;
@@ -102,4 +102,37 @@ fn the_nodes_api_is_served_as_a_kubelets() {
     }
     let may = ["auth", "can-i", "get", "nodes", "--subresource=metrics", "--as=kube-apiserver-kubelet-client"];
     assert_eq!(k.ok(&may).trim(), "yes");
+}
+
+#[test]
+fn the_api_server_asks_a_node_over_the_network_by_its_own_right() {
+    let flags = ["--reach-node-by-https", "--metric-resolution", "200ms"];
+    let Some((_dir, c)) = Cluster::for_kubectl(&flags) else { return };
+    let (role, user) = ("system:kubelet-api-admin", "kube-apiserver-kubelet-client");
+    c.ok(&["delete", "clusterrolebinding", role]);
+    let proxy = "/api/v1/nodes/copepod/proxy";
+    let refused = format!("Forbidden (user={user}, verb=get, resource=nodes, subresource(s)=[stats])");
+    until("the node refuses the API server", || {
+        let out = c.kubectl(&["get", "--raw", &format!("{proxy}/stats/summary")]);
+        text(&out.stderr).contains(&refused).then_some(())
+    });
+    let (role_flag, user_flag) = (format!("--clusterrole={role}"), format!("--user={user}"));
+    c.ok(&["create", "clusterrolebinding", role, &role_flag, &user_flag]);
+    assert!(c.ok(&["get", "--raw", &format!("{proxy}/metrics")]).contains("kubelet_node_name{node=\"copepod\"} 1"));
+    until("the node tells what it uses", || {
+        let out = text(&c.kubectl(&["get", "--raw", "/apis/metrics.k8s.io/v1beta1/nodes"]).stdout);
+        out.contains("\"name\":\"copepod\"").then_some(())
+    });
+    c.apply(
+        "{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {restartPolicy: Never, containers: [\
+         {name: c, image: 'file://examples/preview1/preview1.wasm', args: [loop, '3']}]}}",
+    );
+    until("the pod has ended", || {
+        (c.ok(&["get", "pod", "p", "-o", "jsonpath={.status.phase}"]) == "Succeeded").then_some(())
+    });
+    assert_eq!(c.ok(&["logs", "-f", "p"]), "tick 1\ntick 2\ntick 3\n");
+    assert_eq!(c.ok(&["logs", "p", "--tail=1"]), "tick 3\n");
+    assert!(
+        c.fails(&["logs", "p", "--previous"]).contains("previous terminated container \"c\" in pod \"p\" not found")
+    );
 }

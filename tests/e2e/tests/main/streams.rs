@@ -59,11 +59,20 @@ fn spawn(c: &Cluster, args: &[&str]) -> Child {
 
 #[test]
 fn kubectl_execs_attaches_and_forwards() {
+    stream(&[]);
+}
+
+#[test]
+fn the_same_goes_through_to_a_node_over_the_network() {
+    stream(&["--reach-node-by-https"]);
+}
+
+fn stream(flags: &[&str]) {
     if !needs("kubectl", has("kubectl")) {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    let c = Cluster::up(dir.path(), &[]);
+    let c = Cluster::up(dir.path(), flags);
     c.apply(POD);
     c.ok(&["wait", "--for=condition=Ready", "pod/p", "pod/h", "pod/box", "--timeout=60s"]);
 
