@@ -148,12 +148,12 @@ impl Agent {
 
         let (effects_tx, effects) = mpsc::unbounded_channel();
         let (observer, observations) = mpsc::unbounded_channel();
-        tasks.spawn(dataplane::measure(volumes.clone(), config.volume_check, observer.clone()));
         let failures = observer.clone();
         let host_port_failed = move |HostPortFailure { pod, at, error }| {
             let _ = failures.send(Observation::HostPortFailed { uid: pod, port: at.addr.port(), error });
         };
         let plane = DataPlane::new(runtime, images, images_dir, network.clone(), volumes, logs.clone(), observer);
+        tasks.spawn(plane.measure(config.volume_check));
         let streaming = streaming::Streaming::new(plane.door());
         let usage = Arc::new(usage::Usage::new(plane.door(), &facts, dir.clone()));
         tasks.spawn(usage.clone().sample(config.usage_period));

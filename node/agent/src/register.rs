@@ -8,6 +8,7 @@ use copepod_client::Client;
 use copepod_model::request::PatchType;
 use copepod_model::{Object, Status};
 use copepod_node_plan::NodeFacts;
+use copepod_node_plan::eviction::disk_threshold;
 use copepod_node_plan::node::{self, Health, LEASE_NAMESPACE};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ContainerImage, Node, NodeStatus};
@@ -105,9 +106,7 @@ pub(crate) async fn heartbeat(
 fn health(data_dir: &std::path::Path, memory_pressure: bool) -> Health {
     Health {
         memory_pressure,
-        // The kubelet's default threshold of nodefs.available: a tenth.
-        disk_pressure: host::disk(data_dir)
-            .is_some_and(|(total, free)| total > 0 && free < total / 10 && free < 1 << 30),
+        disk_pressure: host::disk(data_dir).is_some_and(|(total, free)| free < disk_threshold(total)),
         pid_pressure: false,
     }
 }

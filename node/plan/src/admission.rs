@@ -63,7 +63,7 @@ pub fn admit(pod: &Value, claim: Claim, taken: Claim, facts: &NodeFacts, node: &
         ("OutOfpods", "pods", claim.pods, taken.pods, i64::from(facts.max_pods)),
         ("OutOfcpu", "cpu", claim.cpu_millis, taken.cpu_millis, facts.allocatable_cpu_millis),
         ("OutOfmemory", "memory", claim.memory, taken.memory, facts.allocatable_memory),
-        ("OutOfephemeral-storage", "ephemeral-storage", claim.storage, taken.storage, facts.storage),
+        ("OutOfephemeral-storage", "ephemeral-storage", claim.storage, taken.storage, facts.allocatable_storage()),
     ];
     for (reason, name, requested, used, capacity) in resources {
         if requested > 0 && used.saturating_add(requested) > capacity {

@@ -12,6 +12,7 @@ use copepod_model::Time;
 use serde::{Deserialize, Serialize};
 
 use crate::host_port::HostPort;
+use crate::local_storage::{StorageLimits, StorageUse};
 
 /// One start of one container: the name under which effects and observations speak of it. A restart is a new attempt.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -46,6 +47,9 @@ pub struct PodIdentity {
     /// Ports of the host that lead to it.
     #[serde(default)]
     pub host_ports: Vec<HostPort>,
+    /// What it may hold of the node's disk; what it holds is observed where there is a limit.
+    #[serde(default)]
+    pub storage: StorageLimits,
 }
 
 /// Everything a runtime needs to run one container. All references (ConfigMaps, Secrets, fields) are resolved.
@@ -454,6 +458,13 @@ pub enum Observation {
         name: String,
         /// Bytes on disk or in memory.
         bytes: u64,
+    },
+    /// How much of the node's disk a pod holds that has limits; said when it is more.
+    StorageUsage {
+        /// UID of the pod.
+        uid: Arc<str>,
+        /// How much.
+        used: StorageUse,
     },
     /// A port of the host that leads to a pod cannot be listened on. It is tried again.
     HostPortFailed {

@@ -10,10 +10,18 @@ use k8s_openapi::api::core::v1::{Container, Pod};
 
 /// The kubelet's default hard threshold of `memory.available`.
 pub const MEMORY_THRESHOLD: i64 = 100 << 20;
+/// A disk with less room than a tenth of it (the kubelet's default for `nodefs.available`) is nearly full, unless that is more
+/// than this many bytes.
+const DISK_THRESHOLD: i64 = 1 << 30;
 /// How long a pressure is reported after it was seen last (`evictionPressureTransitionPeriod`).
 pub const TRANSITION: Duration = Duration::from_secs(300);
 /// From this priority on a pod is critical and is never evicted by its node (`SystemCriticalPriority`).
 const CRITICAL: i32 = 2_000_000_000;
+
+/// With less than this many bytes available, a disk of `capacity` bytes is nearly full. Pods are not promised them.
+pub fn disk_threshold(capacity: i64) -> i64 {
+    (capacity / 10).clamp(0, DISK_THRESHOLD)
+}
 
 /// The memory of the node, as measured just now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -201,6 +209,11 @@ mod tests {
             "The node was low on resource: memory. Threshold quantity: 100Mi, available: 50Mi. \
              Container c was using 300Mi, request is 16Mi, has larger consumption of memory. "
         );
+    }
+
+    #[test]
+    fn a_disk_is_nearly_full_below_a_tenth_or_a_gibibyte() {
+        assert_eq!([10 << 20, 100 << 30, 0].map(disk_threshold), [1 << 20, 1 << 30, 0]);
     }
 
     #[test]

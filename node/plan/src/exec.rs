@@ -172,6 +172,7 @@ mod tests {
             hostname: "p".into(),
             hosts: Vec::new(),
             host_ports: Vec::new(),
+            storage: Default::default(),
             dns_search: Vec::new(),
         };
         let mut said = Said::default();

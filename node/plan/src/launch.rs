@@ -10,6 +10,7 @@ use crate::args::expand;
 use crate::effect::{ContainerSpec, PodIdentity, TerminationMessage};
 use crate::env::{EnvError, Found, Source, resolve};
 use crate::host_port::host_ports;
+use crate::local_storage;
 use crate::node::NodeFacts;
 use crate::volumes::{self, Volumes};
 
@@ -30,6 +31,7 @@ pub(crate) fn identity(pod: &Pod, ip: IpAddr, node: &NodeFacts) -> PodIdentity {
         hostname: hostname(pod, node).into(),
         hosts: hosts(pod, ip, node),
         host_ports: host_ports(pod),
+        storage: local_storage::limits(pod),
         dns_search: search(spec, pod.metadata.namespace.as_deref().unwrap_or_default(), node),
     }
 }

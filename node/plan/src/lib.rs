@@ -19,6 +19,7 @@ mod image_gc;
 mod keyring;
 mod launch;
 mod limits;
+mod local_storage;
 mod logs;
 pub mod node;
 mod observed;
@@ -42,6 +43,7 @@ pub use effect::{
 };
 pub use host_port::HostPort;
 pub use image_gc::{ImageGc, ImageGcPolicy, collect, listed, shortage};
+pub use local_storage::{StorageLimits, StorageUse};
 pub use logs::log_attempt;
 pub use node::NodeFacts;
 pub use observed::{Observed, PodEvent, Termination};

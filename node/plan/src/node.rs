@@ -13,6 +13,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
+use crate::eviction::disk_threshold;
 use crate::when::{micro, stamp};
 
 /// How long a Lease is good for, in seconds.
@@ -61,6 +62,13 @@ pub struct NodeFacts {
     pub api_port: u16,
     /// Blocks of the pod network that this node has leased.
     pub pod_cidrs: Vec<String>,
+}
+
+impl NodeFacts {
+    /// What pods may use of the file system, in bytes: a node whose disk is nearly full takes none.
+    pub fn allocatable_storage(&self) -> i64 {
+        self.storage - disk_threshold(self.storage)
+    }
 }
 
 /// How the node is doing.
@@ -150,11 +158,11 @@ pub fn node_status(
     let others = before.and_then(|b| b.conditions.as_deref()).unwrap_or_default().iter();
     let others: Vec<_> = others.filter(|o| !conditions.iter().any(|c| c.type_ == o.type_)).cloned().collect();
     conditions.splice(0..0, others);
-    let amounts = |cpu: i64, memory: i64| -> BTreeMap<String, Quantity> {
+    let amounts = |cpu: i64, memory: i64, storage: i64| -> BTreeMap<String, Quantity> {
         [
             ("cpu", Amount::from_millis(cpu)),
             ("memory", Amount::from_bytes(memory)),
-            ("ephemeral-storage", Amount::from_bytes(facts.storage)),
+            ("ephemeral-storage", Amount::from_bytes(storage)),
             ("pods", Amount::from_units(i64::from(facts.max_pods))),
         ]
         .map(|(k, v)| (k.to_string(), Quantity(v.to_string())))
@@ -162,8 +170,12 @@ pub fn node_status(
     };
     let address = |kind: &str, address: String| NodeAddress { type_: kind.into(), address };
     NodeStatus {
-        capacity: Some(amounts(facts.cpu_millis, facts.memory)),
-        allocatable: Some(amounts(facts.allocatable_cpu_millis, facts.allocatable_memory)),
+        capacity: Some(amounts(facts.cpu_millis, facts.memory, facts.storage)),
+        allocatable: Some(amounts(
+            facts.allocatable_cpu_millis,
+            facts.allocatable_memory,
+            facts.allocatable_storage(),
+        )),
         addresses: Some(vec![
             address("InternalIP", facts.host_ip.to_string()),
             address("Hostname", facts.name.clone()),

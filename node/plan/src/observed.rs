@@ -10,6 +10,7 @@ use copepod_model::Time;
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod};
 
 use crate::effect::{ContainerId, Effect, HookHow, HookKind, Observation, ProbeKind};
+use crate::local_storage::StorageUse;
 use crate::probes::{Answer, Probes};
 use crate::pull::Image;
 use crate::volumes::{self, Token, TokenKey, Volumes};
@@ -241,6 +242,8 @@ pub struct Observed {
     pub(crate) evicted: Option<String>,
     /// `emptyDir` volumes that have outgrown their limit when last looked at.
     pub(crate) usage: BTreeMap<String, u64>,
+    /// What it holds of the node's disk, when that was too much.
+    pub(crate) storage: Option<StorageUse>,
     pub(crate) volumes: Volumes,
 }
 
@@ -281,6 +284,7 @@ impl Observed {
             initialized: false,
             evicted: None,
             usage: BTreeMap::new(),
+            storage: None,
             volumes: Volumes::default(),
         };
         let Some(spec) = &pod.spec else { return observed };
@@ -385,6 +389,10 @@ impl Observed {
                 self.usage.insert(name.clone(), *bytes);
             }
             Observation::VolumeMounted { .. } | Observation::VolumeUsage { .. } => {}
+            // It is told until the pod has gone.
+            Observation::StorageUsage { uid, used } => {
+                return *uid == self.uid && self.storage.replace(used.clone()).as_ref() != Some(used);
+            }
             Observation::HostPortFailed { uid, port, error } if *uid == self.uid => {
                 // The kubelet's reason for a network that does not let itself be set up.
                 let message = format!("cannot open hostport {port}: {error}");

@@ -13,6 +13,7 @@ use crate::env::{EnvError, Found, Source};
 use crate::ephemeral;
 use crate::handler;
 use crate::launch::{container_spec, identity};
+use crate::local_storage;
 use crate::node::NodeFacts;
 use crate::observed::{Observed, PodEvent, PostStart, State, Verdict};
 use crate::probes::Probes;
@@ -109,6 +110,7 @@ impl Sync<'_> {
             }
         }
         let over = observed.usage.iter().find_map(|(v, bytes)| volumes::usage(pod.spec.as_ref(), v, *bytes));
+        let over = over.or_else(|| local_storage::exceeded(pod, observed.storage.as_ref()?));
         if let Some(message) = over {
             observed.evict(message);
         }

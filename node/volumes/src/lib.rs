@@ -23,6 +23,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use copepod_node_plan::{Mount, VolumeContent};
 
+pub use usage::disk_usage;
+
 /// Why a volume cannot be had, in words for its pod's events.
 #[derive(Debug, thiserror::Error)]
 pub enum VolumeError {
@@ -153,7 +155,7 @@ impl Volumes {
     pub fn overruns(&self) -> Vec<Overrun> {
         let mut looked = self.limited().clone();
         for l in &mut looked {
-            l.bytes = Some(usage::bytes(&l.path));
+            l.bytes = Some(disk_usage(&l.path));
         }
         let measured: HashMap<&Path, u64> = looked.iter().filter_map(|l| Some((l.path.as_path(), l.bytes?))).collect();
         for l in self.limited().iter_mut() {
@@ -172,6 +174,11 @@ impl Volumes {
         let one =
             |l: &Limited| Some(Measured { uid: l.uid.clone(), name: l.name.clone(), bytes: l.bytes?, limit: l.limit });
         limited.iter().filter_map(one).collect()
+    }
+
+    /// Bytes that a pod's `emptyDir`s hold on disk.
+    pub fn local_bytes(&self, uid: &str) -> u64 {
+        if plain(uid) { disk_usage(&self.disk.join(uid).join("volumes").join(types::EMPTY_DIR)) } else { 0 }
     }
 
     fn limited(&self) -> std::sync::MutexGuard<'_, Vec<Limited>> {

@@ -142,6 +142,8 @@ fn too_much_is_seen() {
     assert_eq!((over.len(), over[0].name.as_str(), over[0].bytes >= 2 << 20), (1, "v", true));
     let measured = b.volumes.measured();
     assert_eq!((measured.len(), measured[0].bytes, measured[0].bytes > measured[0].limit), (1, over[0].bytes, true));
+    assert!(b.volumes.local_bytes("uid-1") >= over[0].bytes, "it is on disk");
+    assert_eq!((b.volumes.local_bytes("uid-2"), b.volumes.local_bytes("..")), (0, 0));
     b.volumes.remove("uid-1");
     assert_eq!((b.volumes.overruns(), b.volumes.measured()), (vec![], vec![]));
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 /// Bytes of blocks that are allocated to all files below `dir`; links are not followed, holes count nothing. Without a
 /// recursion, since a guest decides how deep it is.
-pub(crate) fn bytes(dir: &Path) -> u64 {
+pub fn disk_usage(dir: &Path) -> u64 {
     let mut open = vec![dir.to_path_buf()];
     let mut blocks: u64 = 0;
     while let Some(dir) = open.pop() {

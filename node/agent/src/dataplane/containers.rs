@@ -12,7 +12,7 @@ use copepod_images::Store;
 use copepod_model::Time;
 use copepod_node_network::{HttpService, Network, PodHandle, ServeGuard, ServiceError};
 use copepod_node_plan::usage::{ContainerReading, PodReading, VolumeUse};
-use copepod_node_plan::{ContainerId, ContainerSpec, Observation, PodIdentity, TerminationMessage};
+use copepod_node_plan::{ContainerId, ContainerSpec, Observation, PodIdentity, StorageLimits, TerminationMessage};
 use copepod_runtime_wasm::{Container, Exec, Exit, HttpHandler, Kind, Module, Process, Runtime};
 use copepod_volumes::Volumes;
 use http::{Request, Response};
@@ -392,9 +392,19 @@ impl Containers {
         measured.map(|v| VolumeUse { uid: v.uid, name: v.name, used: v.bytes, limit: v.limit }).collect()
     }
 
+    /// The pods that have limits on what they hold of the disk.
+    pub fn limited(&self) -> Vec<PodIdentity> {
+        let pods = lock(&self.pods);
+        pods.values().map(|p| &p.identity).filter(|i| i.storage.any()).cloned().collect()
+    }
+
     /// Kills whatever runs in a pod; its identity stays for its logs.
     pub fn end_pod(&self, uid: &str) {
-        let slots = lock(&self.pods).get_mut(uid).map(|p| std::mem::take(&mut p.slots));
+        let slots = lock(&self.pods).get_mut(uid).map(|p| {
+            // What is left of it are logs that somebody may want to read.
+            p.identity.storage = StorageLimits::default();
+            std::mem::take(&mut p.slots)
+        });
         drop(slots);
         self.moved.notify_waiters();
     }

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use copepod_images::Store;
 use copepod_node_network::{Identity, Network, PodPort};
-use copepod_node_plan::{Effect, HookHow, HostPort, Observation, PodIdentity, ProbeHow, VolumeContent};
+use copepod_node_plan::{Effect, HookHow, HostPort, Observation, PodIdentity, ProbeHow, StorageUse, VolumeContent};
 use copepod_node_routes::Protocol;
 use copepod_runtime_wasm::Runtime;
 use copepod_volumes::Volumes;
@@ -99,6 +99,24 @@ impl DataPlane {
     /// For what is a stream and no message: exec, attach, port-forward; and for commands of probes and hooks.
     pub fn door(&self) -> Door {
         Door::new(self.containers.clone(), self.network.clone(), self.shelf())
+    }
+
+    /// Measures volumes and pods that have a limit, for ever.
+    pub fn measure(&self, every: Duration) -> impl Future<Output = ()> + Send + use<> {
+        let (volumes, logs) = (self.volumes.clone(), self.logs.clone());
+        let (containers, observer) = (self.containers.clone(), self.observer.clone());
+        async move {
+            let mut ticks = tokio::time::interval(every);
+            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            loop {
+                ticks.tick().await;
+                let (volumes, logs, limited) = (volumes.clone(), logs.clone(), containers.limited());
+                let looked = tokio::task::spawn_blocking(move || overruns(&volumes, &logs, limited)).await;
+                for overrun in looked.unwrap_or_default() {
+                    let _ = observer.send(overrun);
+                }
+            }
+        }
     }
 
     /// Carries out effects in their order until the sender is gone. What takes time goes on beside.
@@ -211,18 +229,16 @@ impl DataPlane {
     }
 }
 
-/// Measures volumes that have a limit, for ever.
-pub(crate) async fn measure(volumes: Arc<Volumes>, every: Duration, observer: Observer) {
-    let mut ticks = tokio::time::interval(every);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        ticks.tick().await;
-        let volumes = volumes.clone();
-        let overruns = tokio::task::spawn_blocking(move || volumes.overruns()).await.unwrap_or_default();
-        for o in overruns {
-            let _ = observer.send(Observation::VolumeUsage { uid: o.uid, name: o.name, bytes: o.bytes });
-        }
-    }
+/// Volumes that hold more than they may, and the same of pods.
+fn overruns(volumes: &Volumes, logs: &Logs, limited: Vec<PodIdentity>) -> Vec<Observation> {
+    let of_volumes = volumes.overruns().into_iter();
+    let of_volumes = of_volumes.map(|o| Observation::VolumeUsage { uid: o.uid, name: o.name, bytes: o.bytes });
+    let of_pods = limited.into_iter().filter_map(|pod| {
+        let logs = logs.usage(&pod.namespace, &pod.name, &pod.uid);
+        let used = StorageUse { volumes: volumes.local_bytes(&pod.uid), logs };
+        pod.storage.exceeded(&used).then_some(Observation::StorageUsage { uid: pod.uid, used })
+    });
+    of_volumes.chain(of_pods).collect()
 }
 
 fn identity(pod: &PodIdentity) -> Identity {

@@ -6,7 +6,7 @@ mod line;
 mod read;
 mod write;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
@@ -53,6 +53,12 @@ impl Logs {
     /// Where the log of an attempt is.
     pub fn path(&self, id: &ContainerId, namespace: &str, pod: &str) -> PathBuf {
         self.pod_dir(namespace, pod, &id.pod_uid).join(&*id.container).join(format!("{}.log", id.attempt))
+    }
+
+    /// Bytes on disk of the logs of a pod's containers, by their names.
+    pub fn usage(&self, namespace: &str, pod: &str, uid: &str) -> BTreeMap<Arc<str>, u64> {
+        let entries = std::fs::read_dir(self.pod_dir(namespace, pod, uid)).into_iter().flatten().flatten();
+        entries.filter_map(|e| Some((e.file_name().to_str()?.into(), copepod_volumes::disk_usage(&e.path())))).collect()
     }
 
     /// Deletes a pod's logs.

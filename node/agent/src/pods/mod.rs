@@ -344,6 +344,7 @@ impl Pods {
             | Observation::ImageFailed { .. } => self.pulled(&observation),
             Observation::VolumeMounted { uid, .. }
             | Observation::VolumeUsage { uid, .. }
+            | Observation::StorageUsage { uid, .. }
             | Observation::HostPortFailed { uid, .. } => vec![uid.clone()],
             Observation::Started { id, .. }
             | Observation::Exited { id, .. }

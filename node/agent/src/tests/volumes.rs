@@ -99,6 +99,19 @@ async fn an_empty_dir_that_outgrows_its_limit_ends_its_pod() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_holds_more_of_the_disk_than_it_may_ends() {
+    let b = Bench::new().await;
+    let spec = json!({"volumes": [{"name": "d", "emptyDir": {}}], "terminationGracePeriodSeconds": 0});
+    let container = json!({"args": words("append /d/f 3 , sleep 3600"),
+        "resources": {"limits": {"ephemeral-storage": "1Mi"}}, "volumeMounts": [{"name": "d", "mountPath": "/d"}]});
+    let key = b.pod("p", &files(), spec, container);
+    let pod = b.api.until(&key, phase("Failed")).await;
+    let why = "Pod ephemeral local storage usage exceeds the total limit of containers 1Mi. ";
+    assert_eq!((&pod["status"]["reason"], &pod["status"]["message"]), (&json!("Evicted"), &json!(why)));
+    b.agent.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_this_node_has_not_is_refused() {
     let b = Bench::new().await;
     let spec = json!({"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "x"}}]});

@@ -747,6 +747,32 @@ fn containers_wait_for_their_volumes() {
 }
 
 #[test]
+fn a_pod_that_holds_more_of_the_disk_than_it_may_is_evicted() {
+    let mut b = Bench::new(json!({"containers": [
+        {"name": "c", "resources": {"limits": {"ephemeral-storage": "1Mi"}}}, {"name": "d"}]}));
+    let limits = b.last.effects.iter().find_map(|e| match e {
+        Effect::AttachPod(pod) => Some(pod.storage.clone()),
+        _ => None,
+    });
+    assert_eq!(limits.map(|l| (l.pod, l.containers["c"])), Some((Some(1 << 20), 1 << 20)));
+    b.image();
+    b.started("c", 0);
+    b.started("d", 0);
+    let used = |volumes| crate::StorageUse { volumes, logs: [("d".into(), 1 << 19)].into() };
+    let usage = |uid: &str, volumes| Observation::StorageUsage { uid: uid.into(), used: used(volumes) };
+    assert!(!b.observed.observe(&usage("another", 1 << 30), b.now));
+    assert_eq!(b.see(usage("u", 1 << 19)), "");
+    assert_eq!(b.see(usage("u", (1 << 19) + 1)), "stop c.0 1s; stop d.0 1s");
+    assert!(!b.observed.observe(&usage("u", (1 << 19) + 1), b.now), "the same again is no news");
+    let why = "Pod ephemeral local storage usage exceeds the total limit of containers 1Mi. ";
+    assert_eq!(b.events()[0], format!("Evicted: {why}"));
+    b.exited("c", 0, 137);
+    assert_eq!(b.exited("d", 0, 137), "detach");
+    let status = &b.last.status;
+    assert_eq!((status.reason.as_deref(), status.message.as_deref()), (Some("Evicted"), Some(why)));
+}
+
+#[test]
 fn an_evicted_pod_is_stopped_at_once_and_has_failed() {
     let mut b = Bench::new(json!({"containers": [{"name": "c"}]}));
     b.image();

@@ -113,6 +113,7 @@ pub(super) fn pod() -> PodIdentity {
         dns_search: Vec::new(),
         hosts: Vec::new(),
         host_ports: Vec::new(),
+        storage: Default::default(),
     }
 }
 

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use crate::{VolumeError, Volumes};
 
-const PLUGIN: &str = "kubernetes.io~empty-dir";
+/// The folder's name.
+pub(crate) const PLUGIN: &str = "kubernetes.io~empty-dir";
 
 pub(super) fn set_up(volumes: &Volumes, uid: &str, name: &str, memory: bool) -> Result<PathBuf, VolumeError> {
     if memory && volumes.memory.is_none() {

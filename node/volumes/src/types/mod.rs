@@ -23,6 +23,8 @@ pub(crate) struct Shown {
     memory: bool,
 }
 
+pub(crate) use empty_dir::PLUGIN as EMPTY_DIR;
+
 const SHOWN: [Shown; 4] = [config_map::TYPE, downward_api::TYPE, projected::TYPE, secret::TYPE];
 
 /// Whether a folder of this name is of such a type.
