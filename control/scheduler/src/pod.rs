@@ -38,18 +38,10 @@ impl Request {
     /// Reads a pod's.
     pub(crate) fn read(pod: &Object, spec: &Value) -> Request {
         let facts = pod.facts::<PodFacts>();
-        let containers = || spec["containers"].as_array().into_iter().flatten();
-        let mut others: BTreeMap<String, i64> = BTreeMap::new();
-        let mut each = |c: &Value, fold: fn(i64, i64) -> i64| {
-            let all = c["resources"]["requests"].as_object().into_iter().flatten();
-            for (name, amount) in all.filter(|(name, _)| !matches!(name.as_str(), "cpu" | "memory")) {
-                let amount = amount.as_str().and_then(|a| a.parse::<Quantity>().ok()).map_or(0, |q| q.value());
-                let entry = others.entry(name.clone()).or_default();
-                *entry = fold(*entry, amount);
-            }
-        };
-        containers().for_each(|c| each(c, |a, b| a.saturating_add(b)));
-        spec["initContainers"].as_array().into_iter().flatten().for_each(|c| each(c, i64::max));
+        let list = |name: &str| spec[name].as_array().into_iter().flatten();
+        let sidecar = |c: &&Value| c["restartPolicy"] == "Always";
+        // Those that run as long as the pod does.
+        let lasting = || list("initContainers").filter(sidecar).chain(list("containers"));
         let port = |p: &Value| {
             let number = u16::try_from(p["hostPort"].as_u64()?).ok().filter(|n| *n > 0)?;
             let text = |f: &str, default: &str| p[f].as_str().filter(|s| !s.is_empty()).unwrap_or(default).to_string();
@@ -58,10 +50,49 @@ impl Request {
         Request {
             cpu_millis: facts.cpu_millis,
             memory_bytes: facts.memory_bytes,
-            others,
-            ports: containers().flat_map(|c| c["ports"].as_array().into_iter().flatten()).filter_map(port).collect(),
+            others: others(spec),
+            ports: lasting().flat_map(|c| c["ports"].as_array().into_iter().flatten()).filter_map(port).collect(),
         }
     }
+}
+
+/// Requests besides CPU and memory, effective ones as [`PodFacts`] has those: the greater of what runs together in the end
+/// and at any time before, plus overhead.
+fn others(spec: &Value) -> BTreeMap<String, i64> {
+    let amounts = |map: &Value| -> Vec<(String, i64)> {
+        let all = map.as_object().into_iter().flatten().filter(|(name, _)| !matches!(name.as_str(), "cpu" | "memory"));
+        let value = |a: &Value| a.as_str().and_then(|a| a.parse::<Quantity>().ok()).map_or(0, |q| q.value());
+        all.map(|(name, amount)| (name.clone(), value(amount))).collect()
+    };
+    let of = |c: &Value| amounts(&c["resources"]["requests"]);
+    let add = |sums: &mut BTreeMap<String, i64>, name: &str, amount: i64| -> i64 {
+        let sum = sums.entry(name.into()).or_default();
+        *sum = sum.saturating_add(amount);
+        *sum
+    };
+    let (mut sums, mut init): (BTreeMap<String, i64>, BTreeMap<String, i64>) = Default::default();
+    // Sidecars run beside the main containers, and beside the init containers that come after them.
+    for c in spec["initContainers"].as_array().into_iter().flatten() {
+        for (name, amount) in of(c) {
+            let together = match c["restartPolicy"] == "Always" {
+                true => add(&mut sums, &name, amount),
+                false => sums.get(&name).copied().unwrap_or(0).saturating_add(amount),
+            };
+            let most = init.entry(name).or_default();
+            *most = together.max(*most);
+        }
+    }
+    for (name, amount) in spec["containers"].as_array().into_iter().flatten().flat_map(of) {
+        add(&mut sums, &name, amount);
+    }
+    for (name, most) in init {
+        let sum = sums.entry(name).or_default();
+        *sum = most.max(*sum);
+    }
+    for (name, amount) in amounts(&spec["overhead"]) {
+        add(&mut sums, &name, amount);
+    }
+    sums
 }
 
 /// A pod to be placed.

@@ -241,6 +241,41 @@ fn affinity_taints_and_ports() {
     assert_eq!(try_with(&mut c, &port("")), None);
 }
 
+#[test]
+fn sidecars_hold_their_ports_and_init_containers_do_not() {
+    let mut c = Cluster::new(Packing::LeastAllocated);
+    c.node("a", "4", |_| {});
+    let port = |n: u16| json!([{"containerPort": 1, "hostPort": n}]);
+    let first = c.pod("first", "10m", |s| {
+        s["initContainers"] =
+            json!([{"name": "i", "ports": port(80)}, {"name": "s", "restartPolicy": "Always", "ports": port(81)}]);
+    });
+    assert_eq!(c.place(&first), Some("a".into()));
+    let once = c.pod("once", "10m", |s| s["containers"][0]["ports"] = port(80));
+    assert_eq!(c.place(&once), Some("a".into()));
+    let clash = c.pod("clash", "10m", |s| s["initContainers"] = json!([{"restartPolicy": "Always", "ports": port(81)}]));
+    let why = "0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports.";
+    assert_eq!(c.message(&clash), why);
+}
+
+#[test]
+fn ephemeral_storage_counts_as_it_runs_together() {
+    let mut c = Cluster::new(Packing::LeastAllocated);
+    c.node("a", "4", |n| n["status"]["allocatable"]["ephemeral-storage"] = "10Mi".into());
+    let wants = |amount: &str| json!({"requests": {"ephemeral-storage": amount}});
+    let first = c.pod("first", "10m", |s| {
+        s["initContainers"] = json!([{"restartPolicy": "Always", "resources": wants("2Mi")}, {"resources": wants("3Mi")}]);
+        s["containers"][0]["resources"] = wants("1Mi");
+        s["overhead"] = json!({"ephemeral-storage": "1Mi"});
+    });
+    assert_eq!(c.place(&first), Some("a".into()));
+    // The init container beside the sidecar, and overhead: 6 Mi.
+    let more = c.pod("more", "10m", |s| s["containers"][0]["resources"] = wants("5Mi"));
+    assert_eq!(c.message(&more), "0/1 nodes are available: 1 Insufficient ephemeral-storage.");
+    let fits = c.pod("fits", "10m", |s| s["containers"][0]["resources"] = wants("4Mi"));
+    assert_eq!(c.place(&fits), Some("a".into()));
+}
+
 /// A pod of app `app` with a change of its spec.
 fn of_app(c: &mut Cluster, name: &str, app: &str, change: impl FnOnce(&mut Value)) -> Key {
     let key = c.pod(name, "10m", change);

@@ -53,8 +53,16 @@ pub struct Refusal {
     pub message: String,
 }
 
-/// Judges a pod. `pod` and `node` are the objects as JSON, `taken` is what the node's other pods claim.
-pub fn admit(pod: &Value, claim: Claim, taken: Claim, facts: &NodeFacts, node: &Value) -> Result<(), Refusal> {
+/// Judges a pod. `pod` and `node` are the objects as JSON, `taken` is what the node's other pods claim, `clash` whether one of
+/// them has a host port that this one wants.
+pub fn admit(
+    pod: &Value,
+    claim: Claim,
+    taken: Claim,
+    clash: bool,
+    facts: &NodeFacts,
+    node: &Value,
+) -> Result<(), Refusal> {
     let spec = &pod["spec"];
     if spec["os"]["name"].as_str().is_some_and(|os| os != "linux") {
         return Err(refuse("PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS".into()));
@@ -75,6 +83,9 @@ pub fn admit(pod: &Value, claim: Claim, taken: Claim, facts: &NodeFacts, node: &
     }
     if !selects(spec, &facts.name, |k| node["metadata"]["labels"][k].as_str()) {
         return Err(predicate("NodeAffinity", "node(s) didn't match Pod's node affinity/selector"));
+    }
+    if clash {
+        return Err(predicate("NodePorts", "node(s) didn't have free ports for the requested pod ports"));
     }
     let taints = node["spec"]["taints"].as_array().into_iter().flatten().map(Taint::read);
     let tolerations: Vec<_> = spec["tolerations"].as_array().into_iter().flatten().map(Toleration::read).collect();
@@ -114,12 +125,16 @@ mod tests {
     use serde_json::json;
 
     fn judge(spec: Value, claim: Claim, taken: Claim) -> String {
+        judge_with(spec, claim, taken, false)
+    }
+
+    fn judge_with(spec: Value, claim: Claim, taken: Claim, clash: bool) -> String {
         let mut facts = NodeFacts::example();
         (facts.max_pods, facts.allocatable_cpu_millis, facts.allocatable_memory) = (3, 1000, 1 << 30);
         facts.name = "n".into();
         let node = json!({"metadata": {"labels": {"disk": "ssd"}}, "spec": {"taints": [
             {"key": "gpu", "effect": "NoSchedule"}, {"key": "down", "effect": "NoExecute"}]}});
-        match admit(&json!({ "spec": spec }), claim, taken, &facts, &node) {
+        match admit(&json!({ "spec": spec }), claim, taken, clash, &facts, &node) {
             Ok(()) => "taken".into(),
             Err(r) => format!("{}: {}", r.reason, r.message),
         }
@@ -136,6 +151,14 @@ mod tests {
         let cpu = "OutOfcpu: Node didn't have enough resource: cpu, requested: 300, used: 701, capacity: 1000";
         assert_eq!(judge(fits.clone(), claim, full), cpu);
         assert_eq!(judge(fits.clone(), Claim { cpu_millis: 0, ..claim }, full), "taken", "who asks for none gets none");
+        let ports = "NodePorts: Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports";
+        assert_eq!(judge_with(fits.clone(), claim, taken, true), ports);
+        let disk = Claim { storage: 9 << 30, ..claim };
+        assert_eq!(judge(fits.clone(), disk, taken), "taken", "of 10 Gi, less one");
+        let disk = judge(fits.clone(), disk, Claim { storage: 1, ..taken });
+        let wanted = "OutOfephemeral-storage: Node didn't have enough resource: ephemeral-storage, requested: 9663676416, \
+            used: 1, capacity: 9663676416";
+        assert_eq!(disk, wanted);
         let pods = "OutOfpods: Node didn't have enough resource: pods, requested: 1, used: 3, capacity: 3";
         assert_eq!(judge(fits, claim, Claim { pods: 3, ..full }), pods);
         let taint =

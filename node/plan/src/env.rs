@@ -259,7 +259,7 @@ fn resource(source: &Source<'_>, container: &Container, selector: &ResourceField
         // Without a limit, the node's own is what bounds the container.
         (None, "limits", "cpu") => Quantity::from_millis(source.node.allocatable_cpu_millis),
         (None, "limits", "memory") => Quantity::from_bytes(source.node.allocatable_memory),
-        (None, "limits", "ephemeral-storage") => Quantity::from_bytes(source.node.storage),
+        (None, "limits", "ephemeral-storage") => Quantity::from_bytes(source.node.allocatable_storage()),
         _ => Quantity::default(),
     };
     let divisor = selector.divisor.as_ref().and_then(|q| q.0.parse::<Quantity>().ok()).filter(|d| d.millis() > 0);

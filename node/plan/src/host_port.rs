@@ -1,6 +1,6 @@
 //! Ports of the host that lead to a pod.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use k8s_openapi::api::core::v1::Pod;
 use serde::{Deserialize, Serialize};
@@ -22,7 +22,7 @@ pub struct HostPort {
 }
 
 /// Those of a pod: of its containers and sidecars, as the kubelet has it, each address once.
-pub(crate) fn host_ports(pod: &Pod) -> Vec<HostPort> {
+pub fn host_ports(pod: &Pod) -> Vec<HostPort> {
     let mut all: Vec<HostPort> = Vec::new();
     let lasting = containers(pod).filter(|(_, role)| *role != Role::Init);
     for p in lasting.flat_map(|(c, _)| c.ports.iter().flatten()) {
@@ -35,6 +35,16 @@ pub(crate) fn host_ports(pod: &Pod) -> Vec<HostPort> {
         }
     }
     all
+}
+
+impl HostPort {
+    /// Whether two pods may not both have theirs: the same port of the same address, where none is all (of IPv4, which is what
+    /// the scheduler knows).
+    pub fn clashes(&self, other: &HostPort) -> bool {
+        let all = |ip: Option<IpAddr>| ip.is_none_or(|ip| ip == IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        (self.port, &self.protocol) == (other.port, &other.protocol)
+            && (all(self.ip) || all(other.ip) || self.ip == other.ip)
+    }
 }
 
 #[cfg(test)]
@@ -61,5 +71,26 @@ mod tests {
             protocol: protocol.into(),
         };
         assert_eq!(host_ports(&pod), [port(None, 20, 2, "TCP"), port(Some("127.0.0.1"), 50, 5, "UDP")]);
+    }
+
+    #[test]
+    fn ports_clash_by_protocol_number_and_address() {
+        let port = |ip: Option<&str>, port, protocol: &str| HostPort {
+            ip: ip.map(|ip| ip.parse().unwrap()),
+            port,
+            to: 1,
+            protocol: protocol.into(),
+        };
+        let one = port(Some("192.0.2.1"), 80, "TCP");
+        for (other, clash) in [
+            (port(Some("192.0.2.1"), 80, "TCP"), true),
+            (port(None, 80, "TCP"), true),
+            (port(Some("0.0.0.0"), 80, "TCP"), true),
+            (port(Some("192.0.2.2"), 80, "TCP"), false),
+            (port(None, 81, "TCP"), false),
+            (port(None, 80, "UDP"), false),
+        ] {
+            assert_eq!((one.clashes(&other), other.clashes(&one)), (clash, clash), "{other:?}");
+        }
     }
 }

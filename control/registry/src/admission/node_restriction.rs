@@ -1,12 +1,16 @@
-//! NodeRestriction: an agent changes its own Node, its own Lease and the pods bound to it, and nothing of others.
+//! NodeRestriction: an agent changes its own Node, its own Lease and the pods bound to it, and nothing of others; and tokens it
+//! gets for those pods only.
 
-use copepod_model::Status;
+use copepod_machine::View;
+use copepod_model::{ApiRequest, Status};
 use serde_json::Value;
 
 use super::{Operation, Review};
+use crate::Registry;
 use crate::call::Part;
 use crate::rbac::node::name_of;
-use crate::value::text;
+use crate::rbac::{Attributes, authorize};
+use crate::value::{list, text};
 
 const MIRROR: &str = "kubernetes.io/config.mirror";
 const LEASES: &str = "kube-node-lease";
@@ -78,5 +82,60 @@ fn pod(review: &Review<'_>, object: &Value, node: &str) -> Result<(), Status> {
             Err(review.forbid(&format!("node {node:?} can only delete pods with spec.nodeName set to itself")))
         }
         _ => Ok(()),
+    }
+}
+
+/// The verb of who may have tokens for an audience that no pod asks for: the audience is the resource (KEP-4935).
+const REQUEST_AUDIENCE: &str = "request-serviceaccounts-token-audience";
+
+impl Registry {
+    /// Whether a TokenRequest with this `spec` may be made: a node's must be bound to a pod of its own, for an audience that
+    /// one of the pod's volumes asks for.
+    pub fn admit_token(&self, view: &dyn View, request: &ApiRequest, spec: &Value) -> Result<(), Status> {
+        let Some(node) = name_of(&request.user) else { return Ok(()) };
+        let forbid = |why: &str| Err(Status::forbidden("serviceaccounts", &request.name, why));
+        let bound = &spec["boundObjectRef"];
+        let (name, uid) = (text(bound, "name"), text(bound, "uid"));
+        if (text(bound, "apiVersion"), text(bound, "kind")) != ("v1", "Pod") || name.is_empty() {
+            return forbid("node requested token not bound to a pod");
+        }
+        if uid.is_empty() {
+            return forbid("node requested token with a pod binding without a uid");
+        }
+        let pod = view.get("pods", &request.namespace, name).ok_or_else(|| Status::not_found("pods", name))?;
+        if *pod.meta.uid != *uid {
+            return forbid(&format!(
+                "the UID in the bound object reference ({uid}) does not match the UID in record. The object might have been \
+                 deleted and then recreated"
+            ));
+        }
+        if pod.meta.node_name.as_deref() != Some(node) {
+            return forbid("node requested token bound to a pod scheduled on a different node");
+        }
+        let audiences = list(spec, "audiences");
+        if audiences.len() > 1 {
+            return forbid("node may only request 0 or 1 audiences");
+        }
+        let audience = audiences.first().and_then(Value::as_str).unwrap_or_default();
+        let value = pod.value();
+        let sources = list(&value["spec"], "volumes").iter().flat_map(|v| list(&v["projected"], "sources"));
+        let asked = sources.map(|s| &s["serviceAccountToken"]).any(|t| t.is_object() && text(t, "audience") == audience);
+        let attributes = Attributes {
+            user: &request.user,
+            verb: REQUEST_AUDIENCE,
+            group: "",
+            resource: audience,
+            subresource: "",
+            namespace: &request.namespace,
+            name: &request.name,
+            path: None,
+        };
+        if asked || !audience.is_empty() && authorize(view, &attributes).allowed {
+            return Ok(());
+        }
+        let user = &request.user.name;
+        forbid(&format!(
+            "audience {audience:?} not found in pod spec volume, {user} is not authorized to request tokens for this audience"
+        ))
     }
 }

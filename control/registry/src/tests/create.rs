@@ -1,7 +1,7 @@
 use copepod_model::request::{Body, FieldValidation};
 use copepod_model::{Key, UserInfo, Verb};
 use copepod_state::{Op, Require};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::testing::{Cluster, deployment, error, pod, request, user};
 use crate::{Decision, Env, Reply};
@@ -261,6 +261,71 @@ fn an_agent_touches_only_its_own() {
         let got = error(c.send(&req));
         assert!(got.starts_with(want), "{what}\n got {got}\nwant {want}");
     }
+}
+
+#[test]
+fn an_agent_gets_tokens_for_its_own_pods_only() {
+    let mut c = Cluster::new();
+    let vault = json!([{"name": "v", "projected": {"sources": [
+        {"serviceAccountToken": {"path": "t", "audience": "vault"}}, {"configMap": {"name": "m"}}]}}]);
+    for (name, node, volumes) in [("mine", "n1", &vault), ("other", "n2", &vault)] {
+        let mut object = pod(name);
+        object["spec"]["volumes"] = volumes.clone();
+        c.create("pods default/", object).unwrap();
+        c.create(&format!("pods default/{name} binding"), json!({"target": {"name": node}})).unwrap();
+    }
+    let uid = |c: &Cluster, name: &str| c.value(&format!("pods default/{name}"))["metadata"]["uid"].clone();
+    let (mine, other) = (uid(&c, "mine"), uid(&c, "other"));
+    let bound = |name: &str, uid: &Value| json!({"apiVersion": "v1", "kind": "Pod", "name": name, "uid": uid});
+    let asks = |c: &Cluster, who: &str, spec: Value| {
+        let mut req = request(Verb::Create, "serviceaccounts default/default token");
+        req.user = user(who, if who.starts_with("system:node:") { &["system:nodes"] } else { &[] });
+        match c.registry.admit_token(&c.tables, &req, &spec) {
+            Ok(()) => "200".to_string(),
+            Err(e) => format!("{} {}", e.code, e.message),
+        }
+    };
+    let forbidden = |why: &str| format!("403 serviceaccounts \"default\" is forbidden: {why}");
+    let unbound = "node requested token not bound to a pod";
+    let stale = "the UID in the bound object reference (x) does not match the UID in record. The object might have been \
+        deleted and then recreated";
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "name": "mine", "uid": mine});
+    for (reference, audiences, want) in [
+        (bound("mine", &mine), json!([]), "200".to_string()),
+        (bound("mine", &mine), json!(["vault"]), "200".into()),
+        (json!(null), json!([]), forbidden(unbound)),
+        (secret, json!([]), forbidden(unbound)),
+        (bound("mine", &json!("")), json!([]), forbidden("node requested token with a pod binding without a uid")),
+        (bound("none", &mine), json!([]), "404 pods \"none\" not found".into()),
+        (bound("mine", &json!("x")), json!([]), forbidden(stale)),
+        (
+            bound("other", &other),
+            json!([]),
+            forbidden("node requested token bound to a pod scheduled on a different node"),
+        ),
+        (bound("mine", &mine), json!(["vault", "b"]), forbidden("node may only request 0 or 1 audiences")),
+        (
+            bound("mine", &mine),
+            json!(["b"]),
+            forbidden(
+                "audience \"b\" not found in pod spec volume, system:node:n1 is not authorized to request tokens for this \
+                 audience",
+            ),
+        ),
+    ] {
+        let spec = json!({"boundObjectRef": reference, "audiences": audiences});
+        assert_eq!(asks(&c, "system:node:n1", spec.clone()), want, "{spec}");
+        assert_eq!(asks(&c, "ann", spec), "200", "others are not its business");
+    }
+    let role = json!({"metadata": {"name": "aud"}, "rules": [
+        {"apiGroups": [""], "resources": ["b"], "verbs": ["request-serviceaccounts-token-audience"]}]});
+    c.create("clusterroles.rbac.authorization.k8s.io", role).unwrap();
+    let binding = json!({"metadata": {"name": "aud"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "aud"},
+        "subjects": [{"kind": "Group", "apiGroup": "rbac.authorization.k8s.io", "name": "system:nodes"}]});
+    c.create("clusterrolebindings.rbac.authorization.k8s.io", binding).unwrap();
+    let spec = json!({"boundObjectRef": bound("mine", &mine), "audiences": ["b"]});
+    assert_eq!(asks(&c, "system:node:n1", spec), "200", "who is told to may have others");
 }
 
 #[test]

@@ -27,6 +27,7 @@ impl Api {
             _ => return Err(Status::bad_request("a TokenRequest is required")),
         };
         let view = self.current().await?;
+        self.registry.admit_token(&*view, request, &asked["spec"])?;
         let account = view
             .get("serviceaccounts", &request.namespace, &request.name)
             .ok_or_else(|| Status::not_found("serviceaccounts", &request.name))?;
@@ -51,6 +52,12 @@ impl Api {
             (None | Some(""), _) => None,
             (Some("Pod"), Some(name)) => {
                 let pod = view.get("pods", &request.namespace, name).ok_or_else(|| Status::not_found("pods", name))?;
+                if pod.value()["spec"]["serviceAccountName"] != *request.name {
+                    return Err(Status::bad_request(format!(
+                        "cannot bind token for serviceaccount {:?} to pod running with different serviceaccount name.",
+                        &*request.name
+                    )));
+                }
                 let asked_uid = bound["uid"].as_str().unwrap_or_default();
                 if !asked_uid.is_empty() && *pod.meta.uid != *asked_uid {
                     let why = format!(

@@ -20,8 +20,8 @@ use copepod_model::request::{Body, DeleteOptions, PatchType};
 use copepod_model::{Key, Object, Status, Time, Verb};
 use copepod_node_plan::usage::ProbeCount;
 use copepod_node_plan::{
-    Claim, Effect, Lookup, NodeFacts, Observation, Observed, Reference, Token, TokenKey, admit, eviction, log_attempt,
-    plan, vanish,
+    Claim, Effect, HostPort, Lookup, NodeFacts, Observation, Observed, Reference, Token, TokenKey, admit, eviction,
+    host_ports, log_attempt, plan, vanish,
 };
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
@@ -97,6 +97,8 @@ pub(crate) struct Pods {
     node: Value,
     /// What the pods that were taken claim together.
     taken: Claim,
+    /// The host ports of those that have some.
+    exposed: HashMap<Uid, Vec<HostPort>>,
     /// Pods for which there is no address.
     homeless: BTreeMap<Uid, Arc<Object>>,
     timers: BTreeSet<(Time, Uid)>,
@@ -152,6 +154,7 @@ impl Pods {
             statics: Statics::default(),
             node,
             taken: Claim::default(),
+            exposed: HashMap::new(),
             homeless: BTreeMap::new(),
             timers: BTreeSet::new(),
             probes: BTreeSet::new(),
@@ -264,7 +267,11 @@ impl Pods {
         let claim = claim(&object, &pod);
         // A pod that was taken before is not judged again: it may go on when its node has changed.
         let new = pod.status.as_ref().is_none_or(|s| s.start_time.is_none()) && claim != Claim::default();
-        if new && let Err(refusal) = admit(&object.value(), claim, self.taken, &self.facts, &self.node) {
+        let ports = if claim == Claim::default() { Vec::new() } else { host_ports(&pod) };
+        if new
+            && let Err(refusal) =
+                admit(&object.value(), claim, self.taken, self.clash(&ports), &self.facts, &self.node)
+        {
             let mut observed = Observed::adopt(&pod, Ipv4Addr::UNSPECIFIED.into(), now());
             observed.refuse(refusal, now());
             self.homeless.remove(&uid);
@@ -286,9 +293,22 @@ impl Pods {
         {
             observed.evict(message);
         }
-        self.taken.add(claim);
+        self.take(&uid, claim, ports);
         self.entries.insert(uid.clone(), Entry::new(object, observed, addressed, claim));
         self.dirty.insert(uid);
+    }
+
+    /// Whether a pod that was taken has one of these host ports.
+    fn clash(&self, ports: &[HostPort]) -> bool {
+        ports.iter().any(|p| self.exposed.values().flatten().any(|held| held.clashes(p)))
+    }
+
+    /// Counts a pod among those that were taken.
+    fn take(&mut self, uid: &Uid, claim: Claim, ports: Vec<HostPort>) {
+        self.taken.add(claim);
+        if !ports.is_empty() {
+            self.exposed.insert(uid.clone(), ports);
+        }
     }
 
     /// The pod's address: the one it has, or a new one; and whether it counts as taken.
@@ -459,6 +479,7 @@ impl Pods {
                     continue;
                 }
                 Effect::DetachPod { .. } | Effect::RemovePod { .. } => {
+                    self.exposed.remove(uid);
                     if let Some(entry) = self.entries.get_mut(uid) {
                         self.taken.free(std::mem::take(&mut entry.claim));
                     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use copepod_model::request::DeleteOptions;
 use copepod_model::{Key, Object, object};
-use copepod_node_plan::{Effect, MIRROR, MirrorStep, Observed, admit, mirror_step};
+use copepod_node_plan::{Effect, MIRROR, MirrorStep, Observed, admit, host_ports, mirror_step};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::Value;
 
@@ -89,9 +89,9 @@ impl Pods {
         }
         let object = local(&pod);
         let Some(typed) = object.typed::<Pod>() else { return };
-        let claim = claim(&object, &typed);
+        let (claim, ports) = (claim(&object, &typed), host_ports(&typed));
         if typed.status.as_ref().is_none_or(|s| s.start_time.is_none())
-            && let Err(refusal) = admit(&pod, claim, self.taken, &self.facts, &self.node)
+            && let Err(refusal) = admit(&pod, claim, self.taken, self.clash(&ports), &self.facts, &self.node)
         {
             tracing::warn!(pod = %object.key, reason = refusal.reason, message = refusal.message, "a static pod is not taken");
             return;
@@ -104,7 +104,7 @@ impl Pods {
         let mut entry = Entry::new(object, Observed::adopt(&typed, ip, now()), addressed, claim);
         entry.is_static = true;
         entry.mirror = self.statics.mirrors.get(wanted).cloned();
-        self.taken.add(claim);
+        self.take(&uid, claim, ports);
         self.entries.insert(uid.clone(), entry);
         self.dirty.insert(uid);
     }
