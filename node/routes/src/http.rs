@@ -21,6 +21,17 @@ pub struct Backend {
     pub ingress: Arc<str>,
 }
 
+/// Where a Service of type ExternalName leads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct External {
+    /// A DNS name.
+    pub name: Arc<str>,
+    /// Port.
+    pub port: u16,
+    /// Whether HTTP/2 in clear text is spoken there.
+    pub h2c: bool,
+}
+
 /// A Service's port as an Ingress names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BackendPort {

@@ -15,6 +15,6 @@ mod table;
 pub use affinity::Affinity;
 pub use flows::{Flow, FlowKey, Flows};
 pub use host::{HostAddr, HostPort, HostPorts, PodPort, PodPorts};
-pub use http::{Backend, BackendPort, TlsSecret};
-pub use service::{Endpoint, Protocol, ServiceKey, ServicePort, Side};
+pub use http::{Backend, BackendPort, External, TlsSecret};
+pub use service::{Endpoint, H2C, Protocol, ServiceKey, ServicePort, Side};
 pub use table::{Config, RouteTable};

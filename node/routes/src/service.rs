@@ -8,6 +8,9 @@ use std::sync::Arc;
 use copepod_model::Object;
 use copepod_model::facts::{EndpointFacts, EndpointSliceFacts, ServiceFacts, ServicePortFacts};
 
+/// `appProtocol` of an endpoint that speaks HTTP/2 in clear text with prior knowledge.
+pub const H2C: &str = "kubernetes.io/h2c";
+
 /// Transport protocols that Services are proxied for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Protocol {

@@ -10,8 +10,8 @@ use copepod_model::Object;
 use copepod_model::facts::{EndpointSliceFacts, ServiceFacts};
 use imbl::OrdMap;
 
-use crate::http::{Backend, BackendPort, HttpTable, TlsSecret};
-use crate::service::{Protocol, ServiceKey, ServicePort, ports};
+use crate::http::{Backend, BackendPort, External, HttpTable, TlsSecret};
+use crate::service::{H2C, Protocol, ServiceKey, ServicePort, ports};
 
 /// What the table must know besides the objects.
 #[derive(Clone, Debug)]
@@ -205,6 +205,20 @@ impl RouteTable {
                     BackendPort::Name(name) => *p.name == **name,
                 }
         })
+    }
+
+    /// The name outside the Service network that an Ingress backend leads to, if its Service is of type ExternalName, and the
+    /// port there. A Service that lists no ports has all of them.
+    pub fn external(&self, backend: &Backend) -> Option<External> {
+        let facts = &self.services.get(&backend.service)?.facts;
+        let name = facts.external_name.as_deref().filter(|n| !n.is_empty())?;
+        let port = match (self.backend(backend), &backend.port) {
+            (Some(port), _) => port.port,
+            (None, BackendPort::Number(number)) if facts.ports.is_empty() => *number,
+            (None, _) => return None,
+        };
+        let h2c = self.backend(backend).is_some_and(|p| p.app_protocol.as_deref() == Some(H2C));
+        Some(External { name: name.into(), port, h2c })
     }
 
     /// The Secrets with certificates for Ingress hosts.

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use copepod_node_routes::{Protocol, ServicePort, Side};
+use copepod_node_routes::{External, H2C, Protocol, ServicePort, Side};
 use http::{Method, Request, Response, StatusCode, Uri, Version, header};
 use http_body_util::BodyExt;
 use hyper::client::conn::{http1, http2};
@@ -25,9 +25,6 @@ use crate::pod::{Bound, Scope};
 /// How many endpoints outside the pod network, or addresses of a name, one request tries. Pods that do not listen cost
 /// nothing to pass over.
 const ATTEMPTS: usize = 4;
-
-/// `appProtocol` of an endpoint that speaks HTTP/2 in clear text with prior knowledge.
-const H2C: &str = "kubernetes.io/h2c";
 
 /// A request that did not get through. While nothing of it was sent it comes back, and may be tried elsewhere.
 pub(crate) enum Failure {
@@ -99,6 +96,44 @@ impl Network {
                 Ok(response) => return Ok(response),
                 Err(Failure::NotSent(e, back)) => (last, request) = (e, *back),
                 Err(Failure::Final(e)) => return Err(e),
+            }
+        }
+        Err(last)
+    }
+
+    /// Sends a request in origin form to where a Service of type ExternalName leads; the `Host` header stays as it is. Names of
+    /// the cluster are resolved in it.
+    pub(crate) async fn send_to_name(
+        &self,
+        from: &Source,
+        to: &External,
+        mut request: Request<Body>,
+        options: &HttpOptions,
+    ) -> Result<Response<Body>, HttpError> {
+        let unknown = |e| HttpError::Dns(to.name.to_string(), e);
+        let ips = timeout(options.connect_timeout, self.resolve(&to.name, &[])).await;
+        let ips = ips.unwrap_or(Err(NetError::Timeout)).map_err(unknown)?;
+        let info = request.extensions().get::<ConnInfo>().copied();
+        let mut last = unknown(NetError::NameUnresolvable);
+        for ip in ips.into_iter().take(ATTEMPTS) {
+            let at = SocketAddr::new(ip, to.port);
+            let sent = match self.target(from, at, Protocol::Tcp) {
+                Ok(Target::Service(port)) => {
+                    self.send_to_service(from, Side::Inside, &port, None, request, options).await
+                }
+                Ok(target) => {
+                    self.send_to(from, target, at, Speech { tls: None, h2c: to.h2c, service: None }, request, options).await
+                }
+                Err(e) => Err(Failure::NotSent(HttpError::Connect(e), Box::new(request))),
+            };
+            match sent {
+                Ok(response) => return Ok(response),
+                Err(Failure::NotSent(e, back)) => (last, request) = (e, *back),
+                Err(Failure::Final(e)) => return Err(e),
+            }
+            // An attempt over a connection has taken it out.
+            if let Some(info) = info {
+                request.extensions_mut().insert(info);
             }
         }
         Err(last)

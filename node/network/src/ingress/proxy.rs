@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use copepod_node_routes::{ServicePort, Side};
+use copepod_node_routes::{External, ServicePort, Side};
 use http::uri::Authority;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body_util::BodyExt;
@@ -26,6 +26,12 @@ pub(super) struct Front {
     options: HttpOptions,
     info: ConnInfo,
     forwarded: Forwarded,
+}
+
+/// Where a request goes.
+enum Way {
+    Service(Arc<ServicePort>),
+    External(External),
 }
 
 impl Front {
@@ -53,7 +59,7 @@ impl Front {
     }
 
     async fn proxy(&self, mut request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
-        let port = self.route(&request)?;
+        let way = self.route(&request)?;
         if request.body().size_hint().lower() > self.config.max_body_bytes {
             return Err(Refusal::TooLarge);
         }
@@ -64,11 +70,19 @@ impl Front {
             request.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
             request.headers_mut().insert(header::UPGRADE, protocol);
         }
-        let sent = self.network.send_to_service(&Source::Node, Side::Inside, &port, None, request, &self.options).await;
-        let mut response = sent.map_err(|failure| match self.network.routes().again(&port) {
-            Some(port) if !port.eligible.is_empty() => Refusal::Failed(failure.into()),
-            _ => Refusal::NoEndpoint,
-        })?;
+        let network = &self.network;
+        let mut response = match &way {
+            Way::Service(port) => {
+                let sent = network.send_to_service(&Source::Node, Side::Inside, port, None, request, &self.options).await;
+                sent.map_err(|failure| match network.routes().again(port) {
+                    Some(port) if !port.eligible.is_empty() => Refusal::Failed(failure.into()),
+                    _ => Refusal::NoEndpoint,
+                })?
+            }
+            Way::External(to) => {
+                network.send_to_name(&Source::Node, to, request, &self.options).await.map_err(Refusal::Failed)?
+            }
+        };
         *response.version_mut() = Version::HTTP_11;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             strip(response.headers_mut());
@@ -83,8 +97,8 @@ impl Front {
         }
     }
 
-    /// The Service port that the request is for.
-    fn route(&self, request: &Request<Incoming>) -> Result<Arc<ServicePort>, Refusal> {
+    /// What the request is for.
+    fn route(&self, request: &Request<Incoming>) -> Result<Way, Refusal> {
         if request.method() == Method::CONNECT {
             return Err(Refusal::Method);
         }
@@ -101,11 +115,14 @@ impl Front {
         };
         let routes = self.network.routes();
         let backend = routes.match_http(host, request.uri().path()).ok_or(Refusal::NoRule)?;
+        if let Some(external) = routes.external(backend) {
+            return Ok(Way::External(external));
+        }
         let port = routes.backend(backend).ok_or(Refusal::NoEndpoint)?;
         if port.eligible.is_empty() && !port.may_recover() {
             return Err(Refusal::NoEndpoint);
         }
-        Ok(port.clone())
+        Ok(Way::Service(port.clone()))
     }
 
     /// The request as an endpoint gets it.

@@ -96,6 +96,57 @@ async fn requests_go_where_the_rules_say() {
 }
 
 #[tokio::test]
+async fn an_external_name_is_resolved_and_asked_by_the_clients_host() {
+    let w = world(&[(1, true)], IngressConfig::default()).await;
+    let _one = echo(&w.network, 1);
+    let (mut services, slices) = web(&[(1, true)], json!({}));
+    let named = |name: &str, external: &str, port: u16| {
+        let spec = json!({"type": "ExternalName", "externalName": external, "ports": [{"port": port}]});
+        object("services", name, json!({"spec": spec}))
+    };
+    services.extend([
+        named("own", "web.shop.svc.cluster.local", 80),
+        named("out", "www.example.com", 81),
+        named("host", "localhost", w.addr.port()),
+        named("lost", "nobody.example.com", 80),
+    ]);
+    let rule = |name: &str, port: u16| {
+        let backend = json!({"service": {"name": name, "port": {"number": port}}});
+        json!({"host": name, "http": {"paths": [{"pathType": "Prefix", "path": "/", "backend": backend}]}})
+    };
+    let rules = [rule("own", 80), rule("out", 81), rule("host", w.addr.port()), rule("lost", 80)];
+    let ingresses = [object("ingresses", "x", json!({"spec": {"rules": rules}}))];
+    let none: &[Object] = &[];
+    let table = RouteTable::build(&services, &slices, &ingresses, none, routes::Config::default());
+    w.network.set_routes(Arc::new(table));
+    let zone = copepod_dns_zone::Zone::build(Vec::new(), services.iter(), slices.iter(), Default::default());
+    w.network.set_zone(Arc::new(zone));
+
+    let own = get(&w, "own", "/a").await;
+    assert!(status(&own) == "200" && own.ends_with("e1 GET /a own "), "a name of the cluster leads into it: {own}");
+
+    let outside = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    w.network.expose_host("192.0.2.7:81".parse().unwrap(), outside.local_addr().unwrap());
+    let answers = tokio::spawn(async move {
+        let (mut tcp, _) = outside.accept().await.unwrap();
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.push(tcp.read_u8().await.unwrap());
+        }
+        tcp.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi").await.unwrap();
+        String::from_utf8(head).unwrap().to_lowercase()
+    });
+    let out = get(&w, "out", "/b").await;
+    assert!(status(&out) == "200" && out.ends_with("hi"), "{out}");
+    let head = answers.await.unwrap();
+    assert!(head.starts_with("get /b http/1.1\r\n") && head.contains("\r\nhost: out\r\n"), "{head}");
+    assert!(head.contains("\r\nx-forwarded-host: out\r\n"), "{head}");
+
+    assert_eq!(status(&get(&w, "lost", "/").await), "502", "no such name");
+    assert_eq!(status(&get(&w, "host", "/").await), "502", "the host's loopback is out of reach");
+}
+
+#[tokio::test]
 async fn no_ready_endpoint_is_503_and_a_dead_one_is_passed_over() {
     let w = world(&[(1, false)], IngressConfig::default()).await;
     let _one = echo(&w.network, 1);

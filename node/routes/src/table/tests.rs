@@ -255,6 +255,38 @@ fn headless_services_have_no_vip_but_can_be_a_backend() {
     }
 }
 
+#[test]
+fn an_external_name_leads_to_the_services_port() {
+    let named = |name: &str, external: &str, ports: Value| {
+        service(name, json!({"type": "ExternalName", "externalName": external, "ports": ports}))
+    };
+    let ports = json!([{"name": "web", "port": 81, "targetPort": 9}, {"name": "h2", "port": 82, "appProtocol": H2C}]);
+    let objects = [
+        named("some", "a.test", ports),
+        named("all", "b.test", json!(null)),
+        named("none", "", json!([{"port": 80}])),
+        service("web", json!({"clusterIP": "10.96.0.7", "ports": [{"port": 80}]})),
+    ];
+    let t = table(&objects, &[]);
+    let leads = |name: &str, port: BackendPort| {
+        let service = ServiceKey { namespace: "shop".into(), name: name.into() };
+        let to = t.external(&Backend { service, port, ingress: "x".into() })?;
+        Some(format!("{}:{}{}", to.name, to.port, if to.h2c { " h2c" } else { "" }))
+    };
+    assert_eq!(leads("some", BackendPort::Number(81)).as_deref(), Some("a.test:81"));
+    assert_eq!(leads("some", BackendPort::Name("h2".into())).as_deref(), Some("a.test:82 h2c"));
+    assert_eq!(leads("all", BackendPort::Number(8080)).as_deref(), Some("b.test:8080"));
+    for (name, port) in [
+        ("some", BackendPort::Number(80)),
+        ("all", BackendPort::Name("web".into())),
+        ("none", BackendPort::Number(80)),
+        ("web", BackendPort::Number(80)),
+        ("nothing", BackendPort::Number(80)),
+    ] {
+        assert_eq!(leads(name, port.clone()), None, "{name} {port:?}");
+    }
+}
+
 fn path(kind: &str, path: &str, service: &str) -> Value {
     json!({"pathType": kind, "path": path, "backend": {"service": {"name": service, "port": {"number": 80}}}})
 }
