@@ -123,6 +123,9 @@ impl Up {
         let mut config = AgentConfig::new(&self.node_name, dir.join("node"), server.node_client(&self.node_name));
         config.allow_file_images = true;
         config.node_addresses = vec![self.bind];
+        if !self.bind.is_unspecified() {
+            config.host_ip = self.bind;
+        }
         config.allow_host_path = true;
         self.images.set(&mut config, dir)?;
         let manifests = match &self.static_pods {

@@ -16,6 +16,8 @@ mod endpoint_slice_mirroring;
 mod endpoints;
 mod event_expiry;
 mod garbage_collector;
+mod ingress_status;
+mod load_balancer;
 mod namespace;
 mod node_lifecycle;
 mod pod_gc;
@@ -82,6 +84,8 @@ pub fn all(config: &Config) -> Vec<Box<dyn Controller>> {
         Box::new(endpoints::new(config)),
         Box::new(event_expiry::new(config)),
         Box::new(garbage_collector::new(config)),
+        Box::new(ingress_status::new(config)),
+        Box::new(load_balancer::new(config)),
         Box::new(namespace::new(config)),
         Box::new(node_lifecycle::new(config)),
         Box::new(pod_gc::new(config)),

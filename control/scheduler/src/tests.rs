@@ -253,7 +253,8 @@ fn sidecars_hold_their_ports_and_init_containers_do_not() {
     assert_eq!(c.place(&first), Some("a".into()));
     let once = c.pod("once", "10m", |s| s["containers"][0]["ports"] = port(80));
     assert_eq!(c.place(&once), Some("a".into()));
-    let clash = c.pod("clash", "10m", |s| s["initContainers"] = json!([{"restartPolicy": "Always", "ports": port(81)}]));
+    let clash =
+        c.pod("clash", "10m", |s| s["initContainers"] = json!([{"restartPolicy": "Always", "ports": port(81)}]));
     let why = "0/1 nodes are available: 1 node(s) didn't have free ports for the requested pod ports.";
     assert_eq!(c.message(&clash), why);
 }
@@ -264,7 +265,8 @@ fn ephemeral_storage_counts_as_it_runs_together() {
     c.node("a", "4", |n| n["status"]["allocatable"]["ephemeral-storage"] = "10Mi".into());
     let wants = |amount: &str| json!({"requests": {"ephemeral-storage": amount}});
     let first = c.pod("first", "10m", |s| {
-        s["initContainers"] = json!([{"restartPolicy": "Always", "resources": wants("2Mi")}, {"resources": wants("3Mi")}]);
+        s["initContainers"] =
+            json!([{"restartPolicy": "Always", "resources": wants("2Mi")}, {"resources": wants("3Mi")}]);
         s["containers"][0]["resources"] = wants("1Mi");
         s["overhead"] = json!({"ephemeral-storage": "1Mi"});
     });

@@ -36,7 +36,7 @@ impl Recorder {
         (Recorder(tx), write(client, node, rx))
     }
 
-    /// Records an Event about a pod, or the node. Never waits.
+    /// Records an Event about a pod, a Service, or the node. Never waits.
     pub fn record(&self, object: &Arc<Object>, event: PodEvent) {
         let _ = self.0.try_send(Record { object: object.clone(), event, at: now() });
     }
@@ -67,14 +67,17 @@ impl Memory {
 }
 
 async fn write(client: Client, node: String, mut queue: mpsc::Receiver<Record>) {
-    let recorder = copepod_client::Recorder::new(client, "kubelet", &node);
+    let proxy = copepod_client::Recorder::new(client.clone(), "kube-proxy", &node);
+    let kubelet = copepod_client::Recorder::new(client, "kubelet", &node);
     let mut memory = Memory::default();
     while let Some(r) = queue.recv().await {
         if !memory.allow(&r.object.meta.uid, r.at) {
             continue;
         }
+        let is_service = &*r.object.key.resource == "services";
+        let (recorder, kind) = if is_service { (&proxy, "Service") } else { (&kubelet, "Pod") };
         let mut regarding = json!({
-            "apiVersion": "v1", "kind": "Pod", "namespace": r.object.namespace(), "name": r.object.name(),
+            "apiVersion": "v1", "kind": kind, "namespace": r.object.namespace(), "name": r.object.name(),
             "uid": &*r.object.meta.uid, "resourceVersion": r.object.revision.to_string(),
         });
         if r.object.namespace().is_empty() {

@@ -31,9 +31,9 @@ use std::time::Duration;
 use copepod_client::Body;
 use copepod_dns_server::Forwarder;
 use copepod_node_network::{
-    Certificates, HostListeners, HostPortFailure, Ingress, IngressConfig, Network, NetworkConfig,
+    Beneficiary, Certificates, HostListeners, HostPortFailure, Ingress, IngressConfig, Network, NetworkConfig,
 };
-use copepod_node_plan::{NodeFacts, Observation};
+use copepod_node_plan::{NodeFacts, Observation, balancer_failed};
 use copepod_runtime_wasm::{Runtime, RuntimeConfig, RuntimeError};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::{mpsc, watch};
@@ -149,9 +149,6 @@ impl Agent {
         let (effects_tx, effects) = mpsc::unbounded_channel();
         let (observer, observations) = mpsc::unbounded_channel();
         let failures = observer.clone();
-        let host_port_failed = move |HostPortFailure { pod, at, error }| {
-            let _ = failures.send(Observation::HostPortFailed { uid: pod, port: at.addr.port(), error });
-        };
         let plane = DataPlane::new(runtime, images, images_dir, network.clone(), volumes, logs.clone(), observer);
         tasks.spawn(plane.measure(config.volume_check));
         let streaming = streaming::Streaming::new(plane.door());
@@ -171,6 +168,19 @@ impl Agent {
             ],
             ..Default::default()
         };
+        let (recorder, writer) = Recorder::new(config.client.clone(), config.node_name.clone());
+        tasks.spawn(writer);
+        let (known, events) = (services.clone(), recorder.clone());
+        let host_port_failed = move |HostPortFailure { whose, at, error }| match whose {
+            Beneficiary::Pod(uid) => {
+                let _ = failures.send(Observation::HostPortFailed { uid, port: at.addr.port(), error });
+            }
+            Beneficiary::Service(key) => {
+                if let Some(service) = known.get(&key.namespace, &key.name) {
+                    events.record(&service, balancer_failed(&error));
+                }
+            }
+        };
         tasks.spawn(HostListeners::new(network.clone(), config.node_addresses.clone()).run(host_port_failed));
         let (tls_tx, tls_wanted) = watch::channel(Vec::new());
         let sinks =
@@ -180,8 +190,6 @@ impl Agent {
             tasks.spawn(certificates::run(config.client.clone(), certificates.clone(), tls_wanted));
         }
 
-        let (recorder, writer) = Recorder::new(config.client.clone(), config.node_name.clone());
-        tasks.spawn(writer);
         let (asks_tx, asks) = mpsc::channel(64);
         let wires = Node { effects: effects_tx, observations, asks, ready: ready.clone(), recorder, services };
         tasks.spawn(node(config, facts, logs.clone(), wires));

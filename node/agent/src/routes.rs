@@ -43,6 +43,11 @@ pub(crate) struct Services(Arc<Mutex<BTreeMap<Name, Arc<Object>>>>);
 type Name = (Arc<str>, Arc<str>);
 
 impl Services {
+    /// A Service as it is now.
+    pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<Object>> {
+        lock(&self.0).get(&(namespace.into(), name.into())).cloned()
+    }
+
     /// The Services of a namespace that have an address.
     pub fn of(&self, namespace: &str) -> Vec<ServiceRecord> {
         let all = lock(&self.0);

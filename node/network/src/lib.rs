@@ -23,7 +23,7 @@ pub use body::{Body, empty, full};
 pub use connect::{Conn, Source};
 pub use copepod_node_routes::PodPort;
 pub use error::{HttpError, NetError};
-pub use host::{HostListeners, HostPortFailure};
+pub use host::{Beneficiary, HostListeners, HostPortFailure};
 pub use http::tls::client_config;
 pub use http::{BoxError, ConnInfo, HttpOptions, HttpService, ServeGuard, ServiceError};
 pub use ingress::{Certificate, Certificates, Ingress, IngressConfig, certificate};

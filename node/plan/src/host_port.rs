@@ -2,9 +2,11 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use copepod_machine::EventType;
 use k8s_openapi::api::core::v1::Pod;
 use serde::{Deserialize, Serialize};
 
+use crate::observed::PodEvent;
 use crate::restart::Role;
 use crate::stop::containers;
 
@@ -44,6 +46,17 @@ impl HostPort {
         let all = |ip: Option<IpAddr>| ip.is_none_or(|ip| ip == IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         (self.port, &self.protocol) == (other.port, &other.protocol)
             && (all(self.ip) || all(other.ip) || self.ip == other.ip)
+    }
+}
+
+/// What a Service hears whose load balancer has a port that cannot be listened on, in the words of upstream's service
+/// controller.
+pub fn balancer_failed(why: &str) -> PodEvent {
+    PodEvent {
+        kind: EventType::Warning,
+        reason: "SyncLoadBalancerFailed",
+        message: format!("Error syncing load balancer: failed to ensure load balancer: {why}"),
+        field_path: None,
     }
 }
 

@@ -41,7 +41,7 @@ pub use effect::{
     ContainerId, ContainerSpec, Credential, Disk, Effect, HookHow, HookKind, ImageUse, Limits, Mount, Observation,
     PodIdentity, ProbeHow, ProbeKind, PullRequest, TerminationMessage, VolumeContent, VolumeFile,
 };
-pub use host_port::{HostPort, host_ports};
+pub use host_port::{HostPort, balancer_failed, host_ports};
 pub use image_gc::{ImageGc, ImageGcPolicy, collect, listed, shortage};
 pub use local_storage::{StorageLimits, StorageUse};
 pub use logs::log_attempt;

@@ -149,7 +149,8 @@ mod tests {
         assert_eq!(total(json!({"containers": [limited("a", "1Mi"), {"name": "b"}]})).as_deref(), Some("1Mi"));
         let mut side = limited("s", "1Mi");
         side["restartPolicy"] = "Always".into();
-        let spec = |init: &str| json!({"initContainers": [side, limited("i", init)], "containers": [limited("a", "2Mi")]});
+        let spec =
+            |init: &str| json!({"initContainers": [side, limited("i", init)], "containers": [limited("a", "2Mi")]});
         assert_eq!(total(spec("1Mi")).as_deref(), Some("3Mi"));
         assert_eq!(total(spec("8Mi")).as_deref(), Some("9Mi"));
         let none = limits(&pod(json!({"containers": [{"name": "a"}]})));

@@ -171,11 +171,7 @@ pub fn node_status(
     let address = |kind: &str, address: String| NodeAddress { type_: kind.into(), address };
     NodeStatus {
         capacity: Some(amounts(facts.cpu_millis, facts.memory, facts.storage)),
-        allocatable: Some(amounts(
-            facts.allocatable_cpu_millis,
-            facts.allocatable_memory,
-            facts.allocatable_storage(),
-        )),
+        allocatable: Some(amounts(facts.allocatable_cpu_millis, facts.allocatable_memory, facts.allocatable_storage())),
         addresses: Some(vec![
             address("InternalIP", facts.host_ip.to_string()),
             address("Hostname", facts.name.clone()),

@@ -1,7 +1,7 @@
 //! Where a node listens for what comes from outside the cluster, and what it is for.
 
-use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -90,12 +90,17 @@ pub struct HostPorts {
     pub listen: BTreeMap<HostAddr, HostPort>,
     /// UIDs of pods that want an address that someone else has.
     pub refused: Vec<(HostAddr, Arc<str>)>,
+    /// Services that are to be balanced at an address that someone else has.
+    pub yielded: Vec<(HostAddr, ServiceKey)>,
+    /// The addresses at which a load balancer's Service is listened for.
+    pub balanced: BTreeSet<HostAddr>,
 }
 
 impl RouteTable {
     /// Everything that a node with these `addresses` and `pods` listens on: node ports and health check ports on each of
     /// the addresses, pods' host ports, and Services' ports on their external addresses. Where several claim one address,
-    /// a node port comes before a pod's port, an earlier pod before a later one, and an external address gives way to all.
+    /// a node port comes before a pod's port, an earlier pod before a later one, and an external address gives way to all;
+    /// of Services that claim one, the oldest has it.
     pub fn host_ports(&self, addresses: &[IpAddr], pods: &[PodPorts]) -> HostPorts {
         let mut out = HostPorts::default();
         let everywhere = |port: u16, protocol: Protocol| {
@@ -122,11 +127,21 @@ impl RouteTable {
                 }
             }
         }
-        for (key, facts, ports) in self.entries() {
-            for port in ports {
-                for ip in &facts.external_ips {
-                    let at = HostAddr { addr: SocketAddr::new(*ip, port.port), protocol: port.protocol };
-                    out.listen.entry(at).or_insert_with(|| HostPort::Service(key.clone()));
+        for (&(ip, port, protocol), claims) in self.external_claims() {
+            let at = HostAddr { addr: SocketAddr::new(ip, port), protocol };
+            for claim in claims {
+                let service = HostPort::Service(claim.port.service.clone());
+                match out.listen.entry(at) {
+                    Entry::Vacant(free) => {
+                        free.insert(service);
+                        if claim.balancer {
+                            out.balanced.insert(at);
+                        }
+                    }
+                    Entry::Occupied(held) if claim.balancer && *held.get() != service => {
+                        out.yielded.push((at, claim.port.service.clone()));
+                    }
+                    Entry::Occupied(_) => {}
                 }
             }
         }

@@ -3,16 +3,12 @@
 use std::borrow::Borrow;
 
 use copepod_model::Object;
-use copepod_model::facts::Facts;
+use copepod_model::facts::{Facts, ingress_is_ours};
 use serde_json::Value;
 
 use crate::http::{Backend, BackendPort, TlsSecret};
 use crate::service::ServiceKey;
 use crate::table::Config;
-
-/// Upstream's annotation from before there was a field; it still wins over the field's absence.
-const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
-const DEFAULT_CLASS_ANNOTATION: &str = "ingressclass.kubernetes.io/is-default-class";
 
 /// How a path is compared; `ImplementationSpecific` is `Prefix` here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +28,6 @@ pub(crate) struct Rule {
 /// Facts of an Ingress.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct IngressFacts {
-    class: Option<String>,
     pub(crate) default: Option<Backend>,
     pub(crate) rules: Vec<Rule>,
     pub(crate) tls: Vec<TlsSecret>,
@@ -44,9 +39,7 @@ impl Facts for IngressFacts {
         let spec = &value["spec"];
         let backend = |v: &Value| backend(object, v);
         let default = backend(&spec["defaultBackend"]);
-        let class = spec["ingressClassName"].as_str().map(String::from);
         IngressFacts {
-            class: class.or_else(|| object.meta.annotations.get(CLASS_ANNOTATION).map(|c| c.to_string())),
             rules: list(&spec["rules"]).map(|r| rule(r, default.as_ref(), &backend)).collect(),
             tls: list(&spec["tls"]).filter_map(|t| tls(object, t)).collect(),
             default,
@@ -96,20 +89,7 @@ fn list(value: &Value) -> impl Iterator<Item = &Value> {
     value.as_array().into_iter().flatten()
 }
 
-/// Whether an Ingress is ours: its class has our controller, or is ours by name where no such object exists; without a
-/// class, unless the cluster's default class is another controller's.
+/// Whether an Ingress is ours.
 pub(crate) fn ours<O: Borrow<Object>>(ingress: &Object, classes: &[O], config: &Config) -> bool {
-    let controller_is_ours = |class: &Object| class.value()["spec"]["controller"] == *config.ingress_controller;
-    match &ingress.facts::<IngressFacts>().class {
-        Some(name) => match classes.iter().map(Borrow::borrow).find(|c: &&Object| c.name() == name) {
-            Some(class) => controller_is_ours(class),
-            None => *name == *config.ingress_class,
-        },
-        None => {
-            let is_default =
-                |c: &&Object| c.meta.annotations.get(DEFAULT_CLASS_ANNOTATION).is_some_and(|v| &**v == "true");
-            let defaults: Vec<&Object> = classes.iter().map(Borrow::borrow).filter(is_default).collect();
-            defaults.is_empty() || defaults.into_iter().any(controller_is_ours)
-        }
-    }
+    ingress_is_ours(ingress, classes, &config.ingress_class, &config.ingress_controller)
 }

@@ -6,8 +6,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use copepod_machine::View;
-use copepod_model::Object;
-use copepod_model::facts::{EndpointSliceFacts, ServiceFacts};
+use copepod_model::facts::{EndpointSliceFacts, INGRESS_CLASS, INGRESS_CONTROLLER, ServiceFacts};
+use copepod_model::{Object, Time};
 use imbl::OrdMap;
 
 use crate::http::{Backend, BackendPort, External, HttpTable, TlsSecret};
@@ -26,7 +26,25 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Config { node: None, ingress_class: "copepod".into(), ingress_controller: "copepod.dev/ingress".into() }
+        Config { node: None, ingress_class: INGRESS_CLASS.into(), ingress_controller: INGRESS_CONTROLLER.into() }
+    }
+}
+
+type At = (IpAddr, u16, Protocol);
+
+/// A Service's claim to an address that is not its own.
+#[derive(Clone, Debug)]
+pub(crate) struct Claim {
+    /// When the Service was made: the oldest one comes first.
+    since: Option<Time>,
+    pub(crate) port: Arc<ServicePort>,
+    /// Whether it is a load balancer's: then the address is a node's as well.
+    pub(crate) balancer: bool,
+}
+
+impl Claim {
+    fn rank(&self) -> (Option<Time>, &ServiceKey) {
+        (self.since, &self.port.service)
     }
 }
 
@@ -34,7 +52,9 @@ impl Default for Config {
 #[derive(Clone, Debug, Default)]
 pub struct RouteTable {
     config: Arc<Config>,
-    vips: OrdMap<(IpAddr, u16, Protocol), Arc<ServicePort>>,
+    vips: OrdMap<At, Arc<ServicePort>>,
+    /// Who claims an external address: the first one has it, unless it is another one's own.
+    external: OrdMap<At, Vec<Claim>>,
     node_ports: OrdMap<(u16, Protocol), Arc<ServicePort>>,
     services: OrdMap<ServiceKey, Arc<Entry>>,
     http: Arc<HttpTable>,
@@ -124,12 +144,15 @@ impl RouteTable {
         let key = ServiceKey { namespace: service.key.namespace.clone(), name: service.key.name.clone() };
         let ports = ports(&key, &facts, slices, self.config.node.as_deref());
         for port in &ports {
-            for ip in facts.cluster_ips.iter().chain(&facts.external_ips) {
-                // A Service's own address is never taken over by another one's external address.
-                let at = (*ip, port.port, port.protocol);
-                if facts.cluster_ips.contains(ip) || !self.vips.contains_key(&at) {
-                    self.vips.insert(at, port.clone());
-                }
+            for ip in &facts.cluster_ips {
+                self.vips.insert((*ip, port.port, port.protocol), port.clone());
+            }
+            for ip in &facts.external_ips {
+                let balancer = facts.balancer_ips.contains(ip);
+                let claim = Claim { since: service.meta.created(), port: port.clone(), balancer };
+                let all = self.external.entry((*ip, port.port, port.protocol)).or_default();
+                let place = all.partition_point(|c| c.rank() <= claim.rank());
+                all.insert(place, claim);
             }
             if let Some(node_port) = node_port(&facts, port) {
                 self.node_ports.insert((node_port, port.protocol), port.clone());
@@ -141,10 +164,18 @@ impl RouteTable {
     fn remove(&mut self, key: &ServiceKey) {
         let Some(old) = self.services.remove(key) else { return };
         for port in &old.ports {
-            for ip in old.facts.cluster_ips.iter().chain(&old.facts.external_ips) {
+            for ip in &old.facts.cluster_ips {
                 let at = (*ip, port.port, port.protocol);
                 if self.vips.get(&at).is_some_and(|p| p.service == *key) {
                     self.vips.remove(&at);
+                }
+            }
+            for ip in &old.facts.external_ips {
+                let at = (*ip, port.port, port.protocol);
+                let left: Vec<Claim> =
+                    self.external.remove(&at).into_iter().flatten().filter(|c| c.port.service != *key).collect();
+                if !left.is_empty() {
+                    self.external.insert(at, left);
                 }
             }
             if let Some(node_port) = node_port(&old.facts, port) {
@@ -155,12 +186,31 @@ impl RouteTable {
 
     /// The Service port that a virtual address leads to.
     pub fn service(&self, ip: IpAddr, port: u16, protocol: Protocol) -> Option<&Arc<ServicePort>> {
-        self.vips.get(&(ip, port, protocol))
+        let at = (ip, port, protocol);
+        self.vips.get(&at).or_else(|| self.external.get(&at)?.first().map(|c| &c.port))
     }
 
-    /// Whether `ip` is some Service's address: ports that it does not have are refused, not sent out of the cluster.
+    /// Whether `ip` is some Service's address: ports that it does not have are refused, not sent out of the cluster. A load
+    /// balancer's is not, since it is a node's.
     pub fn is_vip(&self, ip: IpAddr) -> bool {
-        self.vips.range((ip, 0, Protocol::Tcp)..).next().is_some_and(|((at, ..), _)| *at == ip)
+        let from = (ip, 0, Protocol::Tcp);
+        let mut claims = self.external.range(from..).take_while(|((at, ..), _)| *at == ip);
+        self.vips.range(from..).next().is_some_and(|((at, ..), _)| *at == ip)
+            || claims.any(|(_, all)| all.iter().any(|c| !c.balancer))
+    }
+
+    /// Every external address with those who claim it, the first one first.
+    pub(crate) fn external_claims(&self) -> impl Iterator<Item = (&At, &[Claim])> {
+        self.external.iter().map(|(at, all)| (at, all.as_slice()))
+    }
+
+    /// Whether a client outside the cluster may come to a Service by `ip`: a load balancer's address may be for some only.
+    pub fn admits(&self, service: &ServiceKey, ip: IpAddr, client: IpAddr) -> bool {
+        let Some(entry) = self.services.get(service).filter(|e| e.facts.balancer_ips.contains(&ip)) else {
+            return true;
+        };
+        let ranges = &entry.facts.source_ranges;
+        ranges.is_empty() || ranges.iter().any(|(network, bits)| within(client, *network, *bits))
     }
 
     /// The Service port of a node port.
@@ -224,6 +274,19 @@ impl RouteTable {
     /// The Secrets with certificates for Ingress hosts.
     pub fn tls(&self) -> &[TlsSecret] {
         &self.http.tls
+    }
+}
+
+/// Whether `ip` is in `network`/`bits`.
+fn within(ip: IpAddr, network: IpAddr, bits: u8) -> bool {
+    let same = |a: u128, b: u128, length: u32| {
+        let shift = length.saturating_sub(u32::from(bits));
+        a.checked_shr(shift).unwrap_or(0) == b.checked_shr(shift).unwrap_or(0)
+    };
+    match (ip.to_canonical(), network) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => same(a.to_bits().into(), b.to_bits().into(), 32),
+        (IpAddr::V6(a), IpAddr::V6(b)) => same(a.to_bits(), b.to_bits(), 128),
+        _ => false,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Small projections of objects, decoded once per version and shared by every controller, the scheduler and the agent:
 //! a typed pod is seven times the size of its JSON, and most readers want a tenth of it.
 
+mod ingress_class;
 mod service;
 
 use std::net::IpAddr;
@@ -10,6 +11,7 @@ use serde_json::Value;
 use crate::Object;
 use crate::quantity::Quantity;
 
+pub use ingress_class::{INGRESS_CLASS, INGRESS_CONTROLLER, IngressClassName, ingress_is_ours};
 pub use service::{EndpointFacts, EndpointSliceFacts, SERVICE_NAME_LABEL, ServiceFacts, ServicePortFacts};
 
 /// A projection of an object. Must not fail: what is missing or malformed is as if absent.

@@ -3,6 +3,7 @@
 pub(crate) mod conditions;
 pub(crate) mod endpoints;
 pub(crate) mod names;
+pub(crate) mod node_addresses;
 pub(crate) mod ownership;
 pub(crate) mod per_namespace;
 pub(crate) mod pods;

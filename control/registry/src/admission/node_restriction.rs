@@ -119,7 +119,8 @@ impl Registry {
         let audience = audiences.first().and_then(Value::as_str).unwrap_or_default();
         let value = pod.value();
         let sources = list(&value["spec"], "volumes").iter().flat_map(|v| list(&v["projected"], "sources"));
-        let asked = sources.map(|s| &s["serviceAccountToken"]).any(|t| t.is_object() && text(t, "audience") == audience);
+        let asked =
+            sources.map(|s| &s["serviceAccountToken"]).any(|t| t.is_object() && text(t, "audience") == audience);
         let attributes = Attributes {
             user: &request.user,
             verb: REQUEST_AUDIENCE,

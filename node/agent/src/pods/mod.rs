@@ -269,8 +269,7 @@ impl Pods {
         let new = pod.status.as_ref().is_none_or(|s| s.start_time.is_none()) && claim != Claim::default();
         let ports = if claim == Claim::default() { Vec::new() } else { host_ports(&pod) };
         if new
-            && let Err(refusal) =
-                admit(&object.value(), claim, self.taken, self.clash(&ports), &self.facts, &self.node)
+            && let Err(refusal) = admit(&object.value(), claim, self.taken, self.clash(&ports), &self.facts, &self.node)
         {
             let mut observed = Observed::adopt(&pod, Ipv4Addr::UNSPECIFIED.into(), now());
             observed.refuse(refusal, now());

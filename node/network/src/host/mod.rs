@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
-use copepod_node_routes::{HostAddr, HostPort, HostPorts, Protocol};
+use copepod_node_routes::{HostAddr, HostPort, HostPorts, Protocol, ServiceKey};
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -36,11 +36,20 @@ impl Meaning {
     }
 }
 
-/// A pod's host port cannot be listened on.
+/// Whom a listener on the host is for.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Beneficiary {
+    /// A pod, by its UID.
+    Pod(Arc<str>),
+    /// A Service of a load balancer.
+    Service(ServiceKey),
+}
+
+/// A pod's host port, or a load balancer's, cannot be listened on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostPortFailure {
-    /// The pod's UID.
-    pub pod: Arc<str>,
+    /// Whose it is.
+    pub whose: Beneficiary,
     /// The address.
     pub at: HostAddr,
     /// Why: `listen tcp 127.0.0.1:80: bind: address already in use`.
@@ -54,8 +63,8 @@ pub struct HostListeners {
     room: Arc<Semaphore>,
     meaning: Meaning,
     open: BTreeMap<HostAddr, JoinHandle<()>>,
-    /// Why an address is not listened on, and for which pod if for one.
-    failed: BTreeMap<(HostAddr, Option<Arc<str>>), String>,
+    /// Why an address is not listened on, and for whom if somebody is to know.
+    failed: BTreeMap<(HostAddr, Option<Beneficiary>), String>,
 }
 
 impl HostListeners {
@@ -71,7 +80,7 @@ impl HostListeners {
         }
     }
 
-    /// Follows routes and pods for ever. `report` hears of each pod's port that cannot be listened on, once for each
+    /// Follows routes and pods for ever. `report` hears of each port of theirs that cannot be listened on, once for each
     /// reason; it is tried again.
     pub async fn run(mut self, report: impl Fn(HostPortFailure) + Send) {
         loop {
@@ -86,10 +95,10 @@ impl HostListeners {
         }
     }
 
-    /// Opens and closes listeners so that they are what routes and pods ask for. Answers which pods' ports cannot be
+    /// Opens and closes listeners so that they are what routes and pods ask for. Answers whose ports cannot be
     /// opened and had not failed so before.
     pub async fn apply(&mut self) -> Vec<HostPortFailure> {
-        let HostPorts { listen, refused } = self.network.host_ports(&self.addresses);
+        let HostPorts { listen, refused, yielded, balanced } = self.network.host_ports(&self.addresses);
         *write(&self.meaning.0) = listen.clone();
         let gone: Vec<HostAddr> = self.open.keys().filter(|at| !listen.contains_key(at)).copied().collect();
         for at in gone {
@@ -101,9 +110,11 @@ impl HostListeners {
             self.network.close_flows(at);
         }
         let in_use = || failure_text(&io::ErrorKind::AddrInUse.into());
+        let refused = refused.into_iter().map(|(at, uid)| (at, Beneficiary::Pod(uid)));
+        let yielded = yielded.into_iter().map(|(at, key)| (at, Beneficiary::Service(key)));
         let mut failed: BTreeMap<_, _> = refused
-            .into_iter()
-            .map(|(at, uid)| ((at, Some(uid)), format!("listen {at}: bind: {}", in_use())))
+            .chain(yielded)
+            .map(|(at, whose)| ((at, Some(whose)), format!("listen {at}: bind: {}", in_use())))
             .collect();
         for (at, port) in listen {
             if self.open.contains_key(&at) {
@@ -117,21 +128,27 @@ impl HostListeners {
             match opened {
                 Ok(task) => drop(self.open.insert(at, task)),
                 Err(error) => {
-                    let pod = match port {
-                        HostPort::Pod { uid, .. } => Some(uid),
+                    let whose = match port {
+                        HostPort::Pod { uid, .. } => Some(Beneficiary::Pod(uid)),
+                        // An address that this host has not is another node's.
+                        HostPort::Service(key)
+                            if balanced.contains(&at) && error.kind() != io::ErrorKind::AddrNotAvailable =>
+                        {
+                            Some(Beneficiary::Service(key))
+                        }
                         HostPort::Service(_) | HostPort::Health(_) => None,
                     };
-                    failed.insert((at, pod), format!("listen {at}: bind: {}", failure_text(&error)));
+                    failed.insert((at, whose), format!("listen {at}: bind: {}", failure_text(&error)));
                 }
             }
         }
         let mut new = Vec::new();
-        for ((at, pod), error) in &failed {
-            if self.failed.get(&(*at, pod.clone())) == Some(error) {
+        for ((at, whose), error) in &failed {
+            if self.failed.get(&(*at, whose.clone())) == Some(error) {
                 continue;
             }
             tracing::warn!(%error, "cannot listen on the host");
-            new.extend(pod.clone().map(|pod| HostPortFailure { pod, at: *at, error: error.clone() }));
+            new.extend(whose.clone().map(|whose| HostPortFailure { whose, at: *at, error: error.clone() }));
         }
         self.failed = failed;
         new

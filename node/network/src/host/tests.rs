@@ -89,7 +89,7 @@ async fn a_host_port_leads_to_its_pod_while_that_is_there() {
     exposed(&net, 2, &[(port, Protocol::Tcp, 80)]);
     exposed(&net, 3, &[(port, Protocol::Tcp, 80)]);
     let failed = listeners.apply().await;
-    assert_eq!((failed.len(), &*failed[0].pod), (1, "uid-3"));
+    assert_eq!((failed.len(), &failed[0].whose), (1, &Beneficiary::Pod("uid-3".into())));
     assert_eq!(listeners.addresses().count(), 1);
 }
 
@@ -102,11 +102,73 @@ async fn a_port_that_is_taken_is_told_once_and_tried_again() {
     let mut listeners = listeners(&net);
     let at = HostAddr { addr: ([127, 0, 0, 1], port).into(), protocol: Protocol::Tcp };
     let error = format!("listen tcp 127.0.0.1:{port}: bind: address already in use");
-    assert_eq!(listeners.apply().await, [HostPortFailure { pod: "uid-1".into(), at, error }]);
+    assert_eq!(listeners.apply().await, [HostPortFailure { whose: Beneficiary::Pod("uid-1".into()), at, error }]);
     assert_eq!(listeners.apply().await, [], "once");
     drop(held);
     assert_eq!(listeners.apply().await, []);
     assert_eq!(listeners.addresses().collect::<Vec<_>>(), [at]);
+}
+
+/// A Service that is balanced at 127.0.0.1, open to some.
+fn balanced(name: &str, created: &str, port: u16, ranges: Value) -> copepod_model::Object {
+    let spec = json!({"type": "LoadBalancer", "clusterIP": "10.96.0.7", "loadBalancerSourceRanges": ranges,
+        "ports": [{"name": "http", "port": port}]});
+    let status = json!({"loadBalancer": {"ingress": [{"ip": "127.0.0.1", "ipMode": "VIP"}]}});
+    object("services", name, json!({"metadata": {"creationTimestamp": created}, "spec": spec, "status": status}))
+}
+
+#[tokio::test]
+async fn a_load_balancers_port_answers_those_that_it_is_for() {
+    let (net, port) = (network(), free());
+    let listener = attach(&net, 1).listen_tcp("0.0.0.0:8080".parse().unwrap()).unwrap();
+    let (_, slices) = web(&[(1, true)], json!({}));
+    let none: [copepod_model::Object; 0] = [];
+    let set = |services: &[copepod_model::Object]| {
+        net.set_routes(Arc::new(RouteTable::build(services, &slices, &none, &none, Config::default())));
+    };
+    let mut listeners = listeners(&net);
+    let (young, old) = ("2026-01-02T00:00:00Z", "2026-01-01T00:00:00Z");
+    set(&[balanced("web", young, port, json!(["10.0.0.0/8", "127.0.0.0/8"])), balanced("zoo", young, port, json!([]))]);
+    let failed = listeners.apply().await;
+    let zoo = ServiceKey { namespace: "shop".into(), name: "zoo".into() };
+    let taken = |failed: &[HostPortFailure]| failed.iter().map(|f| f.whose.clone()).collect::<Vec<_>>();
+    assert_eq!(taken(&failed), [Beneficiary::Service(zoo.clone())], "the other one is told");
+    let mut tcp = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    tcp.write_all(b"ask").await.unwrap();
+    let mut conn = listener.accept().await.unwrap();
+    let mut got = [0; 3];
+    conn.stream.read_exact(&mut got).await.unwrap();
+    assert_eq!(&got, b"ask");
+
+    set(&[balanced("web", young, port, json!(["10.0.0.0/8"]))]);
+    assert_eq!(listeners.apply().await, []);
+    let mut tcp = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    // It is closed without an answer.
+    assert!(!tcp.read(&mut got).await.is_ok_and(|n| n > 0));
+
+    // The older one has the port, whatever its name.
+    set(&[balanced("web", young, port, json!([])), balanced("zoo", old, port, json!([]))]);
+    let failed = listeners.apply().await;
+    let web = ServiceKey { name: "web".into(), ..zoo };
+    assert_eq!(taken(&failed), [Beneficiary::Service(web)]);
+}
+
+#[tokio::test]
+async fn a_load_balancers_port_that_the_host_has_is_told() {
+    let net = network();
+    let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = held.local_addr().unwrap().port();
+    let none: [copepod_model::Object; 0] = [];
+    let service = balanced("web", "2026-01-01T00:00:00Z", port, json!([]));
+    net.set_routes(Arc::new(RouteTable::build(&[service], &none, &none, &none, Config::default())));
+    let mut listeners = listeners(&net);
+    let failed = listeners.apply().await;
+    let error = format!("listen tcp 127.0.0.1:{port}: bind: address already in use");
+    assert_eq!(failed.iter().map(|f| &f.error).collect::<Vec<_>>(), [&error]);
+    assert_eq!(listeners.apply().await, [], "once");
+    drop(held);
+    assert_eq!(listeners.apply().await, []);
+    assert_eq!(listeners.addresses().count(), 1);
 }
 
 #[tokio::test]

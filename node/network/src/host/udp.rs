@@ -108,6 +108,9 @@ impl Listener {
             }
             Some(HostPort::Service(_)) => match network.routes().host_service(self.at) {
                 Some(found) => {
+                    if !network.routes().admits(&found.service, self.at.addr.ip(), client.ip()) {
+                        return;
+                    }
                     port = found.clone();
                     &port
                 }

@@ -122,7 +122,8 @@ impl Network {
                     self.send_to_service(from, Side::Inside, &port, None, request, options).await
                 }
                 Ok(target) => {
-                    self.send_to(from, target, at, Speech { tls: None, h2c: to.h2c, service: None }, request, options).await
+                    self.send_to(from, target, at, Speech { tls: None, h2c: to.h2c, service: None }, request, options)
+                        .await
                 }
                 Err(e) => Err(Failure::NotSent(HttpError::Connect(e), Box::new(request))),
             };

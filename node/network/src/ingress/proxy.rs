@@ -73,7 +73,8 @@ impl Front {
         let network = &self.network;
         let mut response = match &way {
             Way::Service(port) => {
-                let sent = network.send_to_service(&Source::Node, Side::Inside, port, None, request, &self.options).await;
+                let sent =
+                    network.send_to_service(&Source::Node, Side::Inside, port, None, request, &self.options).await;
                 sent.map_err(|failure| match network.routes().again(port) {
                     Some(port) if !port.eligible.is_empty() => Refusal::Failed(failure.into()),
                     _ => Refusal::NoEndpoint,

@@ -21,6 +21,10 @@ pub struct ServiceFacts {
     pub external_name: Option<String>,
     /// `spec.externalIPs` and `status.loadBalancer.ingress[].ip`: addresses that lead to the Service as well.
     pub external_ips: Vec<IpAddr>,
+    /// The latter of them alone, those of `ipMode: Proxy` left out.
+    pub balancer_ips: Vec<IpAddr>,
+    /// `spec.loadBalancerSourceRanges` as (address, prefix length): who may come by those; empty is everyone.
+    pub source_ranges: Vec<(IpAddr, u8)>,
     /// `spec.ports`.
     pub ports: Vec<ServicePortFacts>,
     /// Seconds of `ClientIP` session affinity, if it is on.
@@ -101,6 +105,7 @@ struct Spec {
     internal_traffic_policy: Option<String>,
     external_traffic_policy: Option<String>,
     health_check_node_port: Option<u16>,
+    load_balancer_source_ranges: Option<Vec<String>>,
 }
 
 #[derive(Deserialize, Default)]
@@ -139,9 +144,10 @@ struct LoadBalancer {
 }
 
 #[derive(Deserialize, Default)]
-#[serde(default)]
+#[serde(rename_all = "camelCase", default)]
 struct LoadBalancerIngress {
     ip: Option<String>,
+    ip_mode: Option<String>,
 }
 
 /// What Kubernetes assumes when affinity is on and no timeout is given: three hours.
@@ -149,6 +155,13 @@ const DEFAULT_AFFINITY_SECONDS: u32 = 10_800;
 
 fn addresses<'a>(texts: impl IntoIterator<Item = &'a String>) -> Vec<IpAddr> {
     texts.into_iter().filter_map(|s| s.parse().ok()).collect()
+}
+
+/// `192.0.2.0/24` as (address, prefix length).
+fn range(text: &str) -> Option<(IpAddr, u8)> {
+    let (ip, bits) = text.trim().split_once('/')?;
+    let (ip, bits): (IpAddr, u8) = (ip.parse().ok()?, bits.parse().ok()?);
+    (bits <= if ip.is_ipv4() { 32 } else { 128 }).then_some((ip, bits))
 }
 
 impl Facts for ServiceFacts {
@@ -165,7 +178,10 @@ impl Facts for ServiceFacts {
         };
         let balancer = service.status.and_then(|s| s.load_balancer).and_then(|l| l.ingress).unwrap_or_default();
         let mut external_ips = addresses(spec.external_ips.iter().flatten());
-        external_ips.extend(addresses(balancer.iter().filter_map(|i| i.ip.as_ref())));
+        // What a proxy stands for must come by that (KEP-1860).
+        let direct = balancer.iter().filter(|i| i.ip_mode.as_deref() != Some("Proxy"));
+        let balancer_ips = addresses(direct.filter_map(|i| i.ip.as_ref()));
+        external_ips.extend(&balancer_ips);
         let affinity_seconds = (spec.session_affinity.as_deref() == Some("ClientIP")).then(|| {
             let client_ip = spec.session_affinity_config.and_then(|c| c.client_ip);
             client_ip.and_then(|c| c.timeout_seconds).unwrap_or(DEFAULT_AFFINITY_SECONDS)
@@ -181,6 +197,8 @@ impl Facts for ServiceFacts {
             headless,
             external_name,
             external_ips,
+            balancer_ips,
+            source_ranges: spec.load_balancer_source_ranges.iter().flatten().filter_map(|r| range(r)).collect(),
             ports,
             affinity_seconds,
             internal_local: local(&spec.internal_traffic_policy),
@@ -271,9 +289,14 @@ mod tests {
         let vip = ServiceFacts::of(&object(json!({"metadata": {}, "spec": {"clusterIP": "10.96.0.7",
             "clusterIPs": ["10.96.0.7", "fd00::7"], "sessionAffinity": "ClientIP",
             "ports": [{"port": 80, "name": "http", "appProtocol": "kubernetes.io/h2c"}, {"name": "lacks its port"}]},
-            "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}, {"hostname": "x"}]}}})));
+            "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.1", "ipMode": "VIP"}, {"hostname": "x"},
+                {"ip": "192.0.2.2", "ipMode": "Proxy"}]}}})));
         assert_eq!(vip.cluster_ips, ["10.96.0.7".parse::<IpAddr>().unwrap(), "fd00::7".parse().unwrap()]);
         assert_eq!(vip.external_ips, ["192.0.2.1".parse::<IpAddr>().unwrap()]);
+        assert_eq!(vip.balancer_ips, vip.external_ips);
+        let narrow = json!({"spec": {"loadBalancerSourceRanges": ["192.0.2.0/24", " fd00::/8 ", "10.0.0.0/33", "x"]}});
+        let narrow = ServiceFacts::of(&object(narrow)).source_ranges;
+        assert_eq!(narrow, [("192.0.2.0".parse().unwrap(), 24), ("fd00::".parse().unwrap(), 8)]);
         assert_eq!(vip.affinity_seconds, Some(10_800));
         assert_eq!(vip.ports.len(), 1);
         assert_eq!((vip.ports[0].port, vip.ports[0].protocol.as_str()), (80, "TCP"));
