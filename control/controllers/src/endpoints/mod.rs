@@ -22,8 +22,9 @@ const CHANGED: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 
 /// Every change of one pod writes the whole object. One that is larger than this many bytes rests after each write…
 const LARGE: usize = 16 * 1024;
-/// …for a millisecond for each so many of its bytes: a thousand pods that start one by one then cost a write a second.
-const BYTES_PER_MILLISECOND: u64 = 256;
+/// …for a millisecond for each so many of its bytes: with a thousand addresses five seconds. Each version is kept by the log and by
+/// the watch window for a while, and a proxy reads EndpointSlices, which do not wait.
+const BYTES_PER_MILLISECOND: u64 = 64;
 
 struct Endpoints;
 

@@ -1,5 +1,5 @@
 use copepod_model::request::PatchType;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::testing::{Cluster, deployment, error, pod};
 
@@ -9,6 +9,21 @@ fn cluster() -> Cluster {
     let mut c = Cluster::new();
     c.create("deployments.apps default/", deployment("web")).unwrap();
     c
+}
+
+#[test]
+fn who_manages_endpoints_does_not_grow_with_the_addresses() {
+    let mut c = Cluster::new();
+    let endpoints = |name: &str, n: u32| {
+        let address = |i: u32| json!({"ip": format!("10.244.{}.{}", i / 250, i % 250 + 1), "nodeName": "n"});
+        let addresses: Vec<Value> = (0..n).map(address).collect();
+        json!({"metadata": {"name": name}, "subsets": [{"addresses": addresses, "ports": [{"port": 80}]}]})
+    };
+    let managed = |v: Value| v["metadata"]["managedFields"][0]["fieldsV1"].clone();
+    let one = managed(c.create("endpoints default/", endpoints("one", 1)).unwrap().1);
+    let many = managed(c.create("endpoints default/", endpoints("many", 1000)).unwrap().1);
+    assert_eq!(one, json!({"f:subsets": {}}));
+    assert_eq!(many, one);
 }
 
 #[test]
