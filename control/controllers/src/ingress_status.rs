@@ -80,7 +80,7 @@ mod tests {
             view.put(INGRESSES, ingress("theirs", json!({"ingressClassName": "other"}))),
         ];
         let controller = new(&config());
-        let mut said = |view: &mut TestView| {
+        let said = |view: &mut TestView| {
             for key in &keys {
                 let plan = controller.reconcile(view, key, Time::default());
                 assert!(view.execute(&plan));

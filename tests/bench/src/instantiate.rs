@@ -124,6 +124,7 @@ pub fn start(runtime: &ours::Runtime, module: &Arc<ours::Module>, reuse: u32) ->
         dns_search: Vec::new(),
         hosts: Vec::new(),
         host_ports: Vec::new(),
+        storage: Default::default(),
     };
     let net = Arc::new(Nowhere(ip));
     Ok(runtime.start(id, &spec, &pod, module.clone(), net, Arc::new(Silent), |_| {})?)

@@ -353,6 +353,86 @@ spec: {type: NodePort, selector: {app: web}, ports: [{port: 80, targetPort: http
     until("the node port is closed", || get().is_empty().then_some(()));
 }
 
+#[test]
+fn an_ingress_leads_to_external_names() {
+    let Some((_dir, c)) = cluster() else { return };
+    let ip = host_address();
+    let server = ip.map(|ip| TcpListener::bind((ip, 0)).unwrap());
+    let port = server.as_ref().map_or(81, |s| s.local_addr().unwrap().port());
+    let backend = |name: &str, external: &str, port: u16| {
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec: {{type: ExternalName, externalName: {external}, ports: [{{port: {port}}}]}}\n---\napiVersion: networking.k8s.io/v1\nkind: Ingress\nmetadata: {{name: {name}}}\nspec: {{rules: [{{host: {name}.localhost, http: {{paths: [{{path: /, pathType: Prefix, backend: {{service: {{name: {name}, port: {{number: {port}}}}}}}}}]}}}}]}}\n---\n"
+        )
+    };
+    let outside = ip.map_or_else(String::new, |ip| backend("far", &ip.to_string(), port));
+    c.apply(&format!(
+        "{}{}{outside}",
+        backend("near", "web.default.svc.cluster.local", 80),
+        backend("lost", "nobody.invalid", 80)
+    ));
+    until("a name of the cluster leads into it", || {
+        let (code, body) = c.get("near.localhost", "/");
+        (code == 200 && body.starts_with("Hello from web-")).then_some(())
+    });
+    until("a name that nobody has is a bad gateway", || (c.get("lost.localhost", "/").0 == 502).then_some(()));
+    if let Some(server) = server {
+        std::thread::spawn(move || server.incoming().flatten().for_each(answer_outside));
+        until("an address outside answers", || {
+            (c.get("far.localhost", "/") == (200, "from outside".into())).then_some(())
+        });
+    }
+}
+
+#[test]
+fn load_balancers_answer_at_the_nodes_address() {
+    let Some((_dir, c)) = cluster() else { return };
+    let held = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (port, taken) = (free_port(), held.local_addr().unwrap().port());
+    let service = |name: &str, port: u16, more: &str| {
+        format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec: {{type: LoadBalancer, selector: {{app: web}}, ports: [{{port: {port}, targetPort: http}}]{more}}}\n---\n"
+        )
+    };
+    c.apply(&format!(
+        "{}{}{}",
+        service("lb", port, ", allocateLoadBalancerNodePorts: false"),
+        service("taken", taken, ""),
+        service("theirs", port, ", loadBalancerClass: example.com/lb")
+    ));
+    let field = |object: &str, path: &str| c.ok(&["get", object, "-o", &format!("jsonpath={{{path}}}")]);
+    until("it has the node's address", || {
+        let said = field("service/lb", ".status.loadBalancer.ingress");
+        (said == r#"[{"ip":"127.0.0.1","ipMode":"VIP"}]"#).then_some(())
+    });
+    assert_eq!(field("service/lb", ".spec.ports[0].nodePort"), "");
+    assert_eq!(field("service/theirs", ".status.loadBalancer.ingress"), "", "of a class it is somebody else's");
+    until("the Ingress has it as well", || {
+        (field("ingress/web", ".status.loadBalancer.ingress[0].ip") == "127.0.0.1").then_some(())
+    });
+    let get = |port: u16| {
+        let out = Command::new("curl").args(["-s", "-m", "10", &format!("http://127.0.0.1:{port}/")]).output().unwrap();
+        text(&out.stdout)
+    };
+    until("its port answers", || get(port).starts_with("Hello from web-").then_some(()));
+    let why = format!(
+        "Warning SyncLoadBalancerFailed taken Error syncing load balancer: failed to ensure load balancer: listen tcp \
+         127.0.0.1:{taken}: bind: address already in use"
+    );
+    until("a port that is taken is an Event", || {
+        let events = "jsonpath={range .items[*]}{.type} {.reason} {.involvedObject.name} {.message}{\"\\n\"}{end}";
+        c.ok(&["get", "events", "-o", events]).contains(&why).then_some(())
+    });
+    drop(held);
+    until("the port is had", || get(taken).starts_with("Hello from web-").then_some(()));
+
+    c.ok(&["patch", "service", "lb", "-p", r#"{"spec":{"loadBalancerSourceRanges":["10.0.0.0/8"]}}"#]);
+    until("it is for others only", || get(port).is_empty().then_some(()));
+    c.ok(&["patch", "service", "taken", "-p", r#"{"spec":{"type":"ClusterIP"}}"#]);
+    until("it is balanced no more", || {
+        (field("service/taken", ".status.loadBalancer.ingress").is_empty() && get(taken).is_empty()).then_some(())
+    });
+}
+
 /// A port of the loopback address that is free, or was a moment ago.
 fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
@@ -395,6 +475,15 @@ fn host_ports_and_udp_from_outside() {
     let number = c.ok(&["get", "service", "u", "-o", "jsonpath={.spec.ports[0].nodePort}"]);
     let number = number.parse().expect("a node port");
     until("the node port answers over UDP", || echo(number).then_some(()));
+
+    // A node does not take a pod whose port another pod has, whoever bound it.
+    let bound = pod("late", "hello", "", &host(web, "")).replace("spec:\n", "spec:\n  nodeName: copepod\n");
+    c.apply(bound.trim_end_matches("---\n"));
+    let late = |path: &str| c.ok(&["get", "pod", "late", "-o", &format!("jsonpath={{.status.{path}}}")]);
+    until("the pod has failed", || (late("reason") == "NodePorts").then_some(()));
+    let why =
+        "Pod was rejected: Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports";
+    assert_eq!(late("message"), why);
 
     // A port that someone else has is told, and had as soon as it is free. The pod runs all the same.
     let why = format!("cannot open hostport {taken}: listen tcp 127.0.0.1:{taken}: bind: address already in use");

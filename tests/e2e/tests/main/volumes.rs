@@ -2,6 +2,49 @@
 
 use e2e::{Cluster, has, needs, until};
 
+const FULL: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: full}
+spec:
+  terminationGracePeriodSeconds: 0
+  volumes: [{name: d, emptyDir: {}}]
+  containers:
+  - name: c
+    image: file://examples/files/files.wasm
+    args: [append, /d/f, '3', ',', sleep, '3600']
+    resources: {limits: {ephemeral-storage: 2Mi}}
+    volumeMounts: [{name: d, mountPath: /d}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: huge}
+spec:
+  containers:
+  - name: c
+    image: file://examples/files/files.wasm
+    args: [sleep, '3600']
+    resources: {requests: {ephemeral-storage: 100Pi}}
+";
+
+#[test]
+fn ephemeral_storage_has_limits() {
+    let Some((_dir, c)) = Cluster::for_kubectl(&[]) else { return };
+    c.apply(FULL);
+    let field = |object: &str, path: &str| c.ok(&["get", object, "-o", &format!("jsonpath={{{path}}}")]);
+    until("there is no room for that much", || {
+        let why = field("pod/huge", ".status.conditions[?(@.type==\"PodScheduled\")].message");
+        why.contains("1 Insufficient ephemeral-storage").then_some(())
+    });
+    until("the pod is evicted", || (field("pod/full", ".status.reason") == "Evicted").then_some(()));
+    let why = "Pod ephemeral local storage usage exceeds the total limit of containers 2Mi. ";
+    assert_eq!(
+        (field("pod/full", ".status.phase").as_str(), field("pod/full", ".status.message").as_str()),
+        ("Failed", why)
+    );
+    assert_eq!(field("pod/full", ".spec.containers[0].resources.requests.ephemeral-storage"), "2Mi");
+}
+
 const POD: &str = "
 apiVersion: v1
 kind: ConfigMap
