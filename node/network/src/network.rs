@@ -16,6 +16,7 @@ use tokio::time::Instant;
 
 use crate::error::NetError;
 use crate::host::HostFlows;
+use crate::http::names::Names;
 use crate::http::pool::Pool;
 use crate::http::tls::Tls;
 use crate::http::{HttpService, ServeGuard};
@@ -82,6 +83,8 @@ pub(crate) struct Shared {
     /// What the host's listeners are for may have changed. They alone wait for it.
     pub(crate) host_ports_changed: Notify,
     pub(crate) flows: HostFlows,
+    /// Names that the ingress has asked for.
+    pub(crate) names: Names,
     began: Instant,
 }
 
@@ -120,6 +123,7 @@ impl Network {
             affinity: Mutex::default(),
             host_ports_changed: Notify::new(),
             flows: HostFlows::default(),
+            names: Names::default(),
             began: Instant::now(),
         }))
     }

@@ -88,15 +88,23 @@ impl Network {
         result
     }
 
-    async fn resolve_absolute(&self, mut name: String) -> Result<Vec<IpAddr>, NetError> {
+    async fn resolve_absolute(&self, name: String) -> Result<Vec<IpAddr>, NetError> {
+        match self.resolve_inside(name) {
+            Ok(found) => found,
+            Err(outside) => self.0.config.upstream.lookup(&outside).await,
+        }
+    }
+
+    /// What the cluster's zone says of an absolute name; or, as an error, the name outside that it leads to.
+    pub(crate) fn resolve_inside(&self, mut name: String) -> Result<Result<Vec<IpAddr>, NetError>, String> {
         for _ in 0..ALIASES {
             match in_zone(&self.zone(), &name) {
-                Found::Addresses(ips) => return Ok(ips),
-                Found::Nothing => return Err(NetError::NameUnresolvable),
+                Found::Addresses(ips) => return Ok(Ok(ips)),
+                Found::Nothing => return Ok(Err(NetError::NameUnresolvable)),
                 Found::Alias(target) => name = target,
-                Found::Elsewhere => return self.0.config.upstream.lookup(&name).await,
+                Found::Elsewhere => return Err(name),
             }
         }
-        Err(NetError::NameUnresolvable)
+        Ok(Err(NetError::NameUnresolvable))
     }
 }

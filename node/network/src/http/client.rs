@@ -111,7 +111,7 @@ impl Network {
         options: &HttpOptions,
     ) -> Result<Response<Body>, HttpError> {
         let unknown = |e| HttpError::Dns(to.name.to_string(), e);
-        let ips = timeout(options.connect_timeout, self.resolve(&to.name, &[])).await;
+        let ips = timeout(options.connect_timeout, self.resolve_kept(&to.name)).await;
         let ips = ips.unwrap_or(Err(NetError::Timeout)).map_err(unknown)?;
         let info = request.extensions().get::<ConnInfo>().copied();
         let mut last = unknown(NetError::NameUnresolvable);

@@ -2,6 +2,7 @@
 
 mod balanced;
 pub(crate) mod client;
+pub(crate) mod names;
 pub(crate) mod pool;
 pub(crate) mod server;
 pub(crate) mod tls;
