@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use copepod_node_routes::{External, ServicePort, Side};
 use http::uri::Authority;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming};
 
@@ -18,6 +18,11 @@ use crate::http::server::to_origin_form;
 use crate::http::{ConnInfo, HttpOptions};
 use crate::network::Network;
 use crate::protocol::{Handle, upgrade};
+
+/// What a request that leaves by a name says of the way it came (RFC 9110, section 7.6.3): a name may lead back here.
+const VIA: &str = "1.1 copepod";
+/// How often it may have come that way.
+const MOST_HOPS: usize = 8;
 
 /// What serves the requests of one connection.
 pub(super) struct Front {
@@ -81,6 +86,10 @@ impl Front {
                 })?
             }
             Way::External(to) => {
+                if hops(request.headers()) >= MOST_HOPS {
+                    return Err(Refusal::Loop);
+                }
+                request.headers_mut().append(header::VIA, HeaderValue::from_static(VIA));
                 network.send_to_name(&Source::Node, to, request, &self.options).await.map_err(Refusal::Failed)?
             }
         };
@@ -152,6 +161,12 @@ impl Front {
         let config = &self.config;
         request.map(|body| Guarded::new(body, config.max_body_bytes, config.body_timeout).reporting(progress).boxed())
     }
+}
+
+/// How often a request has left by a name of an Ingress like this one.
+fn hops(headers: &HeaderMap) -> usize {
+    let all = headers.get_all(header::VIA).into_iter().filter_map(|v| v.to_str().ok());
+    all.flat_map(|v| v.split(',')).filter(|v| v.trim().eq_ignore_ascii_case(VIA)).count()
 }
 
 impl Handle for Front {

@@ -20,6 +20,8 @@ pub(super) enum Refusal {
     Method,
     /// The body is longer than the limit.
     TooLarge,
+    /// The request goes round in a circle.
+    Loop,
     /// An endpoint was tried.
     Failed(HttpError),
 }
@@ -28,6 +30,7 @@ pub(super) fn respond(refusal: &Refusal) -> Response<Body> {
     let status = match refusal {
         Refusal::NoRule => StatusCode::NOT_FOUND,
         Refusal::NoEndpoint => StatusCode::SERVICE_UNAVAILABLE,
+        Refusal::Loop => StatusCode::LOOP_DETECTED,
         Refusal::BadRequest => StatusCode::BAD_REQUEST,
         Refusal::Method => StatusCode::METHOD_NOT_ALLOWED,
         Refusal::TooLarge | Refusal::Failed(HttpError::RequestBody(ErrorKind::FileTooLarge)) => {

@@ -109,12 +109,13 @@ async fn an_external_name_is_resolved_and_asked_by_the_clients_host() {
         named("out", "www.example.com", 81),
         named("host", "localhost", w.addr.port()),
         named("lost", "nobody.example.com", 80),
+        named("loop", "www.example.com", 82),
     ]);
     let rule = |name: &str, port: u16| {
         let backend = json!({"service": {"name": name, "port": {"number": port}}});
         json!({"host": name, "http": {"paths": [{"pathType": "Prefix", "path": "/", "backend": backend}]}})
     };
-    let rules = [rule("own", 80), rule("out", 81), rule("host", w.addr.port()), rule("lost", 80)];
+    let rules = [rule("own", 80), rule("out", 81), rule("host", w.addr.port()), rule("lost", 80), rule("loop", 82)];
     let ingresses = [object("ingresses", "x", json!({"spec": {"rules": rules}}))];
     let none: &[Object] = &[];
     let table = RouteTable::build(&services, &slices, &ingresses, none, routes::Config::default());
@@ -142,6 +143,8 @@ async fn an_external_name_is_resolved_and_asked_by_the_clients_host() {
     assert!(head.starts_with("get /b http/1.1\r\n") && head.contains("\r\nhost: out\r\n"), "{head}");
     assert!(head.contains("\r\nx-forwarded-host: out\r\n"), "{head}");
 
+    w.network.expose_host("192.0.2.7:82".parse().unwrap(), w.addr);
+    assert_eq!(status(&get(&w, "loop", "/").await), "508", "it leads back here");
     assert_eq!(status(&get(&w, "lost", "/").await), "502", "no such name");
     assert_eq!(status(&get(&w, "host", "/").await), "502", "the host's loopback is out of reach");
 }

@@ -333,6 +333,13 @@ spec:
     c.ok(&["get", "secret", "shop", node[0], node[1]]);
     assert!(c.fails(&["get", "secret", "own", node[0], node[1]]).contains("no relationship found"));
     assert!(c.fails(&["get", "secrets", node[0], node[1]]).contains("one secrets at a time"));
+    // Nor may it have tokens that are bound to no pod of its own.
+    let request = r#"{"apiVersion":"authentication.k8s.io/v1","kind":"TokenRequest","spec":{}}"#;
+    std::fs::write(file("request"), request).unwrap();
+    let path = "/api/v1/namespaces/default/serviceaccounts/default/token";
+    let refused = c.fails(&["create", "--raw", path, "-f", &file("request"), node[0], node[1]]);
+    assert!(refused.contains("node requested token not bound to a pod"), "{refused}");
+    assert!(c.ok(&["create", "--raw", path, "-f", &file("request")]).contains("\"token\""), "others may");
 
     c.apply(
         "
