@@ -242,6 +242,48 @@ fn a_change_of_one_service_equals_a_rebuild() {
 }
 
 #[test]
+fn a_balanced_address_is_the_oldest_services_and_the_nodes() {
+    let balanced = |name: &str, created: &str, own: &str, ranges: Value| {
+        let metadata = json!({"name": name, "creationTimestamp": created});
+        let spec = json!({"type": "LoadBalancer", "clusterIP": own, "ports": [{"port": 80}],
+            "loadBalancerSourceRanges": ranges});
+        let status = json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.1", "ipMode": "VIP"}]}});
+        object("services", name, json!({"metadata": metadata, "spec": spec, "status": status}))
+    };
+    let young = balanced("a", "2026-01-02T00:00:00Z", "10.96.0.7", json!(null));
+    let old = balanced("b", "2026-01-01T00:00:00Z", "10.96.0.8", json!(["198.51.100.0/24", "fd00::/8"]));
+    let none: [Object; 0] = [];
+    let key = |name: &str| ServiceKey { namespace: "shop".into(), name: name.into() };
+    let owner = |t: &RouteTable| t.service(ip("192.0.2.1"), 80, Protocol::Tcp).map(|p| p.service.name.to_string());
+    let start = table(&[], &[]);
+    let first = start.with_service("shop", "a", Some(&young), &none);
+    assert_eq!(owner(&first).as_deref(), Some("a"));
+    let both = first.with_service("shop", "b", Some(&old), &none);
+    assert_eq!(owner(&both).as_deref(), Some("b"));
+    let at = HostAddr { addr: "192.0.2.1:80".parse().unwrap(), protocol: Protocol::Tcp };
+    let found = both.host_ports(&[], &[]);
+    assert_eq!(found.listen.get(&at), Some(&HostPort::Service(key("b"))));
+    assert_eq!((found.yielded, found.balanced), (vec![(at, key("a"))], [at].into()));
+    assert_eq!(owner(&both.with_service("shop", "b", None, &none)).as_deref(), Some("a"), "the next one has it");
+    let neither = both.with_service("shop", "b", None, &none).with_service("shop", "a", None, &none);
+    assert_eq!(owner(&neither), None);
+    assert!(!both.is_vip(ip("192.0.2.1")), "other ports there are the node's");
+
+    let admits = |name: &str, at: &str, client: &str| both.admits(&key(name), ip(at), ip(client));
+    assert!(admits("a", "192.0.2.1", "203.0.113.9"), "without ranges it is for everyone");
+    for (client, may) in [
+        ("198.51.100.7", true),
+        ("198.51.101.7", false),
+        ("::ffff:198.51.100.7", true),
+        ("fd12::1", true),
+        ("fe80::1", false),
+    ] {
+        assert_eq!(admits("b", "192.0.2.1", client), may, "{client}");
+    }
+    assert!(admits("b", "127.0.0.1", "203.0.113.9"), "a node port is for everyone");
+}
+
+#[test]
 fn headless_services_have_no_vip_but_can_be_a_backend() {
     let t = table(
         &[service("db", json!({"clusterIP": "None", "ports": [{"name": "sql", "port": 5432}]}))],
