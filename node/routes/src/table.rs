@@ -10,6 +10,7 @@ use copepod_model::facts::{EndpointSliceFacts, INGRESS_CLASS, INGRESS_CONTROLLER
 use copepod_model::{Object, Time};
 use imbl::OrdMap;
 
+use crate::host::HostAddr;
 use crate::http::{Backend, BackendPort, External, HttpTable, TlsSecret};
 use crate::service::{H2C, Protocol, ServiceKey, ServicePort, ports};
 
@@ -204,11 +205,12 @@ impl RouteTable {
         self.external.iter().map(|(at, all)| (at, all.as_slice()))
     }
 
-    /// Whether a client outside the cluster may come to a Service by `ip`: a load balancer's address may be for some only.
-    pub fn admits(&self, service: &ServiceKey, ip: IpAddr, client: IpAddr) -> bool {
-        let Some(entry) = self.services.get(service).filter(|e| e.facts.balancer_ips.contains(&ip)) else {
-            return true;
-        };
+    /// Whether a client outside the cluster may come to a Service by an address of the host: a load balancer's may be for some
+    /// only, a node port is for everyone.
+    pub fn admits(&self, service: &ServiceKey, at: HostAddr, client: IpAddr) -> bool {
+        let HostAddr { addr, protocol } = at;
+        let entry = self.services.get(service).filter(|e| e.facts.balancer_ips.contains(&addr.ip()));
+        let Some(entry) = entry.filter(|_| self.node_port(addr.port(), protocol).is_none()) else { return true };
         let ranges = &entry.facts.source_ranges;
         ranges.is_empty() || ranges.iter().any(|(network, bits)| within(client, *network, *bits))
     }

@@ -57,7 +57,7 @@ async fn listen(network: Network, listener: TcpListener, at: SocketAddr, meaning
                 },
                 HostPort::Service(_) => match network.routes().host_service(host).cloned() {
                     // As a firewall in front of it would.
-                    Some(service) if !network.routes().admits(&service.service, at.ip(), peer.ip()) => Ok(()),
+                    Some(service) if !network.routes().admits(&service.service, host, peer.ip()) => Ok(()),
                     Some(service) => carry(&network, tcp, peer, To::Service(service)).await,
                     None => Ok(()),
                 },

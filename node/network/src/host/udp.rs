@@ -108,7 +108,7 @@ impl Listener {
             }
             Some(HostPort::Service(_)) => match network.routes().host_service(self.at) {
                 Some(found) => {
-                    if !network.routes().admits(&found.service, self.at.addr.ip(), client.ip()) {
+                    if !network.routes().admits(&found.service, self.at, client.ip()) {
                         return;
                     }
                     port = found.clone();

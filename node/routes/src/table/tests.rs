@@ -245,8 +245,8 @@ fn a_change_of_one_service_equals_a_rebuild() {
 fn a_balanced_address_is_the_oldest_services_and_the_nodes() {
     let balanced = |name: &str, created: &str, own: &str, ranges: Value| {
         let metadata = json!({"name": name, "creationTimestamp": created});
-        let spec = json!({"type": "LoadBalancer", "clusterIP": own, "ports": [{"port": 80}],
-            "loadBalancerSourceRanges": ranges});
+        let spec = json!({"type": "LoadBalancer", "clusterIP": own, "loadBalancerSourceRanges": ranges,
+            "ports": [{"port": 80, "nodePort": if name == "b" { 30080 } else { 0 }}]});
         let status = json!({"loadBalancer": {"ingress": [{"ip": "192.0.2.1", "ipMode": "VIP"}]}});
         object("services", name, json!({"metadata": metadata, "spec": spec, "status": status}))
     };
@@ -269,8 +269,11 @@ fn a_balanced_address_is_the_oldest_services_and_the_nodes() {
     assert_eq!(owner(&neither), None);
     assert!(!both.is_vip(ip("192.0.2.1")), "other ports there are the node's");
 
-    let admits = |name: &str, at: &str, client: &str| both.admits(&key(name), ip(at), ip(client));
-    assert!(admits("a", "192.0.2.1", "203.0.113.9"), "without ranges it is for everyone");
+    let admits = |name: &str, at: &str, client: &str| {
+        let at = HostAddr { addr: at.parse().unwrap(), protocol: Protocol::Tcp };
+        both.admits(&key(name), at, ip(client))
+    };
+    assert!(admits("a", "192.0.2.1:80", "203.0.113.9"), "without ranges it is for everyone");
     for (client, may) in [
         ("198.51.100.7", true),
         ("198.51.101.7", false),
@@ -278,9 +281,11 @@ fn a_balanced_address_is_the_oldest_services_and_the_nodes() {
         ("fd12::1", true),
         ("fe80::1", false),
     ] {
-        assert_eq!(admits("b", "192.0.2.1", client), may, "{client}");
+        assert_eq!(admits("b", "192.0.2.1:80", client), may, "{client}");
     }
-    assert!(admits("b", "127.0.0.1", "203.0.113.9"), "a node port is for everyone");
+    for at in ["192.0.2.1:30080", "127.0.0.1:80"] {
+        assert!(admits("b", at, "203.0.113.9"), "{at} is for everyone");
+    }
 }
 
 #[test]
