@@ -1,15 +1,14 @@
 //! (c) create, get, list of 100, patch with 1, 16 and 64 clients and 1 KiB ConfigMaps over TLS; write → watcher.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use copepod_client::{Client, WatchEvent};
 use copepod_model::request::{ListOptions, PatchType};
 use futures_util::StreamExt as _;
 use serde_json::json;
 
-use crate::cluster::{Cluster, cpu_of};
+use crate::cluster::Cluster;
+use crate::load::{self, Until};
 use crate::{Error, ms, percentile};
 
 /// Operations of each kind per number of clients.
@@ -42,63 +41,51 @@ pub async fn run() -> Result<(), Error> {
 }
 
 async fn measure(cluster: &Cluster, operation: &'static str, clients: usize, count: usize) -> Result<(), Error> {
-    let next = Arc::new(AtomicUsize::new(0));
-    let handles: Vec<Client> = (0..clients).map(|_| cluster.client()).collect::<Result<_, _>>()?;
-    for client in &handles {
+    let mut handles = Vec::new();
+    for _ in 0..clients {
+        let client = cluster.client()?;
         client.get("namespaces", "", "default").await?; // the connection, outside of the measurement
+        handles.push(One { client, operation, clients });
     }
-    let (server, own, started) = (cluster.cpu(), cpu_of(std::process::id()), Instant::now());
-    let tasks: Vec<_> = handles
-        .into_iter()
-        .map(|client| {
-            let next = next.clone();
-            tokio::spawn(async move {
-                let mut took = Vec::new();
-                loop {
-                    let i = next.fetch_add(1, Ordering::Relaxed);
-                    if i >= count {
-                        return Ok::<_, Error>(took);
-                    }
-                    let begun = Instant::now();
-                    once(&client, operation, clients, i).await?;
-                    took.push(begun.elapsed());
-                }
-            })
-        })
-        .collect();
-    let mut all = Vec::new();
-    for task in tasks {
-        all.extend(task.await??);
-    }
-    let elapsed = started.elapsed();
-    all.sort();
-    let each = |d: Duration| format!("{:.0} µs", d.as_secs_f64() * 1e6 / count as f64);
+    let load = load::run(handles, Until::Count(count), &[cluster.pid()]).await?;
     println!(
         "| {operation} | {clients} | {:.0} | {} | {} | {} | {} |",
-        count as f64 / elapsed.as_secs_f64(),
-        ms(percentile(&all, 0.5)),
-        ms(percentile(&all, 0.99)),
-        each(cluster.cpu() - server),
-        each(cpu_of(std::process::id()) - own),
+        load.per_second(),
+        ms(load.percentile(0.5)),
+        ms(load.percentile(0.99)),
+        load.each(load.servers),
+        load.each(load.own),
     );
     Ok(())
 }
 
-async fn once(client: &Client, operation: &str, clients: usize, i: usize) -> Result<(), Error> {
-    let name = format!("c{clients}-{i}");
-    match operation {
-        "create" => {
-            let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"value": "x".repeat(1024)}});
-            client.create("configmaps", "default", map).await?;
+/// One of `clients` clients that all do the same.
+struct One {
+    client: Client,
+    operation: &'static str,
+    clients: usize,
+}
+
+impl load::Client for One {
+    async fn once(&mut self, i: usize) -> Result<(), Error> {
+        let name = format!("c{}-{i}", self.clients);
+        let client = &self.client;
+        match self.operation {
+            "create" => {
+                let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"value": "x".repeat(1024)}});
+                client.create("configmaps", "default", map).await?;
+            }
+            "get" => drop(client.get("configmaps", "default", &name).await?),
+            "patch" => {
+                let patch = json!({"data": {"patched": i.to_string()}});
+                client.patch("configmaps", "default", &name, "", PatchType::Merge, patch).await?;
+            }
+            _ => {
+                drop(client.list("configmaps", "default", ListOptions { limit: 100, ..ListOptions::default() }).await?)
+            }
         }
-        "get" => drop(client.get("configmaps", "default", &name).await?),
-        "patch" => {
-            let patch = json!({"data": {"patched": i.to_string()}});
-            client.patch("configmaps", "default", &name, "", PatchType::Merge, patch).await?;
-        }
-        _ => drop(client.list("configmaps", "default", ListOptions { limit: 100, ..ListOptions::default() }).await?),
+        Ok(())
     }
-    Ok(())
 }
 
 async fn watch(cluster: &Cluster, watchers: usize) -> Result<(), Error> {

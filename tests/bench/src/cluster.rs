@@ -87,9 +87,7 @@ impl Cluster {
 
     /// Resident bytes of the cluster's process.
     pub fn rss(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap_or_default();
-        let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).unwrap_or("0");
-        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap_or(0) * 1024
+        rss_of(self.pid())
     }
 
     /// Stops it and removes its folder.
@@ -105,4 +103,11 @@ pub fn cpu_of(pid: u32) -> Duration {
     let after = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
     let fields: Vec<u64> = after.split_whitespace().skip(11).take(2).filter_map(|f| f.parse().ok()).collect();
     Duration::from_millis(fields.iter().sum::<u64>() * 10)
+}
+
+/// Resident bytes of a process.
+pub fn rss_of(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).unwrap_or("0");
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap_or(0) * 1024
 }

@@ -1,8 +1,8 @@
 //! Tables of what this cluster costs, with the peer or the limit measured in the same run where there is one.
 //!
-//! `cargo run --release -p bench [-- start | pods | api | http | instantiate | serve | cold | density | hostile]…` after
-//! `cargo build --release --bin copepod`. Every table gives CPU per operation beside times, because times are noisy on a shared
-//! machine.
+//! `cargo run --release -p bench [-- start | pods | api | raft | http | instantiate | serve | cold | density | hostile]…` after
+//! `cargo build --release --bin copepod`; `raft --quick` only shows that it works. Every table gives CPU per operation beside
+//! times, because times are noisy on a shared machine.
 
 mod api;
 mod cluster;
@@ -11,7 +11,9 @@ mod density;
 mod hostile;
 mod http;
 mod instantiate;
+mod load;
 mod pods;
+mod raft;
 mod serve;
 mod start;
 
@@ -20,7 +22,7 @@ type Error = Box<dyn std::error::Error + Send + Sync>;
 #[tokio::main]
 async fn main() -> Result<(), Error> {
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    let (flags, wanted): (Vec<String>, Vec<String>) = std::env::args().skip(1).partition(|arg| arg.starts_with("--"));
     let want = |name: &str| wanted.is_empty() || wanted.iter().any(|w| w == name);
     if want("start") {
         start::run().await?;
@@ -30,6 +32,9 @@ async fn main() -> Result<(), Error> {
     }
     if want("api") {
         api::run().await?;
+    }
+    if want("raft") {
+        raft::run(flags.iter().any(|f| f == "--quick")).await?;
     }
     if want("http") {
         http::run().await?;
