@@ -109,7 +109,9 @@ impl Writer<'_> {
             status.allocated_resources = r.requests.clone();
         }
         let Some(t) = self.observed.containers.get(&c.name) else { return status };
-        if !t.digest.is_empty() {
+        // As the kubelet's, a container that has never run has none: a start that is under way is no news to write down.
+        let has_run = t.last.is_some() || !matches!(t.state, State::Pending | State::Starting);
+        if has_run && !t.digest.is_empty() {
             status.image_id = image_id(&image, &t.digest);
         }
         let shown = |attempt| Some(format!("wasm://{}", self.id(&c.name, attempt)));

@@ -206,6 +206,17 @@ fn a_pod_comes_up_and_runs() {
 }
 
 #[test]
+fn a_start_that_is_under_way_is_no_news() {
+    let mut b = Bench::new(json!({"containers": [{"name": "c"}]}));
+    let before = b.last.status.clone();
+    assert_eq!(b.image(), "start c.0");
+    assert_eq!(b.last.status, before, "nothing to write down");
+    b.started("c", 0);
+    let ids: Vec<&str> = b.last.status.container_statuses.iter().flatten().map(|c| c.image_id.as_str()).collect();
+    assert_eq!(ids, ["img@sha256:1"]);
+}
+
+#[test]
 fn crashes_back_off_from_milliseconds() {
     let mut b = Bench::new(json!({"containers": [{"name": "c"}]}));
     b.image();
