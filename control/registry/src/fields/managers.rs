@@ -155,6 +155,7 @@ pub(crate) fn updated(call: &Call<'_, '_>, before: &Value, after: &Value, applie
     let is_applied = applied.is_some();
     let mut all = entries(before);
     let mine = all.iter().position(|e| e.is_of(call, is_applied));
+    let had = mine.map(|i| all[i].fields.clone());
     for (i, entry) in all.iter_mut().enumerate() {
         entry.fields.subtract(&diff.removed);
         if Some(i) != mine {
@@ -169,7 +170,7 @@ pub(crate) fn updated(call: &Call<'_, '_>, before: &Value, after: &Value, applie
     if !is_applied {
         fields.union(&diff.changed);
     }
-    let same = mine.is_some_and(|i| entries(before)[i].fields == fields);
+    let same = had.is_some_and(|had| had == fields);
     match mine {
         Some(i) if same => all[i].fields = fields,
         Some(i) => all[i] = fresh(call, is_applied, fields),
