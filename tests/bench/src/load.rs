@@ -131,12 +131,12 @@ mod tests {
     #[tokio::test]
     async fn every_number_is_given_out_once_and_a_failure_ends_the_run() {
         let seen = Arc::new(Mutex::new(Vec::new()));
-        let load = run(share(&[seen.clone()], 3, Noting), Until::Count(50), &[]).await.unwrap();
+        let load = run(share(std::slice::from_ref(&seen), 3, Noting), Until::Count(50), &[]).await.unwrap();
         assert_eq!(load.sorted.len(), 50);
         let mut numbers = std::mem::take(&mut *seen.lock().unwrap());
         numbers.sort_unstable();
         assert_eq!(numbers, (0..50).collect::<Vec<_>>());
-        assert!(run(share(&[seen], 3, Noting), Until::Count(2000), &[]).await.is_err());
+        assert!(run(share(std::slice::from_ref(&seen), 3, Noting), Until::Count(2000), &[]).await.is_err());
     }
 
     #[test]

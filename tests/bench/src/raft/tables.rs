@@ -55,7 +55,7 @@ impl Sides {
         if let Some(store) = sides.stores.first() {
             let objects = store::objects(keys, VALUE);
             let make = |store| Proposer { store, objects: objects.clone() };
-            load::run(share(&[store.clone()], clients, make), all, &[]).await?;
+            load::run(share(std::slice::from_ref(store), clients, make), all, &[]).await?;
         }
         Ok(sides)
     }
@@ -78,7 +78,7 @@ impl Sides {
             }
             if let Some(store) = self.stores.first() {
                 let make = |store| Proposer { store, objects: objects.clone() };
-                let load = load::run(share(&[store.clone()], clients, make), until, &[]).await?;
+                let load = load::run(share(std::slice::from_ref(store), clients, make), until, &[]).await?;
                 line("ours, propose in process", clients, &load, rates.etcd, false);
                 rates.propose = Some(load.per_second());
             }
