@@ -56,9 +56,8 @@ pub struct PodFacts {
 
 impl Facts for PodFacts {
     fn of(object: &Object) -> Self {
-        let v = object.value();
         let text = |v: &Value| v.as_str().unwrap_or_default().to_string();
-        let (spec, status) = (&v["spec"], &v["status"]);
+        let (spec, status) = object.spec_and_status();
         let ready = status["conditions"].as_array().into_iter().flatten().find(|c| c["type"] == "Ready");
         let containers = || spec["containers"].as_array().into_iter().flatten();
         let inits = || spec["initContainers"].as_array().into_iter().flatten();

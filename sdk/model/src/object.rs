@@ -101,6 +101,13 @@ struct SpecHead {
     node_name: Option<Value>,
 }
 
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Parts {
+    spec: Value,
+    status: Value,
+}
+
 /// Encodes `value` for a Put: any `metadata.resourceVersion` is dropped, and the place for the digits is
 /// [`revision_at`] bytes from the start. `apiVersion` and `kind` come last, where [`untyped`] can cut them off.
 pub fn encode(value: &Value) -> Bytes {
@@ -184,6 +191,13 @@ impl Object {
         serde_json::from_slice(&self.body).unwrap_or(Value::Null)
     }
 
+    /// `spec` and `status`, null where there is none. Cheaper than [`Object::value`], since `managedFields`, a third or more of
+    /// many objects, is skipped.
+    pub fn spec_and_status(&self) -> (Value, Value) {
+        let parts: Parts = serde_json::from_slice(&self.body).unwrap_or_default();
+        (parts.spec, parts.status)
+    }
+
     /// The whole object as one of `k8s-openapi`'s types. Not kept: for an object that one reconcile is about.
     pub fn typed<T: DeserializeOwned>(&self) -> Option<T> {
         serde_json::from_slice(&self.body).ok()
@@ -230,6 +244,15 @@ mod tests {
         assert_eq!(later.value()["metadata"]["resourceVersion"], "1234");
         assert_eq!(later.value()["spec"], v["spec"]);
         assert_eq!(later.at_revision(7).value()["metadata"]["resourceVersion"], "7");
+    }
+
+    #[test]
+    fn spec_and_status_are_read_alone() {
+        let v = json!({"metadata":{"name":"a","managedFields":[{"fieldsV1":{"f:spec":{}}}]},"spec":{"x":[1]},"status":{"y":"z"}});
+        let parts =
+            |v: &Value| Object::decode(Key::new("x", "", "a"), 1, with_revision(&encode(v), 1)).spec_and_status();
+        assert_eq!(parts(&v), (v["spec"].clone(), v["status"].clone()));
+        assert_eq!(parts(&json!({"metadata":{"name":"a"}})), (Value::Null, Value::Null));
     }
 
     #[test]
