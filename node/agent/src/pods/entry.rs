@@ -6,6 +6,7 @@ use std::sync::Arc;
 use copepod_model::{Object, Time};
 use copepod_node_plan::usage::ProbeCount;
 use copepod_node_plan::{Claim, Observed};
+use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
 use super::status::diff;
@@ -14,6 +15,8 @@ use super::status::diff;
 pub(crate) struct Entry {
     /// The newest version that the watch or a write of ours has shown.
     pub object: Arc<Object>,
+    /// A version of the object, decoded: kept while the pod comes up, in which it is planned several times.
+    decoded: Option<(Arc<Object>, Box<Pod>)>,
     pub observed: Observed,
     /// When it wants to be planned again.
     pub wake: Option<Time>,
@@ -54,6 +57,7 @@ impl Entry {
     pub fn new(object: Arc<Object>, observed: Observed, addressed: bool, claim: Claim) -> Entry {
         Entry {
             object,
+            decoded: None,
             observed,
             wake: None,
             probe_at: None,
@@ -70,9 +74,22 @@ impl Entry {
         }
     }
 
+    /// The object decoded; [`Entry::keep`] gives it back.
+    pub fn pod(&mut self) -> Option<Box<Pod>> {
+        match self.decoded.take() {
+            Some((of, pod)) if Arc::ptr_eq(&of, &self.object) => Some(pod),
+            _ => self.object.typed().map(Box::new),
+        }
+    }
+
+    /// Keeps what the object decodes to for the next time.
+    pub fn keep(&mut self, pod: Box<Pod>) {
+        self.decoded = Some((self.object.clone(), pod));
+    }
+
     /// The status as it is known best.
     pub fn status(&self) -> Value {
-        self.wanted.clone().unwrap_or_else(|| self.object.value()["status"].take())
+        self.wanted.clone().unwrap_or_else(|| self.object.spec_and_status().1)
     }
 
     /// How its probes have ended so far.
@@ -102,8 +119,8 @@ impl Entry {
             let mut hasher = DefaultHasher::new();
             wanted.to_string().hash(&mut hasher);
             let hash = hasher.finish();
-            let patch = diff(&object.value()["status"], wanted).filter(|_| self.written != Some(hash));
-            match patch {
+            let news = self.written != Some(hash);
+            match news.then(|| diff(&object.spec_and_status().1, wanted)).flatten() {
                 Some(status) => {
                     self.writing = true;
                     return Some(Write::Status(
@@ -150,5 +167,55 @@ impl Entry {
             self.object = object;
         }
         newer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use copepod_model::{Key, object};
+
+    use super::*;
+
+    fn version(revision: u64, phase: &str) -> Arc<Object> {
+        let value =
+            json!({"metadata": {"name": "p", "uid": "u"}, "spec": {"containers": []}, "status": {"phase": phase}});
+        let body = object::with_revision(&object::encode(&value), revision);
+        Arc::new(Object::decode(Key::new("pods", "d", "p"), revision, body))
+    }
+
+    fn entry(object: Arc<Object>) -> Entry {
+        let observed = Observed::adopt(&Pod::default(), [10, 244, 0, 1].into(), Time::from_secs(1));
+        Entry::new(object, observed, false, Claim::default())
+    }
+
+    #[test]
+    fn what_was_decoded_is_used_for_the_same_version_alone() {
+        let mut entry = entry(version(1, "Pending"));
+        let phase = |pod: Option<Box<Pod>>| pod.and_then(|p| p.status?.phase);
+        let mut kept = entry.pod().unwrap();
+        kept.status.as_mut().unwrap().phase = Some("kept".into());
+        entry.keep(kept);
+        assert_eq!(phase(entry.pod()).as_deref(), Some("kept"));
+        assert_eq!(phase(entry.pod()).as_deref(), Some("Pending"), "it was not given back");
+        let mut kept = entry.pod().unwrap();
+        kept.status.as_mut().unwrap().phase = Some("kept".into());
+        entry.keep(kept);
+        assert!(entry.see(version(2, "Running")));
+        assert_eq!(phase(entry.pod()).as_deref(), Some("Running"));
+    }
+
+    #[test]
+    fn a_status_is_written_once() {
+        let mut entry = entry(version(1, "Pending"));
+        entry.wanted = Some(json!({"phase": "Running"}));
+        let Some(Write::Status(patch, hash)) = entry.write() else { panic!("nothing to write") };
+        assert_eq!(patch, json!({"metadata": {"uid": "u"}, "status": {"phase": "Running"}}));
+        assert_eq!(entry.write(), None, "one is under way");
+        entry.writing = false;
+        // The API has made something else of it.
+        entry.wrote(hash, version(2, "Strange"));
+        assert_eq!((entry.write(), &entry.wanted), (None, &None));
+        entry.wanted = Some(json!({"phase": "Failed"}));
+        assert!(matches!(entry.write(), Some(Write::Status(..))));
     }
 }

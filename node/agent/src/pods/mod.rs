@@ -278,7 +278,7 @@ impl Pods {
             self.dirty.insert(uid);
             return;
         }
-        let (ip, addressed) = match self.address(&object, &pod) {
+        let (ip, addressed) = match self.address(&pod) {
             Some(found) => found,
             None => {
                 self.homeless.insert(uid, object);
@@ -293,7 +293,9 @@ impl Pods {
             observed.evict(message);
         }
         self.take(&uid, claim, ports);
-        self.entries.insert(uid.clone(), Entry::new(object, observed, addressed, claim));
+        let mut entry = Entry::new(object, observed, addressed, claim);
+        entry.keep(Box::new(pod));
+        self.entries.insert(uid.clone(), entry);
         self.dirty.insert(uid);
     }
 
@@ -311,9 +313,9 @@ impl Pods {
     }
 
     /// The pod's address: the one it has, or a new one; and whether it counts as taken.
-    fn address(&mut self, object: &Object, pod: &Pod) -> Option<(IpAddr, bool)> {
+    fn address(&mut self, pod: &Pod) -> Option<(IpAddr, bool)> {
         let phase = pod.status.as_ref().and_then(|s| s.phase.as_deref());
-        let own = pod_ip(object);
+        let own = pod.status.as_ref().and_then(|s| s.pod_ip.as_deref()?.parse().ok());
         if let (Some(ip), Some("Succeeded" | "Failed")) = (own, phase) {
             return Some((ip, false));
         }
@@ -420,7 +422,7 @@ impl Pods {
             }
             return;
         }
-        let Some(pod) = entry.object.typed::<Pod>() else { return };
+        let Some(pod) = entry.pod() else { return };
         let plan = plan(&pod, &mut entry.observed, &self.refs, &self.facts, at);
         for event in plan.events {
             self.recorder.record(&entry.object, event);
@@ -432,6 +434,10 @@ impl Pods {
             self.timers.insert((wake, uid.clone()));
         }
         let (key, account) = (entry.object.key.clone(), service_account(&pod));
+        // Once it runs it is seldom planned, and the decoded pod is several times its JSON.
+        if plan.status.phase.as_deref() == Some("Pending") {
+            entry.keep(pod);
+        }
         self.arm_probe(uid, plan.probe_at);
         self.unwritten.insert(uid.clone());
         for reference in plan.fetch {
@@ -611,7 +617,7 @@ fn claim(object: &Object, pod: &Pod) -> Claim {
 }
 
 fn pod_ip(object: &Object) -> Option<IpAddr> {
-    object.value()["status"]["podIP"].as_str().and_then(|ip| ip.parse().ok())
+    object.spec_and_status().1["podIP"].as_str().and_then(|ip| ip.parse().ok())
 }
 
 fn service_account(pod: &Pod) -> String {

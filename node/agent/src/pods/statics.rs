@@ -96,7 +96,7 @@ impl Pods {
             tracing::warn!(pod = %object.key, reason = refusal.reason, message = refusal.message, "a static pod is not taken");
             return;
         }
-        let Some((ip, addressed)) = self.address(&object, &typed) else {
+        let Some((ip, addressed)) = self.address(&typed) else {
             tracing::warn!(pod = %object.key, "there is no address for a static pod");
             return;
         };
