@@ -4,7 +4,8 @@
 use std::sync::LazyLock;
 
 use copepod_machine::View;
-use copepod_model::UserInfo;
+use copepod_model::facts::PodFacts;
+use copepod_model::{Object, UserInfo};
 use serde_json::Value;
 
 use super::Attributes;
@@ -74,7 +75,7 @@ pub(super) fn authorize(view: &dyn View, node: &str, a: &Attributes<'_>) -> Resu
         return Err(format!("can only read one {} at a time, by name", a.resource));
     }
     let mut own = view.list("pods", Some(a.namespace)).filter(|p| p.meta.node_name.as_deref() == Some(node));
-    if own.any(|p| refers(&p.value()["spec"], a.resource, a.name)) {
+    if own.any(|p| is_of(&p, a.resource, a.name)) {
         return Ok(true);
     }
     if a.resource == "secrets"
@@ -86,11 +87,18 @@ pub(super) fn authorize(view: &dyn View, node: &str, a: &Attributes<'_>) -> Resu
     Err(format!("no relationship found between node {node:?} and this object"))
 }
 
-/// Whether a pod refers to the object.
-fn refers(spec: &Value, resource: &str, name: &str) -> bool {
+/// Whether a pod refers to the object. Asked of all pods of the node until one does, so most are not decoded for it.
+fn is_of(pod: &Object, resource: &str, name: &str) -> bool {
     if resource == "serviceaccounts" {
-        return text(spec, "serviceAccountName") == name;
+        return pod.facts::<PodFacts>().service_account == name;
     }
+    // A name has no characters that JSON escapes.
+    let named = std::str::from_utf8(&pod.body).is_ok_and(|body| body.contains(name));
+    named && refers(&pod.spec_and_status().0, resource, name)
+}
+
+/// Whether a pod's spec refers to the Secret or ConfigMap.
+fn refers(spec: &Value, resource: &str, name: &str) -> bool {
     let secret = resource == "secrets";
     let (volume, named, key, env) = if secret {
         ("secret", "secretName", "secretKeyRef", "secretRef")
@@ -119,6 +127,25 @@ fn serves(spec: &Value, secret: &str) -> bool {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_pod_is_asked_by_what_it_stores() {
+        let value = json!({"metadata": {"name": "p"},
+            "spec": {"serviceAccountName": "robot", "volumes": [{"secret": {"secretName": "a.b-c"}}, {"configMap": {"name": "d"}}]}});
+        let key = copepod_model::Key::new("pods", "d", "p");
+        let body = copepod_model::object::with_revision(&copepod_model::object::encode(&value), 1);
+        let pod = Object::decode(key, 1, body);
+        for (resource, name, want) in [
+            ("secrets", "a.b-c", true),
+            ("secrets", "a.b", false),
+            ("secrets", "d", false),
+            ("configmaps", "d", true),
+            ("serviceaccounts", "robot", true),
+            ("serviceaccounts", "default", false),
+        ] {
+            assert_eq!(is_of(&pod, resource, name), want, "{resource} {name}");
+        }
+    }
 
     #[test]
     fn references_are_found_wherever_a_pod_can_have_them() {
