@@ -55,7 +55,7 @@ impl Controller for NodeLifecycle {
                     return vec![];
                 };
                 let node = pod.meta.node_name.as_deref().and_then(|n| view.get(RESOURCE, "", n));
-                let tainted = node.filter(|n| !taints::evicting(&n.value()).is_empty());
+                let tainted = node.filter(|n| taints::evicts(n));
                 tainted.map(|n| n.key.clone()).into_iter().collect()
             }
         }

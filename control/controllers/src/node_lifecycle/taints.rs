@@ -1,6 +1,6 @@
 //! The taints that a node's conditions call for.
 
-use copepod_model::Time;
+use copepod_model::{Object, Time};
 use serde_json::{Value, json};
 
 use crate::support::conditions;
@@ -15,6 +15,13 @@ const OURS: [(&str, &[&str]); 7] = [
     ("node.kubernetes.io/network-unavailable", &["NoSchedule"]),
     ("node.kubernetes.io/unschedulable", &["NoSchedule"]),
 ];
+
+/// Whether the node has taints that make pods leave. Asked for each pod that is bound, so a node without one, whose object
+/// lists all its images, is not decoded for it.
+pub(super) fn evicts(node: &Object) -> bool {
+    let may = std::str::from_utf8(&node.body).is_ok_and(|body| body.contains("NoExecute"));
+    may && !evicting(&node.value()).is_empty()
+}
 
 /// The node's taints that make pods leave.
 pub(super) fn evicting(node: &Value) -> Vec<Value> {

@@ -147,3 +147,16 @@ fn a_persons_taint_counts_from_when_it_is_seen() {
     assert_eq!(c.run(at(64)), "");
     assert_eq!(c.run(at(65)), "patch pods/p status; delete pods/p");
 }
+
+#[test]
+fn a_pod_that_is_bound_wakes_a_node_that_may_evict_it() {
+    let mut c = Cluster::new(at(0));
+    c.view.put("pods", pod("p", json!([])));
+    let bound = c.view.get("pods", "a", "p").unwrap();
+    let wakes = |c: &Cluster| c.controller.keys(&c.view, None, Some(&bound));
+    assert_eq!(wakes(&c), []);
+    for (effect, want) in [("NoSchedule", vec![]), ("NoExecute", vec![c.key.clone()])] {
+        c.view.edit(&c.key.clone(), |n| n["spec"]["taints"] = json!([{"key": "mine", "effect": effect}]));
+        assert_eq!(wakes(&c), want, "{effect}");
+    }
+}
