@@ -19,6 +19,13 @@ pub struct At<T> {
     pids: Vec<u32>,
 }
 
+impl<T> At<T> {
+    /// As many connections, but one to each member where there are clients for it.
+    fn spread(&self, connections: usize, clients: usize) -> usize {
+        connections.max(self.endpoints.len().min(clients))
+    }
+}
+
 /// What is compared, as far as it is there.
 pub struct Sides {
     etcd: Option<At<String>>,
@@ -78,8 +85,13 @@ impl Sides {
             }
             if let Some(store) = self.stores.first() {
                 let make = |store| Proposer { store, objects: objects.clone() };
+                let before = store.stats();
                 let load = load::run(share(std::slice::from_ref(store), clients, make), until, &[]).await?;
-                line("ours, propose in process", clients, &load, rates.etcd, false);
+                let after = store.stats();
+                let commits = (after.commits - before.commits).max(1);
+                let shared = (after.proposals - before.proposals) as f64 / commits as f64;
+                let name = format!("ours, propose in process, {shared:.1} per commit");
+                line(&name, clients, &load, rates.etcd, false);
                 rates.propose = Some(load.per_second());
             }
             if let Some(at) = &self.ours {
@@ -107,7 +119,7 @@ impl Sides {
             for stale in [false, true] {
                 let mut beside = None;
                 if let Some(at) = &self.etcd {
-                    let open = etcd::connections(&at.endpoints, connections).await?;
+                    let open = etcd::connections(&at.endpoints, at.spread(connections, clients)).await?;
                     let gets = share(&open, clients, |connection| etcd::Gets { connection, keys, serializable: stale });
                     let load = load::run(gets, until, &at.pids).await?;
                     line(if stale { "etcd, serializable" } else { "etcd, linearizable" }, clients, &load, None, true);
@@ -119,7 +131,7 @@ impl Sides {
                     } else {
                         ("ours, API, linearizable", Does::Get)
                     };
-                    let open = servers::connections(&at.endpoints, connections).await?;
+                    let open = servers::connections(&at.endpoints, at.spread(connections, clients)).await?;
                     let api = share(&open, clients, |client| Api { client, does, keys, bytes: VALUE });
                     let load = load::run(api, until, &at.pids).await?;
                     line(name, clients, &load, beside, true);
@@ -239,4 +251,15 @@ pub async fn three(run: &Run, found: &mut Found) -> Result<(), Error> {
     sides.reads(run).await?;
     sides.close().await?;
     super::failover::run(run, etcd.as_mut(), ours.as_mut(), found).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_reach_all_members() {
+        let at = At { endpoints: vec!["a", "b", "c"], pids: vec![] };
+        assert_eq!([(1, 1), (1, 2), (1, 16), (4, 64)].map(|(c, n)| at.spread(c, n)), [1, 2, 3, 4]);
+    }
 }
