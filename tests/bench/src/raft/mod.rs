@@ -118,9 +118,9 @@ pub async fn run(quick: bool) -> Result<(), Error> {
     machine::print(&dir, etcd.as_ref().map(|(_, version)| version.as_str())).await;
     let etcd = etcd.map(|(program, _)| program);
     let mut run = Run { size, dir, etcd, per_connection: 16 };
-    let outcome = all(&mut run).await;
+    // With the servers' output, where something went wrong.
+    all(&mut run).await.map_err(|e| format!("{e}; what is left is in {}", run.dir.display()))?;
     let _ = std::fs::remove_dir_all(&run.dir);
-    outcome?;
     println!("\nMeasured in {:.0} s.", begun.elapsed().as_secs_f64());
     Ok(())
 }

@@ -39,6 +39,11 @@ impl Process {
         self.child.id().unwrap_or(0)
     }
 
+    /// Arguments for the next start, where they are others than the first one's.
+    pub fn next_args(&mut self, args: Vec<OsString>) {
+        self.args = args;
+    }
+
     /// SIGKILL, without waiting for its end.
     pub fn kill(&mut self) -> Result<(), Error> {
         Ok(self.child.start_kill()?)

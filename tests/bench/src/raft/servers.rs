@@ -76,14 +76,15 @@ impl Servers {
         let founder = servers.members[0].config.clone();
         let token = token(&dir.join("s0/kubeconfig")).await?;
         for (at, port) in ports.iter().enumerate().take(3).skip(1) {
-            let mut args = args(at);
-            args.extend(["--join".into(), founder.server.clone(), "--token".into(), token.clone()]);
+            let again = args(at);
+            let mut joins = again.clone();
+            joins.extend(["--join".into(), founder.server.clone(), "--token".into(), token.clone()]);
             let config = Kubeconfig { server: format!("https://127.0.0.1:{port}"), ..founder.clone() };
-            servers.add(dir, args, config)?;
+            servers.add(dir, joins, config)?;
             // One after the other, as an administrator would: a group takes in one server at a time.
-            servers.ready().await?;
+            servers.settle().await?;
+            servers.members[at].process.next_args(again.into_iter().map(OsString::from).collect());
         }
-        servers.settle().await?;
         Ok(servers)
     }
 
