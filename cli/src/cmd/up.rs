@@ -137,9 +137,6 @@ impl Up {
         config.ingress_tls = Some((at(self.ingress_tls_port), server.ingress_tls()?));
         config.dns_addr = Some(at(self.dns_port));
         config.kubelet = Some((at(self.kubelet_port), server.kubelet_tls(&self.node_name, self.bind)?));
-        if !self.bind.is_unspecified() {
-            config.host_ip = self.bind;
-        }
         // Someone waits at a keyboard.
         config.drain = Duration::from_secs(1);
         config.usage_period = self.metric_resolution;
