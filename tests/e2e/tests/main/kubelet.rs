@@ -124,8 +124,8 @@ fn the_api_server_asks_a_node_over_the_network_by_its_own_right() {
         out.contains("\"name\":\"copepod\"").then_some(())
     });
     c.apply(
-        "{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {restartPolicy: Never, containers: [\
-         {name: c, image: 'file://examples/preview1/preview1.wasm', args: [loop, '3']}]}}",
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec: {restartPolicy: Never, containers: [\
+         {name: c, image: 'file://examples/preview1/preview1.wasm', args: [loop, '3']}]}\n",
     );
     until("the pod has ended", || {
         (c.ok(&["get", "pod", "p", "-o", "jsonpath={.status.phase}"]) == "Succeeded").then_some(())
