@@ -219,6 +219,10 @@ impl Members {
             // It may have been committed all the same; a member without an address is one that is not reached, and can be
             // removed.
             tracing::warn!("server {id} was not taken in: {}", e.message);
+            if e.code == 503 {
+                // That is certain: its name is free for the next attempt.
+                self.propose(Txn { ops: vec![Change::Delete { key: key(id) }], ..Txn::default() }).await?;
+            }
             return Err(e);
         }
         let role = self.store.role().borrow().clone();
