@@ -6,6 +6,8 @@ mod describe;
 mod get;
 mod logs;
 mod push;
+mod recover;
+mod snapshot;
 mod up;
 
 use std::io;
@@ -33,6 +35,8 @@ enum Verb {
     Logs(logs::Logs),
     Delete(delete::Delete),
     Push(push::Push),
+    Snapshot(snapshot::Snapshot),
+    Recover(recover::Recover),
     /// Print a completion script for a shell.
     Completion {
         /// Which shell.
@@ -55,6 +59,8 @@ pub fn run(cli: Cli) -> Result<(), Error> {
         Verb::Logs(logs) => one()?.block_on(logs.run()),
         Verb::Delete(delete) => one()?.block_on(delete.run()),
         Verb::Push(push) => one()?.block_on(push.run()),
+        Verb::Snapshot(snapshot) => one()?.block_on(snapshot.run()),
+        Verb::Recover(recover) => recover.run(),
         Verb::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "copepod", &mut io::stdout());
             Ok(())

@@ -57,6 +57,9 @@ pub struct Up {
     /// Name of the node.
     #[arg(long, default_value = "copepod", value_name = "NAME")]
     node_name: String,
+    /// Bytes that all objects may have together; above that nothing new is stored. 0 for any number.
+    #[arg(long, default_value_t = copepod_server::store::DEFAULT_QUOTA, value_name = "BYTES")]
+    quota_bytes: u64,
     #[command(flatten)]
     images: images::ImageFlags,
 }
@@ -79,6 +82,7 @@ impl Up {
             api: SocketAddr::new(self.bind, self.api_port),
             advertise: self.alias(),
             peer: None,
+            quota_bytes: self.quota_bytes,
         };
         let server = Server::start(config).await?;
         say("the API is ready");

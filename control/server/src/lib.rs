@@ -6,6 +6,7 @@ pub mod api;
 pub mod auth;
 mod bootstrap;
 pub mod images;
+pub mod keys;
 pub mod listener;
 pub mod members;
 pub mod nodes;

@@ -44,6 +44,8 @@ pub struct ServerConfig {
     pub advertise: Option<IpAddr>,
     /// How this server takes part in a group of several; none for a cluster that never has another server.
     pub peer: Option<PeerConfig>,
+    /// The bytes that all objects may have together; 0 for any number.
+    pub quota_bytes: u64,
 }
 
 /// How a server is one of several.
@@ -168,6 +170,8 @@ impl Server {
             let stopped = |e: Status| StartError::Other(e.message);
             bootstrap::run(&api, api.store().term(), &[here]).await.map_err(stopped)?;
         }
+        // Only now: a server that is full must be able to start, for something to be deleted.
+        api.store().set_quota(config.quota_bytes);
 
         let tls = listener::tls(&serving, pki.ca_pem()).map_err(StartError::Other)?;
         tasks.push(tokio::spawn(listener::serve(socket, tls, api.clone(), stopping.clone())));
@@ -308,12 +312,9 @@ async fn catch_up(network: &Network, state: &Path, member: u64) -> Result<(), St
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
         }
     };
-    let peers::Fetched { at, members, tables } = fetched;
-    let (revision, objects) = (tables.revision(), tables.len() as u64);
-    let meta =
-        crate::store::snapshot::Meta { index: at.index, term: at.term, members: members.clone(), revision, objects };
+    let (meta, tables) = fetched;
     let state = state.to_path_buf();
-    let made = tokio::task::spawn_blocking(move || offline::restore(&state, member, members, &meta, &tables));
+    let made = tokio::task::spawn_blocking(move || offline::restore(&state, member, meta.members.clone(), &meta, &tables));
     Ok(made.await.map_err(|e| StartError::Other(e.to_string()))??)
 }
 

@@ -14,6 +14,8 @@ use imbl::OrdMap;
 pub struct Tables {
     revision: u64,
     resources: OrdMap<Arc<str>, Table>,
+    /// Sum of all bodies' lengths.
+    bytes: usize,
 }
 
 /// The objects of one resource.
@@ -181,6 +183,11 @@ impl Tables {
         self.resources.get(resource).map_or(0, |t| t.bytes)
     }
 
+    /// How many bytes all bodies have.
+    pub fn total_bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// The resources that have objects, in order.
     pub fn resources(&self) -> impl Iterator<Item = &Arc<str>> {
         self.resources.keys()
@@ -199,9 +206,11 @@ impl Tables {
         }
         let table = self.resources.get_mut(&object.key.resource)?;
         table.bytes += object.body.len();
+        self.bytes += object.body.len();
         let old = table.objects.insert(name.clone(), object.clone());
         if let Some(old) = &old {
             table.unindex(&name, old);
+            self.bytes -= old.body.len();
         }
         if let Some(node) = &object.meta.node_name {
             table.by_node.insert(OnNode { node: node.clone(), name }, object);
@@ -215,6 +224,7 @@ impl Tables {
         let table = self.resources.get_mut(&*key.resource)?;
         let (name, old) = table.objects.remove_with_key(&Place::At(&key.namespace, &key.name))?;
         table.unindex(&name, &old);
+        self.bytes -= old.body.len();
         if table.objects.is_empty() {
             self.resources.remove(&*key.resource);
         }

@@ -223,6 +223,8 @@ impl Api {
 
     async fn propose(&self, txn: copepod_state::Txn) -> Result<Outcome, Status> {
         self.store.propose(txn).await.map_err(|e| match e {
+            // As upstream passes on what its etcd says: 500 without a reason.
+            ProposeError::NoSpace => Status { code: 500, reason: "", message: e.to_string(), details: None },
             ProposeError::Unknown(why) => Status::timeout(format!("the outcome of the write is unknown: {why}")),
             other => Status::unavailable(other.to_string()),
         })

@@ -110,6 +110,9 @@ impl Api {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return Err(Status::no_such_path());
         }
+        if url == super::snapshot::PATH {
+            return self.snapshot(request.method()).await;
+        }
         self.url(&request, target)
     }
 

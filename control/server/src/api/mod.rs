@@ -14,6 +14,7 @@ mod pages;
 pub mod path;
 mod resource;
 pub(crate) mod respond;
+mod snapshot;
 mod streams;
 mod table;
 mod tokens;
@@ -61,6 +62,7 @@ pub struct Api {
 impl Api {
     /// An API over a store. `address` is `host:port`, as discovery tells clients.
     pub fn new(store: Store, registry: Registry, tokens: Tokens, address: String) -> Arc<Api> {
+        let metrics = metrics::Metrics::new(&store);
         Arc::new(Api {
             store,
             registry,
@@ -69,7 +71,7 @@ impl Api {
             remote: OnceLock::new(),
             pages: pages::Pages::default(),
             openapi: openapi::Documents::default(),
-            metrics: metrics::Metrics::default(),
+            metrics,
             images: OnceLock::new(),
             address,
         })

@@ -24,15 +24,16 @@ use bytes::Bytes;
 use copepod_client::body;
 use copepod_consensus::{Message, MessageType};
 use copepod_model::Status;
-use copepod_state::{Interest, Outcome};
+use copepod_state::{Interest, Outcome, Tables};
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 
 use crate::members::{self, Member, Members};
+use crate::store::snapshot::Meta;
 use crate::store::{Peers, ProposeError, Store};
 
 pub use listener::serve;
-pub use snapshot::{Fetched, fetch};
+pub use snapshot::fetch;
 pub use tls::{ORGANIZATION, PeerTls, dns_name, user};
 
 /// How long a follower waits for its leader's answer, beyond what the leader itself waits.
@@ -107,14 +108,14 @@ impl Network {
     }
 
     /// Asks one of the members that it knows for the whole state; the first that gives one in which this server takes part.
-    pub async fn fetch_any(&self) -> Result<Fetched, String> {
+    pub async fn fetch_any(&self) -> Result<(Meta, Tables), String> {
         let known: Vec<u64> = self.0.addresses.read().unwrap_or_else(PoisonError::into_inner).keys().copied().collect();
         let mut why = "no other server is known".to_string();
         for id in known.into_iter().filter(|id| *id != self.0.me) {
             let Some(link) = self.link(id) else { continue };
             match fetch(&link, id).await {
                 Ok(state) => {
-                    let m = &state.members;
+                    let m = &state.0.members;
                     if m.voters.iter().chain(&m.learners).any(|member| *member == self.0.me) {
                         return Ok(state);
                     }
@@ -197,7 +198,7 @@ impl Network {
     }
 
     /// A snapshot for this server is at another: it is fetched, then raft is told.
-    fn collect(&self, mut message: Message) {
+    fn collect(&self, message: Message) {
         let network = self.clone();
         self.0.runtime.spawn(async move {
             let Ok(_turn) = network.0.fetching.try_acquire() else { return };
@@ -205,13 +206,10 @@ impl Network {
             let from = message.from;
             let Some(link) = network.link(from) else { return };
             match fetch(&link, from).await {
-                Ok(Fetched { at, members, tables }) => {
-                    tracing::info!(from, index = at.index, objects = tables.len(), "got the state of another server");
-                    let metadata = message.mut_snapshot().mut_metadata();
-                    // The state is as of now, which is later than the message.
-                    (metadata.index, metadata.term) = (at.index, at.term);
-                    metadata.conf_state = Some(members.clone());
-                    store.install(message, at, members, tables);
+                Ok((meta, tables)) => {
+                    tracing::info!(from, index = meta.index, objects = meta.objects, "got the state of another server");
+                    // It is as of now, which is later than the message.
+                    store.install(message, meta, tables);
                 }
                 Err(e) => tracing::warn!(from, "the state of another server did not come: {e}"),
             }

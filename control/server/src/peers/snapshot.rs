@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use bytes::{Buf as _, Bytes};
 use copepod_client::{Body, body};
-use copepod_consensus::{ConfState, Position};
 use copepod_state::Tables;
 use futures_util::stream;
 use http::{Request, Response, StatusCode};
@@ -21,17 +20,6 @@ use crate::store::{ReadError, Store};
 const SILENCE: Duration = Duration::from_secs(30);
 /// Pieces between the network and what makes or reads them.
 const PIECES: usize = 4;
-
-/// A state that came.
-#[derive(Debug)]
-pub struct Fetched {
-    /// The last entry that it has.
-    pub at: Position,
-    /// Who takes part there.
-    pub members: ConfState,
-    /// The objects.
-    pub tables: Tables,
-}
 
 /// Why a state did not come.
 #[derive(Debug, thiserror::Error)]
@@ -51,7 +39,7 @@ pub enum FetchError {
 }
 
 /// Asks the server `from` for everything that it has applied.
-pub async fn fetch(link: &Link, from: u64) -> Result<Fetched, FetchError> {
+pub async fn fetch(link: &Link, from: u64) -> Result<(Meta, Tables), FetchError> {
     let request = Request::get("/snapshot").body(body("")).map_err(|e| Failure::Unsent(e.to_string()))?;
     let answer = link.send(request).await?;
     if answer.status() != StatusCode::OK {
@@ -84,21 +72,18 @@ pub async fn fetch(link: &Link, from: u64) -> Result<Fetched, FetchError> {
         }
     }
     drop(pieces);
-    let (meta, tables) = reading.await.map_err(|_| FetchError::Cut)??;
-    Ok(Fetched { at: Position { index: meta.index, term: meta.term }, members: meta.members, tables })
+    Ok(reading.await.map_err(|_| FetchError::Cut)??)
 }
 
 /// The state of `store`, streamed to the server `peer`; raft hears how that went.
 pub(super) async fn answer(store: &Store, peer: u64) -> Response<Body> {
-    let (at, members, tables) = match store.export().await {
+    let (meta, tables) = match store.applied_state().await {
         Ok(state) => state,
         Err(e) => {
             store.report_snapshot(peer, false);
             return refuse(&e);
         }
     };
-    let (revision, objects) = (tables.revision(), tables.len() as u64);
-    let meta = Meta { index: at.index, term: at.term, members, revision, objects };
     let (pieces, outbox) = mpsc::channel(PIECES);
     let store = store.clone();
     tokio::task::spawn_blocking(move || {

@@ -18,6 +18,12 @@ pub trait Backends: Send + Sync + 'static {
     fn open(&self, name: &str) -> io::Result<Box<dyn StorageBackend>>;
     /// Removes it, if there is one.
     fn remove(&self, name: &str) -> io::Result<()>;
+    /// How many bytes it has.
+    fn len(&self, name: &str) -> io::Result<u64>;
+    /// Puts `from` in the place of `to`, at once and durably. Neither is open.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Copies, durably; at every moment `to` is whole, or what it was before. Neither is open.
+    fn copy(&self, from: &str, to: &str) -> io::Result<()>;
 }
 
 /// Files in a folder.
@@ -59,6 +65,24 @@ impl Backends for Files {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
             _ => self.sync_dir(),
         }
+    }
+
+    fn len(&self, name: &str) -> io::Result<u64> {
+        Ok(fs::metadata(self.dir.join(name))?.len())
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.dir.join(from), self.dir.join(to))?;
+        self.sync_dir()
+    }
+
+    fn copy(&self, from: &str, to: &str) -> io::Result<()> {
+        let new = format!("{to}.copy");
+        let mut source = File::open(self.dir.join(from))?;
+        let mut file = File::create(self.dir.join(&new))?;
+        io::copy(&mut source, &mut file)?;
+        file.sync_all()?;
+        self.rename(&new, to)
     }
 }
 

@@ -8,6 +8,7 @@ use std::thread::JoinHandle;
 use copepod_model::Key;
 use copepod_state::Tables;
 
+use super::compact::Compactor;
 use super::driver::Command;
 use super::error::{Fault, guarded};
 use super::mirror::{Applied, Mirror};
@@ -29,17 +30,34 @@ pub(super) struct Checkpointer {
 
 impl Checkpointer {
     /// Starts the thread; it answers each job with a [`Command::Checkpointed`].
-    pub(super) fn start(mirror: Mirror, done: Sender<Command>) -> std::io::Result<Checkpointer> {
+    pub(super) fn start(
+        mirror: Mirror,
+        mut compactor: Compactor,
+        done: Sender<Command>,
+    ) -> std::io::Result<Checkpointer> {
         let (jobs, inbox) = mpsc::channel::<Job>();
         let thread = std::thread::Builder::new().name("checkpoint".into()).spawn(move || {
+            compactor.forget();
+            let mut mirror = Some(mirror);
             for job in inbox {
-                let write = || match job.all {
-                    true => mirror.replace(&job.tables, &job.applied).map_err(Fault::from),
-                    false => mirror.write(&job.tables, &job.dirty, &job.applied).map_err(Fault::from),
+                let write = || match &mirror {
+                    Some(mirror) if job.all => mirror.replace(&job.tables, &job.applied),
+                    Some(mirror) => mirror.write(&job.tables, &job.dirty, &job.applied).map_err(Fault::from),
+                    None => Err(Fault::Damaged("the objects' file is closed".into())),
                 };
-                let result = guarded(write).map(|()| job.applied).map_err(String::from);
+                let result = guarded(write).map(|()| job.applied.clone()).map_err(String::from);
+                let written = result.is_ok();
                 // A driver that has gone wants no answer.
                 let _ = done.send(Command::Checkpointed(result));
+                // The log can be cut meanwhile.
+                if written && let Some(open) = mirror.take() {
+                    match guarded(|| compactor.after(open, &job.tables, &job.applied)) {
+                        Ok(open) => mirror = Some(open),
+                        Err(fault) => {
+                            let _ = done.send(Command::Checkpointed(Err(fault.into())));
+                        }
+                    }
+                }
             }
         })?;
         Ok(Checkpointer { jobs: Some(jobs), thread: Some(thread) })

@@ -19,6 +19,7 @@ use super::checkpoint::{Checkpointer, Job};
 use super::error::guarded;
 use super::log::LogFile;
 use super::mirror::Applied;
+use super::save::StateReply;
 use super::shared::Shared;
 use super::{CheckpointPolicy, Peers, ProposeError, ReadError};
 
@@ -55,8 +56,8 @@ pub(super) enum Command {
     Unreachable(u64),
     /// A member got its snapshot, or did not.
     SnapshotSent(u64, bool),
-    /// The state as it is, and where it is.
-    Export(oneshot::Sender<(Applied, Arc<Tables>)>),
+    /// What is applied, and up to where.
+    State(StateReply),
     /// The checkpoint thread is done, or failed.
     Checkpointed(Result<Applied, String>),
     /// Checkpoint now; the answer comes when it is durable and the log is cut.
@@ -253,7 +254,7 @@ impl Driver {
             Command::Transfer(to) => self.transfer(to),
             Command::Unreachable(member) => machine.report_unreachable(member),
             Command::SnapshotSent(member, arrived) => machine.report_snapshot(member, arrived),
-            Command::Export(reply) => answer(reply, (self.parts.applied.clone(), Arc::new(self.parts.tables.clone()))),
+            Command::State(reply) => answer(reply, (Arc::new(self.parts.tables.clone()), self.parts.applied.clone())),
             Command::Checkpointed(result) => {
                 let done = result.map_err(|e| format!("checkpoint: {e}"))?;
                 self.checkpointed(done);
@@ -449,7 +450,10 @@ impl Driver {
 
     fn persist(&mut self, state: &HardState, entries: &[Entry]) -> Result<(), String> {
         let cut = self.checkpoint.cut.take();
-        self.parts.log.persist(state, entries, cut.as_ref()).map_err(|e| format!("log: {e}"))?;
+        self.parts.shared.disk.begin();
+        let durable = self.parts.log.persist(state, entries, cut.as_ref()).map_err(|e| format!("log: {e}"));
+        self.parts.shared.disk.end();
+        durable?;
         self.parts.persisted_commit = state.commit;
         self.parts.shared.stats.commits.fetch_add(1, Ordering::Relaxed);
         Ok(())

@@ -25,6 +25,12 @@ pub enum OpenError {
         /// The format of this release.
         known: u32,
     },
+    /// A state is to be restored into a folder that has something in it.
+    #[error("{} is not empty", dir.display())]
+    NotEmpty {
+        /// The folder.
+        dir: PathBuf,
+    },
     /// What is on disk is not what was written.
     #[error("{} is damaged: {what}", dir.display())]
     Damaged {
@@ -118,6 +124,10 @@ pub enum ProposeError {
     /// The store takes nothing any more, since it cannot keep it. It was not applied and never will be.
     #[error("the store failed: {0}")]
     Unhealthy(String),
+    /// The objects have as many bytes as they may, and it would add some. It was not applied and never will be. (What an
+    /// etcd says that is full, which clients and alerts know.)
+    #[error("etcdserver: mvcc: database space exceeded")]
+    NoSpace,
     /// It may have been applied, or may be found applied after a restart.
     #[error("the outcome is unknown: {0}")]
     Unknown(String),

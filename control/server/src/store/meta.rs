@@ -1,7 +1,7 @@
 //! What both databases say about themselves: their format, and whose they are.
 
 use copepod_consensus::record::{Record, unseal};
-use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition, TableError};
+use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition, TableError, WriteTransaction};
 
 use super::FORMAT;
 use super::error::Fault;
@@ -32,10 +32,25 @@ pub(super) fn check(table: &impl ReadableTable<&'static str, &'static [u8]>, id:
     if format > FORMAT {
         return Err(Fault::Newer(format));
     }
+    if format < FORMAT {
+        return Err(Fault::Damaged(format!("its format is {format}, and that of its folder {FORMAT}")));
+    }
     let member = u64::from_le_bytes(number(table, MEMBER)?);
     if member != id {
         return Err(Fault::Damaged(format!("it is of member {member}, not {id}")));
     }
+    Ok(())
+}
+
+/// The member whose database it is.
+pub(super) fn member(db: &impl ReadableDatabase) -> Result<u64, Fault> {
+    let txn = db.begin_read()?;
+    Ok(u64::from_le_bytes(number(&txn.open_table(TABLE)?, MEMBER)?))
+}
+
+/// Says that the database has another format from now on.
+pub(super) fn set_format(txn: &WriteTransaction, format: u32) -> Result<(), Fault> {
+    txn.open_table(TABLE)?.insert(FORMAT_KEY, format.to_le_bytes().as_slice())?;
     Ok(())
 }
 

@@ -21,6 +21,7 @@ const APPLIED: &str = "applied";
 /// The open mirror.
 pub(super) struct Mirror {
     db: Database,
+    id: u64,
 }
 
 /// Up to where a state goes, and who the members are there.
@@ -46,19 +47,39 @@ impl Mirror {
     pub(super) fn open(backend: Counted, id: u64, members: &ConfState) -> Result<(Mirror, Tables, Applied), Fault> {
         let db = Builder::new().set_cache_size(8 << 20).create_with_backend(backend)?;
         if !meta::is_ready(&db)? {
-            let start = Applied { members: members.clone(), ..Applied::default() };
-            let mut txn = db.begin_write()?;
-            txn.set_quick_repair(true);
-            {
-                txn.open_table(OBJECTS)?;
-                let mut table = txn.open_table(meta::TABLE)?;
-                table.insert(APPLIED, start.record(&Tables::default()).as_slice())?;
-                meta::init(&mut table, id)?;
-            }
-            txn.commit()?;
+            fill(&db, id, &Tables::default(), &Applied { members: members.clone(), ..Applied::default() })?;
         }
         let (tables, applied) = load(&db, id)?;
-        Ok((Mirror { db }, tables, applied))
+        Ok((Mirror { db, id }, tables, applied))
+    }
+
+    /// Makes a new one that holds `tables`.
+    pub(super) fn create(backend: Counted, id: u64, tables: &Tables, applied: &Applied) -> Result<Mirror, Fault> {
+        let db = Builder::new().set_cache_size(8 << 20).create_with_backend(backend)?;
+        fill(&db, id, tables, applied)?;
+        Ok(Mirror { db, id })
+    }
+
+    /// Opens one whose contents are known to be those of `applied`, without loading them.
+    pub(super) fn reopen(backend: Counted, id: u64, applied: &Applied) -> Result<Mirror, Fault> {
+        let db = Builder::new().set_cache_size(8 << 20).create_with_backend(backend)?;
+        let txn = db.begin_read()?;
+        let table = txn.open_table(meta::TABLE)?;
+        meta::check(&table, id)?;
+        let snapshot: Snapshot = meta::sealed(&table, APPLIED)?;
+        if snapshot.metadata != Some(applied.metadata()) {
+            return Err(Fault::Damaged(format!("it is not what was written at index {}", applied.at.index)));
+        }
+        drop((table, txn));
+        Ok(Mirror { db, id })
+    }
+
+    /// How many bytes of its file are in use. Reads all of it.
+    pub(super) fn used_bytes(&self) -> Result<u64, Fault> {
+        let txn = self.db.begin_write()?;
+        let stats = txn.stats()?;
+        txn.abort()?;
+        Ok(stats.allocated_pages() * stats.page_size() as u64)
     }
 
     /// Brings the mirror to `tables`, of which `dirty` changed since the last time: all of it or nothing.
@@ -80,26 +101,30 @@ impl Mirror {
         txn.commit()?;
         Ok(())
     }
+
+    /// Puts `tables` in the place of everything: all of it or nothing.
+    pub(super) fn replace(&self, tables: &Tables, applied: &Applied) -> Result<(), Fault> {
+        fill(&self.db, self.id, tables, applied)
+    }
 }
 
-impl Mirror {
-    /// Puts `tables` in the place of everything: all of it or nothing.
-    pub(super) fn replace(&self, tables: &Tables, applied: &Applied) -> Result<(), redb::Error> {
-        let mut txn = self.db.begin_write()?;
-        txn.set_quick_repair(true);
-        txn.delete_table(OBJECTS)?;
-        {
-            let mut table = txn.open_table(OBJECTS)?;
-            for o in tables.all() {
-                let row = (&*o.key.resource, &*o.key.namespace, &*o.key.name);
-                table.insert(row, envelope::encode(&o.key, o.revision, &o.body).as_slice())?;
-            }
-            let mut table = txn.open_table(meta::TABLE)?;
-            table.insert(APPLIED, applied.record(tables).as_slice())?;
+/// Writes everything into a database, in the place of what is there.
+fn fill(db: &Database, id: u64, tables: &Tables, applied: &Applied) -> Result<(), Fault> {
+    let mut txn = db.begin_write()?;
+    txn.set_quick_repair(true);
+    txn.delete_table(OBJECTS)?;
+    {
+        let mut table = txn.open_table(OBJECTS)?;
+        for o in tables.all() {
+            let row = (&*o.key.resource, &*o.key.namespace, &*o.key.name);
+            table.insert(row, envelope::encode(&o.key, o.revision, &o.body).as_slice())?;
         }
-        txn.commit()?;
-        Ok(())
+        let mut table = txn.open_table(meta::TABLE)?;
+        table.insert(APPLIED, applied.record(tables).as_slice())?;
+        meta::init(&mut table, id)?;
     }
+    txn.commit()?;
+    Ok(())
 }
 
 fn load(db: &Database, id: u64) -> Result<(Tables, Applied), Fault> {

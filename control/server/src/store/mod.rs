@@ -5,6 +5,8 @@
 
 mod backend;
 mod checkpoint;
+mod compact;
+mod disk;
 mod driver;
 mod error;
 mod folder;
@@ -13,8 +15,13 @@ mod log;
 mod meta;
 mod mirror;
 pub mod offline;
+mod overlay;
+mod quota;
+mod report;
+mod save;
 mod shared;
 pub mod snapshot;
+mod upgrade;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -31,6 +38,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use backend::Counted;
 use checkpoint::Checkpointer;
+use compact::Compactor;
 use driver::{Command, Driver, Install, Parts};
 use error::{Fault, guarded};
 use folder::{Folder, LOG, MIRROR};
@@ -38,10 +46,13 @@ use hub::Hub;
 use log::LogFile;
 use mirror::{Applied, Mirror};
 use shared::Shared;
+use snapshot::Meta;
 
 pub use backend::{Backends, Files};
 pub use error::{OpenError, ProposeError, ReadError};
 pub use hub::{WatchError, Watcher};
+pub use quota::DEFAULT_QUOTA;
+pub use report::Report;
 pub use shared::Role;
 
 /// The format of what is on disk. A later release that changes it counts up.
@@ -99,6 +110,8 @@ pub struct StoreOptions {
     pub window: WindowLimits,
     /// When to checkpoint.
     pub checkpoint: CheckpointPolicy,
+    /// From how many bytes on the objects' file is written anew when more than half of it is free.
+    pub compact_from: u64,
     /// Where the databases keep their bytes; files in `dir` by default.
     pub backends: Arc<dyn Backends>,
     /// The way to the other members; without one the store is the only member for ever.
@@ -119,6 +132,7 @@ impl StoreOptions {
             window: WindowLimits::default(),
             checkpoint: CheckpointPolicy::default(),
             peers: None,
+            compact_from: compact::LEAST,
             #[cfg(test)]
             acknowledge_before_sync: false,
         }
@@ -224,6 +238,10 @@ impl Store {
             member,
             peers: to_peers,
         };
+        let compactor = Compactor::new(backends.clone(), *member, options.compact_from);
+        let checkpointer = Checkpointer::start(mirror, compactor, commands.clone()).map_err(io("checkpoint thread"))?;
+        let policy = options.checkpoint;
+        let parts = Parts { machine, log, persisted_commit, tables, applied, shared, checkpointer, policy, inbox };
         let shared = parts.shared.clone();
         let mut driver = Driver::new(parts);
         guarded(|| driver.start()).map_err(damaged)?;
@@ -235,6 +253,7 @@ impl Store {
     /// Proposes a transaction, to the leader wherever it is. Once it has an outcome it is durable, and [`Store::snapshot`]
     /// shows it. When the future is dropped, the transaction may be applied all the same.
     pub async fn propose(&self, txn: Txn) -> Result<Outcome, ProposeError> {
+        self.inner.shared.quota.admit(&txn, &self.snapshot())?;
         let data = codec::encode(&txn);
         drop(txn);
         let grains = (data.len() / GRAIN + 1).min(QUEUED_BYTES / GRAIN) as u32;
@@ -324,18 +343,10 @@ impl Store {
         let _ = self.send(Command::SnapshotSent(member, arrived));
     }
 
-    /// The whole state as it is applied here: where it is in the log, who takes part there, and the objects.
-    pub async fn export(&self) -> Result<(Position, ConfState, Arc<Tables>), ReadError> {
-        self.health().map_err(ReadError::Unhealthy)?;
-        let (reply, state) = oneshot::channel();
-        self.send(Command::Export(reply)).map_err(|()| ReadError::Stopped)?;
-        let (applied, tables) = state.await.map_err(|_| ReadError::Stopped)?;
-        Ok((applied.at, applied.members, tables))
-    }
-
-    /// Offers raft the whole state that `message`, a snapshot's, speaks of.
-    pub fn install(&self, message: Message, at: Position, members: ConfState, tables: Tables) {
-        let applied = Applied { at, members };
+    /// Offers raft a whole state in the place of the one that `message`, a snapshot's, speaks of. It must be no older.
+    pub fn install(&self, mut message: Message, meta: Meta, tables: Tables) {
+        let applied = Applied { at: Position { index: meta.index, term: meta.term }, members: meta.members };
+        *message.mut_snapshot().mut_metadata() = applied.metadata();
         let _ = self.send(Command::Install(Box::new(Install { message, applied, tables })));
     }
 

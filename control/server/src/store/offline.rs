@@ -1,49 +1,234 @@
-//! A store's folder made from a whole state, without opening the store.
+//! What is done to a store's folder while no server has it: making one from a snapshot, verifying one, and letting one
+//! member of a group go on alone.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use copepod_consensus::{ConfState, HardState, Position, SnapshotMetadata};
-use copepod_state::Tables;
-use redb::Durability;
+use copepod_consensus::{
+    ConfState, Entry, EntryType, HardState, Machine, Options, Position, Restored, SnapshotMetadata,
+};
+use copepod_model::Key;
+use copepod_state::{Tables, apply, codec};
+use redb::{Builder, Durability};
 
-use super::backend::{Backends, Counted, Files};
-use super::error::{Fault, OpenError, guarded};
+use super::backend::Counted;
+use super::error::{Fault, guarded};
 use super::folder::{Folder, LOG, MIRROR};
-use super::log::LogFile;
+use super::log::{LogContents, LogFile};
 use super::mirror::{Applied, Mirror};
+use super::overlay::Overlays;
 use super::snapshot::Meta;
+use super::{Backends, Files, OpenError, meta as about};
 
-/// Whether there is a whole store in `dir`. One whose making was cut off is none.
-pub fn is_store(dir: &Path) -> bool {
-    Folder::is_ready(dir)
+/// What is added to the revision of a state that goes on elsewhere than where it was: more than any cluster commits
+/// between a backup and its loss (`etcdutl snapshot restore --bump-revision` has the same example). So no revision that
+/// the lost cluster gave out is given out again for something else, and watches from such a one get 410.
+pub const BUMP: u64 = 1_000_000_000;
+
+/// The member id of a cluster's first server.
+const FIRST: u64 = 1;
+
+/// Makes a fresh folder from a snapshot: the log of `member` begins at the snapshot's index and term in a group of
+/// `members`, and the objects are those of `tables`. The folder must be empty, or not there, or one in which this was cut
+/// off. A crash leaves one that no store opens and that this begins anew.
+pub fn restore(dir: &Path, member: u64, members: ConfState, meta: &Meta, tables: &Tables) -> Result<(), OpenError> {
+    restore_on(dir, &Files::new(dir), member, members, meta, tables)
 }
 
-/// Makes the folder of member `id` in a group of `members`: [`super::Store::open`] goes on behind `meta`'s place in the log.
-/// A folder that holds a store already is refused; one whose making was cut off is made anew.
-pub fn restore(dir: &Path, id: u64, members: ConfState, meta: &Meta, tables: &Tables) -> Result<(), OpenError> {
-    if is_store(dir) {
-        return Err(OpenError::Damaged { dir: dir.into(), what: "there is a store already".into() });
-    }
-    let files = Files::new(dir);
-    let folder = Folder::open(dir, &files)?;
-    let open = |name: &str| {
-        let what = format!("cannot open {}", dir.join(name).display());
-        files.open(name).map(|b| Counted::new(b, Arc::default())).map_err(|source| OpenError::Io { what, source })
-    };
-    let (log, mirror) = (open(LOG)?, open(MIRROR)?);
-    let metadata = SnapshotMetadata { conf_state: Some(members.clone()), index: meta.index, term: meta.term };
+/// The same for the first and only member of a new cluster. `tables` may have a higher revision than `meta` says.
+pub fn restore_alone(dir: &Path, meta: &Meta, tables: &Tables) -> Result<(), OpenError> {
+    let members = ConfState { voters: vec![FIRST], ..ConfState::default() };
+    restore(dir, FIRST, members, meta, tables)
+}
+
+pub(super) fn restore_on(
+    dir: &Path,
+    backends: &dyn Backends,
+    member: u64,
+    members: ConfState,
+    meta: &Meta,
+    tables: &Tables,
+) -> Result<(), OpenError> {
+    let folder = Folder::restore(dir, backends)?;
     let applied = Applied { at: Position { index: meta.index, term: meta.term }, members };
-    guarded(|| {
-        let (mirror, ..) = Mirror::open(mirror, id, &applied.members)?;
-        mirror.replace(tables, &applied).map_err(Fault::from)
+    let backend = open(dir, backends, MIRROR)?;
+    guarded(|| Mirror::create(backend, member, tables, &applied)).map_err(|f: Fault| f.at(dir, MIRROR))?;
+    let backend = open(dir, backends, LOG)?;
+    guarded(|| -> Result<(), Fault> {
+        let (mut log, _) = LogFile::open(backend, member, Durability::Immediate)?;
+        let state = HardState { term: meta.term, commit: meta.index, ..HardState::default() };
+        Ok(log.persist(&state, &[], Some(&applied.metadata()))?)
     })
-    .map_err(|fault: Fault| fault.at(dir, MIRROR))?;
-    guarded(|| {
-        let (mut log, _) = LogFile::open(log, id, Durability::Immediate)?;
-        let state = HardState { term: meta.term, vote: 0, commit: meta.index };
-        log.finish_install(&state, &metadata).map_err(Fault::from)
-    })
-    .map_err(|fault: Fault| fault.at(dir, LOG))?;
+    .map_err(|f| f.at(dir, LOG))?;
     folder.ready()
+}
+
+/// A folder that was found whole.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Verified {
+    /// The storage format.
+    pub format: u32,
+    /// Whose it is.
+    pub member: u64,
+    /// The members as of the last checkpoint.
+    pub members: ConfState,
+    /// The revision and the number of objects once the log is replayed.
+    pub revision: u64,
+    /// How many objects there are then.
+    pub objects: u64,
+    /// The last checkpoint's index.
+    pub checkpoint: u64,
+    /// The log's last index.
+    pub last: u64,
+}
+
+/// Reads everything in a folder and checks it: every page's and every value's checksum, and whatever a start checks. Writes
+/// nothing, not even what a start would repair; a folder that a server has is `Locked`.
+pub fn verify(dir: &Path) -> Result<Verified, OpenError> {
+    let folder = Folder::look(dir)?;
+    let format = folder.must_be_ready()?;
+    let overlays = Overlays::new(dir);
+    for name in [LOG, MIRROR] {
+        if name == LOG || overlays.exists(name).map_err(io(dir, name))? {
+            let backend = open(dir, &overlays, name)?;
+            guarded(|| pages(backend)).map_err(|f: Fault| f.at(dir, name))?;
+        }
+    }
+    let mut found = load(dir, &overlays)?;
+    let checkpoint = found.applied.at.index;
+    let last = found.last();
+    found.replay(dir)?;
+    Ok(Verified {
+        format,
+        member: found.member,
+        members: found.applied.members,
+        revision: found.tables.revision(),
+        objects: found.tables.len() as u64,
+        checkpoint,
+        last: last.index,
+    })
+}
+
+/// Checks a database's pages, whose sums redb looks at only when it is asked to.
+fn pages(backend: Counted) -> Result<(), Fault> {
+    let mut db = Builder::new().set_cache_size(8 << 20).create_with_backend(backend)?;
+    if db.check_integrity()? { Ok(()) } else { Err(Fault::Damaged("its pages are not what they should be".into())) }
+}
+
+/// Lets the member whose folder this is go on alone: everything in its log counts as committed, the other members are
+/// forgotten, and `bump` is added to the revision. What others had acknowledged and this one never got is lost. When it is
+/// cut off it can be done again.
+pub fn recover(dir: &Path, bump: u64) -> Result<Verified, OpenError> {
+    recover_on(dir, &Files::new(dir), bump)
+}
+
+pub(super) fn recover_on(dir: &Path, backends: &dyn Backends, bump: u64) -> Result<Verified, OpenError> {
+    let folder = Folder::existing(dir)?;
+    let format = folder.must_be_ready()?;
+    let mut found = load(dir, backends)?;
+    let (checkpoint, last) = (found.applied.at.index, found.last());
+    let dirty = found.replay(dir)?;
+    let Found { member, contents, mut log, mirror, mut tables, applied: before } = found;
+    let revision = tables.revision().saturating_add(bump);
+    tables.set_revision(revision);
+    let members = ConfState { voters: vec![member], ..ConfState::default() };
+    let applied = Applied { at: last, members };
+    let state = HardState { commit: last.index, ..contents.hard_state };
+    let persist = |log: &mut LogFile, cut: Option<&SnapshotMetadata>| {
+        guarded(|| log.persist(&state, &[], cut).map_err(Fault::from)).map_err(|f| f.at(dir, LOG))
+    };
+    // In this order, since objects must not be ahead of the commit index. Each of the three is a folder that opens.
+    persist(&mut log, None)?;
+    guarded(|| mirror.write(&tables, &dirty, &applied).map_err(Fault::from)).map_err(|f| f.at(dir, MIRROR))?;
+    persist(&mut log, Some(&applied.metadata()))?;
+    while log.has_garbage() {
+        persist(&mut log, None)?;
+    }
+    let objects = tables.len() as u64;
+    Ok(Verified { format, member, members: before.members, revision, objects, checkpoint, last: last.index })
+}
+
+/// What a start finds.
+struct Found {
+    member: u64,
+    contents: LogContents,
+    log: LogFile,
+    mirror: Mirror,
+    tables: Tables,
+    applied: Applied,
+}
+
+/// Opens both databases and checks what a start checks.
+fn load(dir: &Path, backends: &dyn Backends) -> Result<Found, OpenError> {
+    let damaged = |what: String| OpenError::Damaged { dir: dir.to_path_buf(), what };
+    let exists = |name| backends.exists(name).map_err(io(dir, name));
+    if !exists(LOG)? {
+        return Err(damaged(format!("{LOG} is missing")));
+    }
+    let has_mirror = exists(MIRROR)?;
+    let backend = open(dir, backends, LOG)?;
+    let member = guarded(|| owner(backend)).map_err(|f: Fault| f.at(dir, LOG))?;
+    let backend = open(dir, backends, LOG)?;
+    let (log, contents) =
+        guarded(|| LogFile::open(backend, member, Durability::Immediate)).map_err(|f: Fault| f.at(dir, LOG))?;
+    if !has_mirror && contents.truncated.index > 0 {
+        return Err(damaged(format!("{MIRROR} is missing")));
+    }
+    let backend = open(dir, backends, MIRROR)?;
+    let members = contents.truncated.conf_state.clone().unwrap_or_default();
+    let (mirror, tables, applied) =
+        guarded(|| Mirror::open(backend, member, &members)).map_err(|f: Fault| f.at(dir, MIRROR))?;
+    let restored = Restored {
+        hard_state: contents.hard_state.clone(),
+        conf_state: applied.members.clone(),
+        truncated: Position { index: contents.truncated.index, term: contents.truncated.term },
+        entries: contents.entries.clone(),
+        applied: applied.at.index,
+    };
+    Machine::new(&Options::new(member), restored).map_err(|e| damaged(format!("{LOG}: {e}")))?;
+    Ok(Found { member, contents, log, mirror, tables, applied })
+}
+
+impl Found {
+    /// The end of the log.
+    fn last(&self) -> Position {
+        let truncated = Position { index: self.contents.truncated.index, term: self.contents.truncated.term };
+        self.contents.entries.last().map_or(truncated, |e| Position { index: e.index, term: e.term })
+    }
+
+    /// Applies what the objects do not have yet, all of it; gives the keys that changed.
+    fn replay(&mut self, dir: &Path) -> Result<BTreeSet<Key>, OpenError> {
+        let mut dirty = BTreeSet::new();
+        for entry in self.contents.entries.iter().filter(|e| e.index > self.applied.at.index) {
+            take(entry, &mut self.tables, &mut dirty).map_err(|f| f.at(dir, LOG))?;
+        }
+        Ok(dirty)
+    }
+}
+
+fn take(entry: &Entry, tables: &mut Tables, dirty: &mut BTreeSet<Key>) -> Result<(), Fault> {
+    // A new leader's first entry is empty; what changes the members changes no object.
+    if entry.get_entry_type() != EntryType::EntryNormal || entry.data.is_empty() {
+        return Ok(());
+    }
+    let txn = codec::decode(&entry.data).map_err(|e| Fault::Damaged(format!("log entry {}: {e}", entry.index)))?;
+    let (_, changes) = apply(tables, entry.term, &txn);
+    dirty.extend(changes.into_iter().map(|c| c.key));
+    Ok(())
+}
+
+/// The member whose database this is.
+fn owner(backend: Counted) -> Result<u64, Fault> {
+    let db = Builder::new().set_cache_size(8 << 20).create_with_backend(backend)?;
+    about::member(&db)
+}
+
+fn open(dir: &Path, backends: &dyn Backends, name: &str) -> Result<Counted, OpenError> {
+    Ok(Counted::new(backends.open(name).map_err(io(dir, name))?, Arc::default()))
+}
+
+fn io(dir: &Path, name: &str) -> impl Fn(std::io::Error) -> OpenError {
+    let what = format!("cannot open {}", dir.join(name).display());
+    move |source| OpenError::Io { what: what.clone(), source }
 }

@@ -1,5 +1,6 @@
 //! What the driver shows to everyone else.
 
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 
@@ -7,8 +8,10 @@ use copepod_consensus::{ConfState, Machine, Progress};
 use copepod_state::Tables;
 use tokio::sync::watch;
 
+use super::disk::Disk;
 use super::folder::Folder;
 use super::hub::Hub;
+use super::quota::Quota;
 
 pub(super) struct Shared {
     tables: RwLock<Arc<Tables>>,
@@ -23,6 +26,8 @@ pub(super) struct Shared {
     progress: Mutex<Vec<Progress>>,
     folder: Mutex<Option<Folder>>,
     pub(super) stats: Counters,
+    pub(super) disk: Disk,
+    pub(super) quota: Quota,
 }
 
 /// What a server is in its group.
@@ -63,6 +68,8 @@ impl Shared {
             progress: Mutex::default(),
             folder: Mutex::new(Some(folder)),
             stats: Counters { syncs, ..Counters::default() },
+            disk: Disk::default(),
+            quota: Quota::default(),
         }
     }
 
@@ -136,6 +143,11 @@ impl Shared {
 
     pub(super) fn is_sovereign(&self) -> bool {
         self.sovereign.load(Ordering::Acquire)
+    }
+
+    /// The folder, as long as this process has it.
+    pub(super) fn dir(&self) -> Option<PathBuf> {
+        self.folder.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(|f| f.dir.clone())
     }
 
     /// Gives the folder back: another process may have it.

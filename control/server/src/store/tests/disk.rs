@@ -159,17 +159,28 @@ impl Backends for Disk {
         self.0.state.lock().unwrap().files.remove(name);
         Ok(())
     }
+    fn len(&self, name: &str) -> io::Result<u64> {
+        Ok(self.contents(name).len() as u64)
+    }
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.0.operation(|s| {
+            let file = s.files.remove(from).ok_or(io::ErrorKind::NotFound)?;
+            s.files.insert(to.into(), file);
+            Ok(())
+        })
+    }
+    fn copy(&self, from: &str, to: &str) -> io::Result<()> {
+        self.0.operation(|s| {
+            let current = s.files.get(from).ok_or(io::ErrorKind::NotFound)?.current.clone();
+            s.files.insert(to.into(), Bytes { durable: current.clone(), current, pending: Vec::new() });
+            Ok(())
+        })
+    }
 }
 
-#[derive(Debug)]
-struct Open {
-    disk: Arc<Shared>,
-    name: String,
-}
-
-impl Open {
-    fn with<T>(&self, f: impl FnOnce(&mut State) -> io::Result<T>) -> io::Result<T> {
-        let mut state = self.disk.state.lock().unwrap();
+impl Shared {
+    fn operation<T>(&self, f: impl FnOnce(&mut State) -> io::Result<T>) -> io::Result<T> {
+        let mut state = self.state.lock().unwrap();
         if let Some(left) = &mut state.until_crash {
             match left.checked_sub(1) {
                 Some(n) => *left = n,
@@ -180,6 +191,18 @@ impl Open {
             return Err(io::Error::other("the power failed"));
         }
         f(&mut state)
+    }
+}
+
+#[derive(Debug)]
+struct Open {
+    disk: Arc<Shared>,
+    name: String,
+}
+
+impl Open {
+    fn with<T>(&self, f: impl FnOnce(&mut State) -> io::Result<T>) -> io::Result<T> {
+        self.disk.operation(f)
     }
 
     fn change(&self, change: Change) -> io::Result<()> {

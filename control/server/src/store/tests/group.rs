@@ -1,14 +1,12 @@
 //! Several stores that are one group, over a network in memory that can be cut.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::sync::Mutex;
 
 use copepod_consensus::{ConfChangeSingle, ConfChangeType, MessageType};
 
 use super::*;
 use crate::store::offline;
-use crate::store::snapshot::Meta;
 
 /// The network.
 #[derive(Default)]
@@ -42,7 +40,7 @@ impl Bus {
 #[async_trait]
 impl Peers for End {
     fn send(&self, messages: Vec<Message>) {
-        for mut message in messages {
+        for message in messages {
             let Some(to) = self.0.reach(self.1, message.to) else { continue };
             if message.get_msg_type() != MessageType::MsgSnapshot {
                 to.step(vec![message]);
@@ -50,11 +48,9 @@ impl Peers for End {
             }
             let from = self.0.stores.lock().unwrap()[&self.1].clone();
             std::thread::spawn(move || {
-                let (at, members, tables) = block_on(from.export()).unwrap();
-                let metadata = message.mut_snapshot().mut_metadata();
-                (metadata.index, metadata.term, metadata.conf_state) = (at.index, at.term, Some(members.clone()));
+                let (meta, tables) = block_on(from.applied_state()).unwrap();
                 let member = message.to;
-                to.install(message, at, members, (*tables).clone());
+                to.install(message, meta, (*tables).clone());
                 from.report_snapshot(member, true);
             });
         }
@@ -108,8 +104,8 @@ impl Group {
     /// Takes in a learner, with the state that the leader has.
     async fn join(&self, id: u64) {
         self.change(ConfChangeType::AddLearnerNode, id).await.unwrap();
-        let (at, members, tables) = self.leader().await.export().await.unwrap();
-        restore(&self.path(id), id, at, members, &tables);
+        let (meta, tables) = self.leader().await.applied_state().await.unwrap();
+        offline::restore(&self.path(id), id, meta.members.clone(), &meta, &tables).unwrap();
         self.open(id);
     }
 
@@ -145,17 +141,6 @@ impl Group {
         };
         timeout(Duration::from_secs(60), found).await.expect("a leader")
     }
-}
-
-fn restore(dir: &Path, id: u64, at: Position, members: ConfState, tables: &Tables) {
-    let meta = Meta {
-        index: at.index,
-        term: at.term,
-        members: members.clone(),
-        revision: tables.revision(),
-        objects: tables.len() as u64,
-    };
-    offline::restore(dir, id, members, &meta, tables).unwrap();
 }
 
 async fn until(store: &Store, what: &str, f: impl Fn(&Tables) -> bool) {
