@@ -29,7 +29,7 @@ impl Recover {
     pub fn run(self) -> Result<(), Error> {
         let dir = self.data_dir.unwrap_or_else(default_data_dir);
         let state = dir.join("server/state");
-        let found = offline::verify(&state)?;
+        let found = offline::inspect(&state)?;
         let others: Vec<u64> = found.members.voters.iter().copied().filter(|id| *id != found.member).collect();
         eprintln!(
             "{}: member {}, {} objects, revision {}, log up to index {}; the other members are {others:?}",

@@ -163,7 +163,11 @@ impl Restore {
         let (state, pki) = (dir.join("server/state"), dir.join("server/pki"));
         // Everything that can be wrong with what was given, before anything is written.
         let keys = match (&self.keys, &self.passphrase_file) {
-            (Some(keys), Some(file)) => Some((limited(keys)?, passphrase(file)?)),
+            (Some(file), Some(phrase)) => {
+                let (bytes, phrase) = (limited(file)?, passphrase(phrase)?);
+                keys::check(&bytes, &phrase, &pki).map_err(|e| format!("{}: {e}", file.display()))?;
+                Some((bytes, phrase))
+            }
             _ => None,
         };
         let mut input = BufReader::new(File::open(&self.file).map_err(at(&self.file))?);
@@ -172,10 +176,8 @@ impl Restore {
         tables.set_revision(meta.revision.saturating_add(self.bump_revision));
         offline::restore_alone(&state, &meta, &tables)?;
         if let Some((bytes, passphrase)) = keys {
-            keys::unpack(&bytes, &passphrase, &pki).map_err(|e| {
-                let given = self.keys.as_deref().unwrap_or(&pki).display();
-                format!("the state is in {}, the keys are not: {given}: {e}", state.display())
-            })?;
+            keys::unpack(&bytes, &passphrase, &pki)
+                .map_err(|e| format!("the state is restored, the keys are not: {e}"))?;
         }
         println!("{}: {} objects, revision {}", dir.display(), tables.len(), tables.revision());
         if !pki.join("seal.secret").exists() {

@@ -81,14 +81,18 @@ pub fn pack(dir: &Path, passphrase: &[u8]) -> Result<Vec<u8>, KeysError> {
     Ok(out)
 }
 
+/// Whether [`unpack`] would succeed, as far as that can be known before.
+pub fn check(bytes: &[u8], passphrase: &[u8], dir: &Path) -> Result<(), KeysError> {
+    open(bytes, passphrase)?;
+    must_be_empty(dir)
+}
+
 /// Decrypts what [`pack`] made into a folder, which must be empty or not there; gives the files' names.
 pub fn unpack(bytes: &[u8], passphrase: &[u8], dir: &Path) -> Result<Vec<String>, KeysError> {
     let files = open(bytes, passphrase)?;
+    must_be_empty(dir)?;
     let fail = |e| KeysError::Io(dir.into(), e);
     fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(fail)?;
-    if fs::read_dir(dir).map_err(fail)?.next().is_some() {
-        return Err(KeysError::NotEmpty(dir.into()));
-    }
     for (name, content) in &files {
         pki::write(&dir.join(name), content)?;
     }
@@ -96,6 +100,15 @@ pub fn unpack(bytes: &[u8], passphrase: &[u8], dir: &Path) -> Result<Vec<String>
     Ok(files.into_iter().map(|(name, _)| name).collect())
 }
 
+fn must_be_empty(dir: &Path) -> Result<(), KeysError> {
+    match fs::read_dir(dir) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(KeysError::Io(dir.into(), e)),
+        Ok(mut entries) => entries.next().map_or(Ok(()), |_| Err(KeysError::NotEmpty(dir.into()))),
+    }
+}
+
+/// The plaintext: every file of a folder.
 fn files(dir: &Path) -> Result<Vec<u8>, KeysError> {
     let fail = |e| KeysError::Io(dir.into(), e);
     let mut paths: Vec<PathBuf> =
@@ -197,10 +210,12 @@ mod tests {
         let to = dir.path().join("a/pki");
         assert!(matches!(unpack(&bytes, b"another passphrase", &to), Err(KeysError::Wrong)));
         assert!(matches!(unpack(&bytes, b"short", &to), Err(KeysError::Short)));
+        check(&bytes, PASSPHRASE, &to).unwrap();
         assert!(!to.exists());
         assert_eq!(unpack(&bytes, PASSPHRASE, &to).unwrap(), ["ca.key", "seal.secret"]);
         assert_eq!(fs::read(to.join("seal.secret")).unwrap(), b"two");
         assert!(matches!(unpack(&bytes, PASSPHRASE, &to), Err(KeysError::NotEmpty(_))));
+        assert!(matches!(check(&bytes, PASSPHRASE, &to), Err(KeysError::NotEmpty(_))));
     }
 
     #[test]

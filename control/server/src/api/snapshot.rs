@@ -35,7 +35,9 @@ impl Api {
     pub(super) async fn snapshot(&self, method: &Method) -> Result<Response<Body>, Status> {
         let busy = |_| Status::too_many_requests("two snapshots are being sent; try again later", 10);
         let permit = SENDING.try_acquire().map_err(busy)?;
-        let (meta, tables) = self.store.state().await.map_err(|e| match e {
+        let state = tokio::time::timeout(PATIENCE, self.store.state()).await;
+        let state = state.map_err(|_| Status::timeout("there is no leader"))?;
+        let (meta, tables) = state.map_err(|e| match e {
             ReadError::Unhealthy(why) => Status::internal(why),
             other => Status::unavailable(other.to_string()),
         })?;
@@ -49,7 +51,7 @@ impl Api {
             let _permit = permit;
             if let Err(e) = snapshot::write(&meta, &tables, &mut out) {
                 tracing::warn!("a snapshot was not sent to its end: {e}");
-                // The client must not take what it has for all there is; one that is gone is told nothing.
+                // The answer breaks off, and a client that does not see it misses the snapshot's end.
                 let _ = out.parts.try_send(Err(e));
             }
         });

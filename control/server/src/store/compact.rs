@@ -1,4 +1,5 @@
-//! Gives back what a database's file does not need any more: files of redb do not shrink by themselves.
+//! Gives back what a database's file does not need any more: files of redb shrink at their end, and not by what is free
+//! before it.
 //!
 //! Only the objects' file needs it: when it is more than half free the checkpoint thread writes a new one beside it, puts
 //! it in the old one's place and goes on with it, while the store serves. At every moment one whole file has the name. The
@@ -16,7 +17,7 @@ use super::folder::MIRROR;
 use super::mirror::{Applied, Mirror};
 
 /// The file that is being written.
-const NEW: &str = "objects.new.redb";
+pub(super) const NEW: &str = "objects.new.redb";
 /// A smaller file is never worth it.
 pub(super) const LEAST: u64 = 64 << 20;
 /// After a look that read the whole file, or an attempt, as many checkpoints pass before the next.

@@ -87,27 +87,30 @@ pub struct Verified {
 /// nothing, not even what a start would repair; a folder that a server has is `Locked`.
 pub fn verify(dir: &Path) -> Result<Verified, OpenError> {
     let folder = Folder::look(dir)?;
-    let format = folder.must_be_ready()?;
+    folder.must_be_ready()?;
     let overlays = Overlays::new(dir);
     for name in [LOG, MIRROR] {
-        if name == LOG || overlays.exists(name).map_err(io(dir, name))? {
+        if overlays.exists(name).map_err(io(dir, name))? {
             let backend = open(dir, &overlays, name)?;
             guarded(|| pages(backend)).map_err(|f: Fault| f.at(dir, name))?;
         }
     }
-    let mut found = load(dir, &overlays)?;
-    let checkpoint = found.applied.at.index;
-    let last = found.last();
+    look_into(&folder)
+}
+
+/// What is in a folder: as [`verify`], as far as a start looks.
+pub fn inspect(dir: &Path) -> Result<Verified, OpenError> {
+    look_into(&Folder::look(dir)?)
+}
+
+fn look_into(folder: &Folder) -> Result<Verified, OpenError> {
+    let dir = &folder.dir;
+    let format = folder.must_be_ready()?;
+    let mut found = load(dir, &Overlays::new(dir))?;
+    let (checkpoint, last) = (found.applied.at.index, found.last().index);
     found.replay(dir)?;
-    Ok(Verified {
-        format,
-        member: found.member,
-        members: found.applied.members,
-        revision: found.tables.revision(),
-        objects: found.tables.len() as u64,
-        checkpoint,
-        last: last.index,
-    })
+    let (revision, objects) = (found.tables.revision(), found.tables.len() as u64);
+    Ok(Verified { format, member: found.member, members: found.applied.members, revision, objects, checkpoint, last })
 }
 
 /// Checks a database's pages, whose sums redb looks at only when it is asked to.

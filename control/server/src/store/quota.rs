@@ -15,8 +15,9 @@ use super::ProposeError;
 /// The quota unless another is set: what etcd suggests as a maximum.
 pub const DEFAULT_QUOTA: u64 = 8 << 30;
 
-/// By how much an object may grow while the alarm is on and there is some of the reserve.
-const SLACK: usize = 1 << 10;
+/// By how much an object may grow while the alarm is on and there is some of the reserve: a pod's first statuses, or the
+/// conditions of a namespace that ends, are the largest that must pass.
+const SLACK: usize = 4 << 10;
 
 /// The quota and its alarm.
 #[derive(Debug, Default)]

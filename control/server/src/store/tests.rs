@@ -1,9 +1,12 @@
 //! The store on a disk in memory: what it promises, and what it does when the disk breaks the promise.
 
+mod compact;
 mod crash;
 pub(crate) mod disk;
 mod group;
+mod offline;
 mod open;
+mod upgrade;
 
 use std::future::Future;
 use std::pin::pin;
@@ -215,5 +218,48 @@ async fn the_window_is_bounded() {
     let got = slow.next().await.unwrap();
     assert!(got.windows(2).all(|w| w[0].revision + 1 == w[1].revision) && got[0].revision == 1);
     assert!(matches!(slow.next().await, Err(WatchError::Compacted(_))));
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_full_store_refuses_what_adds_until_there_is_space_again() {
+    let (dir, disk) = (tempfile::tempdir().unwrap(), Disk::default());
+    let store = Store::open(options(&dir, &disk)).unwrap();
+    let text = "x".repeat(2000);
+    for i in 0..50 {
+        store.propose(txn([put(&format!("n{i}"), &text)])).await.unwrap();
+    }
+    let used = store.report().object_bytes;
+    assert!((100_000..120_000).contains(&used), "{used}");
+    assert_eq!((store.report().full, store.space()), (false, Ok(())));
+    store.set_quota(used);
+    assert!(store.report().full && store.space().unwrap_err().contains(&format!("the quota is {used}")));
+    assert_eq!(store.propose(txn([put("new", "1")])).await, Err(ProposeError::NoSpace));
+    // What is there may change, and go.
+    store.propose(txn([put("n0", &"y".repeat(2100))])).await.unwrap();
+    let delete = |i: u32| Op::Delete { key: Key::new("configmaps", "d", format!("n{i}")) };
+    store.propose(txn([delete(0)])).await.unwrap();
+    assert_eq!(store.propose(txn([put("new", "1")])).await, Err(ProposeError::NoSpace));
+    for i in 1..4 {
+        store.propose(txn([delete(i)])).await.unwrap();
+    }
+    store.propose(txn([put("new", "1")])).await.unwrap();
+    assert_eq!(store.space(), Ok(()));
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn commits_are_timed() {
+    let (dir, disk) = (tempfile::tempdir().unwrap(), Disk::default());
+    let store = Store::open(options(&dir, &disk)).unwrap();
+    for i in 0..5 {
+        store.propose(txn([put("a", &i.to_string())])).await.unwrap();
+    }
+    let mut text = String::new();
+    let mut registry = prometheus_client::registry::Registry::default();
+    registry.register("commits", "Durations", store.commit_durations());
+    prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+    let count = text.lines().find_map(|l| l.strip_prefix("commits_count ")).unwrap_or_else(|| panic!("{text}"));
+    assert_eq!(count.parse(), Ok(store.stats().commits));
     store.close().await.unwrap();
 }

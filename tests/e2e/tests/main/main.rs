@@ -12,6 +12,7 @@ mod no_loss;
 mod pod_life;
 mod pods;
 mod registry;
+mod snapshot;
 mod streams;
 mod top;
 mod up;

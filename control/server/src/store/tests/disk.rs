@@ -77,6 +77,11 @@ impl Disk {
         self.0.state.lock().unwrap().until_crash = Some(operations);
     }
 
+    /// Whether the power has failed.
+    pub(crate) fn has_crashed(&self) -> bool {
+        self.0.state.lock().unwrap().crashed
+    }
+
     /// From now on every sync fails, and what it should have made durable stays as it was.
     pub(crate) fn fail_syncs(&self) {
         self.0.state.lock().unwrap().fail_syncs = true;
