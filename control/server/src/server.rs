@@ -314,7 +314,8 @@ async fn catch_up(network: &Network, state: &Path, member: u64) -> Result<(), St
     };
     let (meta, tables) = fetched;
     let state = state.to_path_buf();
-    let made = tokio::task::spawn_blocking(move || offline::restore(&state, member, meta.members.clone(), &meta, &tables));
+    let made =
+        tokio::task::spawn_blocking(move || offline::restore(&state, member, meta.members.clone(), &meta, &tables));
     Ok(made.await.map_err(|e| StartError::Other(e.to_string()))??)
 }
 

@@ -77,6 +77,7 @@ impl Answer {
             Err(ProposeError::NotLeader { leader }) => Answer::NotLeader { leader },
             // A server that stops is one that does not lead.
             Err(ProposeError::Stopped) => Answer::NotLeader { leader: None },
+            Err(e @ ProposeError::NoSpace) => Answer::Unhealthy { why: e.to_string() },
             Err(ProposeError::Unhealthy(why)) => Answer::Unhealthy { why },
             Err(ProposeError::Unknown(why)) => Answer::Unknown { why },
         }

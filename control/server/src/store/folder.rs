@@ -97,7 +97,9 @@ impl Folder {
     /// Whether a store was made in `dir` to its end.
     pub(super) fn is_ready(dir: &Path) -> bool {
         let text = fs::read_to_string(dir.join(FORMAT_FILE)).ok();
-        text.as_deref().and_then(|t| parse(t, FORMAT)).is_some_and(|(_, state)| matches!(state, State::Ready | State::Upgrading))
+        text.as_deref()
+            .and_then(|t| parse(t, FORMAT))
+            .is_some_and(|(_, state)| matches!(state, State::Ready | State::Upgrading))
     }
 
     /// Locks `dir`, which must have a state; changes nothing.

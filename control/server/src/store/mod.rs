@@ -222,7 +222,8 @@ impl Store {
         let hub = Arc::new(Hub::new(options.window, tables.revision()));
         let shared = Arc::new(Shared::new(tables.clone(), hub, folder, syncs));
         let (commands, inbox) = mpsc::channel();
-        let checkpointer = Checkpointer::start(mirror, commands.clone()).map_err(io("checkpoint thread"))?;
+        let compactor = Compactor::new(backends.clone(), *member, options.compact_from);
+        let checkpointer = Checkpointer::start(mirror, compactor, commands.clone()).map_err(io("checkpoint thread"))?;
         let (policy, member, peers) = (options.checkpoint, options.member, options.peers.clone());
         let to_peers = peers.clone();
         let parts = Parts {
@@ -238,10 +239,6 @@ impl Store {
             member,
             peers: to_peers,
         };
-        let compactor = Compactor::new(backends.clone(), *member, options.compact_from);
-        let checkpointer = Checkpointer::start(mirror, compactor, commands.clone()).map_err(io("checkpoint thread"))?;
-        let policy = options.checkpoint;
-        let parts = Parts { machine, log, persisted_commit, tables, applied, shared, checkpointer, policy, inbox };
         let shared = parts.shared.clone();
         let mut driver = Driver::new(parts);
         guarded(|| driver.start()).map_err(damaged)?;

@@ -29,6 +29,11 @@ pub const BUMP: u64 = 1_000_000_000;
 /// The member id of a cluster's first server.
 const FIRST: u64 = 1;
 
+/// Whether there is a whole store in `dir`. One whose making was cut off is none.
+pub fn is_store(dir: &Path) -> bool {
+    Folder::is_ready(dir)
+}
+
 /// Makes a fresh folder from a snapshot: the log of `member` begins at the snapshot's index and term in a group of
 /// `members`, and the objects are those of `tables`. The folder must be empty, or not there, or one in which this was cut
 /// off. A crash leaves one that no store opens and that this begins anew.
