@@ -1,12 +1,12 @@
-//! The folder of keys as one encrypted file, for a backup: without them the Secrets of a snapshot cannot be read, and no
-//! certificate of the cluster is good any more.
+//! The folder of keys as one encrypted file, for a backup: without them the Secrets of a snapshot cannot be read, and
+//! no certificate of the cluster is good any more.
 //!
 //! ```text
 //! magic[16] iterations:u32 salt[16] nonce[12] AES-256-GCM{ (name:u16 length:u32, name, bytes)* }
 //! ```
 //!
-//! Numbers are little-endian. The key is made of the passphrase by PBKDF2 with HMAC-SHA-256 (RFC 8018); everything before
-//! the ciphertext is authenticated with it.
+//! Numbers are little-endian. The key is made of the passphrase by PBKDF2 with HMAC-SHA-256 (RFC 8018); everything
+//! before the ciphertext is authenticated with it.
 
 use std::fs;
 use std::io;

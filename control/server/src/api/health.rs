@@ -42,7 +42,8 @@ impl Api {
         let (name, one) = path.split_once('/').unwrap_or((path, ""));
         let mut checks = vec![("ping", Ok(())), ("store", self.store.health())];
         if name == "readyz" {
-            // A restart makes neither a slow disk faster nor a full store emptier, so that these are nothing to be alive by.
+            // A restart makes neither a slow disk faster nor a full store emptier, so that these are nothing to be
+            // alive by.
             checks.insert(1, ("log", self.store.disk()));
             checks.push(("space", self.store.space()));
             // A server that has lost the others lives, and can do nothing.

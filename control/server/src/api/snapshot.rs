@@ -1,5 +1,5 @@
-//! `GET /copepod.dev/v1/snapshot`: all that is stored, as one stream, for a backup. Secret values are sealed in it. Only
-//! who may get every path may get this one: no default role but `cluster-admin` has it.
+//! `GET /copepod.dev/v1/snapshot`: all that is stored, as one stream, for a backup. Secret values are sealed in it.
+//! Only who may get every path may get this one: no default role but `cluster-admin` has it.
 
 use std::io::{self, Write};
 use std::time::Duration;

@@ -124,8 +124,8 @@ pub enum ProposeError {
     /// The store takes nothing any more, since it cannot keep it. It was not applied and never will be.
     #[error("the store failed: {0}")]
     Unhealthy(String),
-    /// The objects have as many bytes as they may, and it would add some. It was not applied and never will be. (What an
-    /// etcd says that is full, which clients and alerts know.)
+    /// The objects have as many bytes as they may, and it would add some. It was not applied and never will be. (What
+    /// an etcd says that is full, which clients and alerts know.)
     #[error("etcdserver: mvcc: database space exceeded")]
     NoSpace,
     /// It may have been applied, or may be found applied after a restart.

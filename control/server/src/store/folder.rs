@@ -47,7 +47,8 @@ pub(super) struct Folder {
 }
 
 impl Folder {
-    /// Locks `dir` and checks its format; creates it when there is none, and brings an older one to this release's format.
+    /// Locks `dir` and checks its format; creates it when there is none, and brings an older one to this release's
+    /// format.
     pub(super) fn open(dir: &Path, backends: &dyn Backends) -> Result<Folder, OpenError> {
         Folder::open_as(dir, backends, FORMAT, STEPS)
     }
@@ -130,7 +131,7 @@ impl Folder {
     /// Locks a folder without writing anything: it shows whether somebody else has it.
     pub(super) fn look(dir: &Path) -> Result<Folder, OpenError> {
         let io = |source| OpenError::Io { what: format!("cannot read {}", dir.display()), source };
-        // A copy of a folder need not have the file; any other does as well for nobody else to care about.
+        // A copy of a folder need not have the file. Any other does as well, since nobody starts from it meanwhile.
         let lock = match File::open(dir.join(LOCK)) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => File::open(dir.join(FORMAT_FILE)).map_err(io)?,
             other => other.map_err(io)?,
@@ -158,6 +159,10 @@ impl Folder {
         }
         folder.mark(FORMAT, State::Restoring)?;
         folder.clear(backends)?;
+        // The folder may be new, and those around it; one that cannot be opened was there before.
+        for around in dir.ancestors().skip(1).take(3) {
+            let _ = File::open(around).and_then(|d| d.sync_all());
+        }
         Ok(folder)
     }
 

@@ -35,8 +35,8 @@ pub fn is_store(dir: &Path) -> bool {
 }
 
 /// Makes a fresh folder from a snapshot: the log of `member` begins at the snapshot's index and term in a group of
-/// `members`, and the objects are those of `tables`. The folder must be empty, or not there, or one in which this was cut
-/// off. A crash leaves one that no store opens and that this begins anew.
+/// `members`, and the objects are those of `tables`. The folder must be empty, or not there, or one in which this was
+/// cut off. A crash leaves one that no store opens and that this begins anew.
 pub fn restore(dir: &Path, member: u64, members: ConfState, meta: &Meta, tables: &Tables) -> Result<(), OpenError> {
     restore_on(dir, &Files::new(dir), member, members, meta, tables)
 }
@@ -88,8 +88,8 @@ pub struct Verified {
     pub last: u64,
 }
 
-/// Reads everything in a folder and checks it: every page's and every value's checksum, and whatever a start checks. Writes
-/// nothing, not even what a start would repair; a folder that a server has is `Locked`.
+/// Reads everything in a folder and checks it: every page's and every value's checksum, and whatever a start checks.
+/// Writes nothing, not even what a start would repair; a folder that a server has is `Locked`.
 pub fn verify(dir: &Path) -> Result<Verified, OpenError> {
     let folder = Folder::look(dir)?;
     folder.must_be_ready()?;
@@ -125,8 +125,8 @@ fn pages(backend: Counted) -> Result<(), Fault> {
 }
 
 /// Lets the member whose folder this is go on alone: everything in its log counts as committed, the other members are
-/// forgotten, and `bump` is added to the revision. What others had acknowledged and this one never got is lost. When it is
-/// cut off it can be done again.
+/// forgotten, and `bump` is added to the revision. What others had acknowledged and this one never got is lost. When it
+/// is cut off it can be done again.
 pub fn recover(dir: &Path, bump: u64) -> Result<Verified, OpenError> {
     recover_on(dir, &Files::new(dir), bump)
 }

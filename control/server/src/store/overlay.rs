@@ -1,5 +1,5 @@
-//! Files that are read and never written: what a database writes when it is opened (a repair, a mark that it is open) lies
-//! over them in memory.
+//! Files that are read and never written: what a database writes when it is opened (a repair, a mark that it is open)
+//! lies over them in memory.
 
 use std::collections::BTreeMap;
 use std::fs::File;

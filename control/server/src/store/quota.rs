@@ -1,10 +1,10 @@
 //! The space quota: what happens when the objects have as many bytes as they may.
 //!
 //! Counted are the bytes of all objects' bodies in memory, not those of the files: they fall at once when something is
-//! deleted, and are the same on all members. While the alarm is on, what adds is refused, and what is needed to get out of
-//! it goes on: deletions, and changes of objects that are there by as much as marks of deletion, finalizers, heartbeats
-//! and statuses take. (An etcd that is full refuses those, too, so that nodes seem dead and nothing with a grace period or
-//! a finalizer can be deleted.)
+//! deleted, and are the same on all members. While the alarm is on, what adds is refused, and what is needed to get out
+//! of it goes on: deletions, and changes of objects that are there by as much as marks of deletion, finalizers,
+//! heartbeats and statuses take. (An etcd that is full refuses those, too, so that nodes seem dead and nothing with a
+//! grace period or a finalizer can be deleted.)
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -15,8 +15,8 @@ use super::ProposeError;
 /// The quota unless another is set: what etcd suggests as a maximum.
 pub const DEFAULT_QUOTA: u64 = 8 << 30;
 
-/// By how much an object may grow while the alarm is on and there is some of the reserve: a pod's first statuses, or the
-/// conditions of a namespace that ends, are the largest that must pass.
+/// By how much an object may grow while the alarm is on and there is some of the reserve: a pod's first statuses, or
+/// the conditions of a namespace that ends, are the largest that must pass.
 const SLACK: usize = 4 << 10;
 
 /// The quota and its alarm.

@@ -6,10 +6,10 @@
 //! trailer  2:u8 chunks:u64 objects:u64 bytes:u64 sha256[32]
 //! ```
 //!
-//! Numbers are little-endian. A header's checksum covers everything after the magic, a chunk's its number (from 1 on) and its
-//! rows, the trailer's digest every byte before it. `members` is a raft record ([`copepod_consensus::record`]). Objects
-//! come in key order; Secret values are in it as they are on disk: sealed. The layout of the header up to its length is
-//! for ever, so that any release can say that a later one wrote it.
+//! Numbers are little-endian. A header's checksum covers everything after the magic, a chunk's its number (from 1 on)
+//! and its rows, the trailer's digest every byte before it. `members` is a raft record ([`copepod_consensus::record`]).
+//! Objects come in key order; Secret values are in it as they are on disk: sealed. The layout of the header up to its
+//! length is for ever, so that any release can say that a later one wrote it.
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;

@@ -1,9 +1,9 @@
 //! From one storage format to the next.
 //!
-//! A release opens every format before its own. What it finds is copied first; then each step changes both databases, each
-//! in one transaction, and only then the folder says that it has the next format. A crash on the way puts the copies back
-//! and begins again. The copies stay (`raft.redb.format-N`, `objects.redb.format-N`): with them a release before can be
-//! gone back to.
+//! A release opens every format before its own. What it finds is copied first; then each step changes both databases,
+//! each in one transaction, and only then the folder says that it has the next format. A crash on the way puts the
+//! copies back and begins again. The copies stay (`raft.redb.format-N`, `objects.redb.format-N`): with them a release
+//! before can be gone back to.
 
 use redb::{Builder, Database, WriteTransaction};
 

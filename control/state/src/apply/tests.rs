@@ -159,6 +159,7 @@ fn check_reads(t: &Tables) -> Result<(), TestCaseError> {
         }
     }
     prop_assert_eq!((t.len(), t.is_empty()), (all.len(), all.is_empty()));
+    prop_assert_eq!(t.total_bytes(), all.iter().map(|o| o.body.len()).sum::<usize>());
     for o in &all {
         prop_assert!(Arc::ptr_eq(t.at(&o.key).unwrap(), o));
         if o.body.starts_with(b"{") {

@@ -88,7 +88,7 @@ fn a_small_file_is_left_alone() {
 #[test]
 fn whenever_the_power_fails_there_is_one_whole_file() {
     let clean = Disk::default();
-    let (tables, applied) = half_free(&clean, 12, 300);
+    let (tables, applied) = half_free(&clean, 20, 1000);
     let contents = clean.contents(MIRROR);
     let mut ids = SeededIds(7);
     let mut cut_off = 0;
