@@ -280,6 +280,7 @@ async fn a_server_asks_nodes_elsewhere_over_the_network_and_its_own_directly() {
         api: ([127, 0, 0, 1], 0).into(),
         advertise: None,
         peer: None,
+        quota_bytes: 0,
     };
     let server = Server::start(config).await.unwrap();
     let client = server.admin_client("test");

@@ -39,8 +39,13 @@ impl Node {
             api: self.api.to_string(),
             joined,
         };
-        let config =
-            ServerConfig { data_dir: self.dir.path().into(), api: self.api, advertise: None, peer: Some(peer) };
+        let config = ServerConfig {
+            data_dir: self.dir.path().into(),
+            api: self.api,
+            advertise: None,
+            peer: Some(peer),
+            quota_bytes: 0,
+        };
         Server::start(config).await.unwrap()
     }
 
