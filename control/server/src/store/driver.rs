@@ -4,20 +4,20 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use copepod_consensus::{
-    Committed, ConfChangeV2, ConfState, Entry, HardState, Machine, Message, Position, Progress, SnapshotMetadata, What,
-    Work,
+    Committed, ConfChangeV2, ConfState, Entry, HardState, Message, Position, Progress, SnapshotMetadata, What, Work,
 };
 use copepod_model::Key;
 use copepod_state::{Change, Outcome, Tables, apply, codec};
 use tokio::sync::oneshot;
 
-use super::checkpoint::{Checkpointer, Job};
+use super::checkpoint::Job;
 use super::error::guarded;
-use super::log::LogFile;
+use super::load::{Loader, Open};
+use super::mend::{Failed, Stop};
 use super::mirror::Applied;
 use super::save::StateReply;
 use super::shared::Shared;
@@ -73,23 +73,21 @@ pub(super) struct Install {
     pub(super) tables: Tables,
 }
 
-/// The parts that [`Driver::new`] puts together.
-pub(super) struct Parts {
-    pub(super) machine: Machine,
-    pub(super) log: LogFile,
-    pub(super) persisted_commit: u64,
-    pub(super) tables: Tables,
-    pub(super) applied: Applied,
+/// What a driver has as long as its store is open, whatever becomes of the disk.
+pub(super) struct Keep {
     pub(super) shared: Arc<Shared>,
-    pub(super) checkpointer: Checkpointer,
     pub(super) policy: CheckpointPolicy,
     pub(super) inbox: Receiver<Command>,
     pub(super) member: u64,
     pub(super) peers: Option<Arc<dyn Peers>>,
+    pub(super) loader: Loader,
 }
 
 pub(super) struct Driver {
-    parts: Parts,
+    pub(super) open: Open,
+    pub(super) keep: Keep,
+    /// Up to where readers and watchers have seen everything already when this began.
+    shown: u64,
     /// Proposals that are in the log and not committed, in the order of their positions.
     waiting: VecDeque<(Position, ProposeReply)>,
     /// Reads that raft has not answered, and those that wait until an index is applied.
@@ -106,7 +104,7 @@ pub(super) struct Driver {
     /// A state that raft may ask to be installed.
     offered: Option<(Applied, Tables)>,
     /// Commands that came while something else had to be waited for.
-    later: VecDeque<Command>,
+    pub(super) later: VecDeque<Command>,
     checkpoint: CheckpointState,
     next_tick: Instant,
 }
@@ -128,10 +126,12 @@ struct CheckpointState {
 }
 
 impl Driver {
-    pub(super) fn new(parts: Parts) -> Driver {
-        let checkpoint = CheckpointState { last: parts.applied.at.index, ..CheckpointState::default() };
+    pub(super) fn new(open: Open, keep: Keep) -> Driver {
+        let checkpoint = CheckpointState { last: open.applied.at.index, ..CheckpointState::default() };
         Driver {
-            parts,
+            open,
+            shown: keep.shared.snapshot().revision(),
+            keep,
             waiting: VecDeque::new(),
             asked: BTreeMap::new(),
             reads: Vec::new(),
@@ -148,46 +148,55 @@ impl Driver {
 
     /// Replays the log. A member that is alone leads at once, and then has everything that was ever acknowledged.
     pub(super) fn start(&mut self) -> Result<(), String> {
-        let applied = self.parts.applied.clone();
+        let applied = self.open.applied.clone();
         if applied.at.index > 0 {
-            self.parts.machine.checkpointed(applied.at, applied.members, Vec::new());
+            self.open.machine.checkpointed(applied.at, applied.members, Vec::new());
         }
         self.settle()?;
-        if self.parts.machine.is_alone() {
-            self.parts.machine.campaign().map_err(|e| e.to_string())?;
+        if self.open.machine.is_alone() {
+            self.open.machine.campaign().map_err(|e| e.to_string())?;
             self.settle()?;
-            if !self.parts.machine.is_settled() {
+            if !self.open.machine.is_settled() {
                 return Err("the only member does not lead".into());
             }
         }
         Ok(())
     }
 
-    /// Works until it is stopped. After a failure nothing is acknowledged any more.
+    /// Works until it is stopped. After a failure nothing is acknowledged any more, until the disk gives back all that was.
     pub(super) fn run(mut self) {
-        // Raft panics, too, where its contract is broken.
-        let stop = guarded(|| self.work());
-        let (checkpoint, reply) = match stop {
-            Ok(stop) => stop,
-            Err(reason) => {
-                tracing::error!(reason, "the store failed; it acknowledges nothing any more");
-                self.parts.shared.fail(reason.clone());
-                self.refuse(&reason)
+        let (checkpoint, reply) = loop {
+            // Raft panics, too, where its contract is broken.
+            let reason = match guarded(|| self.work()) {
+                Ok(stop) => break stop,
+                Err(reason) => reason,
+            };
+            tracing::error!(reason, "the store failed; it acknowledges nothing any more");
+            self.keep.shared.fail(reason.clone());
+            match self.fail(&reason).mend(reason) {
+                Ok(driver) => {
+                    tracing::warn!("the store has everything that it acknowledged, and goes on");
+                    driver.keep.shared.mend();
+                    driver.keep.shared.set_role(&driver.open.machine);
+                    self = driver;
+                }
+                Err(stopped) => {
+                    let (keep, (_, reply)) = *stopped;
+                    return keep.close(reply);
+                }
             }
         };
-        let mut result = self.parts.shared.health();
-        if checkpoint && result.is_ok() {
-            result = guarded(|| self.last_checkpoint());
+        let result = if checkpoint { guarded(|| self.last_checkpoint()) } else { Ok(()) };
+        if let Err(reason) = result {
+            self.keep.shared.fail(reason);
         }
-        self.parts.shared.hub.stop();
-        let shared = self.parts.shared.clone();
-        drop(self);
-        shared.release();
-        // Nobody may wait for it.
-        let _ = reply.send(result);
+        self.turn_away();
+        let Driver { open, keep, .. } = self;
+        drop(open);
+        keep.close(reply);
     }
 
-    fn work(&mut self) -> Result<(bool, oneshot::Sender<Result<(), String>>), String> {
+    fn work(&mut self) -> Result<Stop, String> {
         loop {
             let mut next = self.wait();
             let mut batch = Vec::new();
@@ -209,7 +218,7 @@ impl Driver {
                     other => self.obey(other)?,
                 }
                 next = match stop {
-                    None if bytes < BATCH_BYTES => self.later.pop_front().or_else(|| self.parts.inbox.try_recv().ok()),
+                    None if bytes < BATCH_BYTES => self.later.pop_front().or_else(|| self.keep.inbox.try_recv().ok()),
                     _ => None,
                 };
             }
@@ -222,9 +231,18 @@ impl Driver {
         }
     }
 
+    /// A member that is alone must have everything that was shown; one of several hears the rest from its leader.
+    pub(super) fn keeps_what_was_shown(&self) -> Result<(), String> {
+        let has = self.open.tables.revision();
+        if self.open.machine.is_alone() && has < self.shown {
+            return Err(format!("the disk has lost what was acknowledged: revision {has} after {}", self.shown));
+        }
+        Ok(())
+    }
+
     /// What is neither data nor the end.
     fn obey(&mut self, command: Command) -> Result<(), String> {
-        let machine = &mut self.parts.machine;
+        let machine = &mut self.open.machine;
         match command {
             Command::Read(reply) => {
                 self.next_read += 1;
@@ -254,7 +272,7 @@ impl Driver {
             Command::Transfer(to) => self.transfer(to),
             Command::Unreachable(member) => machine.report_unreachable(member),
             Command::SnapshotSent(member, arrived) => machine.report_snapshot(member, arrived),
-            Command::State(reply) => answer(reply, (Arc::new(self.parts.tables.clone()), self.parts.applied.clone())),
+            Command::State(reply) => answer(reply, (Arc::new(self.open.tables.clone()), self.open.applied.clone())),
             Command::Checkpointed(result) => {
                 let done = result.map_err(|e| format!("checkpoint: {e}"))?;
                 self.checkpointed(done);
@@ -269,34 +287,34 @@ impl Driver {
     fn step(&mut self, message: Message) {
         self.heard.insert(message.from, Instant::now());
         // A message can be late, or from a member that is none any more; raft says what it does not like.
-        if let Err(e) = self.parts.machine.step(message) {
+        if let Err(e) = self.open.machine.step(message) {
             tracing::debug!("a message of another member was not taken: {e}");
         }
     }
 
     /// Hands leadership to `to`, or to whoever is furthest.
     fn transfer(&mut self, to: Option<u64>) {
-        let voters = &self.parts.machine.members().voters;
-        let others = self.progress().into_iter().filter(|p| p.id != self.parts.member && voters.contains(&p.id));
+        let voters = &self.open.machine.members().voters;
+        let others = self.progress().into_iter().filter(|p| p.id != self.keep.member && voters.contains(&p.id));
         let furthest = others.max_by_key(|p| (p.active, p.matched)).map(|p| p.id);
         if let Some(to) = to.or(furthest) {
-            self.parts.machine.transfer_leader(to);
+            self.open.machine.transfer_leader(to);
         }
     }
 
     /// What a leader knows of the members. Raft forgets once in an election timeout who was there, to see who still is;
     /// that is too short-sighted for anybody else.
     fn progress(&self) -> Vec<Progress> {
-        let mut all = self.parts.machine.progress();
+        let mut all = self.open.machine.progress();
         for p in &mut all {
-            p.active = p.id == self.parts.member || self.heard.get(&p.id).is_some_and(|t| t.elapsed() < SILENCE);
+            p.active = p.id == self.keep.member || self.heard.get(&p.id).is_some_and(|t| t.elapsed() < SILENCE);
         }
         all
     }
 
     /// Whether nobody else is there to speak with: then raft's clock stands still.
     fn is_quiet(&self) -> bool {
-        let machine = &self.parts.machine;
+        let machine = &self.open.machine;
         machine.is_alone() && machine.is_leader() && !machine.has_peers()
     }
 
@@ -306,25 +324,25 @@ impl Driver {
             return Some(command);
         }
         let alone = self.is_quiet();
-        let due = self.checkpoint.since.filter(|_| !self.checkpoint.running).map(|t| t + self.parts.policy.interval);
+        let due = self.checkpoint.since.filter(|_| !self.checkpoint.running).map(|t| t + self.keep.policy.interval);
         let tick = (!alone).then_some(self.next_tick);
-        if self.parts.log.has_garbage() || self.checkpoint.cut.is_some() {
-            return self.parts.inbox.try_recv().ok();
+        if self.open.log.has_garbage() || self.checkpoint.cut.is_some() {
+            return self.keep.inbox.try_recv().ok();
         }
         let until = match (due, tick) {
-            (None, None) => return self.parts.inbox.recv().ok().or_else(|| Some(abandoned())),
+            (None, None) => return self.keep.inbox.recv().ok().or_else(|| Some(abandoned())),
             (a, b) => a.into_iter().chain(b).min()?,
         };
         let now = Instant::now();
-        let command = match self.parts.inbox.recv_timeout(until.saturating_duration_since(now)) {
+        let command = match self.keep.inbox.recv_timeout(until.saturating_duration_since(now)) {
             Ok(command) => Some(command),
             Err(RecvTimeoutError::Timeout) => None,
             Err(RecvTimeoutError::Disconnected) => Some(abandoned()),
         };
         if tick.is_some_and(|t| t <= Instant::now()) {
             self.next_tick = Instant::now() + TICK;
-            self.parts.machine.tick();
-            self.parts.shared.set_progress(self.progress());
+            self.open.machine.tick();
+            self.keep.shared.set_progress(self.progress());
             // A read index may be lost on the way.
             let asked: Vec<u64> = self.asked.keys().copied().collect();
             asked.into_iter().for_each(|id| self.ask(id));
@@ -336,22 +354,22 @@ impl Driver {
         if batch.is_empty() {
             return;
         }
-        self.parts.shared.stats.proposals.fetch_add(batch.len() as u64, Ordering::Relaxed);
-        match self.parts.machine.propose(batch) {
+        self.keep.shared.stats.proposals.fetch_add(batch.len() as u64, Ordering::Relaxed);
+        match self.open.machine.propose(batch) {
             Ok(first) => {
                 let at = |i| Position { index: first.index + i, term: first.term };
                 self.waiting.extend(replies.into_iter().enumerate().map(|(i, reply)| (at(i as u64), reply)));
             }
             Err(_) => {
-                let leader = self.parts.machine.leader();
+                let leader = self.open.machine.leader();
                 replies.into_iter().for_each(|r| answer(r, Err(ProposeError::NotLeader { leader })));
             }
         }
     }
 
     fn ask(&mut self, id: u64) {
-        let context = [self.parts.member, id].map(u64::to_le_bytes).concat();
-        let asked = self.parts.machine.read_index(context);
+        let context = [self.keep.member, id].map(u64::to_le_bytes).concat();
+        let asked = self.open.machine.read_index(context);
         if asked.is_err()
             && let Some(reply) = self.asked.remove(&id)
         {
@@ -361,16 +379,16 @@ impl Driver {
 
     /// Does what the machine wants until it wants nothing.
     fn settle(&mut self) -> Result<(), String> {
-        while let Some(mut work) = self.parts.machine.work() {
+        while let Some(mut work) = self.open.machine.work() {
             self.send(std::mem::take(&mut work.messages));
-            let state = work.hard_state().cloned().unwrap_or_else(|| self.parts.machine.hard_state().clone());
+            let state = work.hard_state().cloned().unwrap_or_else(|| self.open.machine.hard_state().clone());
             let installed = self.install(&work, &state)?;
             if work.must_sync() || installed {
                 self.persist(&state, work.entries())?;
             }
-            let done = self.parts.machine.persisted(work).map_err(|e| e.to_string())?;
+            let done = self.open.machine.persisted(work).map_err(|e| e.to_string())?;
             if installed {
-                self.parts.machine.applied(self.parts.applied.at.index);
+                self.open.machine.applied(self.open.applied.at.index);
             }
             self.send(done.messages);
             for read in done.reads {
@@ -383,15 +401,15 @@ impl Driver {
             self.serve_reads();
         }
         // Whoever sees that this member leads must see whom it leads.
-        if self.parts.machine.is_leader() != std::mem::replace(&mut self.leads, self.parts.machine.is_leader()) {
-            self.parts.shared.set_progress(self.progress());
+        if self.open.machine.is_leader() != std::mem::replace(&mut self.leads, self.open.machine.is_leader()) {
+            self.keep.shared.set_progress(self.progress());
         }
-        self.parts.shared.set_role(&self.parts.machine);
+        self.keep.shared.set_role(&self.open.machine);
         Ok(())
     }
 
     fn send(&self, messages: Vec<Message>) {
-        if let Some(peers) = &self.parts.peers
+        if let Some(peers) = &self.keep.peers
             && !messages.is_empty()
         {
             peers.send(messages);
@@ -407,10 +425,10 @@ impl Driver {
         let (applied, tables) = offered.ok_or("raft wants a snapshot installed that did not come")?;
         let fail = |e: redb::Error| format!("log: {e}");
         self.await_checkpoint()?;
-        self.parts.log.begin_install(&metadata).map_err(fail)?;
+        self.open.log.begin_install(&metadata).map_err(fail)?;
         self.checkpoint.running = true;
         let all = Arc::new(tables.clone());
-        self.parts.checkpointer.submit(Job {
+        self.open.checkpointer.submit(Job {
             tables: all,
             dirty: BTreeSet::new(),
             applied: applied.clone(),
@@ -418,8 +436,8 @@ impl Driver {
         })?;
         self.await_checkpoint()?;
         self.checkpoint.cut = None;
-        self.parts.log.finish_install(state, &metadata).map_err(fail)?;
-        self.parts.persisted_commit = metadata.index.max(state.commit);
+        self.open.log.finish_install(state, &metadata).map_err(fail)?;
+        self.open.persisted_commit = metadata.index.max(state.commit);
         for (_, reply) in self.waiting.drain(..) {
             answer(reply, Err(ProposeError::Unknown("this server fell behind the others".into())));
         }
@@ -429,17 +447,17 @@ impl Driver {
         self.checkpoint.last = metadata.index;
         (self.checkpoint.since, self.checkpoint.bytes) = (None, 0);
         self.checkpoint.dirty.clear();
-        self.parts.applied = applied;
-        self.parts.shared.publish(Arc::new(tables.clone()));
-        self.parts.shared.hub.reset(tables.revision());
-        self.parts.tables = tables;
+        self.open.applied = applied;
+        self.keep.shared.publish(Arc::new(tables.clone()));
+        self.keep.shared.hub.reset(tables.revision());
+        self.open.tables = tables;
         Ok(true)
     }
 
     /// Waits for the checkpoint that is under way. What else comes meanwhile is done afterwards.
     fn await_checkpoint(&mut self) -> Result<(), String> {
         while self.checkpoint.running {
-            match self.parts.inbox.recv() {
+            match self.keep.inbox.recv() {
                 Ok(Command::Checkpointed(result)) => self.checkpointed(result?),
                 Ok(other) => self.later.push_back(other),
                 Err(_) => return Err("the checkpoint thread ended".into()),
@@ -450,12 +468,13 @@ impl Driver {
 
     fn persist(&mut self, state: &HardState, entries: &[Entry]) -> Result<(), String> {
         let cut = self.checkpoint.cut.take();
-        self.parts.shared.disk.begin();
-        let durable = self.parts.log.persist(state, entries, cut.as_ref()).map_err(|e| format!("log: {e}"));
-        self.parts.shared.disk.end();
-        durable?;
-        self.parts.persisted_commit = state.commit;
-        self.parts.shared.stats.commits.fetch_add(1, Ordering::Relaxed);
+        self.keep.shared.disk.begin();
+        let durable = self.open.log.persist(state, entries, cut.as_ref()).map_err(|e| format!("log: {e}"));
+        self.keep.shared.disk.end();
+        if durable? {
+            self.open.persisted_commit = state.commit;
+        }
+        self.keep.shared.stats.commits.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 
@@ -464,17 +483,19 @@ impl Driver {
         let Some(last) = committed.last().map(|c| c.at) else { return Ok(()) };
         let mut changes: Vec<Change> = Vec::new();
         let mut answers = Vec::new();
+        let mut regrouped = false;
         for Committed { at, what } in committed {
             let outcome = match what {
                 What::Nothing => None,
                 What::Members(members) => {
-                    self.parts.applied.members = members;
+                    self.open.applied.members = members;
+                    regrouped = true;
                     None
                 }
                 What::Data(data) => {
                     self.checkpoint.bytes += data.len();
                     let txn = codec::decode(&data).map_err(|e| format!("log entry {}: {e}", at.index))?;
-                    let (outcome, mut made) = apply(&mut self.parts.tables, at.term, &txn);
+                    let (outcome, mut made) = apply(&mut self.open.tables, at.term, &txn);
                     changes.append(&mut made);
                     Some(outcome)
                 }
@@ -484,19 +505,27 @@ impl Driver {
                 answers.push((reply, (position == at).then(|| outcome.clone()).flatten().map(|o| (o, at.index))));
             }
         }
-        let members = &self.parts.applied.members;
+        // After a failure the log is replayed, and what it says was said before.
+        changes.retain(|c| c.revision > self.shown);
+        if regrouped {
+            // Nothing is sent to the new group, and nothing is committed by it, before it is known on disk that it is the
+            // group: a member that came back as one of an older group could find a majority where there is none.
+            let state = self.open.machine.hard_state().clone();
+            self.persist(&state, &[])?;
+        }
+        let members = &self.open.applied.members;
         for (_, reply) in self.changing.extract_if(.., |(index, _)| *index <= last.index) {
             answer(reply, Ok(members.clone()));
         }
-        self.parts.applied.at = last;
-        self.parts.machine.applied(last.index);
+        self.open.applied.at = last;
+        self.open.machine.applied(last.index);
         self.checkpoint.since.get_or_insert_with(Instant::now);
         if !changes.is_empty() {
             self.checkpoint.dirty.extend(changes.iter().map(|c| c.key.clone()));
-            self.parts.shared.publish(Arc::new(self.parts.tables.clone()));
-            self.parts.shared.hub.publish(changes);
+            self.keep.shared.publish(Arc::new(self.open.tables.clone()));
+            self.keep.shared.hub.publish(changes);
         }
-        let leader = self.parts.machine.leader();
+        let leader = self.open.machine.leader();
         for (reply, outcome) in answers {
             answer(reply, outcome.ok_or(ProposeError::NotLeader { leader }));
         }
@@ -504,22 +533,22 @@ impl Driver {
     }
 
     fn serve_reads(&mut self) {
-        let applied = self.parts.applied.at.index;
+        let applied = self.open.applied.at.index;
         for (_, reply) in self.reads.extract_if(.., |(index, _)| *index <= applied) {
-            answer(reply, Ok(self.parts.shared.snapshot()));
+            answer(reply, Ok(self.keep.shared.snapshot()));
         }
     }
 
     /// Starts a checkpoint when it is time, and tidies the log behind the last one.
     fn maintain(&mut self) -> Result<(), String> {
-        if self.checkpoint.cut.is_some() || self.parts.log.has_garbage() {
-            let state = self.parts.machine.hard_state().clone();
+        if self.checkpoint.cut.is_some() || self.open.log.has_garbage() {
+            let state = self.open.machine.hard_state().clone();
             self.persist(&state, &[])?;
         }
         if !self.checkpoint.running && self.checkpoint.cut.is_none() {
             self.checkpoint.answering.drain(..).for_each(|r| answer(r, ()));
         }
-        let policy = &self.parts.policy;
+        let policy = &self.keep.policy;
         let due = self.checkpoint.since.is_some_and(|t| t.elapsed() >= policy.interval)
             || self.checkpoint.bytes >= policy.bytes
             || !self.checkpoint.wanted.is_empty();
@@ -528,8 +557,8 @@ impl Driver {
 
     fn begin_checkpoint(&mut self) -> Result<(), String> {
         // The applied index must not be on disk ahead of the commit index.
-        if self.parts.persisted_commit < self.parts.applied.at.index {
-            let state = self.parts.machine.hard_state().clone();
+        if self.open.persisted_commit < self.open.applied.at.index {
+            let state = self.open.machine.hard_state().clone();
             self.persist(&state, &[])?;
         }
         let c = &mut self.checkpoint;
@@ -537,18 +566,18 @@ impl Driver {
         c.running = true;
         c.answering.append(&mut c.wanted);
         let dirty = std::mem::take(&mut c.dirty);
-        let (tables, applied) = (Arc::new(self.parts.tables.clone()), self.parts.applied.clone());
-        self.parts.checkpointer.submit(Job { tables, dirty, applied, all: false })
+        let (tables, applied) = (Arc::new(self.open.tables.clone()), self.open.applied.clone());
+        self.open.checkpointer.submit(Job { tables, dirty, applied, all: false })
     }
 
     fn checkpointed(&mut self, done: Applied) {
-        self.parts.shared.stats.checkpoints.fetch_add(1, Ordering::Relaxed);
+        self.keep.shared.stats.checkpoints.fetch_add(1, Ordering::Relaxed);
         self.checkpoint.running = false;
-        self.parts.machine.checkpointed(done.at, done.members.clone(), Vec::new());
+        self.open.machine.checkpointed(done.at, done.members.clone(), Vec::new());
         // Members that are a little behind go on from the log: it keeps what the slowest of those that are there lacks,
         // but not more than since the checkpoint before.
         let slowest = self.progress().into_iter().filter(|p| p.active).map(|p| p.matched).min().unwrap_or(0);
-        let machine = &mut self.parts.machine;
+        let machine = &mut self.open.machine;
         let keep = if machine.has_peers() { slowest.max(self.checkpoint.last) } else { done.at.index };
         self.checkpoint.last = done.at.index;
         let truncated = machine.compact(done.at.index.min(keep));
@@ -559,14 +588,14 @@ impl Driver {
     fn last_checkpoint(&mut self) -> Result<(), String> {
         loop {
             while self.checkpoint.running {
-                match self.parts.inbox.recv() {
+                match self.keep.inbox.recv() {
                     Ok(Command::Checkpointed(result)) => self.checkpointed(result?),
                     Ok(other) => decline(other, ProposeError::Stopped, ReadError::Stopped),
                     Err(_) => return Err("the checkpoint thread ended".into()),
                 }
             }
-            while self.checkpoint.cut.is_some() || self.parts.log.has_garbage() {
-                let state = self.parts.machine.hard_state().clone();
+            while self.checkpoint.cut.is_some() || self.open.log.has_garbage() {
+                let state = self.open.machine.hard_state().clone();
                 self.persist(&state, &[])?;
             }
             if self.checkpoint.since.is_none() {
@@ -576,8 +605,8 @@ impl Driver {
         }
     }
 
-    /// After a failure: what is in the log has an unknown outcome, everything else is turned away.
-    fn refuse(&mut self, reason: &str) -> (bool, oneshot::Sender<Result<(), String>>) {
+    /// After a failure: what is in the log has an unknown outcome, everything else is turned away, and the files are closed.
+    fn fail(mut self, reason: &str) -> Failed {
         for (_, reply) in self.waiting.drain(..) {
             answer(reply, Err(ProposeError::Unknown(reason.into())));
         }
@@ -590,31 +619,36 @@ impl Driver {
         for reply in asked.chain(self.reads.drain(..).map(|(_, r)| r)) {
             answer(reply, Err(ReadError::Unhealthy(reason.into())));
         }
-        loop {
-            match self.parts.inbox.recv().unwrap_or_else(|_| abandoned()) {
-                Command::Stop { checkpoint, reply } => return (checkpoint, reply),
-                other => decline(other, ProposeError::Unhealthy(reason.into()), ReadError::Unhealthy(reason.into())),
-            }
-        }
+        let Driver { open, keep, later, .. } = self;
+        Failed { promised: open.log.promised(), keep, later }
     }
-}
 
-impl Drop for Driver {
-    fn drop(&mut self) {
+    /// What waits when the store is closed.
+    fn turn_away(&mut self) {
         for (_, reply) in self.waiting.drain(..) {
             answer(reply, Err(ProposeError::Unknown("the store was closed".into())));
         }
         self.later.drain(..).for_each(|c| decline(c, ProposeError::Stopped, ReadError::Stopped));
-        loop {
-            match self.parts.inbox.try_recv() {
-                Ok(command) => decline(command, ProposeError::Stopped, ReadError::Stopped),
-                Err(TryRecvError::Empty | TryRecvError::Disconnected) => return,
-            }
+        while let Ok(command) = self.keep.inbox.try_recv() {
+            decline(command, ProposeError::Stopped, ReadError::Stopped);
         }
     }
 }
 
-fn decline(command: Command, propose: ProposeError, read: ReadError) {
+impl Keep {
+    /// The end: whoever asks from now on finds nobody.
+    fn close(self, reply: oneshot::Sender<Result<(), String>>) {
+        let shared = self.shared.clone();
+        let result = shared.health();
+        shared.hub.stop();
+        drop(self);
+        shared.release();
+        // Nobody may wait for it.
+        let _ = reply.send(result);
+    }
+}
+
+pub(super) fn decline(command: Command, propose: ProposeError, read: ReadError) {
     match command {
         Command::Propose(_, reply) => answer(reply, Err(propose)),
         Command::Read(reply) | Command::ReadAt(_, reply) => answer(reply, Err(read)),

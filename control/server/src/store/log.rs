@@ -25,7 +25,16 @@ pub(super) struct LogFile {
     /// The last row.
     last: u64,
     truncated: u64,
+    /// Term and vote as they are on disk.
+    voted: (u64, u64),
     durability: Durability,
+}
+
+/// What a log has made durable, and others may rely on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Promised {
+    last: u64,
+    voted: (u64, u64),
 }
 
 /// What it held.
@@ -62,26 +71,33 @@ impl LogFile {
         let first = table.first()?.map_or(truncated + 1, |(k, _)| k.value());
         let last = table.last()?.map_or(truncated, |(k, _)| k.value());
         drop((table, txn));
-        Ok((LogFile { db, first, last, truncated, durability }, contents))
+        let voted = (contents.hard_state.term, contents.hard_state.vote);
+        Ok((LogFile { db, first, last, truncated, voted, durability }, contents))
     }
 
-    /// Makes a batch durable: all of it or nothing.
+    /// Makes a batch durable: all of it or nothing. The answer says whether that includes the commit index. Raft needs no
+    /// more of it than what is on disk already, and a row less is a page less to write and sync: where entries come and
+    /// neither term nor vote is new, it stays as it is.
     pub(super) fn persist(
         &mut self,
         hard_state: &HardState,
         entries: &[Entry],
         truncate: Option<&SnapshotMetadata>,
-    ) -> Result<(), redb::Error> {
+    ) -> Result<bool, redb::Error> {
+        let voted = (hard_state.term, hard_state.vote);
+        let whole = entries.is_empty() || truncate.is_some() || voted != self.voted;
         let mut txn = self.db.begin_write()?;
         // Only the tests use another one, to prove that they see the difference.
         txn.set_durability(self.durability).map_err(redb::Error::from)?;
         let truncated = truncate.map_or(self.truncated, |t| t.index);
         let (mut first, mut last) = (self.first, self.last);
         {
-            let mut table = txn.open_table(meta::TABLE)?;
-            table.insert(HARD_STATE, seal(0, hard_state).as_slice())?;
-            if let Some(t) = truncate {
-                table.insert(TRUNCATED, seal(0, t).as_slice())?;
+            if whole {
+                let mut table = txn.open_table(meta::TABLE)?;
+                table.insert(HARD_STATE, seal(0, hard_state).as_slice())?;
+                if let Some(t) = truncate {
+                    table.insert(TRUNCATED, seal(0, t).as_slice())?;
+                }
             }
             let mut table = txn.open_table(ENTRIES)?;
             if let Some(end) = entries.last() {
@@ -100,8 +116,8 @@ impl LogFile {
             }
         }
         txn.commit()?;
-        (self.first, self.last, self.truncated) = (first, last, truncated);
-        Ok(())
+        (self.first, self.last, self.truncated, self.voted) = (first, last, truncated, voted);
+        Ok(whole)
     }
 
     /// Notes that another member's state is about to replace the objects.
@@ -132,6 +148,7 @@ impl LogFile {
         txn.open_table(ENTRIES)?;
         txn.commit()?;
         (self.first, self.last, self.truncated) = (metadata.index + 1, metadata.index, metadata.index);
+        self.voted = (hard_state.term, hard_state.vote);
         Ok(())
     }
 
@@ -154,6 +171,18 @@ impl LogFile {
         contents.entries.clear();
         contents.truncated = metadata;
         Ok(())
+    }
+
+    /// What it has made durable so far.
+    pub(super) fn promised(&self) -> Promised {
+        Promised { last: self.last, voted: self.voted }
+    }
+
+    /// Whether what another opening of the same file has promised is still there. A member that forgets an entry or a vote
+    /// would let a majority be found where there is none.
+    pub(super) fn keeps(&self, promised: &Promised) -> Result<(), String> {
+        let kept = self.voted.0 > promised.voted.0 || (self.voted == promised.voted && self.last >= promised.last);
+        if kept { Ok(()) } else { Err("the disk has lost what was acknowledged: this server must be replaced".into()) }
     }
 
     /// Whether garbage is left that another [`LogFile::persist`] would take away.

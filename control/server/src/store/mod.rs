@@ -11,7 +11,9 @@ mod driver;
 mod error;
 mod folder;
 mod hub;
+mod load;
 mod log;
+mod mend;
 mod meta;
 mod mirror;
 pub mod offline;
@@ -30,21 +32,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use copepod_consensus::{ConfChangeV2, ConfState, Machine, Message, Options, Position, Progress, Restored};
+use copepod_consensus::{ConfChangeV2, ConfState, Message, Position, Progress};
 use copepod_state::{Compacted, Interest, Outcome, Tables, Txn, WindowLimits, codec};
 use redb::Durability;
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use backend::Counted;
-use checkpoint::Checkpointer;
-use compact::Compactor;
-use driver::{Command, Driver, Install, Parts};
-use error::{Fault, guarded};
-use folder::{Folder, LOG, MIRROR};
+use driver::{Command, Driver, Install, Keep};
+use error::guarded;
+use folder::Folder;
 use hub::Hub;
-use log::LogFile;
-use mirror::{Applied, Mirror};
+use load::Loader;
+use mirror::Applied;
 use shared::Shared;
 use snapshot::Meta;
 
@@ -57,9 +56,6 @@ pub use shared::Role;
 
 /// The format of what is on disk. A later release that changes it counts up.
 pub const FORMAT: u32 = 1;
-
-/// Ticks without a leader after which an election begins, at least; at most twice as many.
-const ELECTION_TICKS: usize = 8;
 
 /// Proposals that wait may hold this many bytes together; more of them wait before they are queued.
 const QUEUED_BYTES: usize = 64 << 20;
@@ -188,61 +184,27 @@ impl Store {
     pub fn open(options: StoreOptions) -> Result<Store, OpenError> {
         let StoreOptions { dir, backends, member, .. } = &options;
         let folder = Folder::open(dir, &**backends)?;
-        let io = |what: &str| {
-            let what = format!("cannot open {}", dir.join(what).display());
-            move |source| OpenError::Io { what, source }
-        };
-        let syncs = Arc::new(AtomicU64::new(0));
-        let has_mirror = backends.exists(MIRROR).map_err(io(MIRROR))?;
-        let backend = Counted::new(backends.open(LOG).map_err(io(LOG))?, syncs.clone());
-        let (mut log, mut contents) = guarded(|| LogFile::open(backend, *member, options.durability()))
-            .map_err(|fault: Fault| fault.at(dir, LOG))?;
-        if !has_mirror && contents.truncated.index > 0 {
-            return Err(OpenError::Damaged { dir: dir.clone(), what: format!("{MIRROR} is missing") });
-        }
-        let backend = Counted::new(backends.open(MIRROR).map_err(io(MIRROR))?, Arc::default());
-        let members = contents.truncated.conf_state.clone().unwrap_or_default();
-        let (mirror, tables, applied) =
-            guarded(|| Mirror::open(backend, *member, &members)).map_err(|fault: Fault| fault.at(dir, MIRROR))?;
-        guarded(|| log.settle_install(&mut contents, applied.at.index).map_err(Fault::from))
-            .map_err(|fault: Fault| fault.at(dir, LOG))?;
-        folder.ready()?;
-
-        let persisted_commit = contents.hard_state.commit;
-        let restored = Restored {
-            hard_state: contents.hard_state,
-            conf_state: applied.members.clone(),
-            truncated: copepod_consensus::Position { index: contents.truncated.index, term: contents.truncated.term },
-            entries: contents.entries,
-            applied: applied.at.index,
-        };
-        let damaged = |what: String| OpenError::Damaged { dir: dir.clone(), what };
-        let raft = Options { election_ticks: ELECTION_TICKS, ..Options::new(*member) };
-        let machine = Machine::new(&raft, restored).map_err(|e| damaged(format!("{LOG}: {e}")))?;
-        let hub = Arc::new(Hub::new(options.window, tables.revision()));
-        let shared = Arc::new(Shared::new(tables.clone(), hub, folder, syncs));
         let (commands, inbox) = mpsc::channel();
-        let compactor = Compactor::new(backends.clone(), *member, options.compact_from);
-        let checkpointer = Checkpointer::start(mirror, compactor, commands.clone()).map_err(io("checkpoint thread"))?;
-        let (policy, member, peers) = (options.checkpoint, options.member, options.peers.clone());
-        let to_peers = peers.clone();
-        let parts = Parts {
-            machine,
-            log,
-            persisted_commit,
-            tables,
-            applied,
-            shared,
-            checkpointer,
-            policy,
-            inbox,
-            member,
-            peers: to_peers,
+        let loader = Loader {
+            dir: dir.clone(),
+            member: *member,
+            backends: backends.clone(),
+            durability: options.durability(),
+            compact_from: options.compact_from,
+            syncs: Arc::default(),
+            commands: commands.clone(),
         };
-        let shared = parts.shared.clone();
-        let mut driver = Driver::new(parts);
-        guarded(|| driver.start()).map_err(damaged)?;
-        std::thread::Builder::new().name("raft".into()).spawn(move || driver.run()).map_err(io("raft thread"))?;
+        let open = loader.load()?;
+        folder.ready()?;
+        let hub = Arc::new(Hub::new(options.window, open.tables.revision()));
+        let shared = Arc::new(Shared::new(open.tables.clone(), hub, folder, loader.syncs.clone()));
+        let (member, peers) = (*member, options.peers.clone());
+        let keep =
+            Keep { shared: shared.clone(), policy: options.checkpoint, inbox, member, peers: peers.clone(), loader };
+        let mut driver = Driver::new(open, keep);
+        guarded(|| driver.start()).map_err(|what| OpenError::Damaged { dir: dir.clone(), what })?;
+        let spawned = std::thread::Builder::new().name("raft".into()).spawn(move || driver.run());
+        spawned.map_err(|source| OpenError::Io { what: "cannot start the raft thread".into(), source })?;
         let room = Semaphore::new(QUEUED_BYTES / GRAIN);
         Ok(Store { inner: Arc::new(Inner { shared, commands: Mutex::new(commands), room, member, peers }) })
     }

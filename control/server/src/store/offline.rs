@@ -63,7 +63,8 @@ pub(super) fn restore_on(
     guarded(|| -> Result<(), Fault> {
         let (mut log, _) = LogFile::open(backend, member, Durability::Immediate)?;
         let state = HardState { term: meta.term, commit: meta.index, ..HardState::default() };
-        Ok(log.persist(&state, &[], Some(&applied.metadata()))?)
+        log.persist(&state, &[], Some(&applied.metadata()))?;
+        Ok(())
     })
     .map_err(|f| f.at(dir, LOG))?;
     folder.ready()

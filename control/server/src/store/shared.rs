@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use copepod_consensus::{ConfState, Machine, Progress};
 use copepod_state::Tables;
@@ -16,7 +16,7 @@ use super::quota::Quota;
 pub(super) struct Shared {
     tables: RwLock<Arc<Tables>>,
     pub(super) hub: Arc<Hub>,
-    failed: OnceLock<String>,
+    failed: RwLock<Option<String>>,
     term: AtomicU64,
     leader: AtomicU64,
     leads: AtomicBool,
@@ -59,7 +59,7 @@ impl Shared {
         Shared {
             tables: RwLock::new(Arc::new(tables)),
             hub,
-            failed: OnceLock::new(),
+            failed: RwLock::default(),
             term: AtomicU64::new(0),
             leader: AtomicU64::new(0),
             leads: AtomicBool::new(false),
@@ -86,12 +86,16 @@ impl Shared {
         self.sovereign.store(false, Ordering::Release);
         self.leads.store(false, Ordering::Release);
         self.role.send_modify(|r| (r.leads, r.leader) = (false, None));
-        // The first reason is the one that counts.
-        let _ = self.failed.set(reason);
+        *self.failed.write().unwrap_or_else(PoisonError::into_inner) = Some(reason);
+    }
+
+    /// The disk has given back what it must.
+    pub(super) fn mend(&self) {
+        *self.failed.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     pub(super) fn health(&self) -> Result<(), String> {
-        self.failed.get().map_or(Ok(()), |reason| Err(reason.clone()))
+        self.failed.read().unwrap_or_else(PoisonError::into_inner).clone().map_or(Ok(()), Err)
     }
 
     pub(super) fn set_role(&self, machine: &Machine) {

@@ -18,7 +18,10 @@ use copepod_model::{Key, object};
 use copepod_state::{Interest, Op, Outcome, Require, Tables, Txn, WindowLimits};
 use serde_json::json;
 
-use super::folder::LOG;
+use super::backend::Counted;
+use super::folder::{LOG, MIRROR};
+use super::log::LogFile;
+use super::mirror::Mirror;
 use super::*;
 use disk::Disk;
 
@@ -155,6 +158,64 @@ async fn a_broken_disk_ends_all_promises_and_nothing_else() {
     let store = Store::open(options(&dir, &disk.reboot(None))).unwrap();
     assert_eq!(data(&store.snapshot(), "a").as_deref(), Some("1"));
     store.close().await.unwrap();
+}
+
+async fn healthy(store: &Store) {
+    let mended = async {
+        while store.health().is_err() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), mended).await.expect("the store goes on");
+}
+
+#[tokio::test]
+async fn it_goes_on_when_the_disk_is_mended_and_watchers_miss_nothing() {
+    let (dir, disk) = (tempfile::tempdir().unwrap(), Disk::default());
+    let store = Store::open(options(&dir, &disk)).unwrap();
+    store.propose(txn([put("a", "1")])).await.unwrap();
+    let mut watch = store.watch(Interest::all("configmaps"), store.snapshot().revision()).unwrap();
+    let term = store.term();
+    disk.fail_syncs();
+    let lost = store.propose(txn([put("b", "1")])).await;
+    assert!(matches!(lost, Err(ProposeError::Unknown(_))), "{lost:?}");
+    assert!(store.health().is_err() && !store.is_leader());
+    assert_eq!(data(&store.snapshot(), "a").as_deref(), Some("1"), "what is proven can be read all the while");
+    disk.mend_syncs();
+    healthy(&store).await;
+    assert!(store.is_leader() && store.term() > term);
+    store.propose(txn([put("c", "1")])).await.unwrap();
+    let mut seen = Vec::new();
+    while !seen.contains(&"c".to_string()) {
+        seen.extend(watch.next().await.unwrap().iter().map(|c| c.key.name.to_string()));
+    }
+    // Whether `b` came to be is unknown; that it is told once if it did is not.
+    let expected: Vec<&str> = match data(&store.snapshot(), "b") {
+        Some(_) => vec!["b", "c"],
+        None => vec!["c"],
+    };
+    assert_eq!(seen, expected);
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_disk_that_comes_back_without_what_it_promised_is_not_believed() {
+    let (dir, disk) = (tempfile::tempdir().unwrap(), Disk::default());
+    let store = Store::open(options(&dir, &disk)).unwrap();
+    store.propose(txn([put("a", "1")])).await.unwrap();
+    disk.fail_syncs();
+    store.propose(txn([put("b", "1")])).await.unwrap_err();
+    disk.exchange();
+    let noticed = async {
+        while !store.health().is_err_and(|why| why.contains("must be replaced")) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), noticed)
+        .await
+        .unwrap_or_else(|_| panic!("it is noticed: {:?}", store.health()));
+    assert!(matches!(store.propose(txn([put("c", "1")])).await, Err(ProposeError::Unhealthy(_))));
+    store.close().await.unwrap_err();
 }
 
 #[tokio::test]

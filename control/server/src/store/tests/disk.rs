@@ -29,6 +29,8 @@ struct State {
     until_crash: Option<u64>,
     crashed: bool,
     fail_syncs: bool,
+    /// How often it was exchanged.
+    changed: u64,
     /// Syncs of this file wait while it is held; how many do.
     held: Option<String>,
     arrived: u64,
@@ -85,6 +87,18 @@ impl Disk {
     /// From now on every sync fails, and what it should have made durable stays as it was.
     pub(crate) fn fail_syncs(&self) {
         self.0.state.lock().unwrap().fail_syncs = true;
+    }
+
+    /// Syncs work again.
+    pub(crate) fn mend_syncs(&self) {
+        self.0.state.lock().unwrap().fail_syncs = false;
+    }
+
+    /// Another disk is in its place, with nothing on it: what is open is open on the old one, which is gone.
+    pub(crate) fn exchange(&self) {
+        let mut state = self.0.state.lock().unwrap();
+        let changed = state.changed + 1;
+        *state = State { changed, ..State::default() };
     }
 
     /// From now on every sync of this file waits for [`Disk::release`].
@@ -157,8 +171,9 @@ impl Backends for Disk {
         Ok(!self.contents(name).is_empty())
     }
     fn open(&self, name: &str) -> io::Result<Box<dyn StorageBackend>> {
-        self.0.state.lock().unwrap().files.entry(name.into()).or_default();
-        Ok(Box::new(Open { disk: self.0.clone(), name: name.into() }))
+        let mut state = self.0.state.lock().unwrap();
+        state.files.entry(name.into()).or_default();
+        Ok(Box::new(Open { disk: self.0.clone(), name: name.into(), of: state.changed }))
     }
     fn remove(&self, name: &str) -> io::Result<()> {
         self.0.state.lock().unwrap().files.remove(name);
@@ -203,11 +218,13 @@ impl Shared {
 struct Open {
     disk: Arc<Shared>,
     name: String,
+    /// Which disk it was opened on.
+    of: u64,
 }
 
 impl Open {
     fn with<T>(&self, f: impl FnOnce(&mut State) -> io::Result<T>) -> io::Result<T> {
-        self.disk.operation(f)
+        self.disk.operation(|s| if s.changed == self.of { f(s) } else { Err(io::ErrorKind::NotFound.into()) })
     }
 
     fn change(&self, change: Change) -> io::Result<()> {

@@ -3,7 +3,6 @@
 use redb::{Database, ReadableTable, TableDefinition};
 
 use super::*;
-use crate::store::folder::MIRROR;
 
 async fn filled(dir: &tempfile::TempDir, disk: &Disk, checkpoint: bool) {
     let store = Store::open(options(dir, disk)).unwrap();
