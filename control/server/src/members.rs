@@ -28,6 +28,8 @@ const TEND: Duration = Duration::from_millis(100);
 const CAUGHT_UP: u64 = 100;
 /// How long a request waits for a leader.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a leader listens for the others before it says that they are not there.
+const HEARING: Duration = Duration::from_secs(1);
 /// How often a change is tried that meets another one under way.
 const ATTEMPTS: usize = 20;
 
@@ -235,7 +237,14 @@ impl Members {
         if !member && !voters.contains(&id) && !role.members.learners.contains(&id) {
             return Err(Status::not_found("members", &id.to_string()));
         }
-        may_go(voters, &self.reachable(), id).map_err(|why| Status::conflict("members", &id.to_string(), why))?;
+        // Who has just begun to lead has heard nobody yet.
+        let deadline = Instant::now() + HEARING;
+        while let Err(why) = may_go(voters, &self.reachable(), id) {
+            if Instant::now() >= deadline {
+                return Err(Status::conflict("members", &id.to_string(), why));
+            }
+            tokio::time::sleep(TEND).await;
+        }
         if id == self.store.member() {
             self.store.hand_over().await;
             let leader = self.store.role().borrow().leader;
