@@ -5,11 +5,16 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use serde::Deserialize;
 
+/// The name of the extension that lists the cluster's servers.
+const SERVERS: &str = "copepod.dev/servers";
+
 /// What a kubeconfig's current context says.
 #[derive(Clone, Debug, Default)]
 pub struct Kubeconfig {
     /// `https://host:port`.
     pub server: String,
+    /// Other servers of the same cluster, which are used where this one does not answer. kubectl passes them over.
+    pub others: Vec<String>,
     /// PEM of the CA that the server's certificate must come from.
     pub ca_pem: Vec<u8>,
     /// PEM of the client certificate, empty for none.
@@ -61,6 +66,16 @@ struct Cluster {
     server: String,
     certificate_authority: Option<PathBuf>,
     certificate_authority_data: Option<String>,
+    #[serde(default)]
+    extensions: Vec<Extension>,
+}
+
+/// What programs keep in a kubeconfig beside its own fields.
+#[derive(Deserialize, Clone)]
+struct Extension {
+    name: String,
+    #[serde(default)]
+    extension: serde_json::Value,
 }
 
 #[derive(Deserialize, Clone)]
@@ -105,17 +120,37 @@ impl Kubeconfig {
             cert_pem: pem(&user.client_certificate_data, &user.client_certificate)?,
             key_pem: pem(&user.client_key_data, &user.client_key)?,
             token: user.token.unwrap_or_default(),
+            others: others(&cluster),
             server: cluster.server,
             namespace: context.namespace,
         })
     }
 
+    /// All servers, the first choice first.
+    pub fn servers(&self) -> Vec<String> {
+        let mut all = vec![self.server.trim_end_matches('/').to_string()];
+        for other in self.others.iter().map(|o| o.trim_end_matches('/')) {
+            if all.iter().all(|known| known != other) {
+                all.push(other.into());
+            }
+        }
+        all
+    }
+
     /// The text of a kubeconfig with one cluster, one user and one context, all called `name`.
     pub fn to_yaml(&self, name: &str) -> String {
         let b64 = |b: &[u8]| base64::engine::general_purpose::STANDARD.encode(b);
+        let extensions = match self.others.as_slice() {
+            [] => String::new(),
+            // JSON is YAML.
+            others => format!(
+                "\n    extensions:\n    - name: {SERVERS}\n      extension: {}",
+                serde_json::json!({"servers": others})
+            ),
+        };
         format!(
             "apiVersion: v1\nkind: Config\ncurrent-context: {name}\n\
-             clusters:\n- name: {name}\n  cluster:\n    server: {}\n    certificate-authority-data: {}\n\
+             clusters:\n- name: {name}\n  cluster:\n    server: {}\n    certificate-authority-data: {}{extensions}\n\
              contexts:\n- name: {name}\n  context:\n    cluster: {name}\n    user: {name}\n    namespace: {}\n\
              users:\n- name: {name}\n  user:\n    client-certificate-data: {}\n    client-key-data: {}\n",
             self.server,
@@ -125,6 +160,12 @@ impl Kubeconfig {
             b64(&self.key_pem),
         )
     }
+}
+
+fn others(cluster: &Cluster) -> Vec<String> {
+    let listed = cluster.extensions.iter().filter(|e| e.name == SERVERS);
+    let urls = listed.flat_map(|e| e.extension["servers"].as_array().into_iter().flatten());
+    urls.filter_map(|u| u.as_str()).filter(|u| u.starts_with("https://")).map(Into::into).collect()
 }
 
 fn find<T: Clone>(path: &Path, what: &'static str, list: &[Named<T>], name: &str) -> Result<T, ConfigError> {
@@ -141,6 +182,7 @@ mod tests {
         let dir = std::env::temp_dir().join(format!("copepod-kubeconfig-{}", std::process::id()));
         let config = Kubeconfig {
             server: "https://127.0.0.1:6443".into(),
+            others: vec!["https://127.0.0.1:6443".into(), "https://[::1]:6444".into()],
             ca_pem: b"ca".to_vec(),
             cert_pem: b"cert".to_vec(),
             key_pem: b"key".to_vec(),
@@ -149,6 +191,7 @@ mod tests {
         std::fs::write(&dir, config.to_yaml("copepod")).unwrap();
         let back = Kubeconfig::read(&dir).unwrap();
         std::fs::remove_file(&dir).unwrap();
+        assert_eq!(back.servers(), ["https://127.0.0.1:6443", "https://[::1]:6444"]);
         assert_eq!(
             (back.server, back.ca_pem, back.cert_pem, back.key_pem),
             (config.server, config.ca_pem, config.cert_pem, config.key_pem)

@@ -1,4 +1,4 @@
-//! The API over HTTPS: HTTP/2 where the server speaks it, one pooled connection.
+//! The API over HTTPS: HTTP/2 where the server speaks it, pooled connections, another server where one is lost.
 
 use std::io;
 use std::sync::Arc;
@@ -8,69 +8,62 @@ use bytes::{Bytes, BytesMut};
 use copepod_model::request::{Body as Payload, FieldValidation, ListOptions, PatchType, Propagation};
 use copepod_model::{ApiRequest, Status, UserInfo, Verb};
 use futures_util::stream;
-use http::{Method, Request, Response, Uri, header};
-use http_body_util::{BodyExt, Full};
-use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::Client as Pool;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use http::{Method, Request, Response, header};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
 use serde_json::{Value, json};
 
 use crate::config::Kubeconfig;
+use crate::reach::Reach;
+use crate::tls::{self, Credential, Rotating};
 use crate::transport::{Body, List, Reply, Transport, WatchEvent, WatchStream, object_of};
 
 /// Longest answer that is read whole, in bytes: a list of everything in a large cluster.
 const MAX_ANSWER: usize = 1 << 30;
 
-/// The HTTPS transport.
+/// The HTTPS transport, to one or several servers of a cluster.
 pub struct Https {
-    pool: Pool<HttpsConnector<HttpConnector>, Full<Bytes>>,
-    server: String,
+    reach: Reach,
     token: String,
 }
 
 impl Https {
-    /// A transport to the server that `config` names; connects on first use.
+    /// A transport to the servers that `config` names; connects on first use.
     pub fn new(config: &Kubeconfig) -> io::Result<Https> {
         let bad = |e: &dyn std::fmt::Display| io::Error::new(io::ErrorKind::InvalidInput, e.to_string());
-        let mut roots = rustls::RootCertStore::empty();
-        for cert in CertificateDer::pem_slice_iter(&config.ca_pem) {
-            roots.add(cert.map_err(|e| bad(&e))?).map_err(|e| bad(&e))?;
-        }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|e| bad(&e))?
-            .with_root_certificates(roots);
+        let text = |pem: &[u8]| String::from_utf8_lossy(pem).into_owned();
+        let ca = text(&config.ca_pem);
         let tls = if config.cert_pem.is_empty() {
-            tls.with_no_client_auth()
+            tls::anonymous(&ca)
         } else {
-            let chain =
-                CertificateDer::pem_slice_iter(&config.cert_pem).collect::<Result<Vec<_>, _>>().map_err(|e| bad(&e))?;
-            let key = PrivateKeyDer::from_pem_slice(&config.key_pem).map_err(|e| bad(&e))?;
-            tls.with_client_auth_cert(chain, key).map_err(|e| bad(&e))?
+            let credential = Credential { cert: text(&config.cert_pem), key: text(&config.key_pem) };
+            Rotating::new(&credential).and_then(|own| own.client_config(&ca))
         };
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        let connector = hyper_rustls::HttpsConnectorBuilder::new()
-            .with_tls_config(tls)
-            .https_only()
-            .enable_all_versions()
-            .wrap_connector(tcp);
-        Ok(Https {
-            pool: Pool::builder(TokioExecutor::new()).build(connector),
-            server: config.server.trim_end_matches('/').to_string(),
-            token: config.token.clone(),
-        })
+        let reach = Reach::new(tls.map_err(|e| bad(&e))?, config.servers());
+        Ok(Https { reach, token: config.token.clone() })
     }
 
-    async fn send(&self, mut request: Request<Bytes>) -> Result<Response<hyper::body::Incoming>, Status> {
-        let path = request.uri().path_and_query().map_or("/", |p| p.as_str());
-        let uri: Uri = format!("{}{path}", self.server).parse().map_err(|e| Status::bad_request(format!("{e}")))?;
-        *request.uri_mut() = uri;
+    /// A transport to `servers` (`https://host:port`, one at least) by `tls`, for who keeps the list of them up to date.
+    pub fn over(tls: rustls::ClientConfig, servers: Vec<String>) -> Https {
+        Https { reach: Reach::new(tls, servers), token: String::new() }
+    }
+
+    /// The servers that are known, in the order of the list.
+    pub fn servers(&self) -> Vec<String> {
+        self.reach.servers()
+    }
+
+    /// From now on these are the servers; an empty list changes nothing.
+    pub fn set_servers(&self, servers: Vec<String>) {
+        self.reach.set_servers(servers);
+    }
+
+    async fn send(&self, mut request: Request<Bytes>) -> Result<Response<Incoming>, Status> {
+        self.dress(&mut request);
+        self.reach.call(request).await
+    }
+
+    fn dress(&self, request: &mut Request<Bytes>) {
         if !self.token.is_empty()
             && let Ok(value) = format!("Bearer {}", self.token).parse()
         {
@@ -78,18 +71,19 @@ impl Https {
         }
         let user_agent = header::HeaderValue::from_static(concat!("copepod/", env!("CARGO_PKG_VERSION")));
         request.headers_mut().entry(header::USER_AGENT).or_insert(user_agent);
-        self.pool.request(request.map(Full::new)).await.map_err(|e| {
-            use std::error::Error as _;
-            let why = e.source().map(ToString::to_string).unwrap_or_else(|| e.to_string());
-            Status::unavailable(format!("cannot reach {}: {why}", self.server))
-        })
     }
 
     async fn whole(&self, request: Request<Bytes>) -> Result<Bytes, Status> {
+        let safe = matches!(*request.method(), Method::GET | Method::HEAD);
         let answer = self.send(request).await?;
         let code = answer.status();
         let body = http_body_util::Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
-        let body = body.map_err(|e| Status::unavailable(format!("the answer broke off: {e}")))?.to_bytes();
+        let broken = |e| match safe {
+            true => Status::unavailable(format!("the answer broke off: {e}")),
+            // Something was done, and what is not known.
+            false => Status::timeout(format!("the answer broke off, the outcome of the request is unknown: {e}")),
+        };
+        let body = body.map_err(broken)?.to_bytes();
         if code.is_success() { Ok(body) } else { Err(Status::from_json(code.as_u16(), &body)) }
     }
 }
@@ -126,19 +120,21 @@ impl Transport for Https {
 
     async fn watch(&self, request: ApiRequest) -> Result<WatchStream, Status> {
         let resource = request.group_resource();
-        let answer = self.send(http_request(&request)?).await?;
+        let mut head = http_request(&request)?;
+        self.dress(&mut head);
+        let (answer, place) = self.reach.stream(head).await?;
         let code = answer.status();
         if !code.is_success() {
             let body = answer.into_body().collect().await.map(|b| b.to_bytes()).unwrap_or_default();
             return Err(Status::from_json(code.as_u16(), &body));
         }
-        let state = (answer.into_body(), BytesMut::new(), resource);
-        Ok(Box::pin(stream::unfold(state, |(mut body, mut buffer, resource)| async move {
+        let state = (answer.into_body(), BytesMut::new(), resource, place);
+        Ok(Box::pin(stream::unfold(state, |(mut body, mut buffer, resource, place)| async move {
             loop {
                 if let Some(end) = buffer.iter().position(|b| *b == b'\n') {
                     let line = buffer.split_to(end + 1);
                     if let Some(event) = event(&resource, &line) {
-                        return Some((event, (body, buffer, resource)));
+                        return Some((event, (body, buffer, resource, place)));
                     }
                     continue;
                 }

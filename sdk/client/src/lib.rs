@@ -4,7 +4,10 @@
 pub mod certificate;
 mod config;
 mod https;
+pub mod join;
+mod reach;
 mod recorder;
+pub mod tls;
 mod transport;
 
 use std::sync::Arc;
