@@ -19,12 +19,14 @@ mod garbage_collector;
 mod ingress_status;
 mod load_balancer;
 mod namespace;
+mod node_ipam;
 mod node_lifecycle;
 mod pod_gc;
 mod replica_set;
 mod root_ca;
 mod service_account;
 mod support;
+mod token_cleaner;
 
 pub use support::names::fill_names;
 
@@ -87,10 +89,12 @@ pub fn all(config: &Config) -> Vec<Box<dyn Controller>> {
         Box::new(ingress_status::new(config)),
         Box::new(load_balancer::new(config)),
         Box::new(namespace::new(config)),
+        Box::new(node_ipam::new(config)),
         Box::new(node_lifecycle::new(config)),
         Box::new(pod_gc::new(config)),
         Box::new(replica_set::new(config)),
         Box::new(root_ca::new(config)),
         Box::new(service_account::new(config)),
+        Box::new(token_cleaner::new(config)),
     ]
 }
