@@ -12,6 +12,7 @@ pub mod members;
 pub mod nodes;
 pub mod peers;
 pub mod pki;
+mod rotate;
 pub mod run;
 mod server;
 pub mod store;

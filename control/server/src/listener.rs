@@ -9,15 +9,11 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
-use rustls::server::WebPkiClientVerifier;
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
 use crate::api::Api;
-use crate::pki::Credential;
 
 /// How long a client may take for its TLS handshake, and for the head of a request.
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
@@ -27,47 +23,6 @@ const CONNECTIONS: usize = 8192;
 const STREAMS: u32 = 250;
 /// Longest request head in bytes.
 const HEAD: usize = 64 * 1024;
-
-/// TLS for the API: our certificate, client certificates of our CA welcome but not required.
-pub fn tls(serving: &Credential, ca_pem: &str) -> Result<Arc<rustls::ServerConfig>, String> {
-    let mut roots = rustls::RootCertStore::empty();
-    for cert in CertificateDer::pem_slice_iter(ca_pem.as_bytes()) {
-        roots.add(cert.map_err(text)?).map_err(text)?;
-    }
-    let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
-        .allow_unauthenticated()
-        .build()
-        .map_err(text)?;
-    finish(builder()?.with_client_cert_verifier(clients), serving)
-}
-
-/// TLS for anyone: our certificate, no client certificates.
-pub fn server_tls(serving: &Credential) -> Result<Arc<rustls::ServerConfig>, String> {
-    finish(builder()?.with_no_client_auth(), serving)
-}
-
-fn provider() -> Arc<rustls::crypto::CryptoProvider> {
-    Arc::new(rustls::crypto::ring::default_provider())
-}
-
-fn builder() -> Result<rustls::ConfigBuilder<rustls::ServerConfig, rustls::WantsVerifier>, String> {
-    rustls::ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions().map_err(text)
-}
-
-fn finish(
-    config: rustls::ConfigBuilder<rustls::ServerConfig, rustls::server::WantsServerCert>,
-    serving: &Credential,
-) -> Result<Arc<rustls::ServerConfig>, String> {
-    let chain = CertificateDer::pem_slice_iter(serving.cert.as_bytes()).collect::<Result<Vec<_>, _>>().map_err(text)?;
-    let key = PrivateKeyDer::from_pem_slice(serving.key.as_bytes()).map_err(text)?;
-    let mut config = config.with_single_cert(chain, key).map_err(text)?;
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
-}
-
-fn text(e: impl std::fmt::Display) -> String {
-    e.to_string()
-}
 
 /// Serves until `shutdown` turns true, then lets open requests finish for a moment.
 pub async fn serve(

@@ -1,28 +1,22 @@
 //! The cluster's certificate authority and what it issues, kept in one folder that only its owner can read.
 //!
-//! Names follow kubeadm's: `ca`, `apiserver`, `admin`, `sa`. Certificates live a year and are reissued at a start within
-//! their last month; the CA lives ten years.
+//! Names follow kubeadm's: `ca`, `apiserver`, `admin`, `sa`. Certificates live a year and are reissued after two thirds of
+//! it; the CA lives ten years.
 
 use std::fs;
 use std::io::{self, Write as _};
 use std::net::IpAddr;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use copepod_client::tls::Validity;
 use copepod_model::Time;
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
 };
 
-/// A certificate chain and its key, in PEM.
-#[derive(Clone)]
-pub struct Credential {
-    /// Certificate, PEM.
-    pub cert: String,
-    /// PKCS#8 key, PEM.
-    pub key: String,
-}
+pub use copepod_client::tls::Credential;
 
 /// The cluster's CA, on disk under `DIR/pki`.
 pub struct Pki {
@@ -39,6 +33,20 @@ pub enum PkiError {
     /// A file does not hold what it should.
     #[error("{0} is damaged: {1}")]
     Damaged(PathBuf, String),
+    /// What asks for a certificate is no request (PKCS#10), or asks for what there is not.
+    #[error("not a request for a certificate: {0}")]
+    Request(String),
+}
+
+/// What all servers of a cluster share.
+#[derive(Clone)]
+pub struct Shared {
+    /// The CA.
+    pub ca: Credential,
+    /// The key that signs service account tokens, PEM.
+    pub service_account_key: String,
+    /// The key that seals Secrets.
+    pub seal: [u8; 32],
 }
 
 impl Pki {
@@ -158,16 +166,64 @@ impl Pki {
         }
     }
 
-    fn issue(&self, params: CertificateParams) -> Result<Credential, PkiError> {
+    /// A certificate (PEM) for the key of a PKCS#10 request, whose own wishes do not count: a client's if it is for no names
+    /// and addresses, else a server's.
+    pub fn sign(
+        &self,
+        request: &str,
+        (user, groups): (&str, &[&str]),
+        dns: &[String],
+        ips: &[IpAddr],
+        now: Time,
+    ) -> Result<String, PkiError> {
+        let bad = |e: rcgen::Error| PkiError::Request(e.to_string());
+        let asked = CertificateSigningRequestParams::from_pem(request).map_err(bad)?;
+        let mut params = params(user, groups, now, 365);
+        for d in dns {
+            params.subject_alt_names.push(SanType::DnsName(d.as_str().try_into().map_err(bad)?));
+        }
+        params.subject_alt_names.extend(ips.iter().map(|ip| SanType::IpAddress(*ip)));
+        let client = params.subject_alt_names.is_empty();
+        params.extended_key_usages =
+            vec![if client { ExtendedKeyUsagePurpose::ClientAuth } else { ExtendedKeyUsagePurpose::ServerAuth }];
+        Ok(params.signed_by(&asked.public_key, &self.issuer()?).map_err(bad)?.pem())
+    }
+
+    /// What another server needs to be one of this cluster.
+    pub fn shared(&self) -> Result<Shared, PkiError> {
+        let path = self.dir.join("sa.key");
+        let service_account_key = fs::read_to_string(&path).map_err(|e| PkiError::Io(path, e))?;
+        Ok(Shared { ca: self.ca.clone(), service_account_key, seal: self.secret("seal")? })
+    }
+
+    /// Whether the folder has a CA already.
+    pub fn exists(dir: &Path) -> bool {
+        dir.join("ca.key").exists()
+    }
+
+    /// Fills the folder of a server that joins, before [`Pki::open`]. The CA's key comes last: while it is missing, nothing
+    /// was done.
+    pub fn install(dir: &Path, shared: &Shared) -> Result<(), PkiError> {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|e| PkiError::Io(dir.into(), e))?;
+        write(&dir.join("seal.secret"), &shared.seal)?;
+        write(&dir.join("sa.key"), shared.service_account_key.as_bytes())?;
+        write(&dir.join("ca.crt"), shared.ca.cert.as_bytes())?;
+        write(&dir.join("ca.key"), shared.ca.key.as_bytes())
+    }
+
+    fn issuer(&self) -> Result<Issuer<'static, KeyPair>, PkiError> {
         let ca_key = KeyPair::from_pem(&self.ca.key).map_err(|e| damaged(&self.dir.join("ca.key"), e))?;
-        let issuer =
-            Issuer::from_ca_cert_pem(&self.ca.cert, ca_key).map_err(|e| damaged(&self.dir.join("ca.crt"), e))?;
+        Issuer::from_ca_cert_pem(&self.ca.cert, ca_key).map_err(|e| damaged(&self.dir.join("ca.crt"), e))
+    }
+
+    fn issue(&self, params: CertificateParams) -> Result<Credential, PkiError> {
+        let issuer = self.issuer()?;
         let key = KeyPair::generate().map_err(|e| damaged(&self.dir, e))?;
         let cert = params.signed_by(&key, &issuer).map_err(|e| damaged(&self.dir, e))?;
         Ok(Credential { cert: cert.pem(), key: key.serialize_pem() })
     }
 
-    /// Whether a certificate ends within a month, or is not this CA's.
+    /// Whether it is time for another certificate, or it is not this CA's.
     fn stale(&self, credential: &Credential, now: Time) -> bool {
         let parse = |pem: &str| x509_parser::pem::parse_x509_pem(pem.as_bytes()).ok().map(|(_, p)| p.contents);
         let (Some(der), Some(ca)) = (parse(&credential.cert), parse(&self.ca.cert)) else { return true };
@@ -177,7 +233,7 @@ impl Pki {
             return true;
         };
         cert.verify_signature(Some(ca.public_key())).is_err()
-            || cert.validity().not_after.timestamp() < (now.secs() + 30 * 86_400) as i64
+            || Validity::of(&credential.cert).is_none_or(|v| v.renew_at() <= now)
     }
 }
 
@@ -247,15 +303,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn certificates_are_kept_and_reissued_in_their_last_month() {
+    fn certificates_are_kept_and_reissued_in_the_last_third_of_their_life() {
         let dir = tempfile::tempdir().unwrap();
         let now = Time::from_secs(1_800_000_000);
         let pki = Pki::open(dir.path(), now).unwrap();
         let a = pki.client("admin", "admin", &["system:masters"], now).unwrap();
-        let later = now + std::time::Duration::from_secs(300 * 86_400);
+        let later = now + std::time::Duration::from_secs(240 * 86_400);
         let pki = Pki::open(dir.path(), later).unwrap();
         assert_eq!(pki.client("admin", "admin", &["system:masters"], later).unwrap().cert, a.cert);
-        let late = now + std::time::Duration::from_secs(340 * 86_400);
+        let late = now + std::time::Duration::from_secs(245 * 86_400);
         assert_ne!(pki.client("admin", "admin", &["system:masters"], late).unwrap().cert, a.cert);
         let s = pki.serving("apiserver", &["localhost".into()], &[], now).unwrap();
         assert_eq!(pki.serving("apiserver", &["localhost".into()], &[], now).unwrap().cert, s.cert);
@@ -263,6 +319,49 @@ mod tests {
         assert_eq!(pki.secret("a").unwrap(), pki.secret("a").unwrap());
         use std::os::unix::fs::PermissionsExt as _;
         assert_eq!(fs::metadata(dir.path().join("ca.key")).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_request_gets_what_the_ca_says_and_not_what_it_asks_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = Time::from_secs(1_800_000_000);
+        let pki = Pki::open(dir.path(), now).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let mut wish = CertificateParams::new(vec!["kubernetes".into()]).unwrap();
+        wish.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let request = wish.serialize_request(&key).unwrap().pem().unwrap();
+        let pem = pki.sign(&request, ("system:node:n", &["system:nodes"]), &[], &[], now).unwrap();
+        let (_, der) = x509_parser::pem::parse_x509_pem(pem.as_bytes()).unwrap();
+        let user = crate::auth::certificate::user(&der.contents).unwrap();
+        assert_eq!((user.name.as_str(), user.groups[0].as_str()), ("system:node:n", "system:nodes"));
+        let cert = der.parse_x509().unwrap();
+        assert!(!cert.is_ca());
+        assert!(cert.subject_alternative_name().unwrap().is_none());
+        let usage = cert.extended_key_usage().unwrap().unwrap().value;
+        assert!(usage.client_auth && !usage.server_auth);
+        let ip = [[10, 0, 0, 1].into()];
+        let pem = pki.sign(&request, ("system:node:n", &[]), &["n".into()], &ip, now).unwrap();
+        let (_, der) = x509_parser::pem::parse_x509_pem(pem.as_bytes()).unwrap();
+        let cert = der.parse_x509().unwrap();
+        assert_eq!(cert.subject_alternative_name().unwrap().unwrap().value.general_names.len(), 2);
+        assert!(cert.extended_key_usage().unwrap().unwrap().value.server_auth);
+        let broken = request.replacen('M', "N", 1);
+        assert!(matches!(pki.sign(&broken, ("n", &[]), &[], &[], now), Err(PkiError::Request(_))));
+    }
+
+    #[test]
+    fn a_server_that_joins_has_the_secrets_of_the_others() {
+        let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let now = Time::from_secs(1_800_000_000);
+        let pki = Pki::open(first.path(), now).unwrap();
+        let signing = pki.signing_key("sa").unwrap();
+        let folder = second.path().join("pki");
+        assert!(!Pki::exists(&folder));
+        Pki::install(&folder, &pki.shared().unwrap()).unwrap();
+        let joined = Pki::open(&folder, now).unwrap();
+        assert_eq!(joined.ca_pem(), pki.ca_pem());
+        assert_eq!(joined.signing_key("sa").unwrap(), signing);
+        assert_eq!(joined.secret("seal").unwrap(), pki.secret("seal").unwrap());
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! The control plane as one value: starts in order, stops in order.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use copepod_client::{Client, Kubeconfig};
+use copepod_client::Client;
+use copepod_client::tls::{Clients, TlsError};
 use copepod_model::kinds::Kinds;
 use copepod_model::{Status, UserInfo};
 use copepod_registry::{Config as RegistryConfig, KUBELET_CLIENT, Registry, Sealer};
@@ -21,6 +22,7 @@ use crate::members::Members;
 use crate::nodes::{self, Nodes};
 use crate::peers::{self, Network, PeerTls};
 use crate::pki::{self, Pki, PkiError};
+use crate::rotate::{Paper, Papers, Renewal, RenewalError};
 use crate::run::leader::Leader;
 use crate::store::{OpenError, Peers, Store, StoreOptions, offline};
 use crate::{bootstrap, listener, now};
@@ -40,7 +42,8 @@ pub struct ServerConfig {
     /// Where the API listens; port 0 takes any free one.
     pub api: SocketAddr,
     /// The address by which pods reach the API, as the endpoint of the Service `kubernetes`: where it listens, unless
-    /// that is the host's alone.
+    /// that is the host's alone. One of several servers is where the others reach it; then this stands for those that
+    /// listen on loopback.
     pub advertise: Option<IpAddr>,
     /// How this server takes part in a group of several; none for a cluster that never has another server.
     pub peer: Option<PeerConfig>,
@@ -78,16 +81,28 @@ pub enum StartError {
     /// The port cannot be had.
     #[error("cannot listen on {0}: {1}")]
     Listen(SocketAddr, io::Error),
+    /// A certificate or its key does not do for TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// Anything else.
     #[error("{0}")]
     Other(String),
+}
+
+impl From<RenewalError> for StartError {
+    fn from(e: RenewalError) -> StartError {
+        match e {
+            RenewalError::Pki(e) => StartError::Pki(e),
+            RenewalError::Tls(e) => StartError::Tls(e),
+        }
+    }
 }
 
 /// A running control plane.
 pub struct Server {
     api: Arc<Api>,
     members: Members,
-    pki: Pki,
+    papers: Arc<Papers>,
     address: SocketAddr,
     kubeconfig: PathBuf,
     stop: watch::Sender<bool>,
@@ -102,13 +117,14 @@ impl Server {
         private_dir(&dir)?;
         let joined = config.peer.as_ref().and_then(|p| p.joined.as_ref());
         let member = member_id(&dir, joined.map(|j| j.id))?;
-        let (network, pki) = match &config.peer {
+        let (network, papers) = match &config.peer {
             None => (None, None),
             Some(_) => {
-                let pki = Pki::open(&dir.join("pki"), now())?;
-                let tls = PeerTls::new(&pki.peer(member, now())?, pki.ca_pem()).map_err(StartError::Other)?;
+                let papers = open_papers(&dir)?;
+                let own = papers.show(Paper::Peer(member), now())?;
+                let tls = PeerTls::new(own, papers.pki().ca_pem()).map_err(StartError::Other)?;
                 let known = joined.map(|j| j.members.clone()).unwrap_or_default();
-                (Some(Network::new(member, tls, &known)), Some(pki))
+                (Some(Network::new(member, tls, &known)), Some(papers))
             }
         };
         let state = dir.join("state");
@@ -132,13 +148,13 @@ impl Server {
         let socket = TcpListener::bind(config.api).await.map_err(|e| StartError::Listen(config.api, e))?;
         let address = socket.local_addr().map_err(|e| StartError::Listen(config.api, e))?;
 
-        let pki = match pki {
-            Some(pki) => pki,
-            None => Pki::open(&dir.join("pki"), now())?,
+        let papers = match papers {
+            Some(papers) => papers,
+            None => open_papers(&dir)?,
         };
+        let pki = papers.pki().clone();
+        let kubeconfig = config.data_dir.join("kubeconfig");
         let (names, ips) = serving_names(address.ip(), config.peer.as_ref().map(|p| p.api.as_str()));
-        let serving = pki.serving("apiserver", &names, &ips, now())?;
-        let admin = pki.client("admin", "kubernetes-admin", &["system:masters"], now())?;
         let tokens = Tokens::new(&pki.signing_key("sa")?).map_err(StartError::Other)?;
         let sealer = Sealer::new(&pki.secret("seal")?);
 
@@ -147,11 +163,19 @@ impl Server {
         let images = dir.join("images");
         let opened = Images::open(images.clone()).map_err(|e| StartError::Dir(images, e))?;
         api.serve_images(opened);
-        let kubelet_client = pki.client(nodes::CREDENTIAL, KUBELET_CLIENT, &[], now())?;
-        api.reach_nodes(Nodes::new(&kubelet_client, pki.ca_pem()).map_err(StartError::Other)?);
-        let advertised = SocketAddr::new(config.advertise.unwrap_or(address.ip()), address.port());
-        let advertised = config.peer.is_none().then_some(advertised);
-        if let Some(peer) = &config.peer {
+        let kubelet_client = papers.show(Paper::Client { name: nodes::CREDENTIAL, user: KUBELET_CLIENT, groups: &[] }, now())?;
+        api.reach_nodes(Nodes::new(kubelet_client, pki.ca_pem()).map_err(StartError::Other)?);
+        let here = SocketAddr::new(config.advertise.unwrap_or(address.ip()), address.port());
+        let advertised = config.peer.is_none().then_some(here);
+        if api.store().is_sovereign() {
+            // Whoever starts a cluster on a laptop finds everything there.
+            let stopped = |e: Status| StartError::Other(e.message);
+            bootstrap::run(&api, api.store().term(), &[here]).await.map_err(stopped)?;
+            if let Some(peer) = &config.peer {
+                // Before anybody can join: whoever does must know this server.
+                members.announce(&peer.name, &peer.advertise, &peer.api).await.map_err(stopped)?;
+            }
+        } else if let Some(peer) = &config.peer {
             // Others must be there to write it down; until then it is tried again, and the API says that it is not ready.
             let (members, peer, mut stopping) = (members.clone(), peer.clone(), stopping.clone());
             tasks.push(tokio::spawn(async move {
@@ -164,33 +188,29 @@ impl Server {
                 }
             }));
         }
-        if api.store().is_sovereign() {
-            // Whoever starts a cluster on a laptop finds everything there.
-            let here = advertised.unwrap_or(address);
-            let stopped = |e: Status| StartError::Other(e.message);
-            bootstrap::run(&api, api.store().term(), &[here]).await.map_err(stopped)?;
-        }
         // Only now: a server that is full must be able to start, for something to be deleted.
         api.store().set_quota(config.quota_bytes);
 
-        let tls = listener::tls(&serving, pki.ca_pem()).map_err(StartError::Other)?;
+        if config.peer.is_some() {
+            api.serve_members(members.clone());
+        }
+        let host = if address.ip().is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { address.ip() };
+        let own = match &config.peer {
+            Some(peer) => format!("https://{}", peer.api),
+            None => format!("https://{}", SocketAddr::new(host, address.port())),
+        };
+        // One that listens everywhere and was not told its address can tell nobody.
+        let known = config.peer.is_some() || !address.ip().is_unspecified();
+        api.serve_joining(pki.clone(), if known { own.clone() } else { String::new() });
+        let serving = papers.show(Paper::Serving { name: "apiserver", names, ips }, now())?;
+        let renewal = Renewal::new(papers.clone(), api.clone(), kubeconfig.clone(), own)?;
+        let tls = serving.server_config(Clients::Optional(pki.ca_pem()))?;
         tasks.push(tokio::spawn(listener::serve(socket, tls, api.clone(), stopping.clone())));
         let ca_pem = pki.ca_pem().to_string();
-        let leader = Leader { api: api.clone(), members: members.clone(), ca_pem, advertised };
-        tasks.push(tokio::spawn(leader.forever(stopping)));
-
-        let kubeconfig = config.data_dir.join("kubeconfig");
-        let host = if address.ip().is_unspecified() { "127.0.0.1".into() } else { address.ip().to_string() };
-        let text = Kubeconfig {
-            server: format!("https://{host}:{}", address.port()),
-            ca_pem: pki.ca_pem().into(),
-            cert_pem: admin.cert.into(),
-            key_pem: admin.key.into(),
-            ..Kubeconfig::default()
-        }
-        .to_yaml("copepod");
-        pki::write(&kubeconfig, text.as_bytes())?;
-        Ok(Server { api, members, pki, address, kubeconfig, stop, tasks })
+        let leader = Leader { api: api.clone(), members: members.clone(), ca_pem, advertised, stand_in: config.advertise };
+        tasks.push(tokio::spawn(leader.forever(stopping.clone())));
+        tasks.push(tokio::spawn(renewal.forever(stopping)));
+        Ok(Server { api, members, papers, address, kubeconfig, stop, tasks })
     }
 
     /// Where the API listens.
@@ -220,8 +240,8 @@ impl Server {
     /// as other ingress controllers have a default certificate of their own.
     pub fn ingress_tls(&self) -> Result<Arc<rustls::ServerConfig>, StartError> {
         let names = ["localhost".to_string(), "*.localhost".to_string()];
-        let serving = self.pki.serving("ingress", &names, &[[127, 0, 0, 1].into()], now())?;
-        listener::server_tls(&serving).map_err(StartError::Other)
+        let paper = Paper::Serving { name: "ingress", names: names.into(), ips: vec![[127, 0, 0, 1].into()] };
+        Ok(self.papers.show(paper, now())?.server_config(Clients::Unasked)?)
     }
 
     /// TLS for the API of the node `name` that listens at `listen`; clients may show a certificate of the cluster's CA.
@@ -231,14 +251,14 @@ impl Server {
         if !listen.is_unspecified() && !ips.contains(&listen) {
             ips.push(listen);
         }
-        let serving = self.pki.serving("kubelet", &names, &ips, now())?;
-        listener::tls(&serving, self.pki.ca_pem()).map_err(StartError::Other)
+        let serving = self.papers.show(Paper::Serving { name: "kubelet", names: names.into(), ips }, now())?;
+        Ok(serving.server_config(Clients::Optional(self.papers.pki().ca_pem()))?)
     }
 
     /// The certificates of the cluster's CA.
     pub fn ca(&self) -> Vec<rustls::pki_types::CertificateDer<'static>> {
         use rustls::pki_types::pem::PemObject as _;
-        rustls::pki_types::CertificateDer::pem_slice_iter(self.pki.ca_pem().as_bytes()).flatten().collect()
+        rustls::pki_types::CertificateDer::pem_slice_iter(self.papers.pki().ca_pem().as_bytes()).flatten().collect()
     }
 
     /// The API, for what runs in the same process.
@@ -274,6 +294,10 @@ impl Server {
             tracing::warn!("no checkpoint was written: {e}");
         }
     }
+}
+
+fn open_papers(dir: &Path) -> Result<Arc<Papers>, StartError> {
+    Ok(Papers::new(Arc::new(Pki::open(&dir.join("pki"), now())?)))
 }
 
 fn client(api: &Arc<Api>, user: &str, manager: &str) -> Client {
@@ -325,7 +349,8 @@ fn private_dir(dir: &Path) -> Result<(), StartError> {
     made.map_err(|e| StartError::Dir(dir.into(), e))
 }
 
-/// What the API's certificate is good for: the names that clients in and outside of the cluster use.
+/// What the API's certificate is good for: the names that clients in and outside of the cluster use, `host:port` that is
+/// advertised to them among them.
 fn serving_names(listen: IpAddr, advertised: Option<&str>) -> (Vec<String>, Vec<IpAddr>) {
     let service = "kubernetes.default.svc.cluster.local";
     let mut names: Vec<String> =

@@ -106,6 +106,9 @@ impl Api {
             Method::PATCH => "patch",
             _ => "options",
         };
+        if super::members::serves(&url) {
+            return self.members_request(request, &user, verb).await;
+        }
         self.authorize_url(&user, verb, &url)?;
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return Err(Status::no_such_path());

@@ -6,7 +6,9 @@ mod execute;
 mod health;
 mod http;
 mod inproc;
+mod join;
 mod logs;
+mod members;
 mod metrics;
 pub mod negotiate;
 mod openapi;
@@ -33,7 +35,9 @@ use hyper::body::Body as _;
 
 use crate::auth::token::Tokens;
 use crate::images::{self, Images};
+use crate::members::Members;
 use crate::nodes::Nodes;
+use crate::pki::Pki;
 use crate::store::Store;
 
 pub use inproc::InProcess;
@@ -56,6 +60,8 @@ pub struct Api {
     openapi: openapi::Documents,
     metrics: metrics::Metrics,
     images: OnceLock<Images>,
+    members: OnceLock<Members>,
+    joining: OnceLock<join::Joining>,
     address: String,
 }
 
@@ -73,6 +79,8 @@ impl Api {
             openapi: openapi::Documents::default(),
             metrics,
             images: OnceLock::new(),
+            members: OnceLock::new(),
+            joining: OnceLock::new(),
             address,
         })
     }
@@ -92,6 +100,19 @@ impl Api {
     pub fn serve_images(&self, images: Images) {
         // There is one, from the start on.
         let _ = self.images.set(images);
+    }
+
+    /// Lets servers join, be seen and leave.
+    pub fn serve_members(&self, members: Members) {
+        // There is one group, from the start on.
+        let _ = self.members.set(members);
+    }
+
+    /// Lets agents (and, with [`Api::serve_members`], servers) join by a token. `url` is this server's own, as others reach
+    /// it; empty where that is not known.
+    pub fn serve_joining(&self, pki: Arc<Pki>, url: String) {
+        // There is one, from the start on.
+        let _ = self.joining.set(join::Joining { pki, url });
     }
 
     /// The store underneath, for whoever runs in the same process.
@@ -119,10 +140,15 @@ impl Api {
         let incoming = body::Held::new(incoming);
         let held = (!empty).then(|| incoming.clone());
         let request = ::http::Request::from_parts(head, incoming.boxed());
-        let mut response = match self.authenticate(&request, certificate) {
-            Ok(user) => self.serve(request, user).await,
-            Err(status) if image => images::refusal(status),
-            Err(status) => respond::status(&status),
+        // A join token is no user's.
+        let mut response = if join::serves(request.uri().path()) {
+            self.join(request, certificate).await
+        } else {
+            match self.authenticate(&request, certificate) {
+                Ok(user) => self.serve(request, user).await,
+                Err(status) if image => images::refusal(status),
+                Err(status) => respond::status(&status),
+            }
         };
         if pretty {
             response = body::pretty(response).await;

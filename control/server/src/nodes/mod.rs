@@ -7,11 +7,11 @@ mod tls;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use copepod_client::tls::Rotating;
 use copepod_model::{Object, Status};
 use tokio::sync::Semaphore;
 
 use crate::api::NodeApi;
-use crate::pki::Credential;
 use remote::RemoteNode;
 use target::Target;
 use tls::Identity;
@@ -29,9 +29,9 @@ pub struct Nodes {
 }
 
 impl Nodes {
-    /// Shows `credential` to nodes whose certificates come from the CA.
-    pub fn new(credential: &Credential, ca_pem: &str) -> Result<Nodes, String> {
-        let identity = Identity::new(credential, ca_pem)?;
+    /// Shows `own` to nodes whose certificates come from the CA.
+    pub fn new(own: Arc<Rotating>, ca_pem: &str) -> Result<Nodes, String> {
+        let identity = Identity::new(own, ca_pem)?;
         Ok(Nodes { identity, known: Mutex::default(), streams: Arc::new(Semaphore::new(STREAMS)) })
     }
 

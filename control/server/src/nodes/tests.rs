@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use copepod_client::tls::Clients;
 use copepod_client::{Body, body};
 use copepod_model::request::PatchType;
 use copepod_model::{Key, object};
@@ -26,7 +27,7 @@ use tokio_rustls::TlsAcceptor;
 use super::*;
 use crate::api::respond;
 use crate::pki::Pki;
-use crate::{Server, ServerConfig, listener, now};
+use crate::{Server, ServerConfig, now};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -116,11 +117,13 @@ fn pki(dir: &Path) -> Pki {
 fn serving(pki: &Pki, names: &[&str], ips: &[[u8; 4]]) -> Arc<rustls::ServerConfig> {
     let names: Vec<String> = names.iter().map(ToString::to_string).collect();
     let ips: Vec<_> = ips.iter().map(|ip| (*ip).into()).collect();
-    listener::tls(&pki.serving("kubelet", &names, &ips, now()).unwrap(), pki.ca_pem()).unwrap()
+    let own = Rotating::new(&pki.serving("kubelet", &names, &ips, now()).unwrap()).unwrap();
+    own.server_config(Clients::Optional(pki.ca_pem())).unwrap()
 }
 
 fn nodes(pki: &Pki) -> Nodes {
-    Nodes::new(&pki.client(CREDENTIAL, KUBELET_CLIENT, &[], now()).unwrap(), pki.ca_pem()).unwrap()
+    let own = Rotating::new(&pki.client(CREDENTIAL, KUBELET_CLIENT, &[], now()).unwrap()).unwrap();
+    Nodes::new(own, pki.ca_pem()).unwrap()
 }
 
 fn get(uri: &str) -> Request<Body> {

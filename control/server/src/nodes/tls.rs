@@ -2,34 +2,24 @@
 
 use std::sync::Arc;
 
+use copepod_client::tls::{Rotating, roots};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::{CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme};
-use rustls_pki_types::pem::PemObject as _;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-
-use crate::pki::Credential;
+use rustls::{CertificateError, DigitallySignedStruct, Error, SignatureScheme};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
 /// What connections to any node have in common.
 pub(super) struct Identity {
     verifier: Arc<WebPkiServerVerifier>,
-    chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
+    own: Arc<Rotating>,
 }
 
 impl Identity {
-    /// Shows `credential` to nodes whose certificates come from the CA.
-    pub fn new(credential: &Credential, ca_pem: &str) -> Result<Identity, String> {
-        let mut roots = RootCertStore::empty();
-        for cert in CertificateDer::pem_slice_iter(ca_pem.as_bytes()) {
-            roots.add(cert.map_err(text)?).map_err(text)?;
-        }
-        let verifier =
-            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider()).build().map_err(text)?;
-        let chain = CertificateDer::pem_slice_iter(credential.cert.as_bytes());
-        let chain = chain.collect::<Result<Vec<_>, _>>().map_err(text)?;
-        let key = PrivateKeyDer::from_pem_slice(credential.key.as_bytes()).map_err(text)?;
-        Ok(Identity { verifier, chain, key })
+    /// Shows `own` to nodes whose certificates come from the CA.
+    pub fn new(own: Arc<Rotating>, ca_pem: &str) -> Result<Identity, String> {
+        let roots = Arc::new(roots(ca_pem).map_err(text)?);
+        let verifier = WebPkiServerVerifier::builder_with_provider(roots, provider()).build().map_err(text)?;
+        Ok(Identity { verifier, own })
     }
 
     /// How to speak to the node `name` at `host`, and the name to ask for. Its certificate must be for its name or for its
@@ -44,8 +34,7 @@ impl Identity {
             .map_err(text)?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier))
-            .with_client_auth_cert(self.chain.clone(), self.key.clone_key())
-            .map_err(text)?;
+            .with_client_cert_resolver(self.own.clone());
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok((Arc::new(config), asked))
     }

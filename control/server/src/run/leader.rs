@@ -1,6 +1,6 @@
 //! What only the leader runs, fenced by its term: first objects, controllers, scheduler, the list of servers.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +32,8 @@ pub struct Leader {
     pub ca_pem: String,
     /// Where pods reach this server, if the members' addresses are not to say it.
     pub advertised: Option<SocketAddr>,
+    /// What pods reach in place of a member's loopback address.
+    pub stand_in: Option<IpAddr>,
 }
 
 impl Leader {
@@ -117,12 +119,18 @@ impl Leader {
             return vec![here];
         }
         let heard = self.members.reachable();
-        let mut found = Vec::new();
+        let mut found: Vec<SocketAddr> = Vec::new();
         for member in members::listed(&self.api.store().snapshot()) {
             if heard.contains(&member.id)
                 && let Ok(mut addresses) = lookup_host(&member.api).await
+                && let Some(at) = addresses.next()
             {
-                found.extend(addresses.next());
+                let ip = if at.ip().is_loopback() { self.stand_in.unwrap_or(at.ip()) } else { at.ip() };
+                let at = SocketAddr::new(ip, at.port());
+                // Several may have the same stand-in.
+                if !found.contains(&at) {
+                    found.push(at);
+                }
             }
         }
         found
