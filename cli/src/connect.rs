@@ -21,10 +21,15 @@ pub struct Connect {
 }
 
 impl Connect {
+    /// The kubeconfig's current context.
+    pub fn config(&self) -> Result<Kubeconfig, Error> {
+        let path = self.kubeconfig.clone().unwrap_or_else(|| default_data_dir().join("kubeconfig"));
+        Ok(Kubeconfig::read(&path)?)
+    }
+
     /// A client, and the namespace to work in.
     pub fn client(&self) -> Result<(Client, String), Error> {
-        let path = self.kubeconfig.clone().unwrap_or_else(|| default_data_dir().join("kubeconfig"));
-        let config = Kubeconfig::read(&path)?;
+        let config = self.config()?;
         let namespace = self
             .namespace
             .clone()

@@ -3,12 +3,15 @@
 mod cmd;
 mod connect;
 mod discovery;
+mod identity;
+mod joining;
 mod manifest;
+mod node;
+mod settings;
+mod stop;
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
-
-use clap::Parser as _;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -16,7 +19,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     // One TLS provider for the whole process; a second install can only mean that it is there already.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    let cli = cmd::Cli::parse();
+    let cli = settings::parse();
     let level = if cli.verbose { "info,copepod=debug" } else { "warn" };
     let filter = tracing_subscriber::EnvFilter::try_from_env("COPEPOD_LOG").unwrap_or_else(|_| level.into());
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();

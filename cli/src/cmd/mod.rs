@@ -1,13 +1,17 @@
 //! The verbs, one file each.
 
+mod agent;
 mod apply;
 mod delete;
 mod describe;
 mod get;
 mod logs;
+mod members;
 mod push;
 mod recover;
+mod server;
 mod snapshot;
+mod token;
 mod up;
 
 use std::io;
@@ -29,6 +33,10 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Up(up::Up),
+    Server(server::Server),
+    Agent(agent::Agent),
+    Token(token::Token),
+    Members(members::Members),
     Apply(apply::Apply),
     Get(get::Get),
     Describe(describe::Describe),
@@ -53,6 +61,10 @@ pub fn run(cli: Cli) -> Result<(), Error> {
     let one = || tokio::runtime::Builder::new_current_thread().enable_all().build();
     match cli.verb {
         Verb::Up(up) => many()?.block_on(up.run()),
+        Verb::Server(server) => many()?.block_on(server.run()),
+        Verb::Agent(agent) => many()?.block_on(agent.run()),
+        Verb::Token(token) => one()?.block_on(token.run()),
+        Verb::Members(members) => one()?.block_on(members.run()),
         Verb::Apply(apply) => one()?.block_on(apply.run()),
         Verb::Get(get) => one()?.block_on(get.run()),
         Verb::Describe(describe) => one()?.block_on(describe.run()),

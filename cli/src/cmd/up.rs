@@ -1,14 +1,12 @@
 //! `copepod up`: a whole cluster of one node, in this process.
 
-mod images;
-
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use copepod_agent::{Agent, AgentConfig, NodeApiHandle, POD_CIDR};
+use copepod_agent::{Agent, NodeApiHandle};
 use copepod_client::{Body, Client};
 use copepod_model::Status;
 use copepod_model::request::ListOptions;
@@ -17,6 +15,8 @@ use copepod_server::{Server, ServerConfig};
 use serde_json::Value;
 
 use super::{Error, default_data_dir};
+use crate::node::{self, NodeFlags, NodeTls};
+use crate::stop::Stop;
 
 /// Start a cluster of one node in this process and stay; Ctrl-C stops it, and a second start resumes.
 #[derive(Debug, Args)]
@@ -33,27 +33,9 @@ pub struct Up {
     /// Port of the Kubernetes API; 0 takes any free one.
     #[arg(long, default_value_t = 6443, value_name = "PORT")]
     api_port: u16,
-    /// Port of the ingress over HTTP; 0 takes any free one.
-    #[arg(long, default_value_t = 8080, value_name = "PORT")]
-    ingress_port: u16,
-    /// Port of the ingress over HTTPS; 0 takes any free one.
-    #[arg(long, default_value_t = 8443, value_name = "PORT")]
-    ingress_tls_port: u16,
-    /// Port of the cluster's DNS, UDP and TCP; 0 takes any free one.
-    #[arg(long, default_value_t = 8053, value_name = "PORT")]
-    dns_port: u16,
-    /// Port of the node's own API, as the kubelet's; 0 takes any free one.
-    #[arg(long, default_value_t = 10250, value_name = "PORT")]
-    kubelet_port: u16,
     /// Ask the node at its port, as nodes of other processes are, instead of in this process.
     #[arg(long, hide = true)]
     reach_node_by_https: bool,
-    /// Folder of static pods: manifests of pods that the node runs by itself. Default: `manifests` in the data folder.
-    #[arg(long, visible_alias = "pod-manifest-path", value_name = "DIR")]
-    static_pods: Option<PathBuf>,
-    /// How often it is measured what pods use, for `kubectl top`, such as `15s` or `500ms`.
-    #[arg(long, default_value = "15s", value_name = "DURATION", value_parser = period)]
-    metric_resolution: Duration,
     /// Name of the node.
     #[arg(long, default_value = "copepod", value_name = "NAME")]
     node_name: String,
@@ -61,7 +43,7 @@ pub struct Up {
     #[arg(long, default_value_t = copepod_server::store::DEFAULT_QUOTA, value_name = "BYTES")]
     quota_bytes: u64,
     #[command(flatten)]
-    images: images::ImageFlags,
+    node: NodeFlags,
 }
 
 impl Up {
@@ -80,7 +62,7 @@ impl Up {
         let config = ServerConfig {
             data_dir: dir.clone(),
             api: SocketAddr::new(self.bind, self.api_port),
-            advertise: self.alias(),
+            advertise: node::api_alias(self.bind),
             peer: None,
             quota_bytes: self.quota_bytes,
         };
@@ -117,36 +99,16 @@ impl Up {
 }
 
 impl Up {
-    /// The address in the pod network that stands for the API, where it listens at none that pods could reach.
-    fn alias(&self) -> Option<IpAddr> {
-        (self.bind.is_loopback() || self.bind.is_unspecified()).then_some(POD_CIDR.0.into())
-    }
-
     async fn agent(&self, dir: &std::path::Path, server: &Server) -> Result<Agent, Error> {
-        let at = |port| SocketAddr::new(self.bind, port);
-        let mut config = AgentConfig::new(&self.node_name, dir.join("node"), server.node_client(&self.node_name));
-        config.allow_file_images = true;
-        config.node_addresses = vec![self.bind];
-        if !self.bind.is_unspecified() {
-            config.host_ip = self.bind;
-        }
-        config.allow_host_path = true;
-        self.images.set(&mut config, dir)?;
-        let manifests = match &self.static_pods {
-            Some(given) => std::path::absolute(given).map_err(|e| format!("{}: {e}", given.display()))?,
-            None => dir.join("manifests"),
-        };
-        config.static_pods = Some(manifests);
-        config.ingress_addr = Some(at(self.ingress_port));
-        config.ingress_tls = Some((at(self.ingress_tls_port), server.ingress_tls()?));
-        config.dns_addr = Some(at(self.dns_port));
-        config.kubelet = Some((at(self.kubelet_port), server.kubelet_tls(&self.node_name, self.bind)?));
+        let client = server.node_client(&self.node_name);
+        let tls =
+            NodeTls { ingress: server.ingress_tls()?, kubelet: server.kubelet_tls(&self.node_name, self.bind)? };
+        let mut config = self.node.config(&self.node_name, self.bind, dir, client, tls)?;
         // Someone waits at a keyboard.
         config.drain = Duration::from_secs(1);
-        config.usage_period = self.metric_resolution;
         config.roots = server.ca();
         let agent = Agent::start(config).await?;
-        if let Some(alias) = self.alias() {
+        if let Some(alias) = node::api_alias(self.bind) {
             let api = server.address();
             let here = if api.ip().is_unspecified() { Ipv4Addr::LOCALHOST.into() } else { api.ip() };
             agent.network().expose_host(SocketAddr::new(alias, api.port()), SocketAddr::new(here, api.port()));
@@ -190,17 +152,6 @@ impl Up {
     }
 }
 
-/// A duration in whole seconds or milliseconds, from 10 ms to an hour.
-fn period(text: &str) -> Result<Duration, String> {
-    let parsed = match text.strip_suffix("ms") {
-        Some(n) => n.parse().ok().map(Duration::from_millis),
-        None => text.strip_suffix('s').and_then(|n| n.parse().ok()).map(Duration::from_secs),
-    };
-    parsed
-        .filter(|d| (Duration::from_millis(10)..=Duration::from_secs(3600)).contains(d))
-        .ok_or_else(|| "must be a duration from 10ms to 3600s".into())
-}
-
 /// Why an object is not ready yet, for the kinds that can be.
 fn not_ready(object: &Value) -> Option<String> {
     let (spec, status) = (&object["spec"], &object["status"]);
@@ -226,15 +177,7 @@ fn not_ready(object: &Value) -> Option<String> {
 async fn places(server: &Server, agent: &Agent, client: &Client) {
     println!("API      https://{}", server.address());
     println!("Config   {}", server.kubeconfig().display());
-    if let Some(at) = agent.ingress_addr() {
-        println!("Ingress  http://{at}");
-    }
-    if let Some(at) = agent.ingress_tls_addr() {
-        println!("         https://{at}");
-    }
-    if let Some(at) = agent.dns_addr() {
-        println!("DNS      {at}");
-    }
+    node::places(agent);
     println!("Images   {} (copepod push app.wasm NAME)", copepod_server::images::HOST);
     println!("\n  export KUBECONFIG={}", server.kubeconfig().display());
     let Ok(list) = client.list("ingresses.networking.k8s.io", "", ListOptions::default()).await else { return };
@@ -256,38 +199,5 @@ struct InProcessNode(NodeApiHandle);
 impl NodeApi for InProcessNode {
     async fn request(&self, request: http::Request<Body>) -> Result<http::Response<Body>, Status> {
         Ok(self.0.call(request).await)
-    }
-}
-
-/// Ctrl-C or SIGTERM.
-struct Stop {
-    interrupt: tokio::signal::unix::Signal,
-    terminate: tokio::signal::unix::Signal,
-}
-
-impl Stop {
-    fn new() -> std::io::Result<Stop> {
-        use tokio::signal::unix::{SignalKind, signal};
-        Ok(Stop { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
-    }
-    async fn wait(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn periods() {
-        assert_eq!(period("15s"), Ok(Duration::from_secs(15)));
-        assert_eq!(period("500ms"), Ok(Duration::from_millis(500)));
-        for bad in ["", "s", "15", "0s", "9ms", "-1s", "1.5s", "3601s", "1h"] {
-            assert!(period(bad).is_err(), "{bad}");
-        }
     }
 }

@@ -27,6 +27,9 @@ pub struct AgentConfig {
     pub client: Client,
     /// Addresses of pods.
     pub pod_cidr: Cidr,
+    /// The part of them that is this node's alone; without one the node takes blocks of its own accord, which only does
+    /// where it is the only node. Its first address is the node's own in the pod network.
+    pub pod_block: Option<Cidr>,
     /// Addresses of Services.
     pub service_cidr: Cidr,
     /// The cluster's domain, such as `cluster.local`.
@@ -86,6 +89,7 @@ impl AgentConfig {
             data_dir: data_dir.into(),
             client,
             pod_cidr: POD_CIDR,
+            pod_block: None,
             service_cidr: (Ipv4Addr::new(10, 96, 0, 0), 16),
             cluster_domain: "cluster.local".into(),
             cluster_dns: None,

@@ -136,7 +136,7 @@ impl Agent {
                 (config.pod_cidr.0.into(), config.pod_cidr.1),
                 (config.service_cidr.0.into(), config.service_cidr.1),
             ],
-            node_ip: config.pod_cidr.0.into(),
+            node_ip: config.pod_block.unwrap_or(config.pod_cidr).0.into(),
             egress: config.egress,
             roots: config.roots.clone(),
             ..NetworkConfig::default()
@@ -349,7 +349,7 @@ async fn node(config: AgentConfig, mut facts: NodeFacts, logs: Arc<Logs>, wires:
     let registered = register::register(&client, &facts, &config.labels).await;
     let blocks = registered.meta.annotations.get(register::BLOCKS).map(ToString::to_string).unwrap_or_default();
     let blocks = blocks.split(',').filter_map(|b| b.trim().split('/').next()?.parse().ok());
-    let addresses = AddressPool::new(config.pod_cidr, blocks);
+    let addresses = AddressPool::new(config.pod_block.unwrap_or(config.pod_cidr), blocks);
     facts.pod_cidrs = addresses.cidrs();
     let (listed_tx, listed) = watch::channel(Vec::new());
     let images = move || listed.borrow().clone();

@@ -65,10 +65,14 @@ async fn try_register(
     }
 }
 
-/// Writes down which blocks the node has leased.
+/// Writes down which blocks the node has leased. The first one is the node's `podCIDR`, unless the cluster has chosen it.
 pub(crate) async fn record_blocks(client: &Client, name: &str, cidrs: &[String], first: bool) -> Result<(), Status> {
     let mut patch = json!({"metadata": {"annotations": {BLOCKS: cidrs.join(",")}}});
-    if first && let Some(cidr) = cidrs.first() {
+    let chosen = first && client.get("nodes", "", name).await?.value()["spec"]["podCIDR"].is_string();
+    if first
+        && !chosen
+        && let Some(cidr) = cidrs.first()
+    {
         patch["spec"] = json!({"podCIDR": cidr, "podCIDRs": [cidr]});
     }
     client.patch("nodes", "", name, "", PatchType::Merge, patch).await.map(drop)

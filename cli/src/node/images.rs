@@ -1,4 +1,4 @@
-//! How `copepod up` treats images.
+//! How a node treats images.
 
 use std::path::{Path, PathBuf};
 
@@ -14,16 +14,18 @@ use crate::cmd::Error;
 pub struct ImageFlags {
     /// Mirrors, certificates and credentials of registries, as in k3s' registries.yaml. Default: registries.yaml in the
     /// data folder, if it exists.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, env = "COPEPOD_REGISTRIES", value_name = "FILE")]
     registries: Option<PathBuf>,
     /// Percent of the disk in use from which on unused images are removed; 100 never removes any.
-    #[arg(long, default_value_t = 85, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
+    #[arg(long, env = "COPEPOD_IMAGE_GC_HIGH_THRESHOLD", default_value_t = 85, value_name = "PERCENT",
+        value_parser = clap::value_parser!(u8).range(0..=100))]
     image_gc_high_threshold: u8,
     /// Percent of the disk in use down to which unused images are removed.
-    #[arg(long, default_value_t = 80, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(0..=100))]
+    #[arg(long, env = "COPEPOD_IMAGE_GC_LOW_THRESHOLD", default_value_t = 80, value_name = "PERCENT",
+        value_parser = clap::value_parser!(u8).range(0..=100))]
     image_gc_low_threshold: u8,
     /// Bytes that images may take, instead of the size of the disk.
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, env = "COPEPOD_IMAGE_BUDGET", value_name = "BYTES")]
     image_budget: Option<u64>,
 }
 
