@@ -1,0 +1,160 @@
+//! Servers and agents in processes of their own: tokens, joining, coming back.
+
+use std::process::Command;
+
+use e2e::process::{Process, ServerProcess, agent};
+use e2e::{text, until};
+
+/// An answer at an agent's ingress.
+fn hello(ingress: &str) -> Option<String> {
+    let out = Command::new("curl").args(["-s", "-f", "-m", "10", "-H", "Host: hello.localhost", ingress]).output();
+    let out = out.expect("curl runs");
+    out.status.success().then(|| text(&out.stdout))
+}
+
+fn ingress(agent: &mut Process) -> String {
+    agent.value("Ingress")
+}
+
+/// An agent that must not get in; what it says.
+fn refused(dir: &std::path::Path, url: &str, token: &str, name: &str) -> String {
+    let (status, said) = agent(dir, &["--join", url, "--token", token, "--node-name", name]).ended();
+    assert!(!status.success(), "{said}");
+    assert!(!dir.join("node/identity/state.json").exists(), "it keeps nothing of a cluster that it is not in");
+    said
+}
+
+#[test]
+fn a_token_is_shown_once_and_lets_nobody_in_when_it_is_gone() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = ServerProcess::start(&dir.path().join("a"));
+    let token = server.ok(&["token", "create", "--description", "for the rack"]).trim().to_string();
+    let [id, secret, hash] = token.split('.').collect::<Vec<_>>()[..] else { panic!("{token}") };
+    assert_eq!((id.len(), secret.len(), hash.len()), (6, 16, 64));
+    let list = server.ok(&["token", "list"]);
+    assert!(list.contains(id) && list.contains("agent") && list.contains("for the rack"), "{list}");
+    assert!(!list.contains(secret), "{list}");
+    let stored = server.ok(&["get", "secret", "-n", "kube-system", &format!("join-token-{id}"), "-o", "yaml"]);
+    assert!(stored.contains("copepod.dev/join-token") && !stored.contains(secret), "{stored}");
+
+    assert!(server.ok(&["token", "delete", id]).contains("deleted"));
+    let again = server.copepod(&["token", "delete", id]);
+    assert!(!again.status.success() && text(&again.stderr).contains("not found"));
+    let said = refused(&dir.path().join("d"), &server.url, &token, "d");
+    assert!(said.contains("does not take the join token") && said.contains("not known"), "{said}");
+
+    // One that ends by itself goes by itself.
+    let short = server.ok(&["token", "create", "--ttl", "1s"]).trim().to_string();
+    let short_id = &short[..6];
+    until("the token is cleaned away", || (!server.ok(&["token", "list"]).contains(short_id)).then_some(()));
+    let said = refused(&dir.path().join("d"), &server.url, &short, "d");
+    assert!(said.contains("does not take the join token"), "{said}");
+    assert!(server.process.interrupt().success());
+}
+
+#[test]
+fn a_token_of_another_cluster_or_for_something_else_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = ServerProcess::start(&dir.path().join("a"));
+    let token = server.ok(&["token", "create"]).trim().to_string();
+    let (bearer, hash) = token.rsplit_once('.').unwrap();
+    let data = dir.path().join("d");
+    let other = if hash.starts_with('0') { '1' } else { '0' };
+    let said = refused(&data, &server.url, &format!("{bearer}.{other}{}", &hash[1..]), "d");
+    assert!(said.contains("is not the one that the token is for") && said.contains(hash), "{said}");
+    let said = refused(&data, &server.url, &format!("aaaaaa.0123456789abcdef.{hash}"), "d");
+    assert!(said.contains("not known"), "{said}");
+    let said = refused(&data, &server.url, "nonsense", "d");
+    assert!(said.contains("ID.SECRET.HASH"), "{said}");
+    let for_servers = server.ok(&["token", "create", "--usage", "server"]).trim().to_string();
+    let said = refused(&data, &server.url, &for_servers, "d");
+    assert!(said.contains("is for joining as: server"), "{said}");
+    let said = refused(&data, &format!("https://127.0.0.1:{}", e2e::process::free_port()), &token, "d");
+    assert!(said.contains("cannot reach"), "{said}");
+    let said = refused(&data, &server.url, &token, "kubernetes.default.svc");
+    assert!(said.contains("the API server is known by this name"), "{said}");
+}
+
+#[test]
+fn an_agent_joins_runs_a_pod_and_comes_back_without_a_token() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = ServerProcess::start(&dir.path().join("a"));
+    let file = dir.path().join("token");
+    std::fs::write(&file, server.ok(&["token", "create"])).unwrap();
+    let (d, file) = (dir.path().join("d"), file.display().to_string());
+    let flags = ["--join", &server.url, "--token-file", &file, "--node-name", "d"];
+    let mut first = agent(&d, &flags);
+    assert_eq!(first.value("Node"), "d");
+    until("the node is ready", || {
+        let nodes = server.ok(&["get", "nodes"]);
+        nodes.lines().any(|l| l.starts_with("d ") && l.contains(" Ready")).then_some(())
+    });
+    assert!(server.ok(&["get", "node", "d", "-o", "yaml"]).contains("10.244.240.0/20"));
+    server.ok(&["apply", "-f", "examples/hello/hello.yaml"]);
+    let at = ingress(&mut first);
+    let said = until("the pod answers at the agent's ingress", || hello(&at));
+    assert!(said.starts_with("Hello from hello-"), "{said}");
+    let pods = server.ok(&["get", "pods", "-o", "wide"]);
+    assert!(pods.contains("10.244.240."), "{pods}");
+
+    // The name is taken, by whoever has its key.
+    let other = dir.path().join("other");
+    let token = server.ok(&["token", "create"]).trim().to_string();
+    let said = refused(&other, &server.url, &token, "d");
+    assert!(said.contains("another agent has this name"), "{said}");
+
+    assert!(first.interrupt().success());
+    let identity = |file: &str| std::fs::read_to_string(d.join("node/identity").join(file)).unwrap();
+    let (own, serving) = (identity("client.pem"), identity("serving.pem"));
+    // At another address, so that the certificate of its API is of no more use.
+    let mut second = agent(&d, &["--bind", "127.0.0.2"]);
+    assert_eq!(second.value("Node"), "d");
+    assert!(identity("state.json").contains("127.0.0.2"));
+    assert_eq!((identity("client.pem") == own, identity("serving.pem") == serving), (true, false));
+    let at = ingress(&mut second);
+    until("the pod answers again", || hello(&at));
+    let wrong = agent(&d, &["--node-name", "e"]).ended();
+    assert!(!wrong.0.success() && wrong.1.contains("this folder belongs to the node \"d\""), "{}", wrong.1);
+    use std::os::unix::fs::PermissionsExt as _;
+    let mode = std::fs::metadata(d.join("node/identity/client.pem")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+#[test]
+fn two_agents_have_different_parts_of_the_pod_network() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = ServerProcess::start(&dir.path().join("a"));
+    let token = server.ok(&["token", "create"]).trim().to_string();
+    let mut agents: Vec<Process> = ["d", "e"]
+        .iter()
+        .map(|name| agent(&dir.path().join(name), &["--join", &server.url, "--token", &token, "--node-name", name]))
+        .collect();
+    for agent in &mut agents {
+        agent.value("Node");
+    }
+    let cidr = |name: &str| {
+        let yaml = server.ok(&["get", "node", name, "-o", "yaml"]);
+        let line = yaml.lines().find_map(|l| l.trim().strip_prefix("podCIDR:")).map(|l| l.trim().to_string());
+        line.unwrap_or_else(|| panic!("{yaml}"))
+    };
+    assert_ne!(cidr("d"), cidr("e"));
+}
+
+#[test]
+fn flags_come_from_the_command_line_before_the_environment_before_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("server.yaml");
+    let (port, peer) = (e2e::process::free_port(), e2e::process::free_port());
+    let data = dir.path().join("data").display().to_string();
+    std::fs::write(&file, format!("data-dir: {data}\napi-port: 1\npeer-port: {peer}\nname: from-the-file\n")).unwrap();
+    let mut command = Command::new(e2e::binary());
+    command.args(["server", "--config"]).arg(&file).args(["--bind", "127.0.0.1"]);
+    command.env("COPEPOD_API_PORT", port.to_string()).env("COPEPOD_BIND", "192.0.2.1");
+    let mut server = Process::run(command, "server");
+    assert_eq!(server.value("API"), format!("https://127.0.0.1:{port}"));
+    assert_eq!(server.value("Config"), format!("{data}/kubeconfig"));
+    std::fs::write(&file, "api-prot: 1").unwrap();
+    let mut command = Command::new(e2e::binary());
+    let out = command.args(["server", "--config"]).arg(&file).output().unwrap();
+    assert!(!out.status.success() && text(&out.stderr).contains("no flag --api-prot"), "{}", text(&out.stderr));
+}
