@@ -42,7 +42,8 @@ impl Agent {
         let started = Instant::now();
         let dir = self.data_dir.clone().unwrap_or_else(default_data_dir);
         let dir = std::path::absolute(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
-        if let Some(name) = &self.node_name {
+        let name = self.node_name.as_deref().filter(|n| !n.is_empty());
+        if let Some(name) = name {
             copepod_model::kinds::names::subdomain(name).map_err(|e| format!("--node-name {name:?}: {e}"))?;
         }
         let say = |text: &str| eprintln!("{:>6.2}s  {text}", started.elapsed().as_secs_f64());
@@ -50,7 +51,7 @@ impl Agent {
         // Signals first: a Ctrl-C during the start must stop cleanly too.
         let mut stop = Stop::new()?;
         let identity = tokio::select! {
-            identity = Identity::open(&dir, &self.join, self.node_name.as_deref(), self.bind) => identity?,
+            identity = Identity::open(&dir, &self.join, name, self.bind) => identity?,
             () = stop.wait() => return Err("stopped before the node had joined".into()),
         };
         say(&format!("node {} of the cluster at {}", identity.name(), identity.servers().join(", ")));

@@ -86,3 +86,13 @@ pub fn default_data_dir() -> PathBuf {
     let base = std::env::var_os("XDG_DATA_HOME").filter(|v| !v.is_empty()).map(PathBuf::from);
     base.unwrap_or_else(|| home().join(".local/share")).join("copepod")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_fit_together() {
+        Cli::command().debug_assert();
+    }
+}

@@ -60,7 +60,7 @@ impl Server {
         let started = Instant::now();
         let dir = self.data_dir.clone().unwrap_or_else(default_data_dir);
         let dir = std::path::absolute(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
-        let name = self.name.clone().map_or_else(host_name, Ok)?;
+        let name = self.name.clone().filter(|n| !n.is_empty()).map_or_else(host_name, Ok)?;
         copepod_model::kinds::names::subdomain(&name).map_err(|e| format!("--name {name:?}: {e}"))?;
         let host = self.host()?;
         let say = |text: &str| eprintln!("{:>6.2}s  {text}", started.elapsed().as_secs_f64());
