@@ -50,6 +50,10 @@ enum Manner {
     Refuses,
     /// Takes the request and breaks the connection.
     Breaks,
+    /// Takes the connection, and that is all.
+    Silent,
+    /// Greets, and that is all, as one whose machine is gone.
+    Frozen,
 }
 
 /// A server that ends, connections and all, when what it answers is dropped.
@@ -75,7 +79,7 @@ async fn server(credential: &Credential, manner: Manner) -> (String, watch::Send
                     async move {
                         let (code, text) = match manner {
                             Manner::Answers(name) => (200, name),
-                            Manner::Refuses => (503, ""),
+                            Manner::Refuses | Manner::Silent | Manner::Frozen => (503, ""),
                             Manner::Breaks => {
                                 let _ = broken.send(()).await;
                                 std::future::pending().await
@@ -86,7 +90,15 @@ async fn server(credential: &Credential, manner: Manner) -> (String, watch::Send
                     }
                 });
                 let builder = auto::Builder::new(TokioExecutor::new());
+                if matches!(manner, Manner::Silent) {
+                    let _ = end.changed().await;
+                    return drop(tcp);
+                }
                 let Ok(stream) = acceptor.accept(tcp).await else { return };
+                if matches!(manner, Manner::Frozen) {
+                    let _ = end.changed().await;
+                    return drop(stream);
+                }
                 tokio::select! {
                     biased;
                     _ = end.changed() => {}
@@ -151,6 +163,18 @@ async fn what_may_have_happened_is_not_done_twice() {
     assert!(unknown.message.contains("the outcome of the request is unknown"), "{unknown}");
     assert_eq!(who(&reach, Method::POST).await.unwrap(), "b", "the next request goes elsewhere");
     assert_eq!(who(&both(), Method::GET).await.unwrap(), "b", "reading twice harms nobody");
+}
+
+#[tokio::test]
+async fn a_server_that_says_nothing_more_is_left_for_the_next() {
+    let own = credential();
+    let (b, _b) = server(&own, Manner::Answers("b")).await;
+    for manner in [Manner::Silent, Manner::Frozen] {
+        let (a, _a) = server(&own, manner).await;
+        let reach = Reach::new(anonymous(&own.cert).unwrap(), vec![a, b.clone()]);
+        let answered = tokio::time::timeout(Duration::from_secs(60), who(&reach, Method::GET)).await;
+        assert_eq!(answered.expect("it does not wait for ever").unwrap(), "b");
+    }
 }
 
 #[tokio::test]
