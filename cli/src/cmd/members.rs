@@ -115,7 +115,16 @@ mod tests {
 
     fn member(id: u64, name: &str, voter: bool, leader: bool) -> Member {
         let at = |port: u16| format!("10.0.0.{id}:{port}");
-        Member { id, name: name.into(), peer: at(2380), api: at(6443), voter, leader, reachable: leader, learner: false }
+        Member {
+            id,
+            name: name.into(),
+            peer: at(2380),
+            api: at(6443),
+            voter,
+            leader,
+            reachable: leader,
+            learner: false,
+        }
     }
 
     #[test]

@@ -174,7 +174,7 @@ impl Restore {
         let (meta, mut tables) = snapshot::read(&mut input).map_err(|e| format!("{}: {e}", self.file.display()))?;
         at_its_end(&mut input, &self.file)?;
         tables.set_revision(meta.revision.saturating_add(self.bump_revision));
-        offline::restore_alone(&state, &meta, &tables)?;
+        offline::restore_alone(&state, &meta, &mut tables)?;
         if let Some((bytes, passphrase)) = keys {
             keys::unpack(&bytes, &passphrase, &pki)
                 .map_err(|e| format!("the state is restored, the keys are not: {e}"))?;

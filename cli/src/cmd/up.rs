@@ -101,8 +101,7 @@ impl Up {
 impl Up {
     async fn agent(&self, dir: &std::path::Path, server: &Server) -> Result<Agent, Error> {
         let client = server.node_client(&self.node_name);
-        let tls =
-            NodeTls { ingress: server.ingress_tls()?, kubelet: server.kubelet_tls(&self.node_name, self.bind)? };
+        let tls = NodeTls { ingress: server.ingress_tls()?, kubelet: server.kubelet_tls(&self.node_name, self.bind)? };
         let mut config = self.node.config(&self.node_name, self.bind, dir, client, tls)?;
         // Someone waits at a keyboard.
         config.drain = Duration::from_secs(1);

@@ -178,7 +178,7 @@ impl Members {
 
     async fn add_here(&self, name: &str, peer: &str, api: &str, learner: bool) -> Result<Joined, Status> {
         if self.network.is_none() {
-            let why = "this cluster has one server for ever: start it as `copepod server`, with a peer port";
+            let why = "this server was not started to have others: start it as `copepod server`";
             return Err(Status::bad_request(why));
         }
         if name.is_empty() || peer.is_empty() || api.is_empty() {

@@ -113,7 +113,10 @@ impl Renewal {
     /// Goes on until `shutdown` turns true.
     pub(crate) async fn forever(mut self, mut shutdown: watch::Receiver<bool>) {
         loop {
-            let servers = self.api.servers().await;
+            let servers = tokio::select! {
+                servers = self.api.servers() => servers,
+                () = crate::listener::stopped(&mut shutdown) => return,
+            };
             if let Err(e) = self.papers.renew(now()) {
                 tracing::warn!("the server's certificates are not renewed: {e}");
             }

@@ -163,7 +163,8 @@ impl Server {
         let images = dir.join("images");
         let opened = Images::open(images.clone()).map_err(|e| StartError::Dir(images, e))?;
         api.serve_images(opened);
-        let kubelet_client = papers.show(Paper::Client { name: nodes::CREDENTIAL, user: KUBELET_CLIENT, groups: &[] }, now())?;
+        let kubelet_client =
+            papers.show(Paper::Client { name: nodes::CREDENTIAL, user: KUBELET_CLIENT, groups: &[] }, now())?;
         api.reach_nodes(Nodes::new(kubelet_client, pki.ca_pem()).map_err(StartError::Other)?);
         let here = SocketAddr::new(config.advertise.unwrap_or(address.ip()), address.port());
         let advertised = config.peer.is_none().then_some(here);
@@ -179,12 +180,15 @@ impl Server {
             // Others must be there to write it down; until then it is tried again, and the API says that it is not ready.
             let (members, peer, mut stopping) = (members.clone(), peer.clone(), stopping.clone());
             tasks.push(tokio::spawn(async move {
-                while let Err(e) = members.announce(&peer.name, &peer.advertise, &peer.api).await {
-                    tracing::info!("waiting for the other servers: {}", e.message);
-                    tokio::select! {
-                        () = tokio::time::sleep(Duration::from_millis(500)) => {}
-                        () = listener::stopped(&mut stopping) => return,
+                let announced = async {
+                    while let Err(e) = members.announce(&peer.name, &peer.advertise, &peer.api).await {
+                        tracing::info!("waiting for the other servers: {}", e.message);
+                        tokio::time::sleep(Duration::from_millis(500)).await;
                     }
+                };
+                tokio::select! {
+                    () = announced => {}
+                    () = listener::stopped(&mut stopping) => {}
                 }
             }));
         }
@@ -207,7 +211,8 @@ impl Server {
         let tls = serving.server_config(Clients::Optional(pki.ca_pem()))?;
         tasks.push(tokio::spawn(listener::serve(socket, tls, api.clone(), stopping.clone())));
         let ca_pem = pki.ca_pem().to_string();
-        let leader = Leader { api: api.clone(), members: members.clone(), ca_pem, advertised, stand_in: config.advertise };
+        let leader =
+            Leader { api: api.clone(), members: members.clone(), ca_pem, advertised, stand_in: config.advertise };
         tasks.push(tokio::spawn(leader.forever(stopping.clone())));
         tasks.push(tokio::spawn(renewal.forever(stopping)));
         Ok(Server { api, members, papers, address, kubeconfig, stop, tasks })

@@ -20,6 +20,7 @@ use super::mirror::{Applied, Mirror};
 use super::overlay::Overlays;
 use super::snapshot::Meta;
 use super::{Backends, Files, OpenError, meta as about};
+use crate::members::RESOURCE as SERVERS;
 
 /// What is added to the revision of a state that goes on elsewhere than where it was: more than any cluster commits
 /// between a backup and its loss (`etcdutl snapshot restore --bump-revision` has the same example). So no revision that
@@ -41,10 +42,29 @@ pub fn restore(dir: &Path, member: u64, members: ConfState, meta: &Meta, tables:
     restore_on(dir, &Files::new(dir), member, members, meta, tables)
 }
 
-/// The same for the first and only member of a new cluster. `tables` may have a higher revision than `meta` says.
-pub fn restore_alone(dir: &Path, meta: &Meta, tables: &Tables) -> Result<(), OpenError> {
+/// The same for the first and only member of a new cluster, in which no server of the old one is written down.
+/// `tables` may have a higher revision than `meta` says.
+pub fn restore_alone(dir: &Path, meta: &Meta, tables: &mut Tables) -> Result<(), OpenError> {
+    restore_alone_on(dir, &Files::new(dir), meta, tables)
+}
+
+pub(super) fn restore_alone_on(
+    dir: &Path,
+    backends: &dyn Backends,
+    meta: &Meta,
+    tables: &mut Tables,
+) -> Result<(), OpenError> {
+    forget_servers(tables);
     let members = ConfState { voters: vec![FIRST], ..ConfState::default() };
-    restore(dir, FIRST, members, meta, tables)
+    restore_on(dir, backends, FIRST, members, meta, tables)
+}
+
+/// Takes out who the servers were and gives their keys: each writes itself down when it starts. The count of the ids that
+/// were given out stays, so that none comes again.
+fn forget_servers(tables: &mut Tables) -> Vec<Key> {
+    let keys: Vec<Key> = tables.scan(SERVERS, None).map(|o| o.key.clone()).collect();
+    keys.iter().for_each(|key| drop(tables.remove(key)));
+    keys
 }
 
 pub(super) fn restore_on(
@@ -125,8 +145,8 @@ fn pages(backend: Counted) -> Result<(), Fault> {
     if db.check_integrity()? { Ok(()) } else { Err(Fault::Damaged("its pages are not what they should be".into())) }
 }
 
-/// Lets the member whose folder this is go on alone: everything in its log counts as committed, the other members are
-/// forgotten, and `bump` is added to the revision. What others had acknowledged and this one never got is lost. When it
+/// Lets the member whose folder this is go on alone: everything in its log counts as committed, the members are
+/// forgotten (what is stored of them, too), and `bump` is added to the revision. What others had acknowledged and this one never got is lost. When it
 /// is cut off it can be done again.
 pub fn recover(dir: &Path, bump: u64) -> Result<Verified, OpenError> {
     recover_on(dir, &Files::new(dir), bump)
@@ -137,8 +157,9 @@ pub(super) fn recover_on(dir: &Path, backends: &dyn Backends, bump: u64) -> Resu
     let format = folder.must_be_ready()?;
     let mut found = load(dir, backends)?;
     let (checkpoint, last) = (found.applied.at.index, found.last());
-    let dirty = found.replay(dir)?;
+    let mut dirty = found.replay(dir)?;
     let Found { member, contents, mut log, mirror, mut tables, applied: before } = found;
+    dirty.extend(forget_servers(&mut tables));
     let revision = tables.revision().saturating_add(bump);
     tables.set_revision(revision);
     let members = ConfState { voters: vec![member], ..ConfState::default() };

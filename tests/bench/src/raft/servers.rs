@@ -51,7 +51,7 @@ impl Servers {
         std::fs::create_dir_all(dir)?;
         let port = free_ports(1).await?[0].to_string();
         let mut args = vec!["up".to_string(), "--api-port".into(), port];
-        for flag in ["--ingress-port", "--ingress-tls-port", "--dns-port"] {
+        for flag in ["--ingress-port", "--ingress-tls-port", "--dns-port", "--kubelet-port"] {
             args.extend([flag.to_string(), "0".into()]);
         }
         args.extend(["--data-dir".into(), dir.join("s0").display().to_string()]);

@@ -4,7 +4,7 @@ use copepod_consensus::record::Record as _;
 use copepod_consensus::{ConfChangeSingle, ConfChangeType, ConfChangeV2, ConfState, Entry, EntryType};
 
 use super::*;
-use crate::store::offline::{BUMP, recover_on, restore, restore_on, verify};
+use crate::store::offline::{BUMP, recover_on, restore, restore_alone_on, restore_on, verify};
 use crate::store::snapshot::{self, Meta};
 
 fn voters(ids: &[u64]) -> ConfState {
@@ -136,6 +136,45 @@ async fn one_survivor_goes_on_alone_with_everything_it_has() {
     assert!(store.is_leader());
     assert_eq!(data(&store.snapshot(), "second").as_deref(), Some("tail"));
     assert_eq!(store.propose(txn([put("new", "1")])).await, Ok(Outcome::Applied(vec![done.revision + 1])));
+    store.close().await.unwrap();
+}
+
+/// What is stored of a server, and the count of their ids, as objects of the revision `at`.
+fn server_rows(tables: &mut Tables, ids: &[u64], at: u64) {
+    let rows = ids.iter().map(|id| (Key::new("_members", "", format!("{id:020}")), *id));
+    for (key, id) in rows.chain([(Key::new("_cluster", "", "last-member"), 3)]) {
+        let value = json!({"metadata": {"name": key.name}, "id": id});
+        let body = object::with_revision(&object::encode(&value), at);
+        tables.put(Arc::new(copepod_model::Object::decode(key, at, body)));
+    }
+}
+
+#[tokio::test]
+async fn who_goes_on_alone_has_nothing_written_down_of_the_servers_but_their_count() {
+    let (meta, mut tables) = saved().await;
+    server_rows(&mut tables, &[1, 2], meta.revision);
+    let left = |store: &Store| {
+        let found = store.snapshot();
+        let count = found.find("_cluster", "", "last-member").map(|o| o.value()["id"].clone());
+        (found.count("_members"), count, found.count("configmaps"))
+    };
+    let (dir, disk) = (tempfile::tempdir().unwrap(), Disk::default());
+    survivor(&dir, &disk, &meta, &tables);
+    let store = Store::open(options_of_2(&dir, &disk)).unwrap();
+    assert_eq!(left(&store).0, 2);
+    store.abandon().await.unwrap();
+    let done = recover_on(dir.path(), &disk, BUMP).unwrap();
+    for _ in 0..2 {
+        let store = Store::open(options_of_2(&dir, &disk)).unwrap();
+        assert_eq!(left(&store), (0, Some(3.into()), 22));
+        store.close().await.unwrap();
+    }
+    assert_eq!(done.objects, 23);
+
+    let (dir, disk) = (tempfile::tempdir().unwrap(), Disk::default());
+    restore_alone_on(dir.path(), &disk, &meta, &mut tables).unwrap();
+    let store = Store::open(options(&dir, &disk)).unwrap();
+    assert_eq!((store.is_leader(), left(&store)), (true, (0, Some(3.into()), 20)));
     store.close().await.unwrap();
 }
 
