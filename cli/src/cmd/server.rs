@@ -189,6 +189,36 @@ mod tests {
         server: Server,
     }
 
+    fn parsed(flags: &[&str]) -> Server {
+        Line::try_parse_from(["server"].iter().chain(flags)).unwrap().server
+    }
+
+    #[tokio::test]
+    async fn what_the_group_answered_counts_until_the_server_has_started() {
+        let dir = std::env::temp_dir().join(format!("copepod-joined-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&dir);
+        let pki = dir.join("server/pki");
+        std::fs::create_dir_all(&pki).unwrap();
+        let file = dir.join("server").join(JOINED);
+        let ask = async |flags: &[&str]| {
+            let found = parsed(flags).joined(&dir, "b", "127.0.0.1:1", "127.0.0.1:2").await;
+            found.map(|j| j.map(|j| j.id)).map_err(|e| e.to_string())
+        };
+        assert_eq!(ask(&[]).await, Ok(None), "the first one");
+        let message = ask(&["--join", "https://127.0.0.1:1"]).await.unwrap_err();
+        assert!(message.contains("joining takes a token"), "{message}");
+        std::fs::write(&file, r#"{"id": 2, "members": []}"#).unwrap();
+        let message = ask(&["--join", "https://127.0.0.1:1"]).await.unwrap_err();
+        assert!(message.contains("joining takes a token"), "an answer without the secrets is none: {message}");
+        std::fs::write(pki.join("ca.key"), "").unwrap();
+        for flags in [&[][..], &["--join", "https://127.0.0.1:1"]] {
+            assert_eq!(ask(flags).await, Ok(Some(2)), "{flags:?}");
+        }
+        std::fs::remove_file(&file).unwrap();
+        assert_eq!(ask(&["--join", "https://127.0.0.1:1"]).await, Ok(None), "it has started once");
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
+
     #[test]
     fn others_must_be_able_to_reach_it() {
         let host = |flags: &[&str]| {

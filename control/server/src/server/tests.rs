@@ -142,3 +142,35 @@ async fn three_servers_are_one_cluster_and_survive_the_loss_of_one() {
     second.stop().await;
     first.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_died_while_it_joined_is_taken_out_and_joins_under_its_name() {
+    let nodes = ["a", "b"].map(Node::new);
+    let secrets = nodes[0].pki();
+    let first = nodes[0].start(None).await;
+    let (peer, api) = (nodes[1].peer.to_string(), nodes[1].api.to_string());
+    let add = async || first.members().add("b", &peer, &api, false).await;
+    let lost = add().await.unwrap();
+    assert_eq!(lost.members.iter().map(|m| (m.id, m.voter)).collect::<Vec<_>>(), [(1, true), (2, false)]);
+    assert_eq!(add().await.unwrap_err().code, 409);
+    // It has no vote: nobody waits for it.
+    create(&first, "one").await;
+    first.members().remove(lost.id).await.unwrap();
+    assert_eq!(first.members().list().await.unwrap().len(), 1);
+
+    let joined = add().await.unwrap();
+    assert_eq!(joined.id, 3, "no id comes twice");
+    std::fs::create_dir_all(nodes[1].pki()).unwrap();
+    for secret in SECRETS {
+        std::fs::copy(secrets.join(secret), nodes[1].pki().join(secret)).unwrap();
+    }
+    let second = nodes[1].start(Some(joined.clone())).await;
+    members(&first, "both vote", |m| m.len() == 2 && m.iter().all(|m| m.voter && m.reachable)).await;
+    second.stop().await;
+    // One that was killed before it had noted that it started once is told the same again.
+    let second = nodes[1].start(Some(joined)).await;
+    create(&second, "two").await;
+    assert_eq!(names(&second).await, ["one", "two"]);
+    second.stop().await;
+    first.stop().await;
+}
