@@ -52,7 +52,7 @@ pub struct Server {
 }
 
 /// What a group answered to a server that has not started since; in the folder `server`.
-const JOINED: &str = "joined.json";
+pub(super) const JOINED: &str = "joined.json";
 
 impl Server {
     /// Runs the server until it is told to stop.

@@ -10,11 +10,13 @@ use bytes::Bytes;
 use clap::{Args, Subcommand};
 use copepod_client::Client;
 use copepod_model::Status;
+use copepod_server::MEMBER_FILE;
 use copepod_server::keys;
 use copepod_server::store::offline::{self, BUMP};
 use copepod_server::store::snapshot::{self, Meta};
 use http_body_util::{BodyExt as _, Limited};
 
+use super::server::JOINED;
 use super::{Error, default_data_dir};
 use crate::connect::{Connect, refused};
 
@@ -174,6 +176,16 @@ impl Restore {
         let (meta, mut tables) = snapshot::read(&mut input).map_err(|e| format!("{}: {e}", self.file.display()))?;
         at_its_end(&mut input, &self.file)?;
         tables.set_revision(meta.revision.saturating_add(self.bump_revision));
+        if !offline::is_store(&state) {
+            // What a server was in another group it is not in this one.
+            for name in [MEMBER_FILE, JOINED] {
+                let path = dir.join("server").join(name);
+                match fs::remove_file(&path) {
+                    Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(at(&path)(e).into()),
+                    _ => {}
+                }
+            }
+        }
         offline::restore_alone(&state, &meta, &mut tables)?;
         if let Some((bytes, passphrase)) = keys {
             keys::unpack(&bytes, &passphrase, &pki)

@@ -29,8 +29,8 @@ use crate::{bootstrap, listener, now};
 
 /// The raft id of the first server.
 const FIRST: u64 = 1;
-/// The file with this server's raft id, where it is another.
-const MEMBER_FILE: &str = "member";
+/// The file in the folder `server` with this server's raft id, where it is another.
+pub const MEMBER_FILE: &str = "member";
 /// How long a server that joins tries to get the state.
 const FETCH: Duration = Duration::from_secs(60);
 

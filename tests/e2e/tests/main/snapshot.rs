@@ -69,7 +69,11 @@ fn a_snapshot_becomes_a_cluster_again() {
     let error = fails(&restore(&file("damaged.snap"), &[]));
     assert!(error.contains("chunk 1 is damaged"), "{error}");
     assert!(!new.exists(), "a bad snapshot changes nothing");
+    // The folder of a server of a group, without its state.
+    std::fs::create_dir_all(new.join("server")).expect("a folder");
+    std::fs::write(new.join("server/member"), "3\n").expect("its ID");
     ok(&restore(&snap, &with_keys));
+    assert!(!new.join("server/member").exists(), "it is the first server of another cluster now");
     let error = fails(&restore(&snap, &with_keys));
     assert!(error.contains("is not empty"), "{error}");
     assert!(ok(&copepod(&["snapshot", "verify", path(&new)])).contains("whole"));
