@@ -1,29 +1,95 @@
 //! Our store in this process: the propose path and the reads without an API in front of them.
 
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
 use copepod_model::{Key, object};
 use copepod_server::store::{Store, StoreOptions};
+use copepod_server::{PeerConfig, Server, ServerConfig};
 use copepod_state::{Op, Outcome, Txn};
 use hyper::body::Bytes;
 use serde_json::json;
 
+use super::process::{free_ports, until};
 use super::scattered;
 use crate::{Error, load};
 
 const RESOURCE: &str = "configmaps";
 const NAMESPACE: &str = "default";
 
-/// A store that is the only member, in `dir`.
-pub async fn one(dir: &Path) -> Result<Vec<Store>, Error> {
-    let options = StoreOptions::new(dir.join("store"), 1);
-    Ok(vec![tokio::task::spawn_blocking(move || Store::open(options)).await??])
+/// What the name of a member's folder begins with.
+const MEMBER: &str = "member-";
+/// What a joining server is given besides its id.
+const SECRETS: [&str; 4] = ["ca.crt", "ca.key", "sa.key", "seal.secret"];
+
+/// Stores of one group in this process, the leader first.
+#[derive(Default)]
+pub struct Stores {
+    /// The stores.
+    pub all: Vec<Store>,
+    /// Whose they are, where they need somebody to carry their messages.
+    servers: Vec<Server>,
 }
 
-/// Three stores of one group in this process, joined by messages in memory, the leader first; an error says why there are none.
-pub async fn three(_dir: &Path) -> Result<Vec<Store>, String> {
-    Err("skipped: members of one process have no way to send each other messages".into())
+impl Stores {
+    /// A store that is the only member, in `dir`.
+    pub async fn one(dir: &Path) -> Result<Stores, Error> {
+        let options = StoreOptions::new(dir.join("store"), 1);
+        let store = tokio::task::spawn_blocking(move || Store::open(options)).await??;
+        Ok(Stores { all: vec![store], servers: Vec::new() })
+    }
+
+    /// Three whole servers with folders in `dir`, whose members speak over TLS on loopback as those of three machines do; the
+    /// stores are used from inside. They hold what a fresh cluster holds, and their controllers watch what is put.
+    pub async fn three(dir: &Path) -> Result<Stores, Error> {
+        let ports = free_ports(6).await?;
+        let mut servers: Vec<Server> = Vec::new();
+        for at in 0..3 {
+            let data_dir = dir.join(format!("{MEMBER}{at}"));
+            let [api, listen] = [ports[at], ports[at + 3]].map(|port| SocketAddr::from(([127, 0, 0, 1], port)));
+            let name = format!("{MEMBER}{at}");
+            let joined = match servers.first() {
+                None => None,
+                Some(first) => {
+                    let joined = first.members().add(&name, &listen.to_string(), &api.to_string(), false).await?;
+                    let pki = Path::new("server/pki");
+                    std::fs::create_dir_all(data_dir.join(pki))?;
+                    for secret in SECRETS {
+                        let from = dir.join(format!("{MEMBER}0")).join(pki).join(secret);
+                        std::fs::copy(from, data_dir.join(pki).join(secret))?;
+                    }
+                    Some(joined)
+                }
+            };
+            let peer = PeerConfig { name, listen, advertise: listen.to_string(), api: api.to_string(), joined };
+            let config = ServerConfig { data_dir, api, advertise: None, peer: Some(peer), quota_bytes: 0 };
+            servers.push(Server::start(config).await?);
+            let count = servers.len();
+            until("all members vote", || async {
+                let members = servers[0].members().list().await?;
+                let vote = members.iter().filter(|m| m.voter && m.reachable).count();
+                Ok((vote == count).then_some(()))
+            })
+            .await?;
+        }
+        let mut all: Vec<Store> = servers.iter().map(|s| s.api().store().clone()).collect();
+        all.sort_by_key(|store| !store.role().borrow().leads);
+        Ok(Stores { all, servers })
+    }
+
+    /// Closes all of them.
+    pub async fn close(self) -> Result<(), Error> {
+        if self.servers.is_empty() {
+            for store in &self.all {
+                store.close().await?;
+            }
+        }
+        for server in self.servers {
+            server.stop().await;
+        }
+        Ok(())
+    }
 }
 
 /// The objects that are proposed: `keys` of them, each with a value of `bytes` bytes.

@@ -1,11 +1,10 @@
 //! Puts and reads of one or of three members, path by path at each number of clients.
 
 use copepod_client::Kubeconfig;
-use copepod_server::store::Store;
 
 use super::etcd::{self, Etcd};
 use super::servers::{self, Api, Does, Servers};
-use super::store::{self, Proposer, Reader};
+use super::store::{self, Proposer, Reader, Stores};
 use super::{Found, Rates, Run, VALUE};
 use crate::load::{self, Load, Until, share};
 use crate::{Error, ms};
@@ -30,8 +29,8 @@ impl<T> At<T> {
 pub struct Sides {
     etcd: Option<At<String>>,
     ours: Option<At<Kubeconfig>>,
-    /// Ours in this process, the leader first.
-    stores: Vec<Store>,
+    /// Ours in this process.
+    stores: Stores,
 }
 
 impl Sides {
@@ -40,7 +39,7 @@ impl Sides {
         run: &Run,
         etcd: Option<&mut Etcd>,
         ours: Option<&mut Servers>,
-        stores: Vec<Store>,
+        stores: Stores,
     ) -> Result<Sides, Error> {
         let (keys, all) = (run.size.keys, Until::Count(run.size.keys));
         let (clients, connections) = FILLERS;
@@ -59,7 +58,7 @@ impl Sides {
             load::run(creates, all, &[]).await?;
             sides.ours = Some(at);
         }
-        if let Some(store) = sides.stores.first() {
+        if let Some(store) = sides.stores.all.first() {
             let objects = store::objects(keys, VALUE);
             let make = |store| Proposer { store, objects: objects.clone() };
             load::run(share(std::slice::from_ref(store), clients, make), all, &[]).await?;
@@ -83,7 +82,7 @@ impl Sides {
                 line("etcd put", clients, &load, None, true);
                 rates.etcd = Some(load.per_second());
             }
-            if let Some(store) = self.stores.first() {
+            if let Some(store) = self.stores.all.first() {
                 let make = |store| Proposer { store, objects: objects.clone() };
                 let before = store.stats();
                 let load = load::run(share(std::slice::from_ref(store), clients, make), until, &[]).await?;
@@ -136,11 +135,11 @@ impl Sides {
                     let load = load::run(api, until, &at.pids).await?;
                     line(name, clients, &load, beside, true);
                 }
-                if !self.stores.is_empty() {
+                if !self.stores.all.is_empty() {
                     // A snapshot waits for nobody: millions of them would be timed before any other client's turn.
-                    let waits = !stale && self.stores.len() > 1;
+                    let waits = !stale && self.stores.all.len() > 1;
                     let until = if waits { until } else { Until::Count(run.size.memory_reads) };
-                    let readers = share(&self.stores, clients, |store| Reader { store, keys, stale });
+                    let readers = share(&self.stores.all, clients, |store| Reader { store, keys, stale });
                     let load = load::run(readers, until, &[]).await?;
                     let name = if stale { "ours, snapshot in process" } else { "ours, read_index in process" };
                     line(name, clients, &load, beside, false);
@@ -152,10 +151,7 @@ impl Sides {
 
     /// Closes what is in this process.
     pub async fn close(self) -> Result<(), Error> {
-        for store in &self.stores {
-            store.close().await?;
-        }
-        Ok(())
+        self.stores.close().await
     }
 }
 
@@ -217,7 +213,7 @@ pub async fn one(run: &mut Run, found: &mut Found) -> Result<(), Error> {
         calibrate(run, etcd).await?;
     }
     let mut ours = Servers::up(&dir.join("ours")).await?;
-    let stores = store::one(&dir).await?;
+    let stores = Stores::one(&dir).await?;
     let sides = Sides::filled(run, etcd.as_mut(), Some(&mut ours), stores).await?;
     found.one = sides.puts(run).await?;
     sides.reads(run).await?;
@@ -242,10 +238,7 @@ pub async fn three(run: &Run, found: &mut Found) -> Result<(), Error> {
             None
         }
     };
-    let stores = store::three(&dir).await.unwrap_or_else(|why| {
-        println!("\nOurs in process: {why}");
-        Vec::new()
-    });
+    let stores = Stores::three(&dir).await?;
     let sides = Sides::filled(run, etcd.as_mut(), ours.as_mut(), stores).await?;
     found.three = sides.puts(run).await?;
     sides.reads(run).await?;
