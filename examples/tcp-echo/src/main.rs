@@ -2,9 +2,12 @@
 //! with itself. The line `connect HOST:PORT` makes it connect there, send one line and pass on the first line of the
 //! answer, which shows name lookup and outgoing TCP; `udp HOST:PORT` does the same with one datagram.
 //!
-//! As arguments, `connect HOST:PORT` and `udp HOST:PORT` ask once, print the answer and end; `serve-udp` echoes datagrams.
+//! As arguments, `connect HOST:PORT` and `udp HOST:PORT` ask once, print the answer and end; `serve-udp` echoes datagrams,
+//! and `serve-websocket` answers WebSocket handshakes over HTTP and echoes messages.
 //!
 //! A component has one thread: connections are served one after another.
+
+mod websocket;
 
 use std::io::{BufRead, BufReader, Result, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
@@ -13,25 +16,28 @@ fn main() -> Result<()> {
     let port = std::env::var("PORT").ok().and_then(|port| port.parse().ok()).unwrap_or(7000);
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-        [] => serve_tcp(port),
+        [] => serve_tcp(port, "lines", serve),
+        ["serve-websocket"] => serve_tcp(port, "messages", websocket::serve),
         ["serve-udp"] => serve_udp(port),
         ["connect", target] => ask(target).map(|answer| println!("{answer}")),
         ["udp", target] => ask_by_udp(target).map(|answer| println!("{answer}")),
         _ => {
-            eprintln!("unknown arguments {args:?}; known: serve-udp, connect HOST:PORT, udp HOST:PORT");
+            eprintln!(
+                "unknown arguments {args:?}; known: serve-udp, serve-websocket, connect HOST:PORT, udp HOST:PORT"
+            );
             std::process::exit(2)
         }
     }
 }
 
-fn serve_tcp(port: u16) -> Result<()> {
+fn serve_tcp(port: u16, what: &str, serve: fn(&TcpStream) -> Result<usize>) -> Result<()> {
     let listener = TcpListener::bind((Ipv4Addr::UNSPECIFIED, port))?;
     println!("listening on {}", listener.local_addr()?);
     loop {
         let (stream, peer) = listener.accept()?;
         println!("{peer} connected");
         match serve(&stream) {
-            Ok(lines) => println!("{peer} sent {lines} lines"),
+            Ok(sent) => println!("{peer} sent {sent} {what}"),
             Err(error) => eprintln!("{peer}: {error}"),
         }
     }

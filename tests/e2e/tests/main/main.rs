@@ -19,3 +19,4 @@ mod three_machines;
 mod top;
 mod up;
 mod volumes;
+mod websocket;
