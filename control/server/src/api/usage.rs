@@ -19,10 +19,7 @@ use super::table::{self, Include};
 use super::{Api, resource};
 use crate::now;
 
-/// The group.
-pub(super) const GROUP: &str = "metrics.k8s.io";
-/// Its version.
-pub(super) const VERSION: &str = "v1beta1";
+pub(super) use copepod_model::schema::openapi::{METRICS_GROUP as GROUP, METRICS_VERSION as VERSION};
 /// How long a node may take; what it has is left out then.
 const DEADLINE: Duration = Duration::from_secs(10);
 /// Longest answer of a node in bytes.

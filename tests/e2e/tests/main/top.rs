@@ -55,6 +55,13 @@ fn kubectl_top_shows_nodes_pods_and_containers() {
     let listed = c.ok(&["get", "pods.metrics.k8s.io", "-o", "jsonpath={.items[*].metadata.labels.app}"]);
     assert_eq!(listed, "box web");
     assert!(c.ok(&["get", "pods", "-o", "name"]).contains("pod/web"), "a pod is still a pod");
+    // What they are, from OpenAPI.
+    let explained = c.ok(&["explain", "podmetrics.containers"]);
+    assert!(explained.contains("usage") && explained.contains("Memory is the working set"), "{explained}");
+    assert!(c.ok(&["explain", "nodemetrics"]).contains("window"));
+    let index: Value = serde_json::from_str(&c.ok(&["get", "--raw", "/openapi/v3"])).unwrap();
+    let address = index["paths"]["apis/metrics.k8s.io/v1beta1"]["serverRelativeURL"].as_str().unwrap();
+    assert!(c.ok(&["get", "--raw", address]).contains("v1beta1.PodMetricsList"));
 
     // Who may view a namespace may see what its pods use, and not what nodes do.
     c.ok(&["create", "rolebinding", "bob", "--clusterrole=view", "--user=bob"]);

@@ -3,6 +3,7 @@
 //! read these.
 
 mod definitions;
+mod measured;
 mod paths;
 mod v2_protobuf;
 
@@ -14,6 +15,7 @@ use super::Schema;
 use crate::kinds::{Kind, Kinds};
 use definitions::Definitions;
 
+pub use measured::{GROUP as METRICS_GROUP, VERSION as METRICS_VERSION};
 pub use v2_protobuf::encode as v2_protobuf;
 
 /// The two versions of OpenAPI.
@@ -42,7 +44,8 @@ fn root(group: &str, version: &str) -> String {
 
 /// The index at `/openapi/v3`: where each group and version's document is. The address changes when the document does.
 pub fn v3_index(schema: &Schema, kinds: &Kinds) -> Value {
-    let versions: BTreeSet<(&str, &str)> = kinds.iter().map(|k| (k.group, k.version)).collect();
+    let mut versions: BTreeSet<(&str, &str)> = kinds.iter().map(|k| (k.group, k.version)).collect();
+    versions.insert((measured::GROUP, measured::VERSION));
     let mut paths = Map::new();
     for (group, version) in versions {
         let root = root(group, version);
@@ -60,10 +63,15 @@ pub fn v3(schema: &Schema, kinds: &Kinds, group: &str, version: &str) -> Option<
     for kind in kinds.iter().filter(|k| k.group == group && k.version == version) {
         paths::add(&mut defined, &mut paths, kind);
     }
+    let mut measured = Map::new();
+    if (group, version) == (measured::GROUP, measured::VERSION) {
+        measured = measured::add(&mut defined, &mut paths);
+    }
     if paths.is_empty() {
         return None;
     }
-    Some(json!({"openapi": "3.0.0", "info": info(), "paths": paths, "components": {"schemas": defined.finish()}}))
+    let schemas = with(defined.finish(), measured);
+    Some(json!({"openapi": "3.0.0", "info": info(), "paths": paths, "components": {"schemas": schemas}}))
 }
 
 /// The document of everything at `/openapi/v2`.
@@ -73,7 +81,15 @@ pub fn v2(schema: &Schema, kinds: &Kinds) -> Value {
     for kind in kinds.iter() {
         paths::add(&mut defined, &mut paths, kind);
     }
-    json!({"swagger": "2.0", "info": info(), "paths": paths, "definitions": defined.finish()})
+    let measured = measured::add(&mut defined, &mut paths);
+    json!({"swagger": "2.0", "info": info(), "paths": paths, "definitions": with(defined.finish(), measured)})
+}
+
+fn with(mut definitions: Value, more: Map<String, Value>) -> Value {
+    if let Some(all) = definitions.as_object_mut() {
+        all.extend(more);
+    }
+    definitions
 }
 
 /// A hash of all that a document depends on (FNV-1a, twice).

@@ -112,7 +112,30 @@ pub(super) fn add(defined: &mut Definitions<'_>, paths: &mut Map<String, Value>,
     }
 }
 
-fn reference(defined: &mut Definitions<'_>, name: &str) -> Value {
+/// Adds the paths of a kind that can be got and listed, and nothing else.
+pub(super) fn add_read_only(
+    defined: &mut Definitions<'_>,
+    paths: &mut Map<String, Value>,
+    kind: &Kind,
+    object: &Value,
+    list: &Value,
+) {
+    let base = format!("/{}", root(kind.group, kind.version));
+    let op = Operations { defined, kind, version: kind.api_version() };
+    let listed = || op.make("list", "", &LIST, None, list);
+    let outer: &[&str] = if kind.namespaced { &["namespace", "pretty"] } else { &["pretty"] };
+    let mut collection = format!("{base}/{}", kind.plural);
+    if kind.namespaced {
+        paths.insert(collection, op.item(&[("get", listed())], &["pretty"]));
+        collection = format!("{base}/namespaces/{{namespace}}/{}", kind.plural);
+    }
+    let one = op.item(&[("get", op.make("get", "", &[], None, object))], &[&["name"], outer].concat());
+    paths.insert(format!("{collection}/{{name}}"), one);
+    paths.insert(collection, op.item(&[("get", listed())], outer));
+}
+
+/// A reference to a type by its name.
+pub(super) fn reference(defined: &mut Definitions<'_>, name: &str) -> Value {
     defined.schema.by_name(name).map_or_else(|| json!({"type": "object"}), |id| defined.reference(id))
 }
 

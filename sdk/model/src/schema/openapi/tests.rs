@@ -49,7 +49,7 @@ fn references(value: &Value, out: &mut Vec<String>) {
 fn the_index_names_each_version_once() {
     let index = v3_index(Schema::builtin(), &kinds());
     let paths = index["paths"].as_object().unwrap();
-    assert_eq!(paths.keys().collect::<Vec<_>>(), ["api/v1", "apis/apps/v1"]);
+    assert_eq!(paths.keys().collect::<Vec<_>>(), ["api/v1", "apis/apps/v1", "apis/metrics.k8s.io/v1beta1"]);
     let address = paths["apis/apps/v1"]["serverRelativeURL"].as_str().unwrap();
     assert!(address.starts_with("/openapi/v3/apis/apps/v1?hash="), "{address}");
     let fewer: Kinds = {
@@ -64,11 +64,16 @@ fn the_index_names_each_version_once() {
 #[test]
 fn documents_are_closed() {
     let (schema, kinds) = (Schema::builtin(), kinds());
-    for document in [v3(schema, &kinds, "", "v1"), v3(schema, &kinds, "apps", "v1"), Some(v2(schema, &kinds))] {
-        let document = document.unwrap();
+    let group = |group, version| v3(schema, &kinds, group, version).unwrap();
+    for (document, many) in [
+        (group("", "v1"), 100),
+        (group("apps", "v1"), 100),
+        (group(METRICS_GROUP, METRICS_VERSION), 10),
+        (v2(schema, &kinds), 100),
+    ] {
         let mut found = vec![];
         references(&document, &mut found);
-        assert!(found.len() > 100);
+        assert!(found.len() > many);
         for reference in found {
             // JSON pointers: no name has a character that would need escaping.
             assert!(document.pointer(reference.trim_start_matches('#')).is_some(), "{reference}");
@@ -105,6 +110,40 @@ fn what_explain_reads() {
     );
     let port = &schemas["io.k8s.api.core.v1.ContainerPort"]["properties"]["protocol"];
     assert_eq!(port["default"], "TCP");
+}
+
+#[test]
+fn what_is_measured_is_explained_too() {
+    let (schema, kinds) = (Schema::builtin(), kinds());
+    let metrics = v3(schema, &kinds, METRICS_GROUP, METRICS_VERSION).unwrap();
+    let (v2, name) = (v2(schema, &kinds), "io.k8s.metrics.pkg.apis.metrics.v1beta1.PodMetrics");
+    for (pod, quantity) in [
+        (&metrics["components"]["schemas"][name], "#/components/schemas/io.k8s.apimachinery.pkg.api.resource.Quantity"),
+        (&v2["definitions"][name], "#/definitions/io.k8s.apimachinery.pkg.api.resource.Quantity"),
+    ] {
+        assert_eq!(
+            pod["x-kubernetes-group-version-kind"],
+            json!([{"group": "metrics.k8s.io", "kind": "PodMetrics", "version": "v1beta1"}])
+        );
+        assert_eq!(pod["required"], json!(["timestamp", "window", "containers"]));
+        let properties: Vec<&String> = pod["properties"].as_object().unwrap().keys().collect();
+        assert_eq!(properties, ["apiVersion", "containers", "kind", "metadata", "timestamp", "window"]);
+        let container =
+            if pod == &v2["definitions"][name] { &v2["definitions"] } else { &metrics["components"]["schemas"] };
+        let container = &container["io.k8s.metrics.pkg.apis.metrics.v1beta1.ContainerMetrics"];
+        assert_eq!(container["properties"]["usage"]["additionalProperties"], json!({"$ref": quantity}));
+    }
+    let verbs = |path: &str| -> Vec<String> {
+        let item = metrics["paths"][path].as_object().unwrap();
+        item.keys().filter(|k| *k != "parameters").cloned().collect()
+    };
+    let base = "/apis/metrics.k8s.io/v1beta1";
+    assert_eq!(metrics["paths"].as_object().unwrap().len(), 5);
+    for path in
+        ["/nodes", "/nodes/{name}", "/pods", "/namespaces/{namespace}/pods", "/namespaces/{namespace}/pods/{name}"]
+    {
+        assert_eq!(verbs(&format!("{base}{path}")), ["get"], "{path}");
+    }
 }
 
 #[test]
