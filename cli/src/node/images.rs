@@ -1,4 +1,4 @@
-//! How a node treats images.
+//! How a node treats images and the room on the disk.
 
 use std::path::{Path, PathBuf};
 
@@ -6,10 +6,11 @@ use clap::Args;
 use copepod_agent::AgentConfig;
 use copepod_images::Registries;
 use copepod_node_plan::ImageGcPolicy;
+use copepod_node_plan::eviction::Thresholds;
 
 use crate::cmd::Error;
 
-/// Flags about images.
+/// Flags about images and the room on the disk.
 #[derive(Debug, Args)]
 pub struct ImageFlags {
     /// Mirrors, certificates and credentials of registries, as in k3s' registries.yaml. Default: registries.yaml in the
@@ -27,7 +28,22 @@ pub struct ImageFlags {
     /// Bytes that images may take, instead of the size of the disk.
     #[arg(long, env = "COPEPOD_IMAGE_BUDGET", value_name = "BYTES")]
     image_budget: Option<u64>,
+    /// With less left than this, unused images are removed and pods are evicted; what is not named keeps its default, 0% is
+    /// none. The signals are those of the kubelet.
+    #[arg(
+        long,
+        env = "COPEPOD_EVICTION_HARD",
+        value_name = "SIGNAL<AMOUNT,…",
+        default_value = EVICTION_HARD,
+        value_parser = Thresholds::parse,
+        overrides_with = "eviction_hard"
+    )]
+    eviction_hard: Thresholds,
 }
+
+/// The kubelet's defaults.
+const EVICTION_HARD: &str =
+    "memory.available<100Mi,nodefs.available<10%,nodefs.inodesFree<5%,imagefs.available<15%,imagefs.inodesFree<5%";
 
 impl ImageFlags {
     /// Sets an agent up; `dir` is the data folder.
@@ -39,6 +55,8 @@ impl ImageFlags {
             );
         }
         config.image_gc = ImageGcPolicy { high, low, budget: self.image_budget, ..ImageGcPolicy::default() };
+        config.eviction_memory = self.eviction_hard.memory;
+        config.eviction_disk = self.eviction_hard.disk;
         config.registries = self.read(dir)?;
         config.cluster_registry = Some(copepod_server::images::HOST.into());
         Ok(())
@@ -52,5 +70,15 @@ impl ImageFlags {
             Err(e) => return Err(format!("{}: {e}", path.display()).into()),
         };
         Registries::parse(&text).map_err(|e| format!("{}: {e}", path.display()).into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_that_are_shown_are_the_defaults() {
+        assert_eq!(Thresholds::parse(EVICTION_HARD), Ok(Thresholds::default()));
     }
 }

@@ -73,6 +73,8 @@ pub struct AgentConfig {
     pub egress: bool,
     /// With less memory available than this, in bytes, pods are evicted.
     pub eviction_memory: i64,
+    /// With less left of the disk than this, images are removed and pods are evicted.
+    pub eviction_disk: copepod_node_plan::eviction::DiskThresholds,
     /// How often it is measured what containers use.
     pub usage_period: Duration,
     /// How many pods the node takes.
@@ -111,6 +113,7 @@ impl AgentConfig {
             drain: Duration::from_secs(10),
             egress: true,
             eviction_memory: copepod_node_plan::eviction::MEMORY_THRESHOLD,
+            eviction_disk: Default::default(),
             usage_period: Duration::from_secs(15),
             max_pods: 10_000,
             static_pods: None,

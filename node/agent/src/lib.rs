@@ -355,8 +355,8 @@ async fn node(config: AgentConfig, mut facts: NodeFacts, logs: Arc<Logs>, wires:
     let images = move || listed.borrow().clone();
     let collector = Collector::new(registered.clone(), config.image_gc, config.image_gc_period, listed_tx);
     let mut beside = JoinSet::new();
-    let (pressure, seen) = watch::channel(false);
-    beside.spawn(register::heartbeat(client.clone(), facts.clone(), config.data_dir.clone(), images, seen));
+    let (pressure, seen) = watch::channel(copepod_node_plan::node::Health::default());
+    beside.spawn(register::heartbeat(client.clone(), facts.clone(), images, seen));
     let (changes_tx, changes) = mpsc::channel(1024);
     let selector = format!("spec.nodeName={}", config.node_name);
     beside.spawn(reflect::reflect(client.clone(), "pods", selector, changes_tx, |c| c));
@@ -383,6 +383,7 @@ async fn node(config: AgentConfig, mut facts: NodeFacts, logs: Arc<Logs>, wires:
         wires.services,
         wires.effects.clone(),
         collector,
+        pods::Disks::new(&config.data_dir),
     );
     let wires = Wires {
         changes,
@@ -408,6 +409,7 @@ fn facts(config: &AgentConfig) -> NodeFacts {
         allocatable_cpu_millis: host.cpu_millis,
         allocatable_memory: (host.memory - config.eviction_memory).max(0),
         eviction_memory: config.eviction_memory,
+        eviction_disk: config.eviction_disk,
         max_pods: config.max_pods,
         machine_id: host.machine_id,
         boot_id: host.boot_id,

@@ -1,6 +1,5 @@
 //! The node's own objects: its Node, its Lease, its status.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +7,6 @@ use copepod_client::Client;
 use copepod_model::request::PatchType;
 use copepod_model::{Object, Status};
 use copepod_node_plan::NodeFacts;
-use copepod_node_plan::eviction::disk_threshold;
 use copepod_node_plan::node::{self, Health, LEASE_NAMESPACE};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ContainerImage, Node, NodeStatus};
@@ -16,7 +14,6 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::clock::now;
-use crate::host;
 
 /// Annotation that lists the blocks of the pod network that a node has leased, comma separated. `spec.podCIDRs` holds one
 /// per address family at most, by Kubernetes' validation, so it names the first.
@@ -82,9 +79,8 @@ pub(crate) async fn record_blocks(client: &Client, name: &str, cidrs: &[String],
 pub(crate) async fn heartbeat(
     client: Client,
     facts: NodeFacts,
-    data_dir: PathBuf,
     images: impl Fn() -> Vec<ContainerImage> + Send,
-    mut pressure: watch::Receiver<bool>,
+    mut pressure: watch::Receiver<Health>,
 ) {
     let mut ticks = tokio::time::interval(HEARTBEAT);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -96,22 +92,14 @@ pub(crate) async fn heartbeat(
             _ = ticks.tick() => {}
             Ok(()) = pressure.changed() => {}
         }
-        let memory_pressure = *pressure.borrow_and_update();
-        if let Err(e) = report(&client, &facts, health(&data_dir, memory_pressure), &images(), &mut reported).await {
+        let health = *pressure.borrow_and_update();
+        if let Err(e) = report(&client, &facts, health, &images(), &mut reported).await {
             tracing::warn!(node = facts.name, error = %e, "cannot write the node's status");
         }
         match renew(&client, &facts.name, lease.take()).await {
             Ok(renewed) => lease = Some(renewed),
             Err(e) => tracing::warn!(node = facts.name, error = %e, "cannot renew the node's lease"),
         }
-    }
-}
-
-fn health(data_dir: &std::path::Path, memory_pressure: bool) -> Health {
-    Health {
-        memory_pressure,
-        disk_pressure: host::disk(data_dir).is_some_and(|(total, free)| free < disk_threshold(total)),
-        pid_pressure: false,
     }
 }
 

@@ -1,5 +1,6 @@
 //! The agent with its real data plane against an API in memory.
 
+mod disks;
 mod fake;
 mod images;
 mod kubelet;
@@ -80,6 +81,8 @@ async fn start_with(dir: &tempfile::TempDir, api: &Arc<Fake>, set: impl FnOnce(&
     config.volume_check = Duration::from_millis(20);
     config.ingress_addr = Some(([127, 0, 0, 1], 0).into());
     config.dns_addr = Some(([127, 0, 0, 1], 0).into());
+    // The machine's disk may be fuller than the kubelet would have it.
+    (config.eviction_disk.nodefs_available, config.eviction_disk.imagefs_available) = (None, None);
     set(&mut config);
     Agent::start(config).await.unwrap()
 }

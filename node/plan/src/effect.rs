@@ -12,7 +12,7 @@ use copepod_model::Time;
 use serde::{Deserialize, Serialize};
 
 use crate::host_port::HostPort;
-use crate::local_storage::{StorageLimits, StorageUse};
+use crate::local_storage::{PodStorage, StorageLimits, StorageUse};
 
 /// One start of one container: the name under which effects and observations speak of it. A restart is a new attempt.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -299,6 +299,8 @@ pub enum Effect {
     },
     /// Say what all running containers use. Answer: `Usage`.
     Measure,
+    /// Say what all pods hold of the node's disks. Answer: `Storage`.
+    MeasureStorage,
     /// Probe once. Answer: `Probed`.
     Probe {
         /// Which container.
@@ -510,6 +512,11 @@ pub enum Observation {
     Usage {
         /// Bytes of memory of each.
         memory: Vec<(ContainerId, u64)>,
+    },
+    /// What pods hold of the node's disks.
+    Storage {
+        /// By UID.
+        pods: Vec<(Arc<str>, PodStorage)>,
     },
     /// A probe's answer.
     Probed {

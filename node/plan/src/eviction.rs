@@ -2,26 +2,24 @@
 //!
 //! Source: Kubernetes' "Node-pressure Eviction" page and KEP-2029 for the wording of the events.
 
+pub mod disk;
+mod threshold;
+
 use std::time::Duration;
 
 use copepod_model::Time;
 use copepod_model::quantity::Quantity;
 use k8s_openapi::api::core::v1::{Container, Pod};
 
+use crate::node::Health;
+pub use threshold::{Amount, DiskThresholds, Thresholds};
+
 /// The kubelet's default hard threshold of `memory.available`.
 pub const MEMORY_THRESHOLD: i64 = 100 << 20;
-/// A disk with less room than a tenth of it (the kubelet's default for `nodefs.available`) is nearly full, unless that is more
-/// than this many bytes.
-const DISK_THRESHOLD: i64 = 1 << 30;
 /// How long a pressure is reported after it was seen last (`evictionPressureTransitionPeriod`).
 pub const TRANSITION: Duration = Duration::from_secs(300);
 /// From this priority on a pod is critical and is never evicted by its node (`SystemCriticalPriority`).
 const CRITICAL: i32 = 2_000_000_000;
-
-/// With less than this many bytes available, a disk of `capacity` bytes is nearly full. Pods are not promised them.
-pub fn disk_threshold(capacity: i64) -> i64 {
-    (capacity / 10).clamp(0, DISK_THRESHOLD)
-}
 
 /// The memory of the node, as measured just now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +33,7 @@ pub struct Signals {
 pub struct Consumer {
     /// Name.
     pub name: String,
-    /// Its memory request in bytes.
+    /// Its request in bytes.
     pub request: i64,
     /// Bytes that it uses.
     pub used: i64,
@@ -128,19 +126,25 @@ pub struct Pressure {
 }
 
 impl Pressure {
-    /// Takes in a measurement; answers whether there is pressure.
-    pub fn observe(&mut self, signals: Signals, threshold: i64, now: Time) -> bool {
-        if signals.memory_available < threshold {
+    /// Takes in a measurement, by whether something was short; answers whether there is pressure.
+    pub fn observe(&mut self, short: bool, now: Time) -> bool {
+        if short {
             self.seen = Some(now);
         }
         self.seen.is_some_and(|seen| now.since(seen) < TRANSITION)
     }
 }
 
-/// Why a node under memory pressure does not take a pod, if it does not: pods of the class `BestEffort`, unless they
-/// tolerate it or are critical.
-pub fn refuses(pod: &Pod) -> Option<String> {
+/// Why a node under pressure does not take a pod, if it does not. While the disk is short it takes none, and while memory is
+/// none of the class `BestEffort` that does not tolerate it; critical ones always.
+pub fn refuses(pod: &Pod, health: Health) -> Option<String> {
     let spec = pod.spec.as_ref()?;
+    let conditions = match (health.memory_pressure, health.disk_pressure) {
+        (false, false) => return None,
+        (true, false) => "MemoryPressure",
+        (false, true) => "DiskPressure",
+        (true, true) => "MemoryPressure DiskPressure",
+    };
     let best_effort = pod.status.as_ref().and_then(|s| s.qos_class.as_deref()) == Some("BestEffort");
     let tolerates = spec.tolerations.iter().flatten().any(|t| {
         let key = t.key.as_deref().unwrap_or_default();
@@ -151,8 +155,8 @@ pub fn refuses(pod: &Pod) -> Option<String> {
             && matches!(effect, "" | "NoSchedule")
     });
     let critical = spec.priority.is_some_and(|p| p >= CRITICAL);
-    (best_effort && !tolerates && !critical)
-        .then(|| "Pod was rejected: The node had condition: [MemoryPressure]. ".into())
+    (!critical && (health.disk_pressure || best_effort && !tolerates))
+        .then(|| format!("Pod was rejected: The node had condition: [{conditions}]. "))
 }
 
 #[cfg(test)]
@@ -212,18 +216,12 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_is_nearly_full_below_a_tenth_or_a_gibibyte() {
-        assert_eq!([10 << 20, 100 << 30, 0].map(disk_threshold), [1 << 20, 1 << 30, 0]);
-    }
-
-    #[test]
     fn pressure_stays_for_a_while() {
         let (mut pressure, t) = (Pressure::default(), Time::from_secs(1000));
-        let enough = Signals { memory_available: 1 << 40 };
-        assert!(!pressure.observe(enough, MEMORY_THRESHOLD, t));
-        assert!(pressure.observe(SHORT, MEMORY_THRESHOLD, t));
-        assert!(pressure.observe(enough, MEMORY_THRESHOLD, t + Duration::from_secs(299)));
-        assert!(!pressure.observe(enough, MEMORY_THRESHOLD, t + TRANSITION));
+        assert!(!pressure.observe(false, t));
+        assert!(pressure.observe(true, t));
+        assert!(pressure.observe(false, t + Duration::from_secs(299)));
+        assert!(!pressure.observe(false, t + TRANSITION));
     }
 
     #[test]
@@ -231,7 +229,9 @@ mod tests {
         let refused = |spec: serde_json::Value, class: &str| {
             let mut spec = spec;
             spec["containers"] = json!([]);
-            refuses(&serde_json::from_value(json!({"spec": spec, "status": {"qosClass": class}})).unwrap()).is_some()
+            let pod = serde_json::from_value(json!({"spec": spec, "status": {"qosClass": class}})).unwrap();
+            assert_eq!(refuses(&pod, Health::default()), None);
+            refuses(&pod, Health { memory_pressure: true, ..Health::default() }).is_some()
         };
         assert!(refused(json!({}), "BestEffort"));
         assert!(!refused(json!({}), "Burstable"));
@@ -246,6 +246,21 @@ mod tests {
             json!({"tolerations": [{"key": key, "operator": "Exists", "effect": "NoExecute"}]}),
             "BestEffort"
         ));
+    }
+
+    #[test]
+    fn with_a_short_disk_only_critical_pods_may_come() {
+        let pod = |priority: i32| {
+            let spec = json!({"priority": priority, "containers": [], "tolerations": [{"operator": "Exists"}]});
+            serde_json::from_value(json!({"spec": spec, "status": {"qosClass": "Guaranteed"}})).unwrap()
+        };
+        let mut health = Health { disk_pressure: true, ..Health::default() };
+        let why = "Pod was rejected: The node had condition: [DiskPressure]. ";
+        assert_eq!(refuses(&pod(0), health).as_deref(), Some(why));
+        assert_eq!(refuses(&pod(CRITICAL), health), None);
+        health.memory_pressure = true;
+        let why = "Pod was rejected: The node had condition: [MemoryPressure DiskPressure]. ";
+        assert_eq!(refuses(&pod(0), health).as_deref(), Some(why));
     }
 
     #[test]

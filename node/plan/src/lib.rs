@@ -43,7 +43,7 @@ pub use effect::{
 };
 pub use host_port::{HostPort, balancer_failed, host_ports};
 pub use image_gc::{ImageGc, ImageGcPolicy, collect, listed, shortage};
-pub use local_storage::{StorageLimits, StorageUse};
+pub use local_storage::{PodStorage, StorageLimits, StorageUse};
 pub use logs::log_attempt;
 pub use node::NodeFacts;
 pub use observed::{Observed, PodEvent, Termination};

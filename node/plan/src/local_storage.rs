@@ -33,8 +33,17 @@ pub struct StorageUse {
     pub logs: BTreeMap<Arc<str>, u64>,
 }
 
+/// What a pod holds of the node's disks.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PodStorage {
+    /// In bytes.
+    pub used: StorageUse,
+    /// Files and folders.
+    pub inodes: u64,
+}
+
 impl StorageUse {
-    fn total(&self) -> u64 {
+    pub(crate) fn total(&self) -> u64 {
         self.logs.values().fold(self.volumes, |sum, bytes| sum.saturating_add(*bytes))
     }
 }
@@ -55,13 +64,13 @@ impl StorageLimits {
 /// The limits of a pod.
 pub(crate) fn limits(pod: &Pod) -> StorageLimits {
     let own = mains(pod).filter_map(|c| Some((c.name.as_str().into(), bytes(&limit(c)?)?)));
-    StorageLimits { pod: of_pod(pod).map(|q| u64::try_from(q.value()).unwrap_or(0)), containers: own.collect() }
+    StorageLimits { pod: of_pod(pod, limit).map(|q| u64::try_from(q.value()).unwrap_or(0)), containers: own.collect() }
 }
 
 /// Why a pod that holds so much has to go, if it has to. The pod's limit comes first, as in the kubelet.
 pub(crate) fn exceeded(pod: &Pod, used: &StorageUse) -> Option<String> {
     let limits = limits(pod);
-    if let Some(limit) = of_pod(pod)
+    if let Some(limit) = of_pod(pod, limit)
         && limits.pod.is_some_and(|l| used.total() > l)
     {
         return Some(format!("Pod ephemeral local storage usage exceeds the total limit of containers {limit}. "));
@@ -83,6 +92,17 @@ fn limit(container: &Container) -> Option<Quantity> {
     container.resources.as_ref()?.limits.as_ref()?.get(NAME)?.0.parse().ok()
 }
 
+/// A container's request; a limit alone is one, too.
+pub(crate) fn asked(container: &Container) -> Option<Quantity> {
+    let requests = container.resources.as_ref()?.requests.as_ref();
+    requests.and_then(|r| r.get(NAME)?.0.parse().ok()).or_else(|| limit(container))
+}
+
+/// The request of a pod, in bytes.
+pub(crate) fn request(pod: &Pod) -> u64 {
+    of_pod(pod, asked).map_or(0, |q| u64::try_from(q.value()).unwrap_or(0))
+}
+
 /// In bytes; zero is none.
 fn bytes(limit: &Quantity) -> Option<u64> {
     u64::try_from(limit.value()).ok().filter(|n| *n > 0)
@@ -90,10 +110,10 @@ fn bytes(limit: &Quantity) -> Option<u64> {
 
 /// The sum over the containers and sidecars that have one, or what an init container may have beside the sidecars before
 /// it, if that is more. `None` if nobody has one.
-fn of_pod(pod: &Pod) -> Option<Quantity> {
+fn of_pod(pod: &Pod, amount: fn(&Container) -> Option<Quantity>) -> Option<Quantity> {
     let (mut sum, mut init, mut any) = (Quantity::default(), Quantity::default(), false);
     for (container, role) in containers(pod) {
-        let own = limit(container);
+        let own = amount(container);
         any |= own.is_some();
         let own = own.unwrap_or_default();
         if role == Role::Init {
@@ -144,7 +164,7 @@ mod tests {
 
     #[test]
     fn a_pods_limit_is_the_greatest_that_runs_together() {
-        let total = |spec: Value| of_pod(&pod(spec)).map(|q| q.to_string());
+        let total = |spec: Value| of_pod(&pod(spec), limit).map(|q| q.to_string());
         assert_eq!(total(json!({"containers": [{"name": "a"}]})), None);
         assert_eq!(total(json!({"containers": [limited("a", "1Mi"), {"name": "b"}]})).as_deref(), Some("1Mi"));
         let mut side = limited("s", "1Mi");

@@ -13,7 +13,7 @@ use k8s_openapi::api::core::v1::{
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 
-use crate::eviction::disk_threshold;
+use crate::eviction::DiskThresholds;
 use crate::when::{micro, stamp};
 
 /// How long a Lease is good for, in seconds.
@@ -42,6 +42,8 @@ pub struct NodeFacts {
     pub allocatable_memory: i64,
     /// With less memory available than this, in bytes, pods are evicted.
     pub eviction_memory: i64,
+    /// With less left of its disks than this, images are removed and pods are evicted.
+    pub eviction_disk: DiskThresholds,
     /// How many pods it takes.
     pub max_pods: u32,
     /// `/etc/machine-id`.
@@ -65,9 +67,10 @@ pub struct NodeFacts {
 }
 
 impl NodeFacts {
-    /// What pods may use of the file system, in bytes: a node whose disk is nearly full takes none.
+    /// What pods may use of the file system, in bytes: what is below the threshold is promised to nobody.
     pub fn allocatable_storage(&self) -> i64 {
-        self.storage - disk_threshold(self.storage)
+        let kept = self.eviction_disk.nodefs_available.map_or(0, |t| t.of(u64::try_from(self.storage).unwrap_or(0)));
+        self.storage.saturating_sub(i64::try_from(kept).unwrap_or(i64::MAX)).max(0)
     }
 }
 
@@ -76,7 +79,7 @@ impl NodeFacts {
 pub struct Health {
     /// Memory is short.
     pub memory_pressure: bool,
-    /// The data folder's disk is nearly full.
+    /// A disk is nearly full, or was lately.
     pub disk_pressure: bool,
     /// Address space or threads are short: no more instances fit.
     pub pid_pressure: bool,
@@ -258,6 +261,7 @@ impl NodeFacts {
             allocatable_cpu_millis: 2000,
             allocatable_memory: 1 << 30,
             eviction_memory: crate::eviction::MEMORY_THRESHOLD,
+            eviction_disk: DiskThresholds::default(),
             max_pods: 10_000,
             machine_id: "m".into(),
             boot_id: "b".into(),

@@ -368,6 +368,11 @@ impl Observed {
         }
     }
 
+    /// Whether it is over, or will be as soon as what runs has ended.
+    pub fn is_over(&self) -> bool {
+        self.verdict.is_some() || self.evicted.is_some()
+    }
+
     /// Whether the node has evicted it and something of it still runs.
     pub fn is_leaving(&self) -> bool {
         self.evicted.is_some() && self.alive()
@@ -435,7 +440,7 @@ impl Observed {
                 }
             }
             // About the node, not about one pod.
-            Observation::Usage { .. } => return false,
+            Observation::Usage { .. } | Observation::Storage { .. } => return false,
             Observation::Probed { id, kind, result, at } => {
                 let Some(t) = self.current(id) else { return false };
                 if !matches!(t.state, State::Running { .. }) {

@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use copepod_node_plan::{Mount, VolumeContent};
 
-pub use usage::disk_usage;
+pub use usage::{disk_usage, disk_usage_with_inodes};
 
 /// Why a volume cannot be had, in words for its pod's events.
 #[derive(Debug, thiserror::Error)]
@@ -178,7 +178,15 @@ impl Volumes {
 
     /// Bytes that a pod's `emptyDir`s hold on disk.
     pub fn local_bytes(&self, uid: &str) -> u64 {
-        if plain(uid) { disk_usage(&self.disk.join(uid).join("volumes").join(types::EMPTY_DIR)) } else { 0 }
+        self.local_usage(uid).0
+    }
+
+    /// The same, and how many files and folders are in them.
+    pub fn local_usage(&self, uid: &str) -> (u64, u64) {
+        if !plain(uid) {
+            return (0, 0);
+        }
+        disk_usage_with_inodes(&self.disk.join(uid).join("volumes").join(types::EMPTY_DIR))
     }
 
     fn limited(&self) -> std::sync::MutexGuard<'_, Vec<Limited>> {

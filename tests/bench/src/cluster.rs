@@ -43,6 +43,7 @@ impl Cluster {
         let mut command = Command::new(binary());
         command.args(["up", "--api-port", "0", "--ingress-port", "0", "--ingress-tls-port", "0", "--dns-port", "0"]);
         command.args(["--kubelet-port", "0"]).arg("--data-dir").arg(&dir);
+        command.args(["--eviction-hard", "nodefs.available<64Mi,imagefs.available<64Mi"]);
         for file in files {
             command.args(["-f", file]);
         }

@@ -94,6 +94,8 @@ impl Cluster {
             .arg("up")
             .args(["--api-port", "0", "--ingress-port", "0", "--ingress-tls-port", "0", "--dns-port", "0"])
             .args(["--kubelet-port", "0"])
+            // The machine's disk may be fuller than the kubelet would have it.
+            .args(["--eviction-hard", "nodefs.available<64Mi,imagefs.available<64Mi"])
             .arg("--data-dir")
             .arg(dir)
             .args(more)

@@ -76,6 +76,7 @@ impl Node {
             allocatable_cpu_millis: 2000,
             allocatable_memory: 1 << 30,
             eviction_memory: copepod_node_plan::eviction::MEMORY_THRESHOLD,
+            eviction_disk: copepod_node_plan::eviction::DiskThresholds::default(),
             max_pods: 100,
             machine_id: String::new(),
             boot_id: String::new(),

@@ -398,6 +398,11 @@ impl Containers {
         pods.values().map(|p| &p.identity).filter(|i| i.storage.any()).cloned().collect()
     }
 
+    /// The pods that are known: those that run, and those of which logs are left.
+    pub fn identities(&self) -> Vec<PodIdentity> {
+        lock(&self.pods).values().map(|p| p.identity.clone()).collect()
+    }
+
     /// Kills whatever runs in a pod; its identity stays for its logs.
     pub fn end_pod(&self, uid: &str) {
         let slots = lock(&self.pods).get_mut(uid).map(|p| {

@@ -15,7 +15,9 @@ use std::time::Duration;
 
 use copepod_images::Store;
 use copepod_node_network::{Identity, Network, PodPort};
-use copepod_node_plan::{Effect, HookHow, HostPort, Observation, PodIdentity, ProbeHow, StorageUse, VolumeContent};
+use copepod_node_plan::{
+    Effect, HookHow, HostPort, Observation, PodIdentity, PodStorage, ProbeHow, StorageUse, VolumeContent,
+};
 use copepod_node_routes::Protocol;
 use copepod_runtime_wasm::Runtime;
 use copepod_volumes::Volumes;
@@ -183,6 +185,14 @@ impl DataPlane {
             Effect::Measure => {
                 let _ = self.observer.send(Observation::Usage { memory: self.containers.memory() });
             }
+            Effect::MeasureStorage => {
+                let (volumes, logs, observer) = (self.volumes.clone(), self.logs.clone(), self.observer.clone());
+                let pods = self.containers.identities();
+                tokio::task::spawn_blocking(move || {
+                    let pods = pods.into_iter().map(|pod| (pod.uid.clone(), held(&volumes, &logs, &pod))).collect();
+                    observer.send(Observation::Storage { pods })
+                });
+            }
             Effect::Probe { id, kind, how, timeout } => {
                 let (door, observer) = (self.door(), self.observer.clone());
                 tokio::spawn(async move {
@@ -234,11 +244,17 @@ fn overruns(volumes: &Volumes, logs: &Logs, limited: Vec<PodIdentity>) -> Vec<Ob
     let of_volumes = volumes.overruns().into_iter();
     let of_volumes = of_volumes.map(|o| Observation::VolumeUsage { uid: o.uid, name: o.name, bytes: o.bytes });
     let of_pods = limited.into_iter().filter_map(|pod| {
-        let logs = logs.usage(&pod.namespace, &pod.name, &pod.uid);
-        let used = StorageUse { volumes: volumes.local_bytes(&pod.uid), logs };
+        let used = held(volumes, logs, &pod).used;
         pod.storage.exceeded(&used).then_some(Observation::StorageUsage { uid: pod.uid, used })
     });
     of_volumes.chain(of_pods).collect()
+}
+
+/// What a pod holds of the node's disk.
+fn held(volumes: &Volumes, logs: &Logs, pod: &PodIdentity) -> PodStorage {
+    let (bytes, inodes) = volumes.local_usage(&pod.uid);
+    let used = StorageUse { volumes: bytes, logs: logs.usage(&pod.namespace, &pod.name, &pod.uid) };
+    PodStorage { used, inodes: inodes.saturating_add(logs.inodes(&pod.namespace, &pod.name, &pod.uid)) }
 }
 
 fn identity(pod: &PodIdentity) -> Identity {

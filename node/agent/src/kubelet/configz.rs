@@ -31,7 +31,11 @@ pub(crate) fn configz(config: &AgentConfig, listen: Option<SocketAddr>) -> Value
         "maxPods": config.max_pods,
         "podCIDR": format!("{}/{}", config.pod_cidr.0, config.pod_cidr.1),
         "evictionHard": {"memory.available": config.eviction_memory.to_string()},
+        "mergeDefaultEvictionSettings": true,
     });
+    for (signal, threshold) in config.eviction_disk.all() {
+        kubelet["evictionHard"][signal] = threshold.map_or_else(|| "0%".into(), |t| t.to_string()).into();
+    }
     if let Some(at) = listen {
         kubelet["address"] = at.ip().to_string().into();
         kubelet["port"] = at.port().into();

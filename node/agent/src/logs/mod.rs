@@ -61,6 +61,11 @@ impl Logs {
         entries.filter_map(|e| Some((e.file_name().to_str()?.into(), copepod_volumes::disk_usage(&e.path())))).collect()
     }
 
+    /// How many files and folders they are.
+    pub fn inodes(&self, namespace: &str, pod: &str, uid: &str) -> u64 {
+        copepod_volumes::disk_usage_with_inodes(&self.pod_dir(namespace, pod, uid)).1
+    }
+
     /// Deletes a pod's logs.
     pub fn remove(&self, namespace: &str, pod: &str, uid: &str) {
         lock(&self.live).retain(|id, _| &*id.pod_uid != uid);

@@ -33,6 +33,8 @@ pub(crate) struct Collector {
     /// A report was asked for; and whether images may be removed when it comes.
     asked: bool,
     due: bool,
+    /// The disk is short: every image that nobody uses is to go.
+    all: bool,
     /// Another report is needed after the one that was asked for.
     again: bool,
     /// Bytes that the removal under way should free; the next waits for its end.
@@ -51,7 +53,18 @@ impl Collector {
     ) -> Collector {
         let mut ticks = tokio::time::interval(period);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        Collector { node, policy, ticks, listed, asked: false, due: false, again: false, removing: None, failed: false }
+        Collector {
+            node,
+            policy,
+            ticks,
+            listed,
+            asked: false,
+            due: false,
+            all: false,
+            again: false,
+            removing: None,
+            failed: false,
+        }
     }
 
     /// Waits until it is time.
@@ -69,6 +82,12 @@ impl Pods {
     pub(super) fn collect_images(&mut self) {
         self.collector.due = true;
         self.report_images();
+    }
+
+    /// The disk is short: every image that nobody uses goes.
+    pub(super) fn collect_all_images(&mut self) {
+        self.collector.all = true;
+        self.collect_images();
     }
 
     fn report_images(&mut self) {
@@ -124,6 +143,7 @@ impl Pods {
     pub(super) fn images_seen(&mut self, images: Result<Vec<ImageUse>, String>, disk: Disk) {
         self.collector.asked = false;
         let due = std::mem::take(&mut self.collector.due);
+        let all = std::mem::take(&mut self.collector.all);
         match images {
             Ok(images) => {
                 let status = listed(&images);
@@ -133,14 +153,32 @@ impl Pods {
                     different
                 });
                 if due && self.collector.removing.is_none() {
-                    self.remove_images(&images, disk, now());
+                    if all {
+                        self.remove_all_images(&images, disk, now());
+                    } else {
+                        self.remove_images(&images, disk, now());
+                    }
                 }
             }
             Err(why) if due => self.collection_failed(why),
             Err(error) => tracing::warn!(%error, "cannot see which images there are"),
         }
+        if all && self.collector.removing.is_none() {
+            self.all_images_collected();
+        }
         if std::mem::take(&mut self.collector.again) {
             self.report_images();
+        }
+    }
+
+    fn remove_all_images(&mut self, images: &[ImageUse], disk: Disk, at: Time) {
+        let policy = ImageGcPolicy { high: 0, low: 0, budget: None, ..self.collector.policy };
+        let gc = collect(images, disk, &self.images_in_use(), &policy, at);
+        if !gc.remove.is_empty() {
+            tracing::info!(images = gc.remove.len(), bytes = gc.found, "the disk is short: removing unused images");
+            // As much as there is will do.
+            self.collector.removing = Some(0);
+            let _ = self.effects.send(Effect::RemoveImages { images: gc.remove });
         }
     }
 
@@ -177,6 +215,7 @@ impl Pods {
         } else {
             self.collector.failed = false;
         }
+        self.all_images_collected();
     }
 
     /// The kubelet tells of it from the second time in a row.

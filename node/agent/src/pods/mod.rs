@@ -1,6 +1,7 @@
 //! The loop over all pods of the node: one task, no matter how many there are. Changes and observations come in, plans are
 //! made, effects and writes go out.
 
+mod disks;
 mod entry;
 mod evict;
 mod follow;
@@ -18,6 +19,7 @@ use copepod_client::{Client, Reply};
 use copepod_model::facts::PodFacts;
 use copepod_model::request::{Body, DeleteOptions, PatchType};
 use copepod_model::{Key, Object, Status, Time, Verb};
+use copepod_node_plan::node::Health;
 use copepod_node_plan::usage::ProbeCount;
 use copepod_node_plan::{
     Claim, Effect, HostPort, Lookup, NodeFacts, Observation, Observed, Reference, Token, TokenKey, admit, eviction,
@@ -36,6 +38,7 @@ use crate::reflect::Change;
 use crate::register::record_blocks;
 use crate::routes::Services;
 use crate::static_pods::Set;
+pub(crate) use disks::Disks;
 use entry::{Entry, Write};
 use follow::Follow;
 pub(crate) use images::Collector;
@@ -78,8 +81,8 @@ pub(crate) struct Wires {
     pub asks: mpsc::Receiver<Ask>,
     /// True once Services and routes are known.
     pub ready: watch::Receiver<bool>,
-    /// Whether memory is short.
-    pub pressure: watch::Sender<bool>,
+    /// Whether the node is short of something.
+    pub pressure: watch::Sender<Health>,
 }
 
 /// The loop's state.
@@ -118,6 +121,7 @@ pub(crate) struct Pods {
     /// What belongs to no pod any more has been deleted.
     swept: bool,
     memory: evict::Memory,
+    disks: Disks,
 }
 
 /// How a request to the API ended.
@@ -141,6 +145,7 @@ impl Pods {
         services: Services,
         effects: mpsc::UnboundedSender<Effect>,
         collector: Collector,
+        disks: Disks,
     ) -> Pods {
         Pods {
             client,
@@ -168,6 +173,7 @@ impl Pods {
             listed: false,
             swept: false,
             memory: evict::Memory::default(),
+            disks,
         }
     }
 
@@ -212,7 +218,7 @@ impl Pods {
                 (reference, lookup) = self.follow.next() => self.followed(reference, lookup),
                 () = until(next) => {}
                 () = self.collector.tick() => self.collect_images(),
-                _ = looks.tick() => self.look_at_memory(&wires.pressure),
+                _ = looks.tick() => self.look(&wires.pressure),
             }
             // What waits already is taken in before anything is planned: one plan for all of it.
             while let Ok(change) = wires.changes.try_recv() {
@@ -266,7 +272,8 @@ impl Pods {
         };
         let claim = claim(&object, &pod);
         // A pod that was taken before is not judged again: it may go on when its node has changed.
-        let new = pod.status.as_ref().is_none_or(|s| s.start_time.is_none()) && claim != Claim::default();
+        let unknown = pod.status.as_ref().is_none_or(|s| s.start_time.is_none());
+        let new = unknown && claim != Claim::default();
         let ports = if claim == Claim::default() { Vec::new() } else { host_ports(&pod) };
         if new
             && let Err(refusal) = admit(&object.value(), claim, self.taken, self.clash(&ports), &self.facts, &self.node)
@@ -287,8 +294,10 @@ impl Pods {
         };
         self.homeless.remove(&uid);
         let mut observed = Observed::adopt(&pod, ip, now());
-        if self.memory.pressure
-            && let Some(message) = eviction::refuses(&pod)
+        let health = self.health();
+        // Whether those that ran here before may stay on a short disk is decided by what they hold.
+        if let Some(message) =
+            eviction::refuses(&pod, Health { disk_pressure: health.disk_pressure && unknown, ..health })
         {
             observed.evict(message);
         }
@@ -352,9 +361,11 @@ impl Pods {
     }
 
     fn observe(&mut self, observation: Observation) {
-        if let Observation::Usage { memory } = observation {
-            return self.evict(memory);
-        }
+        let observation = match observation {
+            Observation::Usage { memory } => return self.evict(memory),
+            Observation::Storage { pods } => return self.evict_for_disk(pods),
+            other => other,
+        };
         let at = now();
         let to: Vec<Uid> = match &observation {
             Observation::Images { images, disk } => return self.images_seen(images.clone(), *disk),
@@ -371,7 +382,7 @@ impl Pods {
             | Observation::Exited { id, .. }
             | Observation::Hooked { id, .. }
             | Observation::Probed { id, .. } => vec![id.pod_uid.clone()],
-            Observation::Usage { .. } => Vec::new(),
+            Observation::Usage { .. } | Observation::Storage { .. } => Vec::new(),
         };
         for uid in to {
             let Some(entry) = self.entries.get_mut(&uid) else { continue };

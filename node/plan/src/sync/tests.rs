@@ -98,7 +98,7 @@ impl Bench {
             Effect::KeepPods(_) => "keep".into(),
             Effect::DetachPod { .. } => "detach".into(),
             Effect::RemovePod { .. } => "remove".into(),
-            Effect::Measure => "measure".into(),
+            Effect::Measure | Effect::MeasureStorage => "measure".into(),
             Effect::Hook { id, kind, how, .. } => {
                 let how = match how {
                     HookHow::Sleep(d) => format!("sleep {d:?}"),

@@ -12,6 +12,7 @@ mod network;
 mod no_loss;
 mod pod_life;
 mod pods;
+mod pressure;
 mod registry;
 mod snapshot;
 mod streams;
