@@ -3,6 +3,7 @@
 mod create;
 mod delete;
 mod ephemeral;
+mod images;
 mod patch;
 mod properties;
 mod read;

@@ -2,6 +2,7 @@
 
 mod default_ingress_class;
 mod escalation;
+mod image_namespace;
 mod namespaces;
 mod node_restriction;
 mod service_account;
@@ -16,6 +17,7 @@ use serde_json::Value;
 use crate::Config;
 use crate::call::{Call, Part};
 
+pub use image_namespace::IMAGE_HOST;
 pub(crate) use namespaces::{exists as namespace_exists, unchanged as namespace_unchanged};
 
 /// What is being done to an object.
@@ -90,7 +92,8 @@ type Release = fn(&mut Review<'_>, &Value);
 /// The mutating rules, in order.
 const MUTATING: &[Mutate] = &[service_account::mutate, default_ingress_class::mutate, service_allocation::mutate];
 /// The validating rules.
-const VALIDATING: &[Validate] = &[namespaces::validate, node_restriction::validate, escalation::validate];
+const VALIDATING: &[Validate] =
+    &[namespaces::validate, node_restriction::validate, escalation::validate, image_namespace::validate];
 /// What takes back what a rule has given to an object, once the object is removed.
 const RELEASING: &[Release] = &[service_allocation::release];
 

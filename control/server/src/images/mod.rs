@@ -32,7 +32,7 @@ use files::Files;
 use path::Route;
 
 /// The name that the registry has in the images of pods.
-pub const HOST: &str = "registry.cluster.local";
+pub const HOST: &str = copepod_registry::IMAGE_HOST;
 /// How long one request may take, uploads of large blobs included.
 const DEADLINE: Duration = Duration::from_secs(1800);
 /// How long a client may fall silent while it sends.

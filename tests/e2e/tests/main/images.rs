@@ -129,6 +129,23 @@ fn pushed_images_run_and_other_tools_push_and_pull_them() {
     c.apply(&pod("copied", "registry.cluster.local/default/app:2", ""));
     ready(&c, "copied");
 
+    // Another namespace's pods have it by a role only, whoever creates them.
+    c.ok(&["create", "namespace", "other"]);
+    until("its service account is there", || {
+        c.kubectl(&["-n", "other", "get", "sa", "default"]).status.success().then_some(())
+    });
+    let image = "--image=registry.cluster.local/default/app:2";
+    let refused = c.fails(&["-n", "other", "run", "foreign", image]);
+    let why =
+        "is of the namespace \"default\": User \"system:serviceaccount:other:default\" cannot get resource \"images\"";
+    assert!(refused.contains("pods \"foreign\" is forbidden") && refused.contains(why), "{refused}");
+    c.apply(
+        "apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {name: app}\nrules: [{apiGroups: [copepod.dev], resources: [images], resourceNames: [app], verbs: [get]}]\n",
+    );
+    c.ok(&["create", "rolebinding", "app", "--role=app", "--serviceaccount=other:default"]);
+    c.ok(&["-n", "other", "run", "foreign", image]);
+    c.ok(&["-n", "other", "wait", "pod/foreign", "--for=condition=Ready", "--timeout=60s"]);
+
     // What was pushed outlives the process.
     let kept = c.kill();
     let c = Cluster::up(&kept, &[]);
