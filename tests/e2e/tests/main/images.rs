@@ -164,6 +164,37 @@ fn pushed_images_run_and_other_tools_push_and_pull_them() {
 }
 
 #[test]
+fn oras_pushes_and_pulls_what_pods_run() {
+    let python = std::env::var("COPEPOD_TEST_PYTHON").unwrap_or_default();
+    let imports = || Command::new(&python).args(["-c", "import oras"]).status().is_ok_and(|s| s.success());
+    if !needs("oras for Python (COPEPOD_TEST_PYTHON)", !python.is_empty() && imports()) {
+        return;
+    }
+    let Some((dir, c)) = Cluster::for_kubectl(&[]) else { return };
+    c.ok(&["create", "serviceaccount", "robot"]);
+    c.ok(&["create", "rolebinding", "robot", "--clusterrole=edit", "--serviceaccount=default:robot"]);
+    let pulled = dir.path().join("pulled");
+    std::fs::create_dir(&pulled).unwrap();
+    let out = Command::new(&python)
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/main/oras_client.py"))
+        .arg(c.api.strip_prefix("https://").unwrap())
+        .arg(c.dir.join("server/pki/ca.crt"))
+        .arg(c.ok(&["create", "token", "robot"]).trim())
+        .arg(root().join("examples/hello/hello.wasm"))
+        .arg(&pulled)
+        .output()
+        .unwrap();
+    assert!(text(&out.stdout).contains("all well"), "{}{}", text(&out.stdout), text(&out.stderr));
+    c.apply(&format!(
+        "{}{}",
+        pod("oras", "registry.cluster.local/default/oras:1", ""),
+        pod("pieces", "registry.cluster.local/default/oras-pieces:1", "")
+    ));
+    ready(&c, "oras");
+    ready(&c, "pieces");
+}
+
+#[test]
 fn a_private_registry_with_its_own_authority() {
     if !needs("kubectl", has("kubectl")) {
         return;
