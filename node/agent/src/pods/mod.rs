@@ -9,6 +9,7 @@ mod images;
 mod refs;
 mod statics;
 mod status;
+mod unwritten;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
@@ -46,6 +47,7 @@ use images::Pull;
 use refs::RefCache;
 pub(crate) use refs::values;
 use statics::{Name, Statics, is_mirror};
+use unwritten::Unwritten;
 
 /// How many writes to the API are under way at once.
 const WRITES: usize = 32;
@@ -109,7 +111,7 @@ pub(crate) struct Pods {
     probes: BTreeSet<(Time, Uid)>,
     dirty: BTreeSet<Uid>,
     /// Pods that may have something to write.
-    unwritten: BTreeSet<Uid>,
+    unwritten: Unwritten,
     /// Who waits for an image; the data plane is asked once.
     pulling: HashMap<u64, Pull>,
     collector: Collector,
@@ -164,7 +166,7 @@ impl Pods {
             timers: BTreeSet::new(),
             probes: BTreeSet::new(),
             dirty: BTreeSet::new(),
-            unwritten: BTreeSet::new(),
+            unwritten: Unwritten::default(),
             pulling: HashMap::new(),
             collector,
             effects,
@@ -446,11 +448,12 @@ impl Pods {
         }
         let (key, account) = (entry.object.key.clone(), service_account(&pod));
         // Once it runs it is seldom planned, and the decoded pod is several times its JSON.
-        if plan.status.phase.as_deref() == Some("Pending") {
+        let pending = plan.status.phase.as_deref() == Some("Pending");
+        if pending {
             entry.keep(pod);
         }
         self.arm_probe(uid, plan.probe_at);
-        self.unwritten.insert(uid.clone());
+        self.unwritten.insert(uid.clone(), pending && !plan.remove);
         for reference in plan.fetch {
             if self.refs.want(&reference, uid) {
                 self.jobs.spawn(fetch(self.client.clone(), reference));
@@ -519,7 +522,7 @@ impl Pods {
     /// Begins as many writes as may be under way.
     fn write(&mut self) {
         while self.writing < WRITES
-            && let Some(uid) = self.unwritten.pop_first()
+            && let Some(uid) = self.unwritten.pop()
         {
             let Some(entry) = self.entries.get_mut(&uid) else { continue };
             let Some(write) = entry.write() else { continue };
@@ -557,7 +560,8 @@ impl Pods {
                 match (result, hash) {
                     (Ok(object), Some(hash)) => {
                         object.into_iter().for_each(|o| entry.wrote(hash, o));
-                        self.unwritten.insert(uid);
+                        let pending = !entry.remove && entry.wanted.as_ref().is_none_or(|s| s["phase"] == "Pending");
+                        self.unwritten.insert(uid, pending);
                     }
                     (Ok(_), None) => {}
                     // It is gone, or another one has its name: the watch tells.
