@@ -1,11 +1,13 @@
 //! Records Events: repetitions are counted on one object, and a pod that talks too much is not listened to.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use copepod_client::Client;
 use copepod_model::{Object, Time};
 use copepod_node_plan::PodEvent;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use serde_json::json;
 use tokio::sync::mpsc;
 
@@ -13,6 +15,8 @@ use crate::clock::now;
 
 /// How many Events wait to be written; more are lost.
 const QUEUE: usize = 4096;
+/// How many are being written at once.
+const AT_ONCE: usize = 16;
 /// How many objects are remembered.
 const REMEMBERED: usize = 4096;
 /// How many Events one object may have at once, and the seconds after which it may have one more (client-go's limits).
@@ -66,32 +70,85 @@ impl Memory {
     }
 }
 
+/// What is being done for whom: one thing at a time for each, in the order in which it came.
+struct Lanes<T>(HashMap<Arc<str>, VecDeque<T>>);
+
+impl<T> Default for Lanes<T> {
+    fn default() -> Self {
+        Lanes(HashMap::new())
+    }
+}
+
+impl<T> Lanes<T> {
+    /// What is to be done now; nothing where something else is still being done.
+    fn begin(&mut self, whose: &Arc<str>, what: T) -> Option<T> {
+        match self.0.get_mut(whose) {
+            Some(waiting) => {
+                waiting.push_back(what);
+                None
+            }
+            None => {
+                self.0.insert(whose.clone(), VecDeque::new());
+                Some(what)
+            }
+        }
+    }
+
+    /// It is done; what is to be done next.
+    fn end(&mut self, whose: &Arc<str>) -> Option<T> {
+        let next = self.0.get_mut(whose)?.pop_front();
+        if next.is_none() {
+            self.0.remove(whose);
+        }
+        next
+    }
+}
+
 async fn write(client: Client, node: String, mut queue: mpsc::Receiver<Record>) {
     let proxy = copepod_client::Recorder::new(client.clone(), "kube-proxy", &node);
     let kubelet = copepod_client::Recorder::new(client, "kubelet", &node);
-    let mut memory = Memory::default();
-    while let Some(r) = queue.recv().await {
-        if !memory.allow(&r.object.meta.uid, r.at) {
-            continue;
-        }
-        let is_service = &*r.object.key.resource == "services";
-        let (recorder, kind) = if is_service { (&proxy, "Service") } else { (&kubelet, "Pod") };
-        let mut regarding = json!({
-            "apiVersion": "v1", "kind": kind, "namespace": r.object.namespace(), "name": r.object.name(),
-            "uid": &*r.object.meta.uid, "resourceVersion": r.object.revision.to_string(),
-        });
-        if r.object.namespace().is_empty() {
-            // The node itself: the kubelet names it by its name alone.
-            regarding = json!({"kind": "Node", "name": r.object.name(), "uid": r.object.name()});
-        }
-        if let Some(path) = &r.event.field_path {
-            regarding["fieldPath"] = path.as_str().into();
-        }
-        // The namespace may be on its way out.
-        if let Err(e) = recorder.record(&regarding, r.event.kind, r.event.reason, &r.event.message, r.at).await {
-            tracing::debug!(error = %e, "an event is lost");
+    let (mut memory, mut lanes, mut under_way) = (Memory::default(), Lanes::default(), FuturesUnordered::new());
+    let mut open = true;
+    loop {
+        let next = tokio::select! {
+            record = queue.recv(), if open && under_way.len() < AT_ONCE => match record {
+                // What waits for its object's turn is bounded by what one object may have at once.
+                Some(r) if memory.allow(&r.object.meta.uid, r.at) => lanes.begin(&r.object.meta.uid.clone(), r),
+                Some(_) => None,
+                None => {
+                    open = false;
+                    None
+                }
+            },
+            Some(whose) = under_way.next() => lanes.end(&whose),
+            else => return,
+        };
+        if let Some(record) = next {
+            under_way.push(send(&proxy, &kubelet, record));
         }
     }
+}
+
+/// Writes one Event; whose it was.
+async fn send(proxy: &copepod_client::Recorder, kubelet: &copepod_client::Recorder, r: Record) -> Arc<str> {
+    let is_service = &*r.object.key.resource == "services";
+    let (recorder, kind) = if is_service { (proxy, "Service") } else { (kubelet, "Pod") };
+    let mut regarding = json!({
+        "apiVersion": "v1", "kind": kind, "namespace": r.object.namespace(), "name": r.object.name(),
+        "uid": &*r.object.meta.uid, "resourceVersion": r.object.revision.to_string(),
+    });
+    if r.object.namespace().is_empty() {
+        // The node itself: the kubelet names it by its name alone.
+        regarding = json!({"kind": "Node", "name": r.object.name(), "uid": r.object.name()});
+    }
+    if let Some(path) = &r.event.field_path {
+        regarding["fieldPath"] = path.as_str().into();
+    }
+    // The namespace may be on its way out.
+    if let Err(e) = recorder.record(&regarding, r.event.kind, r.event.reason, &r.event.message, r.at).await {
+        tracing::debug!(error = %e, "an event is lost");
+    }
+    r.object.meta.uid.clone()
 }
 
 #[cfg(test)]
@@ -105,5 +162,16 @@ mod tests {
         assert_eq!((0..100).filter(|_| m.allow(&uid, t)).count(), 25);
         assert_eq!((0..9).filter(|_| m.allow(&uid, Time::from_secs(1600))).count(), 2);
         assert!(m.allow(&"other".into(), t));
+    }
+
+    #[test]
+    fn an_objects_events_are_written_in_their_order() {
+        let (mut lanes, a, b) = (Lanes::default(), Arc::<str>::from("a"), Arc::<str>::from("b"));
+        assert_eq!((lanes.begin(&a, 1), lanes.begin(&a, 2), lanes.begin(&b, 3)), (Some(1), None, Some(3)));
+        assert_eq!((lanes.end(&b), lanes.begin(&a, 4)), (None, None));
+        assert_eq!((lanes.end(&a), lanes.end(&a), lanes.end(&a)), (Some(2), Some(4), None));
+        assert_eq!(lanes.begin(&a, 5), Some(5));
+        assert_eq!(lanes.end(&a), None);
+        assert!(lanes.0.is_empty(), "who has nothing to say is forgotten");
     }
 }
