@@ -158,7 +158,7 @@ impl Server {
         let tokens = Tokens::new(&pki.signing_key("sa")?).map_err(StartError::Other)?;
         let sealer = Sealer::new(&pki.secret("seal")?);
 
-        let registry = Registry::new(Arc::new(Kinds::builtin()), RegistryConfig::new(sealer));
+        let registry = Registry::new(Kinds::shared(), RegistryConfig::new(sealer));
         let api = Api::new(store, registry, tokens, address.to_string());
         let images = dir.join("images");
         let opened = Images::open(images.clone()).map_err(|e| StartError::Dir(images, e))?;

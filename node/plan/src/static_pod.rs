@@ -53,7 +53,7 @@ pub fn static_pod(mut manifest: Value, origin: StaticOrigin<'_>) -> Result<Value
             list.push(json!({"operator": "Exists", "effect": "NoExecute"}));
         }
     }
-    let kinds = Kinds::builtin();
+    let kinds = Kinds::shared();
     let kind = kinds.group_resource("pods").ok_or("pods are not known")?;
     kind.strategy.default(&mut manifest);
     let mut errors: Vec<FieldError> = Vec::new();

@@ -36,7 +36,7 @@ impl Client {
     /// A client that acts as `user` (which only an in-process transport honours: over HTTPS the server authenticates)
     /// and writes as field manager `manager`.
     pub fn new(transport: Arc<dyn Transport>, user: UserInfo, manager: &str) -> Client {
-        Client { transport, user: Arc::new(user), manager: manager.into(), kinds: Arc::new(Kinds::builtin()) }
+        Client { transport, user: Arc::new(user), manager: manager.into(), kinds: Kinds::shared() }
     }
 
     /// The same connection as another user and field manager.

@@ -236,7 +236,7 @@ fn gone_is_done<T>(result: Result<T, Status>) -> Result<(), Status> {
 pub async fn forever(store: Store, client: Client, ca_pem: String, shutdown: watch::Receiver<bool>) {
     let started = now();
     while !*shutdown.borrow() {
-        let kinds = Arc::new(Kinds::builtin());
+        let kinds = Kinds::shared();
         let config = copepod_controllers::Config::new(kinds.clone(), ca_pem.clone(), started);
         let all = copepod_controllers::all(&config);
         if let Err(e) = run(store.clone(), client.clone(), &kinds, all, shutdown.clone()).await {

@@ -4,7 +4,7 @@
 //! resources join the same table while the server runs, so it is a value, not a static.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
 
@@ -187,6 +187,11 @@ impl Kinds {
             kinds.add(kind);
         }
         kinds
+    }
+    /// The same, made once in a process.
+    pub fn shared() -> Arc<Kinds> {
+        static SHARED: OnceLock<Arc<Kinds>> = OnceLock::new();
+        SHARED.get_or_init(|| Arc::new(Kinds::builtin())).clone()
     }
     /// Adds or replaces a kind.
     pub fn add(&mut self, kind: Kind) {
