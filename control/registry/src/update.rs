@@ -12,7 +12,7 @@ use crate::admission::{self, Operation, Review};
 use crate::call::{Call, Part};
 use crate::decision::{Answer, Decision, Reply};
 use crate::fields::managers::{self, Applied};
-use crate::value::{self, list, restore, text};
+use crate::value::{self, list, restore, restore_all_but, text};
 
 /// Decides a PUT.
 pub(crate) fn update(call: &mut Call<'_, '_>) -> Result<Decision, Status> {
@@ -159,21 +159,15 @@ fn system_metadata(after: &mut Value, before: &Value) {
 
 /// A status write takes the status, and of the metadata what upstream's strategies let through.
 fn only_status(after: &mut Value, before: &Value) {
-    let mut out = before.clone();
-    restore(value::object(&mut out), after, "status");
-    let meta = value::child(&mut out, "metadata");
-    for name in ["uid", "creationTimestamp", "annotations", "finalizers"] {
-        restore(meta, &after["metadata"], name);
-    }
-    *after = out;
+    restore_all_but(value::object(after), before, &["metadata", "status"]);
+    let own = ["uid", "creationTimestamp", "annotations", "finalizers"];
+    restore_all_but(value::child(after, "metadata"), &before["metadata"], &own);
 }
 
 /// A write to `finalize` takes `spec.finalizers` alone.
 fn only_finalizers(after: &mut Value, before: &Value) {
-    let mut out = before.clone();
-    let spec = value::child(&mut out, "spec");
-    restore(spec, &after["spec"], "finalizers");
-    *after = out;
+    restore_all_but(value::object(after), before, &["spec"]);
+    restore_all_but(value::child(after, "spec"), &before["spec"], &["finalizers"]);
 }
 
 /// Whether nothing keeps a deleted object any longer. Pods wait for the kubelet, which deletes them with no grace; a

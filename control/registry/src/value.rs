@@ -47,12 +47,23 @@ pub(crate) fn remove(v: &mut Value, name: &str) {
 /// Sets `name` of `to` to what it is in `from`, absence included.
 pub(crate) fn restore(to: &mut Fields, from: &Value, name: &str) {
     match from.get(name) {
+        // What is the same already is not copied: managed fields and specs are large.
+        Some(v) if to.get(name) == Some(v) => {}
         Some(v) => {
             to.insert(name.into(), v.clone());
         }
         None => {
             to.remove(name);
         }
+    }
+}
+
+/// Makes `to` what `from` is, but for some fields that stay as they are.
+pub(crate) fn restore_all_but(to: &mut Fields, from: &Value, except: &[&str]) {
+    let stays = |name: &str| except.contains(&name);
+    to.retain(|name, _| stays(name) || from.get(name).is_some());
+    for name in from.as_object().into_iter().flat_map(Map::keys).filter(|name| !stays(name)) {
+        restore(to, from, name);
     }
 }
 
@@ -106,6 +117,23 @@ mod tests {
         assert!(!same(&a, &b) && same_spec(&a, &b));
         b["data"] = json!({});
         assert!(!same_spec(&a, &b));
+    }
+
+    #[test]
+    fn all_but_some_fields_are_restored() {
+        let from = json!({"a":1,"b":{"c":2},"kept":1,"gone":1});
+        for (to, want) in [
+            (json!({"a":5,"x":1,"kept":7,"gone":1}), json!({"a":1,"b":{"c":2},"kept":7,"gone":1})),
+            (json!({}), json!({"a":1,"b":{"c":2}})),
+            (json!({"b":{"c":2}}), json!({"a":1,"b":{"c":2}})),
+        ] {
+            let mut to = to;
+            restore_all_but(object(&mut to), &from, &["kept", "gone"]);
+            assert_eq!(to, want);
+        }
+        let mut to = json!({"x":1,"kept":1});
+        restore_all_but(object(&mut to), &Value::Null, &["kept"]);
+        assert_eq!(to, json!({"kept":1}));
     }
 
     #[test]
