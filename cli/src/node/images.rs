@@ -41,9 +41,9 @@ pub struct ImageFlags {
     eviction_hard: Thresholds,
 }
 
-/// The kubelet's defaults.
+/// [`DiskThresholds`](copepod_node_plan::eviction::DiskThresholds)' defaults.
 const EVICTION_HARD: &str =
-    "memory.available<100Mi,nodefs.available<10%,nodefs.inodesFree<5%,imagefs.available<15%,imagefs.inodesFree<5%";
+    "memory.available<100Mi,nodefs.available<5%,nodefs.inodesFree<5%,imagefs.available<5%,imagefs.inodesFree<5%";
 
 impl ImageFlags {
     /// Sets an agent up; `dir` is the data folder.

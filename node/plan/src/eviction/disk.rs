@@ -152,9 +152,14 @@ mod tests {
         Met { resource: Resource::Storage, threshold: 100 << 10, available: 50 << 10, images: true, pods: true };
 
     #[test]
-    fn the_kubelets_thresholds() {
+    fn what_is_short_of_what() {
+        let thresholds = DiskThresholds {
+            nodefs_available: Some(Amount::Percent(10.0)),
+            imagefs_available: Some(Amount::Percent(15.0)),
+            ..DiskThresholds::default()
+        };
         let found = |node: FileSystem, images: Option<FileSystem>| {
-            met(node, images, &DiskThresholds::default()).map(|m| (m.resource, m.threshold, m.images, m.pods))
+            met(node, images, &thresholds).map(|m| (m.resource, m.threshold, m.images, m.pods))
         };
         let with = |available: u64| FileSystem { available: available << 10, ..DISK };
         assert_eq!(found(DISK, None), None);

@@ -39,7 +39,8 @@ pub(super) fn bytes(amount: u64) -> Quantity {
     Quantity::from_bytes(i64::try_from(amount).unwrap_or(i64::MAX))
 }
 
-/// With less than this the node's disks are short; `None` never are. The defaults are the kubelet's.
+/// With less than this the node's disks are short; `None` never are. The defaults are those of k3s: the kubelet's, a tenth
+/// and 15 percent, would turn pods away on many a laptop.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DiskThresholds {
     /// `nodefs.available`: bytes on the file system of volumes and logs. Pods are not promised them.
@@ -55,9 +56,9 @@ pub struct DiskThresholds {
 impl Default for DiskThresholds {
     fn default() -> Self {
         DiskThresholds {
-            nodefs_available: Some(Amount::Percent(10.0)),
+            nodefs_available: Some(Amount::Percent(5.0)),
             nodefs_inodes_free: Some(Amount::Percent(5.0)),
-            imagefs_available: Some(Amount::Percent(15.0)),
+            imagefs_available: Some(Amount::Percent(5.0)),
             imagefs_inodes_free: Some(Amount::Percent(5.0)),
         }
     }
@@ -158,7 +159,7 @@ mod tests {
         );
         assert_eq!(Thresholds::parse(""), Ok(Thresholds::default()));
         let texts = DiskThresholds::default().all().map(|(signal, t)| format!("{signal}<{}", t.unwrap()));
-        let wanted = ["nodefs.available<10%", "nodefs.inodesFree<5%", "imagefs.available<15%", "imagefs.inodesFree<5%"];
+        let wanted = ["nodefs.available<5%", "nodefs.inodesFree<5%", "imagefs.available<5%", "imagefs.inodesFree<5%"];
         assert_eq!(texts, wanted);
         assert_eq!(Thresholds::parse(&texts.join(",")), Ok(Thresholds::default()));
     }
