@@ -1,6 +1,7 @@
 //! What every node has left, kept up to date by each change instead of summed up anew for each pod.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use copepod_machine::View;
 use copepod_model::facts::PodFacts;
@@ -21,6 +22,8 @@ pub struct Cache {
     pods: BTreeMap<Key, Placed>,
     /// Those of them that say something about other pods.
     opinionated: BTreeSet<Key>,
+    /// How many pods of each controller, by its UID, count on which node.
+    siblings: BTreeMap<Arc<str>, BTreeMap<String, u32>>,
     /// Pods that fitted nowhere at their last try, and whether it matters to them where others are.
     waiting: BTreeMap<Key, bool>,
 }
@@ -30,6 +33,7 @@ struct Placed {
     uid: String,
     node: String,
     request: Request,
+    controller: Option<Arc<str>>,
     /// What it says about other pods, read once; none if it says nothing.
     affinity: Option<Affinity>,
 }
@@ -91,9 +95,14 @@ impl Cache {
                 let same = |p: &Placed| p.node == node && *p.uid == *pod.meta.uid;
                 if !self.pods.get(key).is_some_and(same) {
                     let value = pod.value();
-                    let request = Request::read(pod, &value["spec"]);
-                    let affinity = Affinity::read(pod, &value["spec"]);
-                    self.place(key.clone(), &pod.meta.uid, node, request, affinity);
+                    let placed = Placed {
+                        uid: pod.meta.uid.to_string(),
+                        node: node.into(),
+                        request: Request::read(pod, &value["spec"]),
+                        controller: pod.meta.controller().map(|c| (&*c.uid).into()),
+                        affinity: Some(Affinity::read(pod, &value["spec"])),
+                    };
+                    self.place(key.clone(), placed);
                 }
                 let known = |o: &Object| o.meta.node_name.is_some() && o.meta.labels == pod.meta.labels;
                 if old.is_some_and(known) { vec![] } else { self.wake_minding() }
@@ -134,12 +143,19 @@ impl Cache {
         })
     }
 
+    /// How many pods of a controller count on which node.
+    pub(crate) fn siblings(&self, controller: &str) -> Option<&BTreeMap<String, u32>> {
+        self.siblings.get(controller)
+    }
+
     pub(crate) fn nodes(&self) -> impl Iterator<Item = &Node> {
         self.nodes.values()
     }
 
     pub(crate) fn assume(&mut self, key: Key, pod: &Pod, node: &str) {
-        self.place(key, &pod.uid, node, pod.request.clone(), pod.affinity.clone());
+        let (request, affinity) = (pod.request.clone(), Some(pod.affinity.clone()));
+        let controller = pod.controller.clone();
+        self.place(key, Placed { uid: pod.uid.to_string(), node: node.into(), request, controller, affinity });
     }
 
     pub(crate) fn unschedulable(&mut self, key: Key, minds_others: bool) {
@@ -163,19 +179,33 @@ impl Cache {
         }
     }
 
-    fn place(&mut self, key: Key, uid: &str, node: &str, request: Request, affinity: Affinity) {
+    fn place(&mut self, key: Key, mut placed: Placed) {
         self.remove(&key);
-        let affinity = Some(affinity).filter(|a| !a.is_empty());
-        if affinity.is_some() {
+        placed.affinity.take_if(|a| a.is_empty());
+        if placed.affinity.is_some() {
             self.opinionated.insert(key.clone());
         }
-        self.used(node).change(&request, 1);
-        self.pods.insert(key, Placed { uid: uid.into(), node: node.into(), request, affinity });
+        if let Some(controller) = placed.controller.clone() {
+            *self.siblings.entry(controller).or_default().entry(placed.node.clone()).or_default() += 1;
+        }
+        self.used(&placed.node).change(&placed.request, 1);
+        self.pods.insert(key, placed);
     }
 
     fn remove(&mut self, key: &Key) -> bool {
         let Some(placed) = self.pods.remove(key) else { return false };
         self.opinionated.remove(key);
+        if let Some(controller) = &placed.controller
+            && let Some(nodes) = self.siblings.get_mut(controller)
+        {
+            if let Some(count) = nodes.get_mut(&placed.node) {
+                *count -= 1;
+            }
+            nodes.retain(|_, count| *count > 0);
+            if nodes.is_empty() {
+                self.siblings.remove(controller);
+            }
+        }
         self.used(&placed.node).change(&placed.request, -1);
         if self.homeless.get(&placed.node).is_some_and(|u| u.pods == 0) {
             self.homeless.remove(&placed.node);

@@ -107,6 +107,8 @@ pub(crate) struct Pod {
     pub required: Option<Vec<Value>>,
     /// `preferredDuringSchedulingIgnoredDuringExecution`.
     pub preferred: Vec<Value>,
+    /// The UID of its controller.
+    pub controller: Option<Arc<str>>,
     /// Affinity to other pods.
     pub affinity: Affinity,
     /// `topologySpreadConstraints`.
@@ -129,6 +131,7 @@ impl Pod {
             affinity: Affinity::read(object, spec),
             spread: spec["topologySpreadConstraints"].as_array().cloned().unwrap_or_default(),
             uid: object.meta.uid.clone(),
+            controller: object.meta.controller().map(|c| (&*c.uid).into()),
             request: Request::read(object, spec),
             tolerations: spec["tolerations"].as_array().into_iter().flatten().map(Toleration::read).collect(),
             selector: pairs.map(|(k, v)| (k.clone(), text(v))).collect(),

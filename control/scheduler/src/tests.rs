@@ -410,6 +410,27 @@ fn alike_pods_spread_by_constraint() {
 }
 
 #[test]
+fn replicas_of_one_controller_keep_apart_without_being_told() {
+    let mut c = Cluster::new(Packing::LeastAllocated);
+    for (name, zone) in [("a1", "a"), ("a2", "a"), ("b1", "b")] {
+        c.node(name, "40", |n| n["metadata"]["labels"]["topology.kubernetes.io/zone"] = zone.into());
+    }
+    let mut of = |name: &str, owner: &str| {
+        let key = Key::new("pods", "default", name);
+        let value = json!({"metadata": {"name": name, "namespace": "default", "uid": name, "ownerReferences": [
+            {"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": owner, "uid": owner, "controller": true}]},
+            "spec": {"containers": [{"name": "c", "resources": {"requests": {"cpu": "1m", "memory": "1Mi"}}}]}});
+        c.store(&key, Some(value));
+        c.place(&key).unwrap()
+    };
+    let web: Vec<String> = (0..3).map(|i| of(&format!("web-{i}"), "web")).collect();
+    assert_eq!(web.iter().collect::<std::collections::BTreeSet<_>>().len(), 3, "one on each node: {web:?}");
+    assert_ne!(web[0][..1], web[1][..1], "another zone first: {web:?}");
+    let two: Vec<String> = (0..2).map(|i| of(&format!("api-{i}"), "api")).collect();
+    assert_ne!(two[0][..1], two[1][..1], "others do not matter: {two:?}");
+}
+
+#[test]
 fn spreads_or_packs() {
     for (packing, want) in [(Packing::LeastAllocated, 2), (Packing::MostAllocated, 1)] {
         let mut c = Cluster::new(packing);

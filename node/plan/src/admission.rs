@@ -153,11 +153,11 @@ mod tests {
         assert_eq!(judge(fits.clone(), Claim { cpu_millis: 0, ..claim }, full), "taken", "who asks for none gets none");
         let ports = "NodePorts: Predicate NodePorts failed: node(s) didn't have free ports for the requested pod ports";
         assert_eq!(judge_with(fits.clone(), claim, taken, true), ports);
-        let disk = Claim { storage: 9 << 30, ..claim };
-        assert_eq!(judge(fits.clone(), disk, taken), "taken", "of 10 Gi, less one");
+        let disk = Claim { storage: (10 << 30) - (512 << 20), ..claim };
+        assert_eq!(judge(fits.clone(), disk, taken), "taken", "of 10 Gi, less 5 percent");
         let disk = judge(fits.clone(), disk, Claim { storage: 1, ..taken });
-        let wanted = "OutOfephemeral-storage: Node didn't have enough resource: ephemeral-storage, requested: 9663676416, \
-            used: 1, capacity: 9663676416";
+        let wanted = "OutOfephemeral-storage: Node didn't have enough resource: ephemeral-storage, requested: 10200547328, \
+            used: 1, capacity: 10200547328";
         assert_eq!(disk, wanted);
         let pods = "OutOfpods: Node didn't have enough resource: pods, requested: 1, used: 3, capacity: 3";
         assert_eq!(judge(fits, claim, Claim { pods: 3, ..full }), pods);

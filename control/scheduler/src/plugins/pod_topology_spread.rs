@@ -103,7 +103,10 @@ impl Score for PodTopologySpread {
     fn scores(&self, pod: &Pod, nodes: &[&Node], world: World<'_>) -> Vec<i64> {
         let constraints = Constraint::all(pod, "ScheduleAnyway");
         if constraints.is_empty() {
-            return vec![0; nodes.len()];
+            return match pod.controller.as_deref().filter(|_| pod.spread.is_empty()) {
+                Some(controller) => finish(siblings(controller, nodes, world)),
+                None => vec![0; nodes.len()],
+            };
         }
         let keys: Vec<&str> = constraints.iter().map(|c| &*c.key).collect();
         let all: Vec<BTreeMap<String, i64>> = constraints.iter().map(|c| c.domains(pod, &keys, world)).collect();
@@ -116,10 +119,39 @@ impl Score for PodTopologySpread {
             }
             Some(sum.round() as i64)
         };
-        let raw: Vec<Option<i64>> = nodes.iter().map(raw).collect();
-        let known = || raw.iter().flatten().copied();
-        let (least, most) = (known().min().unwrap_or(0), known().max().unwrap_or(0));
-        let turn = |n: i64| if most == 0 { MAX } else { MAX * (most + least - n) / most };
-        raw.iter().map(|n| n.map_or(0, turn)).collect()
+        finish(nodes.iter().map(raw).collect())
     }
+}
+
+/// Upstream's defaults for pods without constraints (KEP-1258): those of one controller keep apart a little by node, less by
+/// zone. Upstream finds the others by the selectors of Services and owners; here they are the controller's, which are counted
+/// already. A node without a zone is judged by itself alone.
+fn siblings(controller: &str, nodes: &[&Node], world: World<'_>) -> Vec<Option<i64>> {
+    const DEFAULTS: [(Option<&str>, i64); 2] = [(None, 3), (Some("topology.kubernetes.io/zone"), 5)];
+    let Some(there) = world.cache.siblings(controller) else { return vec![Some(0); nodes.len()] };
+    let mut sums = vec![0.0; nodes.len()];
+    for (key, max_skew) in DEFAULTS {
+        let domain = |n: &Node| key.map_or(Some(n.name.clone()), |key| n.label(key).map(Into::into));
+        let mut domains: BTreeMap<String, u32> = BTreeMap::new();
+        for node in world.cache.nodes() {
+            if let Some(domain) = domain(node) {
+                *domains.entry(domain).or_default() += there.get(&node.name).copied().unwrap_or(0);
+            }
+        }
+        let weight = ((domains.len() + 2) as f64).ln();
+        for (sum, node) in sums.iter_mut().zip(nodes) {
+            if let Some(count) = domain(node).and_then(|d| domains.get(&d)) {
+                *sum += f64::from(*count) * weight + (max_skew - 1) as f64;
+            }
+        }
+    }
+    sums.into_iter().map(|sum: f64| Some(sum.round() as i64)).collect()
+}
+
+/// Fewer are better; a node that cannot be judged is the worst.
+fn finish(raw: Vec<Option<i64>>) -> Vec<i64> {
+    let known = || raw.iter().flatten().copied();
+    let (least, most) = (known().min().unwrap_or(0), known().max().unwrap_or(0));
+    let turn = |n: i64| if most == 0 { MAX } else { MAX * (most + least - n) / most };
+    raw.iter().map(|n| n.map_or(0, turn)).collect()
 }

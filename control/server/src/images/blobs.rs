@@ -19,7 +19,7 @@ impl Images {
     pub(super) async fn blob(
         &self,
         call: &Call<'_>,
-        request: Request<Body>,
+        request: &mut Request<Body>,
         name: String,
         digest: Digest,
     ) -> Result<Response<Body>, OciError> {

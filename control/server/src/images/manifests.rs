@@ -17,7 +17,7 @@ impl Images {
     pub(super) async fn manifest(
         &self,
         call: &Call<'_>,
-        request: Request<Body>,
+        request: &mut Request<Body>,
         name: String,
         reference: Reference,
     ) -> Result<Response<Body>, OciError> {
@@ -59,14 +59,14 @@ impl Images {
     async fn put_manifest(
         &self,
         call: &Call<'_>,
-        request: Request<Body>,
+        request: &mut Request<Body>,
         name: String,
         reference: Reference,
     ) -> Result<Response<Body>, OciError> {
         call.may("update", &name)?;
         let given = request.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
         let given = given.split(';').next().unwrap_or_default().trim().to_string();
-        let read = tokio::time::timeout(SILENCE, Limited::new(request.into_body(), MAX_MANIFEST).collect()).await;
+        let read = tokio::time::timeout(SILENCE, Limited::new(request.body_mut(), MAX_MANIFEST).collect()).await;
         let bytes = match read {
             Ok(Ok(whole)) => whole.to_bytes(),
             Ok(Err(e)) if e.is::<http_body_util::LengthLimitError>() => {

@@ -23,6 +23,7 @@ use copepod_client::Body;
 use copepod_model::{Status, UserInfo};
 use copepod_registry::Attributes;
 use http::{Method, Request, Response, header};
+use http_body_util::BodyExt as _;
 use serde_json::json;
 
 use crate::api::path::Query;
@@ -40,6 +41,9 @@ const SILENCE: Duration = Duration::from_secs(60);
 /// The greatest blob and manifest, in bytes.
 const MAX_BLOB: u64 = 1 << 30;
 const MAX_MANIFEST: usize = 4 << 20;
+/// What is still read of a request that was refused, and for how long.
+const REST: usize = 64 << 20;
+const REST_DEADLINE: Duration = Duration::from_secs(10);
 /// How many uploads may be under way.
 const MAX_UPLOADS: usize = 256;
 
@@ -82,6 +86,26 @@ pub fn take_password_as_token(headers: &mut http::HeaderMap) {
 /// A refusal that has nothing to do with images.
 pub fn refusal(status: Status) -> Response<Body> {
     OciError::from(status).response()
+}
+
+/// A client that sends a body at once, without credentials first as many do, reads its answer only when all is sent; a connection
+/// that is closed meanwhile tells it nothing. (RFC 9112 §9.6; Go's server reads on, too.) One that asks before it sends is spared.
+async fn finish_reading(request: &mut Request<Body>) {
+    if request.headers().contains_key(header::EXPECT) {
+        return;
+    }
+    let body = request.body_mut();
+    let rest = async {
+        let mut read = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            read += frame.data_ref().map_or(0, |data| data.len());
+            if read > REST {
+                break;
+            }
+        }
+    };
+    // Whoever is slower does without the answer.
+    let _ = tokio::time::timeout(REST_DEADLINE, rest).await;
 }
 
 /// What a request is about.
@@ -130,11 +154,22 @@ impl Images {
     }
 
     /// Answers a request of a known user.
-    pub async fn answer(&self, request: Request<Body>, user: &UserInfo, authorizer: &dyn Authorizer) -> Response<Body> {
+    pub async fn answer(
+        &self,
+        mut request: Request<Body>,
+        user: &UserInfo,
+        authorizer: &dyn Authorizer,
+    ) -> Response<Body> {
         let head = request.method() == Method::HEAD;
-        let answered = tokio::time::timeout(DEADLINE, self.route(request, user, authorizer)).await;
+        let answered = tokio::time::timeout(DEADLINE, self.route(&mut request, user, authorizer)).await;
         let answer = answered.unwrap_or_else(|_| Err(OciError::new(408, "UNKNOWN", "the request took too long")));
-        let mut response = answer.unwrap_or_else(|e| e.response());
+        let mut response = match answer {
+            Ok(response) => response,
+            Err(e) => {
+                finish_reading(&mut request).await;
+                e.response()
+            }
+        };
         let version = header::HeaderValue::from_static("registry/2.0");
         response.headers_mut().insert("docker-distribution-api-version", version);
         if head {
@@ -150,7 +185,7 @@ impl Images {
 
     async fn route(
         &self,
-        request: Request<Body>,
+        request: &mut Request<Body>,
         user: &UserInfo,
         authorizer: &dyn Authorizer,
     ) -> Result<Response<Body>, OciError> {

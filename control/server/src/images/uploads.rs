@@ -19,7 +19,7 @@ impl Images {
     pub(super) async fn begin_upload(
         &self,
         call: &Call<'_>,
-        request: Request<Body>,
+        request: &mut Request<Body>,
         name: String,
     ) -> Result<Response<Body>, OciError> {
         call.may("update", &name)?;
@@ -65,7 +65,7 @@ impl Images {
     pub(super) async fn upload(
         &self,
         call: &Call<'_>,
-        request: Request<Body>,
+        request: &mut Request<Body>,
         name: String,
         id: String,
     ) -> Result<Response<Body>, OciError> {
@@ -109,11 +109,11 @@ impl Images {
     }
 
     /// Adds a request's body to a session: its size then.
-    async fn append(&self, id: &str, request: Request<Body>) -> Result<u64, OciError> {
+    async fn append(&self, id: &str, request: &mut Request<Body>) -> Result<u64, OciError> {
         let path = self.0.files.upload(id);
         let mut file = tokio::fs::File::options().append(true).open(&path).await?;
         let mut size = file.metadata().await?.len();
-        let mut body = request.into_body();
+        let body = request.body_mut();
         loop {
             let frame = tokio::time::timeout(SILENCE, body.frame()).await;
             let frame = frame.map_err(|_| OciError::new(408, "BLOB_UPLOAD_INVALID", "the client has fallen silent"))?;
