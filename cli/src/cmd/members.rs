@@ -30,6 +30,9 @@ enum Verb {
     Promote {
         /// Its ID or name.
         member: String,
+        /// A server, dead or alive, that is taken out in the same step, by its ID or name.
+        #[arg(long, value_name = "MEMBER")]
+        replacing: Option<String>,
     },
     /// Take a server out, dead or alive; one that is alive stops. Its data folder is of no more use.
     Remove {
@@ -53,10 +56,18 @@ impl Members {
         let members = list(&client).await.map_err(refused)?;
         match self.verb {
             Verb::List => print!("{}", table(&members)),
-            Verb::Promote { member } => {
+            Verb::Promote { member, replacing } => {
                 let one = find(&members, &member)?;
-                ask(&client, Method::POST, &format!("{MEMBERS}/{}/promote", one.id)).await.map_err(refused)?;
-                println!("member {} ({}) votes", one.id, one.name);
+                let old = replacing.map(|old| find(&members, &old)).transpose()?;
+                let path = format!("{MEMBERS}/{}/promote", one.id);
+                let path = old.map_or(path.clone(), |old| format!("{path}?replacing={}", old.id));
+                ask(&client, Method::POST, &path).await.map_err(refused)?;
+                match old {
+                    Some(old) => {
+                        println!("member {} ({}) votes in the place of {} ({})", one.id, one.name, old.id, old.name)
+                    }
+                    None => println!("member {} ({}) votes", one.id, one.name),
+                }
             }
             Verb::Remove { member } => {
                 let one = find(&members, &member)?;

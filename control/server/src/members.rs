@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use copepod_consensus::{ConfChangeSingle, ConfChangeType, ConfChangeV2, ConfState};
+use copepod_consensus::{ConfChangeSingle, ConfChangeType, ConfChangeV2, ConfState, Progress};
 use copepod_model::{Key, Object, Status, object};
 use copepod_state::{Op as Change, Outcome, Require, Tables, Txn};
 use serde::{Deserialize, Serialize};
@@ -75,7 +75,7 @@ pub struct Joined {
 pub(crate) enum Op {
     List,
     Add { name: String, peer: String, api: String, learner: bool },
-    Promote { id: u64 },
+    Promote { id: u64, replacing: Option<u64> },
     Remove { id: u64 },
 }
 
@@ -105,9 +105,9 @@ impl Members {
         self.ask(Op::Add { name: name.into(), peer: peer.into(), api: api.into(), learner }).await
     }
 
-    /// Lets a learner vote.
-    pub async fn promote(&self, id: u64) -> Result<(), Status> {
-        self.ask(Op::Promote { id }).await
+    /// Lets a learner vote; in the place of another server if that is said, which is taken out in the same step.
+    pub async fn promote(&self, id: u64, replacing: Option<u64>) -> Result<(), Status> {
+        self.ask(Op::Promote { id, replacing }).await
     }
 
     /// Takes a server out, dead or alive; one that lives stops.
@@ -148,9 +148,8 @@ impl Members {
             Op::Add { name, peer, api, learner } => {
                 serde_json::to_vec(&self.add_here(name, peer, api, *learner).await?)
             }
-            Op::Promote { id } => {
-                self.known(*id).await?;
-                self.change(ConfChangeType::AddNode, *id).await?;
+            Op::Promote { id, replacing } => {
+                self.promote_here(*id, *replacing, &role).await?;
                 serde_json::to_vec(&())
             }
             Op::Remove { id } => {
@@ -217,13 +216,13 @@ impl Members {
                 _ => continue,
             }
         };
-        if let Err(e) = self.change(ConfChangeType::AddLearnerNode, id).await {
+        if let Err(e) = self.change(&[(ConfChangeType::AddLearnerNode, id)]).await {
             // It may have been committed all the same; a member without an address is one that is not reached, and can be
             // removed.
             tracing::warn!("server {id} was not taken in: {}", e.message);
             if e.code == 503 {
                 // That is certain: its name is free for the next attempt.
-                self.propose(Txn { ops: vec![Change::Delete { key: key(id) }], ..Txn::default() }).await?;
+                self.forget(id).await?;
             }
             return Err(e);
         }
@@ -237,23 +236,60 @@ impl Members {
         if !member && !voters.contains(&id) && !role.members.learners.contains(&id) {
             return Err(Status::not_found("members", &id.to_string()));
         }
-        // Who has just begun to lead has heard nobody yet.
+        self.judge(id, || may_go(voters, None, &self.reachable(), id)).await?;
+        if id == self.store.member() {
+            return self.leave_to_next(&Op::Remove { id }).await;
+        }
+        self.change(&[(ConfChangeType::RemoveNode, id)]).await?;
+        self.forget(id).await
+    }
+
+    async fn promote_here(&self, id: u64, replacing: Option<u64>, role: &Role) -> Result<(), Status> {
+        self.known(id).await?;
+        let voters = &role.members.voters;
+        // One that is far behind would be counted on and could confirm nothing.
+        let behind = || if self.has_caught_up(id) { Ok(()) } else { Err("it has not caught up with the leader") };
+        if !voters.contains(&id) {
+            self.judge(id, behind).await?;
+        }
+        let Some(old) = replacing else { return self.change(&[(ConfChangeType::AddNode, id)]).await };
+        self.known(old).await?;
+        if voters.contains(&id) || !voters.contains(&old) {
+            let why = "a learner replaces a server that votes";
+            return Err(Status::conflict("members", &id.to_string(), why));
+        }
+        self.judge(old, || may_go(voters, Some(id), &self.reachable(), old)).await?;
+        if old == self.store.member() {
+            return self.leave_to_next(&Op::Promote { id, replacing }).await;
+        }
+        // One joint change: at no time is the group one smaller or one greater.
+        self.change(&[(ConfChangeType::AddNode, id), (ConfChangeType::RemoveNode, old)]).await?;
+        self.forget(old).await
+    }
+
+    /// A refusal that depends on who is there: who has just begun to lead has heard nobody yet.
+    async fn judge(&self, id: u64, ask: impl Fn() -> Result<(), &'static str>) -> Result<(), Status> {
         let deadline = Instant::now() + HEARING;
-        while let Err(why) = may_go(voters, &self.reachable(), id) {
+        while let Err(why) = ask() {
             if Instant::now() >= deadline {
                 return Err(Status::conflict("members", &id.to_string(), why));
             }
             tokio::time::sleep(TEND).await;
         }
-        if id == self.store.member() {
-            self.store.hand_over().await;
-            let leader = self.store.role().borrow().leader;
-            let (Some(network), Some(leader)) = (&self.network, leader.filter(|l| *l != id)) else {
-                return Err(Status::unavailable("no other server takes over"));
-            };
-            return network.ask(leader, &Op::Remove { id }).await.map(drop);
-        }
-        self.change(ConfChangeType::RemoveNode, id).await?;
+        Ok(())
+    }
+
+    /// A leader does not take itself out: the next one does.
+    async fn leave_to_next(&self, op: &Op) -> Result<(), Status> {
+        self.store.hand_over().await;
+        let leader = self.store.role().borrow().leader;
+        let (Some(network), Some(leader)) = (&self.network, leader.filter(|l| *l != self.store.member())) else {
+            return Err(Status::unavailable("no other server takes over"));
+        };
+        network.ask(leader, op).await.map(drop)
+    }
+
+    async fn forget(&self, id: u64) -> Result<(), Status> {
         self.propose(Txn { ops: vec![Change::Delete { key: key(id) }], ..Txn::default() }).await.map(drop)
     }
 
@@ -282,19 +318,38 @@ impl Members {
         self.store.propose(txn).await.map_err(unproposed)
     }
 
-    /// Changes what one member is. Raft takes one change after the other: what meets another one is tried again.
-    async fn change(&self, kind: ConfChangeType, id: u64) -> Result<(), Status> {
-        let mut single = ConfChangeSingle { node_id: id, ..ConfChangeSingle::default() };
-        single.set_change_type(kind);
+    /// Changes what members are; several of them by a joint change (Raft thesis §4.3), which ends by itself. Raft takes one
+    /// change after the other: what meets another one is tried again.
+    async fn change(&self, changes: &[(ConfChangeType, u64)]) -> Result<(), Status> {
+        let single = |(kind, id): &(ConfChangeType, u64)| {
+            let mut single = ConfChangeSingle { node_id: *id, ..ConfChangeSingle::default() };
+            single.set_change_type(*kind);
+            single
+        };
+        let done = |members: &ConfState| {
+            members.voters_outgoing.is_empty() && changes.iter().all(|(kind, id)| is_done(*kind, *id, members))
+        };
         for _ in 0..ATTEMPTS {
-            let change = ConfChangeV2 { changes: vec![single.clone()], ..ConfChangeV2::default() };
-            let members = self.store.change_members(change).await.map_err(unproposed)?;
-            if is_done(kind, id, &members) {
+            let mut members = self.store.role().borrow().members.clone();
+            // One that is between two groups takes no other change.
+            if !done(&members) && members.voters_outgoing.is_empty() {
+                let change = ConfChangeV2 { changes: changes.iter().map(single).collect(), ..ConfChangeV2::default() };
+                members = self.store.change_members(change).await.map_err(unproposed)?;
+            }
+            if done(&members) {
                 return Ok(());
             }
             tokio::time::sleep(TEND).await;
         }
         Err(Status::unavailable("another change of the membership does not end"))
+    }
+
+    /// Whether another member has nearly all that this leader has.
+    fn has_caught_up(&self, id: u64) -> bool {
+        let progress = self.store.progress();
+        let last = progress.iter().find(|p| p.id == self.store.member()).map_or(0, |p| p.matched);
+        let enough = |p: &Progress| p.active && p.snapshot.is_none() && p.matched > 0 && p.matched + CAUGHT_UP >= last;
+        progress.iter().any(|p| p.id == id && enough(p))
     }
 
     /// While this server leads: lets learners vote that have caught up. Returns when `stop` turns true.
@@ -304,15 +359,10 @@ impl Members {
             let now = role.borrow_and_update().clone();
             if now.leads && !now.members.learners.is_empty() {
                 let rows = listed(&self.store.snapshot());
-                let progress = self.store.progress();
-                let last = progress.iter().find(|p| p.id == self.store.member()).map_or(0, |p| p.matched);
-                let ready = progress.iter().find(|p| {
-                    let waits = now.members.learners.contains(&p.id) && rows.iter().any(|m| m.id == p.id && !m.learner);
-                    waits && p.active && p.snapshot.is_none() && p.matched > 0 && p.matched + CAUGHT_UP >= last
-                });
-                if let Some(ready) = ready {
+                let waits = |m: &&Member| !m.learner && now.members.learners.contains(&m.id);
+                if let Some(ready) = rows.iter().filter(waits).find(|m| self.has_caught_up(m.id)) {
                     tracing::info!(server = ready.id, "has caught up and votes from now on");
-                    if let Err(e) = self.change(ConfChangeType::AddNode, ready.id).await {
+                    if let Err(e) = self.change(&[(ConfChangeType::AddNode, ready.id)]).await {
                         tracing::warn!(server = ready.id, "does not vote yet: {}", e.message);
                     }
                 }
@@ -330,12 +380,13 @@ impl Members {
     }
 }
 
-/// Whether a majority of those who are left is there once `id` is gone (etcd's strict reconfiguration check).
-fn may_go(voters: &[u64], reachable: &BTreeSet<u64>, id: u64) -> Result<(), &'static str> {
+/// Whether a majority of those who are left, and of who comes for it, is there once `id` is gone (etcd's strict
+/// reconfiguration check).
+fn may_go(voters: &[u64], comes: Option<u64>, reachable: &BTreeSet<u64>, id: u64) -> Result<(), &'static str> {
     if !voters.contains(&id) {
         return Ok(());
     }
-    let left: Vec<u64> = voters.iter().copied().filter(|v| *v != id).collect();
+    let left: Vec<u64> = voters.iter().copied().filter(|v| *v != id).chain(comes).collect();
     let there = left.iter().filter(|v| reachable.contains(v)).count();
     match left.len() {
         0 => Err("it is the only server that votes"),
@@ -420,10 +471,14 @@ mod tests {
     #[test]
     fn nobody_goes_whom_the_others_need() {
         let here = |ids: &[u64]| ids.iter().copied().collect::<BTreeSet<u64>>();
-        assert_eq!(may_go(&[1, 2, 3], &here(&[1, 2, 3]), 3), Ok(()));
-        assert_eq!(may_go(&[1, 2, 3], &here(&[1, 2]), 3), Ok(()), "a dead one");
-        assert_eq!(may_go(&[1, 2, 3], &here(&[1, 2]), 2), Err("without it no majority of the servers would be there"));
-        assert_eq!(may_go(&[1], &here(&[1]), 1), Err("it is the only server that votes"));
-        assert_eq!(may_go(&[1, 2], &here(&[1]), 9), Ok(()), "a learner");
+        let needed = Err("without it no majority of the servers would be there");
+        assert_eq!(may_go(&[1, 2, 3], None, &here(&[1, 2, 3]), 3), Ok(()));
+        assert_eq!(may_go(&[1, 2, 3], None, &here(&[1, 2]), 3), Ok(()), "a dead one");
+        assert_eq!(may_go(&[1, 2, 3], None, &here(&[1, 2]), 2), needed);
+        assert_eq!(may_go(&[1], None, &here(&[1]), 1), Err("it is the only server that votes"));
+        assert_eq!(may_go(&[1, 2], None, &here(&[1]), 9), Ok(()), "a learner");
+        assert_eq!(may_go(&[1, 2, 3], Some(4), &here(&[1, 4]), 2), Ok(()));
+        assert_eq!(may_go(&[1, 2, 3], Some(4), &here(&[1, 2]), 2), needed, "neither 3 nor 4 is there");
+        assert_eq!(may_go(&[1], Some(2), &here(&[1, 2]), 1), Ok(()), "the only one, for another");
     }
 }

@@ -7,6 +7,7 @@ use copepod_model::{Status, UserInfo};
 use http::{Method, Request, Response};
 use serde_json::json;
 
+use super::path::Query;
 use super::{Api, respond};
 use crate::members::{Member, Members};
 
@@ -65,7 +66,12 @@ impl Api {
                 Ok(respond::json(200, &serde_json::to_value(list).map_err(Status::internal)?))
             }
             Route::List => Ok(respond::json(200, &json!({"members": self.listed().await?}))),
-            Route::Promote(id) => self.group()?.promote(id).await.map(|()| success()),
+            Route::Promote(id) => {
+                let query = Query::parse(request.uri().query().unwrap_or_default())?;
+                let bad = |_| Status::bad_request("replacing: not the ID of a server");
+                let replacing = query.get("replacing").map(|old| old.parse().map_err(bad)).transpose()?;
+                self.group()?.promote(id, replacing).await.map(|()| success())
+            }
             Route::Remove(id) => self.group()?.remove(id).await.map(|()| success()),
         }
     }

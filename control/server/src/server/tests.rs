@@ -51,8 +51,12 @@ impl Node {
 
     /// Joins the group that `by` is in.
     async fn join(&self, by: &Server, secrets: &Path) -> Server {
+        self.join_as(by, secrets, false).await
+    }
+
+    async fn join_as(&self, by: &Server, secrets: &Path, learner: bool) -> Server {
         let (peer, api) = (self.peer.to_string(), self.api.to_string());
-        let joined = by.members().add(&self.name, &peer, &api, false).await.unwrap();
+        let joined = by.members().add(&self.name, &peer, &api, learner).await.unwrap();
         std::fs::create_dir_all(self.pki()).unwrap();
         for secret in SECRETS {
             std::fs::copy(secrets.join(secret), self.pki().join(secret)).unwrap();
@@ -173,4 +177,44 @@ async fn a_server_that_died_while_it_joined_is_taken_out_and_joins_under_its_nam
     assert_eq!(names(&second).await, ["one", "two"]);
     second.stop().await;
     first.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_learner_takes_the_place_of_a_server_in_one_step() {
+    let nodes = ["a", "b", "c", "d"].map(Node::new);
+    let secrets = nodes[0].pki();
+    let first = nodes[0].start(None).await;
+    let second = nodes[1].join(&first, &secrets).await;
+    let third = nodes[2].join(&first, &secrets).await;
+    let voting = |names: &'static [&str]| {
+        move |all: &[Member]| all.iter().filter(|m| m.voter && m.reachable).map(|m| &*m.name).eq(names.iter().copied())
+    };
+    members(&first, "all vote", voting(&["a", "b", "c"])).await;
+    let fourth = nodes[3].join_as(&second, &secrets, true).await;
+    create(&fourth, "one").await;
+    members(&first, "it is there, and has no vote", |m| m.iter().any(|m| m.name == "d" && !m.voter && m.reachable))
+        .await;
+    let ids: Vec<u64> = first.members().list().await.unwrap().iter().map(|m| m.id).collect();
+    for (id, old, code) in [(ids[3], 9, 404), (9, ids[2], 404), (ids[1], ids[2], 409), (ids[3], ids[3], 409)] {
+        assert_eq!(first.members().promote(id, Some(old)).await.unwrap_err().code, code, "{id} for {old}");
+    }
+    third.stop().await;
+    second.members().promote(ids[3], Some(ids[2])).await.unwrap();
+    members(&first, "d votes, c is gone", voting(&["a", "b", "d"])).await;
+    create(&second, "two").await;
+    // The leader itself, by a new server with the name of the one that is gone.
+    let fifth = Node::new("c").join_as(&first, &secrets, true).await;
+    members(&first, "it is there", |m| m.iter().any(|m| m.name == "c" && !m.voter && m.reachable)).await;
+    let all = first.members().list().await.unwrap();
+    let (leader, new) = (all.iter().find(|m| m.leader).unwrap(), all.iter().find(|m| m.name == "c").unwrap());
+    let servers = [&first, &second, &fourth];
+    let led = servers.into_iter().find(|s| s.api().store().member() == leader.id).unwrap();
+    fourth.members().promote(new.id, Some(leader.id)).await.unwrap();
+    tokio::time::timeout(DEADLINE, led.removed()).await.expect("it is told");
+    let rest = members(&fifth, "three vote", |m| m.iter().filter(|m| m.voter).count() == 3).await;
+    assert!(rest.len() == 3 && rest.iter().all(|m| m.id != leader.id), "{rest:?}");
+    create(&fifth, "three").await;
+    for server in [first, second, fourth, fifth] {
+        server.stop().await;
+    }
 }

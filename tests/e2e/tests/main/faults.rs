@@ -1,9 +1,13 @@
-//! kill -9 of the whole cluster while clients write.
+//! kill -9 of the whole cluster while clients write, and a disk that is full.
 
+use std::fs::File;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-use e2e::{Cluster, has, needs, until};
+use e2e::{Cluster, has, needs, text, until};
 
 #[test]
 fn no_acknowledged_write_is_lost_by_kill_9() {
@@ -45,4 +49,73 @@ fn no_acknowledged_write_is_lost_by_kill_9() {
     let lost: Vec<_> =
         acknowledged.lock().unwrap().iter().filter(|n| !there.contains(&format!("configmap/{n}\n"))).cloned().collect();
     assert!(lost.is_empty(), "acknowledged and gone: {lost:?}");
+}
+
+/// A small file system of its own.
+struct Small(PathBuf);
+
+impl Small {
+    fn mount(at: PathBuf, size: &str) -> Option<Small> {
+        std::fs::create_dir_all(&at).unwrap();
+        let args = ["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"];
+        let done = Command::new("mount").args(args).arg(&at).output().is_ok_and(|o| o.status.success());
+        needs("a root who may mount", done).then_some(Small(at))
+    }
+
+    /// Takes all that is left but for some bytes.
+    fn fill(&self, but: u64) -> PathBuf {
+        let path = self.0.join("filler");
+        let mut file = File::create(&path).unwrap();
+        let mut size = 0;
+        let piece = vec![0; 4096];
+        while file.write_all(&piece).is_ok() {
+            size += piece.len() as u64;
+        }
+        file.set_len(size - but).unwrap();
+        path
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        // Whoever is killed just now may still have it open.
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_full_disk_ends_the_promises_until_there_is_room() {
+    if !needs("kubectl", has("kubectl")) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let Some(small) = Small::mount(dir.path().join("server/state"), "32m") else { return };
+    let cluster = Cluster::up(dir.path(), &[]);
+    let big = dir.path().join("big");
+    std::fs::write(&big, "x".repeat(200 << 10)).unwrap();
+    let create = |n: usize| {
+        let file = format!("--from-file=v={}", big.display());
+        cluster.kubectl(&["create", "configmap", &format!("n{n}"), &file])
+    };
+    assert!(create(0).status.success());
+    let filler = small.fill(1 << 20);
+    let refused = (1..200).find_map(|n| {
+        let out = create(n);
+        (!out.status.success()).then(|| (n, text(&out.stderr)))
+    });
+    let (refused, why) = refused.expect("32 MiB are not endless");
+    assert!(why.contains("unknown") || why.contains("store failed"), "{why}");
+    let reports = cluster.fails(&["get", "--raw", "/readyz?verbose"]);
+    assert!(reports.contains("[-]"), "{reports}");
+    // While it lasts nothing is acknowledged.
+    assert!(!create(300).status.success());
+
+    std::fs::remove_file(filler).unwrap();
+    until("the server goes on", || cluster.kubectl(&["get", "--raw", "/readyz"]).status.success().then_some(()));
+    let there = cluster.ok(&["get", "configmaps", "-o", "name"]);
+    for n in 0..refused {
+        assert!(there.contains(&format!("configmap/n{n}\n")), "n{n} was acknowledged: {there}");
+    }
+    assert!(!there.contains("configmap/n300\n"), "refused, and there");
+    assert!(create(301).status.success());
 }

@@ -1,5 +1,7 @@
 //! Several stores that are one group, over a network in memory that can be cut.
 
+mod faults;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 
@@ -71,12 +73,20 @@ fn block_on<F: Future>(future: F) -> F::Output {
 struct Group {
     dir: tempfile::TempDir,
     bus: Arc<Bus>,
+    /// Disks in memory, for those members that have one.
+    disks: Mutex<BTreeMap<u64, Disk>>,
 }
 
 impl Group {
     /// `n` members that vote.
     async fn new(n: u64) -> Group {
-        let group = Group { dir: tempfile::tempdir().unwrap(), bus: Arc::default() };
+        Group::on(n, |_| None).await
+    }
+
+    /// `n` members that vote, on these disks or on real ones.
+    async fn on(n: u64, disk: impl Fn(u64) -> Option<Disk>) -> Group {
+        let disks = (1..=n).filter_map(|id| Some((id, disk(id)?))).collect();
+        let group = Group { dir: tempfile::tempdir().unwrap(), bus: Arc::default(), disks: Mutex::new(disks) };
         group.open(1);
         for id in 2..=n {
             group.join(id).await;
@@ -92,6 +102,9 @@ impl Group {
     fn open(&self, id: u64) {
         let mut options = StoreOptions::new(self.path(id), id);
         options.peers = Some(Arc::new(End(self.bus.clone(), id)));
+        if let Some(disk) = self.disks.lock().unwrap().get(&id) {
+            options.backends = Arc::new(disk.clone());
+        }
         options.checkpoint = CheckpointPolicy { bytes: usize::MAX, interval: Duration::from_secs(1 << 30) };
         let store = Store::open(options).unwrap();
         self.bus.stores.lock().unwrap().insert(id, store);
@@ -106,6 +119,11 @@ impl Group {
         self.change(ConfChangeType::AddLearnerNode, id).await.unwrap();
         let (meta, tables) = self.leader().await.applied_state().await.unwrap();
         offline::restore(&self.path(id), id, meta.members.clone(), &meta, &tables).unwrap();
+        if let Some(disk) = self.disks.lock().unwrap().get(&id) {
+            for name in [LOG, MIRROR] {
+                disk.put(name, std::fs::read(self.path(id).join(name)).unwrap());
+            }
+        }
         self.open(id);
     }
 
