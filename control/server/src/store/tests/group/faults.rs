@@ -181,7 +181,7 @@ async fn faults(seed: u64) {
     while let Some(done) = tasks.join_next().await {
         done.unwrap_or_else(|e| panic!("seed {seed}, {steps:?}: {e}"));
     }
-    let (acknowledged, refused) = (known.acknowledged.lock().unwrap(), known.refused.lock().unwrap());
+    let [acknowledged, refused] = [&known.acknowledged, &known.refused].map(|names| names.lock().unwrap().clone());
     let last = group.leader().await.read_index().await.unwrap().revision();
     for id in 1..=3 {
         until(&group.store(id), "all have all", |t| t.revision() >= last).await;
