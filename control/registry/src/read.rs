@@ -34,11 +34,14 @@ struct Token {
     v: String,
     rv: i64,
     start: String,
+    /// How many objects come behind the place, where that is known: so that it is counted once for all pages.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    left: Option<u64>,
 }
 
 const TOKEN: &str = "meta.k8s.io/v1";
 
-fn parse_token(text: &str) -> Result<(u64, String), Status> {
+fn parse_token(text: &str) -> Result<(u64, String, Option<u64>), Status> {
     let bad = |why: &dyn std::fmt::Display| Status::bad_request(format!("continue key is not valid: {why}"));
     // Clients may send back either alphabet, padded or not.
     let clean: String = text.trim_end_matches('=').replace('+', "-").replace('/', "_");
@@ -49,12 +52,12 @@ fn parse_token(text: &str) -> Result<(u64, String), Status> {
     }
     let revision = u64::try_from(token.rv).map_err(|_| bad(&"incorrect encoded start resourceVersion"))?;
     let start = token.start.strip_suffix('\0').ok_or_else(|| bad(&"incorrect encoded start key"))?;
-    Ok((revision, start.to_string()))
+    Ok((revision, start.to_string(), token.left))
 }
 
 /// The revision whose snapshot a continue token goes on with.
 pub fn continue_revision(token: &str) -> Result<u64, Status> {
-    parse_token(token).map(|(revision, _)| revision)
+    parse_token(token).map(|(revision, ..)| revision)
 }
 
 pub(crate) fn get(registry: &Registry, view: &dyn View, req: &ApiRequest) -> Result<Arc<Object>, Status> {
@@ -78,17 +81,22 @@ pub(crate) fn list(registry: &Registry, view: &dyn View, req: &ApiRequest) -> Re
         return Ok(page(one.into_iter().collect(), String::new(), None));
     }
     // A namespaced collection of all namespaces goes on after "namespace/name", others after "name".
-    let start = match &*options.continue_token {
-        "" => None,
-        token => Some(parse_token(token)?.1),
+    let (start, left) = match &*options.continue_token {
+        "" => (None, None),
+        token => {
+            let (_, start, left) = parse_token(token)?;
+            (Some(start), left)
+        }
     };
     let after = start.as_deref().map(|start| match namespace {
         None if kind.namespaced => start.split_once('/').unwrap_or((start, "")),
         Some(namespace) => (namespace, start),
         None => ("", start),
     });
-    let mut rest =
-        view.list(&resource, namespace).skip_while(|o| after.is_some_and(|a| (o.namespace(), o.name()) <= a));
+    let mut rest = match after {
+        Some(after) => view.list_after(&resource, namespace, after),
+        None => view.list(&resource, namespace),
+    };
     if options.limit == 0 {
         let items = if selectors.is_empty() { rest.collect() } else { rest.filter(|o| selectors.matches(o)).collect() };
         return Ok(page(items, String::new(), None));
@@ -99,8 +107,13 @@ pub(crate) fn list(registry: &Registry, view: &dyn View, req: &ApiRequest) -> Re
             continue;
         }
         if items.len() == options.limit {
-            let remaining = selectors.is_empty().then(|| 1 + rest.count() as u64);
-            let token = items.last().map(|last| token(&kind, namespace, last, view.revision()));
+            let behind = |all: u64| all.saturating_sub(items.len() as u64).max(1);
+            let remaining = selectors.is_empty().then(|| match left {
+                Some(left) => behind(left),
+                None if after.is_none() => behind(view.count(&resource, namespace) as u64),
+                None => 1 + rest.count() as u64,
+            });
+            let token = items.last().map(|last| token(&kind, namespace, last, view.revision(), remaining));
             return Ok(page(items, token.unwrap_or_default(), remaining));
         }
         items.push(object);
@@ -108,12 +121,12 @@ pub(crate) fn list(registry: &Registry, view: &dyn View, req: &ApiRequest) -> Re
     Ok(page(items, String::new(), None))
 }
 
-fn token(kind: &Kind, namespace: Option<&str>, last: &Object, revision: u64) -> String {
+fn token(kind: &Kind, namespace: Option<&str>, last: &Object, revision: u64, left: Option<u64>) -> String {
     let start = match namespace {
         None if kind.namespaced => format!("{}/{}\0", last.namespace(), last.name()),
         _ => format!("{}\0", last.name()),
     };
-    let token = Token { v: TOKEN.into(), rv: i64::try_from(revision).unwrap_or(i64::MAX), start };
+    let token = Token { v: TOKEN.into(), rv: i64::try_from(revision).unwrap_or(i64::MAX), start, left };
     URL_SAFE_NO_PAD.encode(serde_json::to_vec(&token).unwrap_or_default())
 }
 

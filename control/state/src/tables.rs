@@ -251,6 +251,20 @@ impl View for Tables {
     fn list(&self, resource: &str, namespace: Option<&str>) -> Box<dyn Iterator<Item = Arc<Object>> + '_> {
         Box::new(self.scan(resource, namespace).cloned())
     }
+    fn list_after(
+        &self,
+        resource: &str,
+        namespace: Option<&str>,
+        after: (&str, &str),
+    ) -> Box<dyn Iterator<Item = Arc<Object>> + '_> {
+        Box::new(self.scan_after(resource, namespace, after).cloned())
+    }
+    fn count(&self, resource: &str, namespace: Option<&str>) -> usize {
+        match namespace {
+            None => Tables::count(self, resource),
+            Some(_) => self.scan(resource, namespace).count(),
+        }
+    }
 }
 
 impl std::fmt::Debug for Tables {

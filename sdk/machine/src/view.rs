@@ -12,6 +12,22 @@ pub trait View {
     fn get(&self, resource: &str, namespace: &str, name: &str) -> Option<Arc<Object>>;
     /// The objects of a resource in key order, of one namespace or of all.
     fn list(&self, resource: &str, namespace: Option<&str>) -> Box<dyn Iterator<Item = Arc<Object>> + '_>;
+    /// The same behind a place, given as namespace and name, which need not exist any more.
+    fn list_after(
+        &self,
+        resource: &str,
+        namespace: Option<&str>,
+        (ns, name): (&str, &str),
+    ) -> Box<dyn Iterator<Item = Arc<Object>> + '_> {
+        let place = (ns.to_string(), name.to_string());
+        Box::new(
+            self.list(resource, namespace).skip_while(move |o| (o.namespace(), o.name()) <= (&*place.0, &*place.1)),
+        )
+    }
+    /// How many there are.
+    fn count(&self, resource: &str, namespace: Option<&str>) -> usize {
+        self.list(resource, namespace).count()
+    }
 }
 
 /// The source of everything random: uids, name suffixes, nonces. An argument, so that a seed replays a run.

@@ -1,5 +1,8 @@
 //! Service account tokens: JWTs (RFC 7519) signed with ES256, bound to their account and, if asked, to a pod (KEP-1205).
 
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as B64;
 use copepod_machine::View;
@@ -16,7 +19,13 @@ pub struct Tokens {
     key: EcdsaKeyPair,
     kid: String,
     random: SystemRandom,
+    /// Claims of tokens whose signature was found good, by the token's SHA-256: a signature costs more than all the rest of
+    /// a small request, and is as good the next time. All else is checked anew each time.
+    signed: Mutex<HashMap<[u8; 32], Arc<Value>>>,
 }
+
+/// How many of them are kept; more than a cluster's pods use at a time.
+const SIGNED: usize = 16 << 10;
 
 /// What a token is for.
 pub struct Claims<'a> {
@@ -41,7 +50,7 @@ impl Tokens {
         let key =
             EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8, &random).map_err(|e| e.to_string())?;
         let digest = ring::digest::digest(&ring::digest::SHA256, key.public_key().as_ref());
-        Ok(Tokens { kid: B64.encode(digest), key, random })
+        Ok(Tokens { kid: B64.encode(digest), key, random, signed: Mutex::default() })
     }
 
     /// A signed token. `id` is its `jti`.
@@ -74,15 +83,7 @@ impl Tokens {
         view: &dyn View,
         now: Time,
     ) -> Option<(UserInfo, Vec<String>)> {
-        let (text, sig) = token.rsplit_once('.')?;
-        let (header, payload) = text.split_once('.')?;
-        let header: Value = serde_json::from_slice(&B64.decode(header).ok()?).ok()?;
-        if header["alg"] != "ES256" {
-            return None;
-        }
-        let key = signature::UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, self.key.public_key().as_ref());
-        key.verify(text.as_bytes(), &B64.decode(sig).ok()?).ok()?;
-        let claims: Value = serde_json::from_slice(&B64.decode(payload).ok()?).ok()?;
+        let claims = self.claims(token)?;
         let wanted = if audiences.is_empty() { &[ISSUER] } else { audiences };
         let valid: Vec<String> =
             wanted.iter().filter(|w| texts(&claims["aud"]).any(|a| a == **w)).map(ToString::to_string).collect();
@@ -123,6 +124,31 @@ impl Tokens {
             extra,
         };
         Some((user, valid))
+    }
+
+    /// What a well signed token says.
+    fn claims(&self, token: &str) -> Option<Arc<Value>> {
+        let digest = ring::digest::digest(&ring::digest::SHA256, token.as_bytes());
+        let id: [u8; 32] = digest.as_ref().try_into().ok()?;
+        let lock = || self.signed.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(claims) = lock().get(&id) {
+            return Some(claims.clone());
+        }
+        let (text, sig) = token.rsplit_once('.')?;
+        let (header, payload) = text.split_once('.')?;
+        let header: Value = serde_json::from_slice(&B64.decode(header).ok()?).ok()?;
+        if header["alg"] != "ES256" {
+            return None;
+        }
+        let key = signature::UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, self.key.public_key().as_ref());
+        key.verify(text.as_bytes(), &B64.decode(sig).ok()?).ok()?;
+        let claims: Arc<Value> = Arc::new(serde_json::from_slice(&B64.decode(payload).ok()?).ok()?);
+        let mut signed = lock();
+        if signed.len() >= SIGNED {
+            signed.clear();
+        }
+        signed.insert(id, claims.clone());
+        Some(claims)
     }
 }
 

@@ -1,8 +1,9 @@
 //! `objects.redb`: the objects as of an applied index, behind the log by as much as one checkpoint.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
+use bytes::Bytes;
 use copepod_consensus::record::seal;
 use copepod_consensus::{ConfState, Position, Snapshot, SnapshotMetadata};
 use copepod_model::{Key, Object};
@@ -137,23 +138,93 @@ fn load(db: &Database, id: u64) -> Result<(Tables, Applied), Fault> {
     let number = |bytes: &[u8]| bytes.try_into().map(u64::from_le_bytes).map_err(|_| damaged("it is cut short"));
     let (revision, count) = (number(revision)?, number(count)?);
     let metadata = snapshot.metadata.ok_or_else(|| damaged("it has no metadata"))?;
-    let mut tables = Tables::default();
-    for row in txn.open_table(OBJECTS)?.iter()? {
-        let (k, v) = row?;
-        let (resource, namespace, name) = k.value();
-        let key = tables.shared_key(&Key::new(resource, namespace, name));
-        let (changed, body) =
-            envelope::decode(&key, v.value()).map_err(|e| Fault::Damaged(format!("object {key}: {e}")))?;
-        if changed > revision {
-            return Err(Fault::Damaged(format!("object {key} has revision {changed} after {revision}")));
-        }
-        let body = bytes::Bytes::copy_from_slice(body);
-        tables.put(Arc::new(Object::decode(key, changed, body)));
-    }
+    let mut tables = objects(&txn.open_table(OBJECTS)?, revision)?;
     if tables.len() as u64 != count {
         return Err(Fault::Damaged(format!("there are {} objects instead of {count}", tables.len())));
     }
     tables.set_revision(revision);
     let at = Position { index: metadata.index, term: metadata.term };
     Ok((tables, Applied { at, members: metadata.conf_state.unwrap_or_default() }))
+}
+
+/// Rows that are decoded together: their keys and values.
+type Rows = Vec<(Key, Bytes)>;
+/// How many bytes of values go from thread to thread at once.
+const PIECE: usize = 1 << 20;
+
+/// All objects of a mirror. This thread reads the rows and puts the objects in their place; others check and decode them,
+/// which is most of the work.
+fn objects(
+    table: &impl ReadableTable<(&'static str, &'static str, &'static str), &'static [u8]>,
+    revision: u64,
+) -> Result<Tables, Fault> {
+    let workers = std::thread::available_parallelism().map_or(1, usize::from).min(8);
+    let (to_worker, rows) = mpsc::sync_channel::<Rows>(2 * workers);
+    let (to_here, decoded) = mpsc::channel();
+    let rows = Mutex::new(rows);
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            let (rows, to_here) = (&rows, to_here.clone());
+            scope.spawn(move || {
+                loop {
+                    // The lock is held while it waits: the others wait for the same.
+                    let next = rows.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                    let Ok(piece) = next else { return };
+                    if to_here.send(decode(piece, revision)).is_err() {
+                        return;
+                    }
+                }
+            });
+        }
+        drop(to_here);
+        let mut tables = Tables::default();
+        let mut put = |piece: Result<Vec<Object>, Fault>| -> Result<(), Fault> {
+            piece?.into_iter().for_each(|object| drop(tables.put(Arc::new(object))));
+            Ok(())
+        };
+        let read = (|| {
+            let (mut piece, mut bytes) = (Rows::new(), 0);
+            let mut last: Option<Key> = None;
+            for row in table.iter()? {
+                let (k, v) = row?;
+                let (resource, namespace, name) = k.value();
+                // Neighbours share what their keys have in common.
+                let shared = |text: &str, of: fn(&Key) -> &Arc<str>| match last.as_ref().map(of) {
+                    Some(same) if **same == *text => same.clone(),
+                    _ => text.into(),
+                };
+                let resource = shared(resource, |key| &key.resource);
+                let key = Key { resource, namespace: shared(namespace, |key| &key.namespace), name: name.into() };
+                last = Some(key.clone());
+                bytes += v.value().len();
+                piece.push((key, Bytes::copy_from_slice(v.value())));
+                if bytes >= PIECE {
+                    bytes = 0;
+                    to_worker
+                        .send(std::mem::take(&mut piece))
+                        .map_err(|_| Fault::Damaged("nobody decodes it".into()))?;
+                    decoded.try_iter().try_for_each(&mut put)?;
+                }
+            }
+            to_worker.send(piece).map_err(|_| Fault::Damaged("nobody decodes it".into()))
+        })();
+        drop(to_worker);
+        let rest = read.and_then(|()| decoded.iter().try_for_each(&mut put));
+        // Workers that have something left find nobody to give it to, and end.
+        drop(decoded);
+        rest.map(|()| tables)
+    })
+}
+
+fn decode(rows: Rows, revision: u64) -> Result<Vec<Object>, Fault> {
+    let one = |(key, value): (Key, Bytes)| {
+        let (changed, body) =
+            envelope::decode(&key, &value).map_err(|e| Fault::Damaged(format!("object {key}: {e}")))?;
+        if changed > revision {
+            return Err(Fault::Damaged(format!("object {key} has revision {changed} after {revision}")));
+        }
+        let body = value.slice_ref(body);
+        Ok(Object::decode(key, changed, body))
+    };
+    rows.into_iter().map(one).collect()
 }
