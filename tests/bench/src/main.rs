@@ -17,6 +17,10 @@ mod raft;
 mod serve;
 mod start;
 
+/// Like `copepod` itself: what runs in this process is what runs there.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
 #[tokio::main]

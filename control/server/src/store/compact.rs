@@ -3,7 +3,7 @@
 //!
 //! Only the objects' file needs it: when it is more than half free the checkpoint thread writes a new one beside it,
 //! puts it in the old one's place and goes on with it, while the store serves. At every moment one whole file has the
-//! name. The log's file is as large as the log ever was between two checkpoints (8 MiB of entries and their pages), and
+//! name. The log's file is as large as the log ever was between two checkpoints (16 MiB of entries and their pages), and
 //! its pages are used again.
 
 use std::sync::Arc;

@@ -92,7 +92,7 @@ pub struct CheckpointPolicy {
 
 impl Default for CheckpointPolicy {
     fn default() -> Self {
-        CheckpointPolicy { bytes: 8 << 20, interval: Duration::from_secs(60) }
+        CheckpointPolicy { bytes: 16 << 20, interval: Duration::from_secs(60) }
     }
 }
 
