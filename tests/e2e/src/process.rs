@@ -72,6 +72,12 @@ impl Process {
         (status, self.seen.join("\n"))
     }
 
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("kill");
+        self.child.wait().expect("wait");
+    }
+
     /// Sends SIGINT and answers how the process ended.
     pub fn interrupt(mut self) -> ExitStatus {
         let pid = self.child.id().to_string();
@@ -95,17 +101,31 @@ pub struct ServerProcess {
     pub dir: PathBuf,
     /// `https://127.0.0.1:PORT`.
     pub url: String,
+    /// What it is started with again.
+    args: Vec<String>,
 }
 
 impl ServerProcess {
     /// Starts one in `dir` and waits until its API answers.
     pub fn start(dir: &Path) -> ServerProcess {
+        ServerProcess::start_as(dir, "a", &[])
+    }
+
+    /// The same by another name and with flags that only its first start needs.
+    pub fn start_as(dir: &Path, name: &str, first: &[&str]) -> ServerProcess {
         let (api, peer) = (free_port().to_string(), free_port().to_string());
         let data = dir.display().to_string();
-        let mut process =
-            Process::start(&["server", "--data-dir", &data, "--api-port", &api, "--peer-port", &peer, "--name", "a"]);
+        let args = ["server", "--data-dir", &data, "--api-port", &api, "--peer-port", &peer, "--name", name];
+        let mut process = Process::start(&[&args, first].concat());
         let url = process.value("API");
-        ServerProcess { process, dir: dir.into(), url }
+        ServerProcess { process, dir: dir.into(), url, args: args.map(Into::into).to_vec() }
+    }
+
+    /// Starts it again after it was killed, and waits until its API answers.
+    pub fn again(&mut self) {
+        let args: Vec<&str> = self.args.iter().map(String::as_str).collect();
+        self.process = Process::start(&args);
+        self.process.value("API");
     }
 
     /// `copepod` as a client of this server.

@@ -1,9 +1,12 @@
 //! Servers and agents in processes of their own: tokens, joining, coming back.
 
-use std::process::Command;
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use e2e::process::{Process, ServerProcess, agent};
-use e2e::{text, until};
+use e2e::{binary, text, until};
 
 /// An answer at an agent's ingress.
 fn hello(ingress: &str) -> Option<String> {
@@ -157,4 +160,81 @@ fn flags_come_from_the_command_line_before_the_environment_before_the_file() {
     let mut command = Command::new(e2e::binary());
     let out = command.args(["server", "--config"]).arg(&file).output().unwrap();
     assert!(!out.status.success() && text(&out.stderr).contains("no flag --api-prot"), "{}", text(&out.stderr));
+}
+
+/// The leader's place among servers that are named by letters, once `count` of them vote and are there.
+fn leader(asked: &ServerProcess, count: usize) -> Option<usize> {
+    let out = asked.copepod(&["members", "list"]);
+    let list = text(&out.stdout);
+    let rows: Vec<Vec<&str>> = list.lines().skip(1).map(|l| l.split_whitespace().collect()).collect();
+    let votes = rows.iter().filter(|r| matches!(r[2], "leader" | "voter") && r[3] == "yes").count();
+    let leads = rows.iter().find(|r| r[2] == "leader").filter(|_| votes == count)?;
+    ["a", "b", "c"].iter().position(|name| *name == leads[1])
+}
+
+#[test]
+fn leaders_killed_while_clients_write_take_nothing_with_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = ServerProcess::start(&dir.path().join("a"));
+    let token = first.ok(&["token", "create", "--usage", "server"]).trim().to_string();
+    let url = first.url.clone();
+    let mut servers = vec![first];
+    for name in ["b", "c"] {
+        let server = ServerProcess::start_as(&dir.path().join(name), name, &["--join", &url, "--token", &token]);
+        servers.push(server);
+        until("it votes", || leader(&servers[0], servers.len()));
+    }
+    let (over, acknowledged) = (AtomicBool::new(false), Mutex::new(Vec::<String>::new()));
+    let configs: Vec<_> = servers.iter().map(|s| s.dir.join("kubeconfig")).collect();
+    std::thread::scope(|scope| {
+        for (writer, config) in configs.iter().enumerate() {
+            let (over, acknowledged) = (&over, &acknowledged);
+            scope.spawn(move || {
+                for n in 0.. {
+                    if over.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    let name = format!("w{writer}-{n}");
+                    let mut child = Command::new(binary())
+                        .args(["apply", "-f", "-"])
+                        .env("KUBECONFIG", config)
+                        .stdin(Stdio::piped())
+                        .stdout(Stdio::null())
+                        .stderr(Stdio::null())
+                        .spawn()
+                        .unwrap();
+                    let object = format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\n");
+                    let _ = child.stdin.take().unwrap().write_all(object.as_bytes());
+                    if child.wait().unwrap().success() {
+                        acknowledged.lock().unwrap().push(name);
+                    }
+                }
+            });
+        }
+        let more = |what: &str| {
+            let enough = acknowledged.lock().unwrap().len() + 20;
+            until(what, || (acknowledged.lock().unwrap().len() >= enough).then_some(()));
+        };
+        // Whatever fails here, the writers must come to an end.
+        let rounds = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            for round in 0..3 {
+                more("clients write");
+                let led = until("there is a leader", || leader(&servers[round], 3));
+                servers[led].process.kill();
+                more("two of three go on");
+                servers[led].again();
+                until("all are back", || leader(&servers[led], 3));
+            }
+        }));
+        over.store(true, Ordering::Relaxed);
+        rounds.unwrap_or_else(|why| std::panic::resume_unwind(why));
+    });
+    let acknowledged = acknowledged.into_inner().unwrap();
+    for server in &servers {
+        let there = server.ok(&["get", "configmaps"]);
+        let names: std::collections::BTreeSet<&str> =
+            there.lines().filter_map(|l| l.split_whitespace().next()).collect();
+        let lost: Vec<&String> = acknowledged.iter().filter(|name| !names.contains(name.as_str())).collect();
+        assert!(lost.is_empty(), "{} does not have {lost:?} of {}", server.url, acknowledged.len());
+    }
 }
