@@ -206,9 +206,11 @@ impl Identity {
     /// Asks for what the cluster says of this node, and for those certificates that it is time for.
     async fn renew(&mut self) -> Result<(), RenewError> {
         let addresses = vec![self.address.to_string()];
-        let new = |wanted: bool| if wanted { KeyRequest::new(None).map(Some) } else { Ok(None) };
-        let client = new(self.due(CLIENT)).map_err(RenewError::other)?;
-        let serving = new(self.due(SERVING) || addresses != self.stored.addresses).map_err(RenewError::other)?;
+        // The key of the client's certificate stays: it is what shows that this is the same agent.
+        let own = read(&self.dir.join(CLIENT)).map_err(RenewError::Other)?;
+        let client = KeyRequest::new(own.as_deref()).map(Some).map_err(RenewError::other)?;
+        let wanted = self.due(SERVING) || addresses != self.stored.addresses;
+        let serving = wanted.then(|| KeyRequest::new(None)).transpose().map_err(RenewError::other)?;
         let text = |r: &Option<KeyRequest>| r.as_ref().map(|r| r.request.clone()).unwrap_or_default();
         let request = AgentRequest {
             name: self.stored.name.clone(),
@@ -223,7 +225,7 @@ impl Identity {
             (serving, &answer.serving_certificate, SERVING, &self.serving),
         ];
         for (request, certificate, file, shown) in parts {
-            let Some(request) = request else { continue };
+            let Some(request) = request.filter(|_| file != CLIENT || self.due(CLIENT)) else { continue };
             let credential = request.with(certificate).map_err(RenewError::other)?;
             keep(&self.dir.join(file), &credential).map_err(RenewError::Other)?;
             shown.set(&credential).map_err(RenewError::other)?;
@@ -310,10 +312,10 @@ async fn own_address(bind: Option<IpAddr>, servers: &[String]) -> Result<IpAddr,
 
 /// The request of an agent that joins: with the key that it has, or a new one that is on disk before it is used.
 fn pending(dir: &Path, key: &str, pem: &str) -> Result<KeyRequest, Error> {
-    let there = match read(&dir.join(key))? {
+    // That of a certificate which has ended comes first: the cluster knows it.
+    let there = match read(&dir.join(pem))? {
         Some(text) => Some(text),
-        // One whose certificate has ended.
-        None => read(&dir.join(pem))?,
+        None => read(&dir.join(key))?,
     };
     let request = KeyRequest::new(there.as_deref())?;
     if there.is_none() {

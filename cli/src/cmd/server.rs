@@ -148,7 +148,15 @@ impl Server {
                 Err(e) => Err(format!("{}: {e}", file.display()).into()),
             };
         }
-        let Some(url) = self.join.url() else { return Ok(None) };
+        let Some(url) = self.join.url() else {
+            if file.exists() {
+                return Err(
+                    "this server had begun to join a cluster and did not get its keys: say --join and --token again"
+                        .into(),
+                );
+            }
+            return Ok(None);
+        };
         let token = self.join.token()?;
         let ca = join::fetch_ca(url, &token).await?;
         let request = ServerRequest { name: name.into(), peer: peer.into(), api: api.into(), learner: self.learner };

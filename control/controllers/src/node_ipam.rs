@@ -58,7 +58,10 @@ fn waits(node: &Object) -> bool {
 /// What a Node has: its part, and the blocks that it says to have taken.
 fn taken(node: &Value) -> Vec<Block> {
     let own = node["spec"]["podCIDR"].as_str().unwrap_or_default();
-    let blocks = node["metadata"]["annotations"][BLOCKS].as_str().unwrap_or_default();
+    let annotations = &node["metadata"]["annotations"];
+    // What one that joined has, the cluster has given it: its own word does not count.
+    let joined = annotations.get(AGENT_KEY).is_some();
+    let blocks = annotations[BLOCKS].as_str().filter(|_| !joined).unwrap_or_default();
     std::iter::once(own).chain(blocks.split(',')).filter_map(Block::parse).collect()
 }
 

@@ -10,7 +10,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
 use crate::api::Api;
@@ -35,7 +35,13 @@ pub async fn serve(
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     let graceful = GracefulShutdown::new();
     loop {
-        let Ok(permit) = room.clone().acquire_owned().await else { return };
+        let permit = tokio::select! {
+            permit = room.clone().acquire_owned() => match permit {
+                Ok(permit) => permit,
+                Err(_) => return,
+            },
+            () = stopped(&mut shutdown) => break,
+        };
         let stream = tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => stream,
@@ -56,7 +62,10 @@ pub async fn serve(
             let Ok(Ok(stream)) = tokio::time::timeout(HEAD_DEADLINE, acceptor.accept(stream)).await else { return };
             let certificate = stream.get_ref().1.peer_certificates().and_then(|c| c.first());
             let user: Option<Arc<UserInfo>> = certificate.and_then(|c| crate::auth::certificate::user(c)).map(Arc::new);
+            let spoke = Arc::new(Notify::new());
+            let heard = spoke.clone();
             let service = service_fn(move |request| {
+                heard.notify_one();
                 let (api, user) = (api.clone(), user.clone());
                 async move { Ok::<_, std::convert::Infallible>(api.http(request, user).await) }
             });
@@ -71,7 +80,17 @@ pub async fn serve(
                 .keep_alive_timeout(Duration::from_secs(20))
                 .adaptive_window(true);
             let connection = builder.serve_connection_with_upgrades(TokioIo::new(stream), service).into_owned();
-            if let Err(e) = watcher.watch(connection).await {
+            let mut connection = std::pin::pin!(watcher.watch(connection));
+            // Hyper's own deadline begins only when it knows which HTTP it is.
+            let first = tokio::time::timeout(HEAD_DEADLINE, spoke.notified());
+            let ended = tokio::select! {
+                ended = &mut connection => ended,
+                first = first => match first {
+                    Ok(()) => connection.await,
+                    Err(_) => return,
+                },
+            };
+            if let Err(e) = ended {
                 tracing::debug!("a connection to the API ended: {e}");
             }
         });

@@ -11,7 +11,7 @@ use copepod_model::{Key, Object, Status, object};
 use copepod_state::{Op as Change, Outcome, Require, Tables, Txn};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
 
 use crate::listener::stopped;
@@ -84,12 +84,14 @@ pub(crate) enum Op {
 pub struct Members {
     store: Store,
     network: Option<Network>,
+    /// One change is judged and made after the other: each depends on who is left after the one before.
+    changing: Arc<Mutex<()>>,
 }
 
 impl Members {
     /// The group of `store`; without a network it never has another server.
     pub fn new(store: Store, network: Option<Network>) -> Members {
-        Members { store, network }
+        Members { store, network, changing: Arc::default() }
     }
 
     /// All servers, by id.
@@ -136,6 +138,10 @@ impl Members {
 
     /// Does it, on the leader; the answer as JSON.
     pub(crate) async fn here(&self, op: &Op) -> Result<Vec<u8>, Status> {
+        let _turn = match op {
+            Op::List => None,
+            _ => Some(self.changing.lock().await),
+        };
         let role = self.store.role().borrow().clone();
         if !role.leads {
             return Err(Status::unavailable("there is no leader"));
@@ -253,6 +259,10 @@ impl Members {
             self.judge(id, behind).await?;
         }
         let Some(old) = replacing else { return self.change(&[(ConfChangeType::AddNode, id)]).await };
+        if voters.contains(&id) && !voters.contains(&old) && !role.members.learners.contains(&old) {
+            // An attempt before this one has done it.
+            return self.forget(old).await;
+        }
         self.known(old).await?;
         if voters.contains(&id) || !voters.contains(&old) {
             let why = "a learner replaces a server that votes";
@@ -297,7 +307,11 @@ impl Members {
     pub(crate) async fn announce(&self, name: &str, peer: &str, api: &str) -> Result<(), Status> {
         let view = self.view().await?;
         let id = self.store.member();
-        let found = listed(&view).into_iter().find(|m| m.id == id);
+        let all = listed(&view);
+        if all.iter().any(|m| m.id != id && m.name == name) {
+            return Err(Status::conflict("members", name, "another server has this name"));
+        }
+        let found = all.into_iter().find(|m| m.id == id);
         let plain = Member {
             id,
             name: name.into(),
@@ -311,7 +325,12 @@ impl Members {
         if found.as_ref() == Some(&plain) {
             return Ok(());
         }
-        self.propose(Txn { ops: vec![row(&plain)], ..Txn::default() }).await.map(drop)
+        // Not over a row that was removed, or written anew, meanwhile.
+        let unchanged = view.at(&key(id)).map_or(Require::Absent(key(id)), |o| Require::At(key(id), o.revision));
+        match self.propose(Txn { require: vec![unchanged], ops: vec![row(&plain)], ..Txn::default() }).await? {
+            Outcome::Applied(_) => Ok(()),
+            _ => Err(Status::unavailable("the servers have changed meanwhile")),
+        }
     }
 
     async fn propose(&self, txn: Txn) -> Result<Outcome, Status> {
@@ -329,19 +348,22 @@ impl Members {
         let done = |members: &ConfState| {
             members.voters_outgoing.is_empty() && changes.iter().all(|(kind, id)| is_done(*kind, *id, members))
         };
+        let mut proposed = false;
         for _ in 0..ATTEMPTS {
             let mut members = self.store.role().borrow().members.clone();
             // One that is between two groups takes no other change.
             if !done(&members) && members.voters_outgoing.is_empty() {
                 let change = ConfChangeV2 { changes: changes.iter().map(single).collect(), ..ConfChangeV2::default() };
                 members = self.store.change_members(change).await.map_err(unproposed)?;
+                proposed = true;
             }
             if done(&members) {
                 return Ok(());
             }
             tokio::time::sleep(TEND).await;
         }
-        Err(Status::unavailable("another change of the membership does not end"))
+        let why = "another change of the membership does not end";
+        Err(if proposed { Status::timeout(format!("the outcome is unknown: {why}")) } else { Status::unavailable(why) })
     }
 
     /// Whether another member has nearly all that this leader has.
@@ -362,6 +384,7 @@ impl Members {
                 let waits = |m: &&Member| !m.learner && now.members.learners.contains(&m.id);
                 if let Some(ready) = rows.iter().filter(waits).find(|m| self.has_caught_up(m.id)) {
                     tracing::info!(server = ready.id, "has caught up and votes from now on");
+                    let _turn = self.changing.lock().await;
                     if let Err(e) = self.change(&[(ConfChangeType::AddNode, ready.id)]).await {
                         tracing::warn!(server = ready.id, "does not vote yet: {}", e.message);
                     }

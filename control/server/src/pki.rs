@@ -9,7 +9,7 @@ use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
-use copepod_client::tls::Validity;
+use copepod_client::tls::{Rotating, Validity};
 use copepod_model::Time;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
@@ -269,7 +269,17 @@ fn load(dir: &Path, name: &str) -> Result<Option<Credential>, PkiError> {
             Err(e) => Err(PkiError::Io(path, e)),
         }
     };
-    match (read("crt")?, read("key")?) {
+    let (cert, key) = (read("crt")?, read("key")?);
+    // A crash may have come between the key and its certificate (see `store`): then this is what it did not come to.
+    if let (Some(key), Some(pending)) = (&key, read("crt.tmp")?) {
+        let fits = |cert: &str| Rotating::new(&Credential { cert: cert.into(), key: key.clone() }).is_ok();
+        if !cert.as_deref().is_some_and(fits) && fits(&pending) {
+            let to = dir.join(format!("{name}.crt"));
+            fs::rename(dir.join(format!("{name}.crt.tmp")), &to).map_err(|e| PkiError::Io(to, e))?;
+            return Ok(Some(Credential { cert: pending, key: key.clone() }));
+        }
+    }
+    match (cert, key) {
         (Some(cert), Some(key)) => Ok(Some(Credential { cert, key })),
         (None, None) => Ok(None),
         (cert, _) => {
@@ -280,8 +290,7 @@ fn load(dir: &Path, name: &str) -> Result<Option<Credential>, PkiError> {
 }
 
 fn store(dir: &Path, name: &str, credential: &Credential) -> Result<(), PkiError> {
-    // The key first: a crash between the two leaves a key alone only if the rename of the certificate never happened,
-    // and then nothing trusts it yet.
+    // The certificate is on disk before its key is, and `load` ends what a crash has cut off.
     let tmp = dir.join(format!("{name}.crt.tmp"));
     write(&tmp, credential.cert.as_bytes())?;
     write(&dir.join(format!("{name}.key")), credential.key.as_bytes())?;
@@ -295,7 +304,9 @@ pub fn write(path: &Path, bytes: &[u8]) -> Result<(), PkiError> {
     let tmp = path.with_extension("new");
     let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&tmp).map_err(io)?;
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(io)?;
-    fs::rename(&tmp, path).map_err(io)
+    fs::rename(&tmp, path).map_err(io)?;
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(io)
 }
 
 #[cfg(test)]

@@ -101,6 +101,7 @@ async fn an_agent_becomes_the_node_that_it_says_and_no_other() {
     assert!(refused == 409 && why.contains("another agent has this name"), "{why}");
     assert_eq!(cluster.join(&token, &Agent::new("m")).await.unwrap().pod_cidr, "10.244.224.0/20");
 
+    let again = KeyRequest::new(Some(&agent.client.key)).unwrap();
     let own = agent.client.with(&answer.client_certificate).unwrap();
     agent.serving.with(&answer.serving_certificate).unwrap();
     let node = cluster.client(&own);
@@ -111,18 +112,22 @@ async fn an_agent_becomes_the_node_that_it_says_and_no_other() {
     assert_eq!(ask(&node, Method::GET, join::MEMBERS, &()).await.unwrap_err().code, 403);
 
     // With its certificate it needs no token, for itself.
-    let fresh = KeyRequest::new(None).unwrap();
     let addresses = vec!["127.0.0.1".to_string()];
     let renewal = AgentRequest {
         name: "n".into(),
         addresses,
-        client_request: fresh.request.clone(),
+        client_request: again.request.clone(),
         serving_request: String::new(),
     };
+    // One with another key is another agent, whatever its certificate says: the Node may have been deleted meanwhile.
+    let stranger = AgentRequest { client_request: KeyRequest::new(None).unwrap().request, ..renewal.clone() };
+    assert_eq!(ask(&node, Method::POST, join::RENEW_AGENT, &stranger).await.unwrap_err().code, 409);
+    let silent = AgentRequest { client_request: String::new(), ..renewal.clone() };
+    assert_eq!(ask(&node, Method::POST, join::RENEW_AGENT, &silent).await.unwrap_err().code, 422);
     let renewed = ask(&node, Method::POST, join::RENEW_AGENT, &renewal).await.unwrap();
     let renewed: AgentAnswer = serde_json::from_slice(&renewed).unwrap();
     assert_eq!((renewed.pod_cidr, renewed.serving_certificate), (answer.pod_cidr, String::new()));
-    let node = cluster.client(&fresh.with(&renewed.client_certificate).unwrap());
+    let node = cluster.client(&again.with(&renewed.client_certificate).unwrap());
     assert!(node.get("nodes", "", "n").await.is_ok());
     let other = AgentRequest { name: "m".into(), ..renewal };
     assert_eq!(ask(&node, Method::POST, join::RENEW_AGENT, &other).await.unwrap_err().code, 403);

@@ -292,6 +292,11 @@ pub enum Effect {
         /// UID.
         uid: Arc<str>,
     },
+    /// Delete the logs of a pod that has finished, before it is forgotten: the disk is short.
+    RemoveLogs {
+        /// UID.
+        uid: Arc<str>,
+    },
     /// Forget a pod: detach it and delete its logs.
     RemovePod {
         /// UID.

@@ -2,6 +2,7 @@
 //! gets for those pods only.
 
 use copepod_machine::View;
+use copepod_model::join_token::AGENT_KEY;
 use copepod_model::{ApiRequest, Status};
 use serde_json::Value;
 
@@ -43,6 +44,11 @@ fn own_node(review: &Review<'_>, object: &Value, node: &str) -> Result<(), Statu
     let before = review.old.map(labels).unwrap_or_default();
     if review.operation != Operation::Delete && labels(object) != before {
         return Err(review.forbid(&format!("node {node:?} is not allowed to set labels of the group {RESTRICTED:?}")));
+    }
+    // Which agent a node's name belongs to, the cluster says.
+    let key = |v: &Value| v["metadata"]["annotations"].get(AGENT_KEY).cloned();
+    if review.operation != Operation::Delete && key(object) != review.old.and_then(key) {
+        return Err(review.forbid(&format!("node {node:?} is not allowed to set the annotation {AGENT_KEY:?}")));
     }
     if review.operation == Operation::Update
         && review.whole()

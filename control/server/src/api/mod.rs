@@ -146,7 +146,7 @@ impl Api {
         } else {
             match self.authenticate(&request, certificate) {
                 Ok(user) => self.serve(request, user).await,
-                Err(status) if image => images::refusal(status),
+                Err(status) if image => images::refuse(request, status).await,
                 Err(status) => respond::status(&status),
             }
         };

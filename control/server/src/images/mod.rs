@@ -84,7 +84,8 @@ pub fn take_password_as_token(headers: &mut http::HeaderMap) {
 }
 
 /// A refusal that has nothing to do with images.
-pub fn refusal(status: Status) -> Response<Body> {
+pub async fn refuse(mut request: Request<Body>, status: Status) -> Response<Body> {
+    finish_reading(&mut request).await;
     OciError::from(status).response()
 }
 
@@ -163,13 +164,10 @@ impl Images {
         let head = request.method() == Method::HEAD;
         let answered = tokio::time::timeout(DEADLINE, self.route(&mut request, user, authorizer)).await;
         let answer = answered.unwrap_or_else(|_| Err(OciError::new(408, "UNKNOWN", "the request took too long")));
-        let mut response = match answer {
-            Ok(response) => response,
-            Err(e) => {
-                finish_reading(&mut request).await;
-                e.response()
-            }
-        };
+        let mut response = answer.unwrap_or_else(|e| e.response());
+        if response.status().as_u16() >= 400 {
+            finish_reading(&mut request).await;
+        }
         let version = header::HeaderValue::from_static("registry/2.0");
         response.headers_mut().insert("docker-distribution-api-version", version);
         if head {

@@ -76,8 +76,8 @@ impl Images {
             return Err(unknown());
         }
         let path = self.0.files.upload(&id);
-        let size = tokio::fs::metadata(&path).await.map_err(|_| unknown())?.len();
         let _busy = Busy::take(self, &id)?;
+        let size = tokio::fs::metadata(&path).await.map_err(|_| unknown())?.len();
         match *request.method() {
             Method::GET | Method::HEAD => Ok(accepted(&name, &id, size, 204)),
             Method::DELETE => {

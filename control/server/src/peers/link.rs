@@ -131,6 +131,11 @@ impl Connector {
         let name: ServerName<'static> = tls::server_name(self.id)?;
         let tls = TlsConnector::from(self.network.0.tls.client.clone());
         let stream = tls.connect(name, stream).await.map_err(|e| fail(&e))?;
+        // The name alone could be an agent's.
+        let certificate = stream.get_ref().1.peer_certificates().and_then(|c| c.first());
+        if certificate.and_then(|c| tls::peer_id(c)) != Some(self.id) {
+            return Err(fail(&"the certificate is not that server's"));
+        }
         let (sender, connection) = hyper::client::conn::http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .keep_alive_interval(KEEP_ALIVE)

@@ -18,6 +18,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{Network, snapshot, tls, wire};
 use crate::listener::stopped;
+use crate::store::Role;
 
 /// How long a TLS handshake may take.
 const HANDSHAKE: Duration = Duration::from_secs(5);
@@ -33,7 +34,13 @@ pub async fn serve(listener: TcpListener, network: Network, mut shutdown: watch:
     let acceptor = TlsAcceptor::from(network.0.tls.server.clone());
     let room = Arc::new(Semaphore::new(CONNECTIONS));
     loop {
-        let Ok(permit) = room.clone().acquire_owned().await else { return };
+        let permit = tokio::select! {
+            permit = room.clone().acquire_owned() => match permit {
+                Ok(permit) => permit,
+                Err(_) => return,
+            },
+            () = stopped(&mut shutdown) => return,
+        };
         let stream = tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => stream,
@@ -77,12 +84,16 @@ pub async fn serve(listener: TcpListener, network: Network, mut shutdown: watch:
 impl Network {
     async fn answer(&self, peer: u64, request: Request<Incoming>) -> Response<Body> {
         let Some(store) = self.0.store.get() else { return empty(503) };
-        let role = store.role().borrow().clone();
-        let m = &role.members;
-        let known = [&m.voters, &m.learners, &m.voters_outgoing, &m.learners_next].into_iter().flatten();
-        // Who leads knows for certain who was taken out; others may only be behind.
-        if role.leads && !known.copied().any(|id| id == peer) {
-            return empty(410);
+        let stranger = |role: &Role| {
+            let m = &role.members;
+            let mut known = [&m.voters, &m.learners, &m.voters_outgoing, &m.learners_next].into_iter().flatten();
+            role.leads && !known.any(|id| *id == peer)
+        };
+        // Who leads knows who was taken out; others may only be behind, and so may who led until a moment ago: a majority
+        // says whether it leads.
+        if stranger(&store.role().borrow()) {
+            let certain = store.read_index().await.is_ok() && stranger(&store.role().borrow());
+            return empty(if certain { 410 } else { 503 });
         }
         match (request.method(), request.uri().path()) {
             (&Method::POST, "/messages") => self.messages(peer, request.into_body()).await,

@@ -133,7 +133,9 @@ impl Network {
         if known.is_empty() {
             return;
         }
-        lock(&self.0.links).retain(|id, link| known.get(id).is_some_and(|at| at == link.address()));
+        // Both under one lock, here and where a link is made: or one could be made to where a server was before.
+        let mut links = lock(&self.0.links);
+        links.retain(|id, link| known.get(id).is_some_and(|at| at == link.address()));
         *self.0.addresses.write().unwrap_or_else(PoisonError::into_inner) = known;
     }
 
@@ -143,11 +145,11 @@ impl Network {
 
     /// The link to a member, if its address is known.
     fn link(&self, id: u64) -> Option<link::Link> {
-        if let Some(link) = lock(&self.0.links).get(&id) {
+        let mut links = lock(&self.0.links);
+        if let Some(link) = links.get(&id) {
             return Some(link.clone());
         }
         let address = self.address(id).filter(|a| !a.is_empty())?;
-        let mut links = lock(&self.0.links);
         Some(links.entry(id).or_insert_with(|| link::Link::new(id, address, self.clone())).clone())
     }
 

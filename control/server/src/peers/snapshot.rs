@@ -41,7 +41,8 @@ pub enum FetchError {
 /// Asks the server `from` for everything that it has applied.
 pub async fn fetch(link: &Link, from: u64) -> Result<(Meta, Tables), FetchError> {
     let request = Request::get("/snapshot").body(body("")).map_err(|e| Failure::Unsent(e.to_string()))?;
-    let answer = link.send(request).await?;
+    let answer = tokio::time::timeout(SILENCE, link.send(request)).await;
+    let answer = answer.map_err(|_| Failure::Unknown(format!("server {from} does not answer")))??;
     if answer.status() != StatusCode::OK {
         return Err(FetchError::Refused(from, answer.status()));
     }

@@ -199,6 +199,7 @@ impl Driver {
     fn work(&mut self) -> Result<Stop, String> {
         loop {
             let mut next = self.wait();
+            self.tick();
             let mut batch = Vec::new();
             let mut replies = Vec::new();
             let mut bytes = 0;
@@ -318,6 +319,19 @@ impl Driver {
         machine.is_alone() && machine.is_leader() && !machine.has_peers()
     }
 
+    /// Raft's clock goes on whatever there is to do.
+    fn tick(&mut self) {
+        if self.is_quiet() || Instant::now() < self.next_tick {
+            return;
+        }
+        self.next_tick = Instant::now() + TICK;
+        self.open.machine.tick();
+        self.keep.shared.set_progress(self.progress());
+        // A read index may be lost on the way.
+        let asked: Vec<u64> = self.asked.keys().copied().collect();
+        asked.into_iter().for_each(|id| self.ask(id));
+    }
+
     /// The next command, or none when it is time for something else.
     fn wait(&mut self) -> Option<Command> {
         if let Some(command) = self.later.pop_front() {
@@ -339,14 +353,6 @@ impl Driver {
             Err(RecvTimeoutError::Timeout) => None,
             Err(RecvTimeoutError::Disconnected) => Some(abandoned()),
         };
-        if tick.is_some_and(|t| t <= Instant::now()) {
-            self.next_tick = Instant::now() + TICK;
-            self.open.machine.tick();
-            self.keep.shared.set_progress(self.progress());
-            // A read index may be lost on the way.
-            let asked: Vec<u64> = self.asked.keys().copied().collect();
-            asked.into_iter().for_each(|id| self.ask(id));
-        }
         command
     }
 
@@ -357,8 +363,14 @@ impl Driver {
         self.keep.shared.stats.proposals.fetch_add(batch.len() as u64, Ordering::Relaxed);
         match self.open.machine.propose(batch) {
             Ok(first) => {
+                // What this server proposed when it led before may stand at the same indexes, or behind them; what became
+                // of it is known when something is committed there.
+                let crossed = self.waiting.back().is_some_and(|(p, _)| p.index >= first.index);
                 let at = |i| Position { index: first.index + i, term: first.term };
                 self.waiting.extend(replies.into_iter().enumerate().map(|(i, reply)| (at(i as u64), reply)));
+                if crossed {
+                    self.waiting.make_contiguous().sort_by_key(|(p, _)| (p.index, p.term));
+                }
             }
             Err(_) => {
                 let leader = self.open.machine.leader();
@@ -505,6 +517,8 @@ impl Driver {
                 answers.push((reply, (position == at).then(|| outcome.clone()).flatten().map(|o| (o, at.index))));
             }
         }
+        // What the mirror does not have has to be written, whether it was shown before or not.
+        self.checkpoint.dirty.extend(changes.iter().map(|c| c.key.clone()));
         // After a failure the log is replayed, and what it says was said before.
         changes.retain(|c| c.revision > self.shown);
         if regrouped {
@@ -521,7 +535,6 @@ impl Driver {
         self.open.machine.applied(last.index);
         self.checkpoint.since.get_or_insert_with(Instant::now);
         if !changes.is_empty() {
-            self.checkpoint.dirty.extend(changes.iter().map(|c| c.key.clone()));
             self.keep.shared.publish(Arc::new(self.open.tables.clone()));
             self.keep.shared.hub.publish(changes);
         }

@@ -27,6 +27,8 @@ pub(super) struct LogFile {
     truncated: u64,
     /// Term and vote as they are on disk.
     voted: (u64, u64),
+    /// Last row, term and vote as a commit would leave them that has failed: it may have come to the disk all the same.
+    attempted: Option<(u64, (u64, u64))>,
     durability: Durability,
 }
 
@@ -35,6 +37,15 @@ pub(super) struct LogFile {
 pub(super) struct Promised {
     last: u64,
     voted: (u64, u64),
+    attempted: Option<(u64, (u64, u64))>,
+}
+
+impl Promised {
+    /// Both.
+    pub(super) fn and(self, later: Promised) -> Promised {
+        let (last, voted) = (self.last.max(later.last), self.voted.max(later.voted));
+        Promised { last, voted, attempted: later.attempted }
+    }
 }
 
 /// What it held.
@@ -72,7 +83,7 @@ impl LogFile {
         let last = table.last()?.map_or(truncated, |(k, _)| k.value());
         drop((table, txn));
         let voted = (contents.hard_state.term, contents.hard_state.vote);
-        Ok((LogFile { db, first, last, truncated, voted, durability }, contents))
+        Ok((LogFile { db, first, last, truncated, voted, attempted: None, durability }, contents))
     }
 
     /// Makes a batch durable: all of it or nothing. The answer says whether that includes the commit index. Raft needs no
@@ -115,7 +126,9 @@ impl LogFile {
                 first += 1;
             }
         }
+        self.attempted = Some((last, voted));
         txn.commit()?;
+        self.attempted = None;
         (self.first, self.last, self.truncated, self.voted) = (first, last, truncated, voted);
         Ok(whole)
     }
@@ -146,7 +159,9 @@ impl LogFile {
         }
         txn.delete_table(ENTRIES)?;
         txn.open_table(ENTRIES)?;
+        self.attempted = Some((metadata.index, (hard_state.term, hard_state.vote)));
         txn.commit()?;
+        self.attempted = None;
         (self.first, self.last, self.truncated) = (metadata.index + 1, metadata.index, metadata.index);
         self.voted = (hard_state.term, hard_state.vote);
         Ok(())
@@ -175,13 +190,14 @@ impl LogFile {
 
     /// What it has made durable so far.
     pub(super) fn promised(&self) -> Promised {
-        Promised { last: self.last, voted: self.voted }
+        Promised { last: self.last, voted: self.voted, attempted: self.attempted }
     }
 
     /// Whether what another opening of the same file has promised is still there. A member that forgets an entry or a vote
     /// would let a majority be found where there is none.
     pub(super) fn keeps(&self, promised: &Promised) -> Result<(), String> {
-        let kept = self.voted.0 > promised.voted.0 || (self.voted == promised.voted && self.last >= promised.last);
+        let kept = (self.voted.0 > promised.voted.0 || self.voted == promised.voted) && self.last >= promised.last;
+        let kept = kept || promised.attempted == Some((self.last, self.voted));
         if kept { Ok(()) } else { Err("the disk has lost what was acknowledged: this server must be replaced".into()) }
     }
 

@@ -52,9 +52,10 @@ impl Failed {
                     let (failed, why) = *failed;
                     if why != reason {
                         tracing::error!(reason = why, "the store cannot be opened again");
-                        failed.keep.shared.fail(why.clone());
-                        reason = why;
                     }
+                    // Each time: the attempt may have come as far as to lead.
+                    failed.keep.shared.fail(why.clone());
+                    reason = why;
                     failed
                 }
             };
@@ -79,7 +80,11 @@ impl Failed {
                 driver.later = later;
                 Ok(driver)
             }
-            Err(why) => Err(Box::new((Failed { keep: driver.keep, promised, later }, why))),
+            Err(why) => {
+                // It may have voted for itself meanwhile: the next one has to give that back, too.
+                let promised = promised.and(driver.open.log.promised());
+                Err(Box::new((Failed { keep: driver.keep, promised, later }, why)))
+            }
         }
     }
 }

@@ -200,7 +200,7 @@ fn load(dir: &Path, backends: &dyn Backends) -> Result<Found, OpenError> {
     let backend = open(dir, backends, LOG)?;
     let member = guarded(|| owner(backend)).map_err(|f: Fault| f.at(dir, LOG))?;
     let backend = open(dir, backends, LOG)?;
-    let (log, contents) =
+    let (mut log, mut contents) =
         guarded(|| LogFile::open(backend, member, Durability::Immediate)).map_err(|f: Fault| f.at(dir, LOG))?;
     if !has_mirror && contents.truncated.index > 0 {
         return Err(damaged(format!("{MIRROR} is missing")));
@@ -209,6 +209,8 @@ fn load(dir: &Path, backends: &dyn Backends) -> Result<Found, OpenError> {
     let members = contents.truncated.conf_state.clone().unwrap_or_default();
     let (mirror, tables, applied) =
         guarded(|| Mirror::open(backend, member, &members)).map_err(|f: Fault| f.at(dir, MIRROR))?;
+    guarded(|| log.settle_install(&mut contents, applied.at.index).map_err(Fault::from))
+        .map_err(|f: Fault| f.at(dir, LOG))?;
     let restored = Restored {
         hard_state: contents.hard_state.clone(),
         conf_state: applied.members.clone(),

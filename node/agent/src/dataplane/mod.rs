@@ -159,6 +159,12 @@ impl DataPlane {
                 self.network.detach(&uid);
                 self.queue(uid, Job::Remove);
             }
+            Effect::RemoveLogs { uid } => {
+                if let Some(pod) = self.containers.identities().into_iter().find(|pod| pod.uid == uid) {
+                    let logs = self.logs.clone();
+                    tokio::task::spawn_blocking(move || logs.remove(&pod.namespace, &pod.name, &pod.uid));
+                }
+            }
             Effect::RemovePod { uid } => {
                 let pod = self.containers.forget(&uid);
                 self.network.detach(&uid);

@@ -106,6 +106,16 @@ impl Pods {
     pub(super) fn evict_for_disk(&mut self, held: Vec<(Uid, PodStorage)>) {
         self.disks.step = Step::Nothing;
         let Some(short) = self.short_of().filter(|met| met.pods) else { return };
+        // What is over needs no logs as much as others need room.
+        let over = |uid: &Uid| self.entries.get(uid).is_some_and(|e| e.observed.is_over());
+        let logs: Vec<Uid> = held.iter().filter(|(_, h)| !h.used.logs.is_empty()).map(|(u, _)| u.clone()).collect();
+        let logs: Vec<Uid> = logs.into_iter().filter(over).collect();
+        if !logs.is_empty() {
+            tracing::info!(pods = logs.len(), "the disk is short: removing the logs of pods that are over");
+            logs.into_iter().for_each(|uid| drop(self.effects.send(Effect::RemoveLogs { uid })));
+            self.disks.again = now() + SETTLE;
+            return;
+        }
         let candidates = held.into_iter().filter_map(|(uid, held)| {
             let entry = self.entries.get(&uid).filter(|e| !e.gone && !e.is_static && !e.observed.is_over())?;
             Some(Candidate::new(uid, &entry.object.typed::<Pod>()?, &held))

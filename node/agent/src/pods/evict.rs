@@ -67,7 +67,7 @@ impl Pods {
             *by_pod.entry(id.pod_uid).or_default().entry(id.container).or_default() += bytes;
         }
         let candidates = by_pod.into_iter().filter_map(|(uid, used)| {
-            let pod = self.entries.get(&uid).filter(|e| !e.gone)?.object.typed::<Pod>()?;
+            let pod = self.entries.get(&uid).filter(|e| !e.gone && !e.is_static)?.object.typed::<Pod>()?;
             Some(Candidate::new(uid, &pod, |container| used.get(container).copied().unwrap_or(0)))
         });
         let mut candidates: Vec<_> = candidates.collect();

@@ -37,8 +37,8 @@ pub(crate) struct Collector {
     all: bool,
     /// Another report is needed after the one that was asked for.
     again: bool,
-    /// Bytes that the removal under way should free; the next waits for its end.
-    removing: Option<u64>,
+    /// Bytes that the removal under way should free, and whether it is of all unused images; the next waits for its end.
+    removing: Option<(u64, bool)>,
     /// The last collection has failed.
     failed: bool,
 }
@@ -143,7 +143,9 @@ impl Pods {
     pub(super) fn images_seen(&mut self, images: Result<Vec<ImageUse>, String>, disk: Disk) {
         self.collector.asked = false;
         let due = std::mem::take(&mut self.collector.due);
-        let all = std::mem::take(&mut self.collector.all);
+        // While another removal is under way the wish stays.
+        let busy = self.collector.removing.is_some();
+        let all = !busy && std::mem::take(&mut self.collector.all);
         match images {
             Ok(images) => {
                 let status = listed(&images);
@@ -152,7 +154,7 @@ impl Pods {
                     *now = status;
                     different
                 });
-                if due && self.collector.removing.is_none() {
+                if due && !busy {
                     if all {
                         self.remove_all_images(&images, disk, now());
                     } else {
@@ -177,7 +179,7 @@ impl Pods {
         if !gc.remove.is_empty() {
             tracing::info!(images = gc.remove.len(), bytes = gc.found, "the disk is short: removing unused images");
             // As much as there is will do.
-            self.collector.removing = Some(0);
+            self.collector.removing = Some((0, true));
             let _ = self.effects.send(Effect::RemoveImages { images: gc.remove });
         }
     }
@@ -195,13 +197,13 @@ impl Pods {
             return;
         }
         tracing::info!(wanted = gc.wanted, found = gc.found, images = gc.remove.len(), "removing unused images");
-        self.collector.removing = Some(gc.wanted);
+        self.collector.removing = Some((gc.wanted, false));
         let _ = self.effects.send(Effect::RemoveImages { images: gc.remove });
     }
 
     /// Images were removed: enough of them or not.
     pub(super) fn images_removed(&mut self, freed: u64, errors: &[String]) {
-        let wanted = self.collector.removing.take().unwrap_or(0);
+        let (wanted, all) = self.collector.removing.take().unwrap_or((0, false));
         if freed > 0 {
             self.report_images();
         }
@@ -215,7 +217,11 @@ impl Pods {
         } else {
             self.collector.failed = false;
         }
-        self.all_images_collected();
+        if all {
+            self.all_images_collected();
+        } else if self.collector.all {
+            self.collect_images();
+        }
     }
 
     /// The kubelet tells of it from the second time in a row.

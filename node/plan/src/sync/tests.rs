@@ -97,6 +97,7 @@ impl Bench {
             Effect::MountVolume { name, .. } => format!("mount {name}"),
             Effect::KeepPods(_) => "keep".into(),
             Effect::DetachPod { .. } => "detach".into(),
+            Effect::RemoveLogs { .. } => "remove logs".into(),
             Effect::RemovePod { .. } => "remove".into(),
             Effect::Measure | Effect::MeasureStorage => "measure".into(),
             Effect::Hook { id, kind, how, .. } => {

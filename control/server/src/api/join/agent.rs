@@ -28,6 +28,8 @@ const ADDRESSES: usize = 16;
 const ALLOCATION: Duration = Duration::from_secs(10);
 /// Names by which clients know the API: no node may show a certificate for them.
 const RESERVED: [&str; 2] = ["localhost", "kubernetes"];
+/// Names of servers, by which they know each other, and of Services.
+const ZONES: [&str; 2] = ["copepod.internal", "cluster.local"];
 
 /// The node whose certificate it is.
 pub(super) fn node_of(user: &UserInfo) -> Option<&str> {
@@ -47,6 +49,8 @@ fn check(request: &AgentRequest, service: Option<IpAddr>) -> Result<Checked, Sta
         errors.push(FieldError::invalid("name", name, why));
     } else if RESERVED.iter().any(|r| name == *r || name.starts_with(&format!("{r}."))) {
         errors.push(FieldError::forbidden("name", "the API server is known by this name"));
+    } else if ZONES.iter().any(|z| name.strip_suffix(z).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))) {
+        errors.push(FieldError::forbidden("name", "the cluster gives names that end so itself"));
     }
     if request.addresses.is_empty() {
         errors.push(FieldError::required("addresses", ""));
@@ -76,11 +80,12 @@ fn check(request: &AgentRequest, service: Option<IpAddr>) -> Result<Checked, Sta
 }
 
 /// Whether the agent with the public key `key` may have the name that `node` has. `certificate` is the name in the client
-/// certificate of its connection.
+/// certificate of its connection, which counts only where no agent's key is known: a name may have gone to another agent since
+/// that certificate was given.
 fn may_be(name: &str, node: Option<&Object>, key: &str, certificate: Option<&str>) -> Result<(), Status> {
     let Some(node) = node else { return Ok(()) };
-    let same = !key.is_empty() && node.meta.annotations.get(AGENT_KEY).is_some_and(|known| **known == *key);
-    if same || certificate == Some(name) {
+    let known = node.meta.annotations.get(AGENT_KEY).filter(|known| !known.is_empty());
+    if known.map_or(certificate == Some(name), |known| **known == *key) {
         return Ok(());
     }
     let why = "another agent has this name; choose another one, or delete the Node if that agent is gone for good";
@@ -95,12 +100,9 @@ impl Api {
         certificate: Option<Box<str>>,
         request: AgentRequest,
     ) -> Result<AgentAnswer, Status> {
-        for (field, text) in [("clientRequest", &request.client_request), ("servingRequest", &request.serving_request)]
-        {
-            if text.is_empty() {
-                let error = FieldError::required(field, "");
-                return Err(Status::invalid("copepod.dev", "AgentRequest", &request.name, &[error]));
-            }
+        if request.serving_request.is_empty() {
+            let error = FieldError::required("servingRequest", "");
+            return Err(Status::invalid("copepod.dev", "AgentRequest", &request.name, &[error]));
         }
         self.agent(joining, certificate.as_deref(), request).await
     }
@@ -124,6 +126,11 @@ impl Api {
         certificate: Option<&str>,
         request: AgentRequest,
     ) -> Result<AgentAnswer, Status> {
+        // It is signed by the agent's key, and so the proof of which agent it is, whether it wants the certificate or not.
+        if request.client_request.is_empty() {
+            let error = FieldError::required("clientRequest", "");
+            return Err(Status::invalid("copepod.dev", "AgentRequest", &request.name, &[error]));
+        }
         let view = self.store.read_index().await.map_err(|e| Status::unavailable(e.to_string()))?;
         let service = view.get("services", "default", "kubernetes");
         let service = service.and_then(|s| s.value()["spec"]["clusterIP"].as_str()?.parse().ok());
@@ -139,10 +146,8 @@ impl Api {
         };
         let client_certificate = sign(&request.client_request, &[], &[])?;
         let serving_certificate = sign(&request.serving_request, &[name.to_string()], &checked.addresses)?;
-        let key = match client_certificate.as_str() {
-            "" => String::new(),
-            pem => tls::public_key_hash(pem).ok_or_else(|| Status::internal("a certificate that cannot be read"))?,
-        };
+        let key = tls::public_key_hash(&client_certificate);
+        let key = key.ok_or_else(|| Status::internal("a certificate that cannot be read"))?;
         let node = view.get(NODES, "", name);
         may_be(name, node.as_deref(), &key, certificate)?;
         self.claim(name, node.as_deref(), &key).await?;
@@ -156,7 +161,7 @@ impl Api {
         })
     }
 
-    /// Makes the Node the agent's with this key; an empty one changes no key.
+    /// Makes the Node the agent's with this key.
     async fn claim(self: &Arc<Self>, name: &str, node: Option<&Object>, key: &str) -> Result<(), Status> {
         let user = UserInfo::system("system:apiserver");
         let client = Client::new(Arc::new(InProcess::new(self.clone())), user, "kube-apiserver");
@@ -168,8 +173,7 @@ impl Api {
             // Two that come at once with one name: the second is told that it exists.
             return client.create(NODES, "", object).await.map(drop);
         };
-        let known = node.meta.annotations.get(AGENT_KEY);
-        if known.is_some_and(|k| key.is_empty() || **k == *key) {
+        if node.meta.annotations.get(AGENT_KEY).is_some_and(|known| **known == *key) {
             return Ok(());
         }
         let patch = json!({"metadata": {"uid": &*node.meta.uid, "annotations": annotations}});
@@ -211,14 +215,15 @@ mod tests {
 
     #[test]
     fn a_name_belongs_to_the_agent_that_has_it() {
-        let there = node("a");
+        let (there, nobodys) = (node("a"), node(""));
         for (node, key, certificate, want) in [
             (None, "b", None, true),
             (Some(&there), "a", None, true),
             (Some(&there), "b", None, false),
-            (Some(&there), "b", Some("n"), true),
-            (Some(&there), "b", Some("m"), false),
-            (Some(&there), "", None, false),
+            (Some(&there), "b", Some("n"), false),
+            (Some(&nobodys), "b", Some("n"), true),
+            (Some(&nobodys), "b", Some("m"), false),
+            (Some(&nobodys), "b", None, false),
         ] {
             let answer = may_be("n", node, key, certificate);
             assert_eq!(answer.as_ref().map_err(|e| e.code).err(), (!want).then_some(409), "{key} {certificate:?}");
@@ -237,6 +242,8 @@ mod tests {
             ("N1", &["10.0.0.7"][..], "name: Invalid value: \"N1\""),
             ("kubernetes.default.svc", &["10.0.0.7"], "name: Forbidden"),
             ("localhost", &["10.0.0.7"], "name: Forbidden"),
+            ("server-1.copepod.internal", &["10.0.0.7"], "name: Forbidden"),
+            ("web.default.svc.cluster.local", &["10.0.0.7"], "name: Forbidden"),
             ("n1", &[], "addresses: Required value"),
             ("n1", &["10.0.0.7", "0.0.0.0"], "addresses[1]: Invalid value: \"0.0.0.0\""),
             ("n1", &["10.96.0.1"], "addresses[0]: Forbidden"),
