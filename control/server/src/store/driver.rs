@@ -348,12 +348,11 @@ impl Driver {
             (a, b) => a.into_iter().chain(b).min()?,
         };
         let now = Instant::now();
-        let command = match self.keep.inbox.recv_timeout(until.saturating_duration_since(now)) {
+        match self.keep.inbox.recv_timeout(until.saturating_duration_since(now)) {
             Ok(command) => Some(command),
             Err(RecvTimeoutError::Timeout) => None,
             Err(RecvTimeoutError::Disconnected) => Some(abandoned()),
-        };
-        command
+        }
     }
 
     fn propose(&mut self, batch: Vec<Vec<u8>>, replies: Vec<ProposeReply>) {
