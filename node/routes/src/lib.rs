@@ -9,6 +9,7 @@ mod flows;
 mod host;
 mod http;
 mod ingress;
+mod neighbours;
 mod service;
 mod table;
 
@@ -16,5 +17,6 @@ pub use affinity::Affinity;
 pub use flows::{Flow, FlowKey, Flows};
 pub use host::{HostAddr, HostPort, HostPorts, PodPort, PodPorts};
 pub use http::{Backend, BackendPort, External, TlsSecret};
+pub use neighbours::{Claim, DATA_PORT, Neighbour, Neighbours, SourcePod, Verdict, Whose};
 pub use service::{Endpoint, H2C, Protocol, ServiceKey, ServicePort, Side};
 pub use table::{Config, RouteTable};

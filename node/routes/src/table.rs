@@ -280,7 +280,7 @@ impl RouteTable {
 }
 
 /// Whether `ip` is in `network`/`bits`.
-fn within(ip: IpAddr, network: IpAddr, bits: u8) -> bool {
+pub(crate) fn within(ip: IpAddr, network: IpAddr, bits: u8) -> bool {
     let same = |a: u128, b: u128, length: u32| {
         let shift = length.saturating_sub(u32::from(bits));
         a.checked_shr(shift).unwrap_or(0) == b.checked_shr(shift).unwrap_or(0)
