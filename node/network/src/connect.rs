@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use copepod_node_routes::{Protocol, ServicePort, Side};
+use copepod_node_routes::{Claim, Neighbour, Protocol, ServicePort, Side};
 use tokio::io::copy_bidirectional;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -29,6 +29,8 @@ pub enum Source {
     Node,
     /// A client outside the cluster, at this address, who came by an address of the node.
     Client(SocketAddr),
+    /// Who has come from another node, which was found to say the truth.
+    Remote(Arc<Claim>),
 }
 
 /// An open connection.
@@ -54,6 +56,8 @@ pub(crate) struct Route {
 pub(crate) enum Target {
     Pod(Arc<PodHandle>, Scope),
     Service(Arc<ServicePort>),
+    /// A pod of another node.
+    Remote(Arc<Neighbour>),
     /// An address of the host's network.
     Outside(SocketAddr),
 }
@@ -64,10 +68,11 @@ impl Source {
             Source::Pod(pod) => pod.ip(),
             Source::Node => network.0.config.node_ip,
             Source::Client(client) => client.ip(),
+            Source::Remote(claim) => claim.address.ip(),
         }
     }
 
-    fn local(&self, network: &Network, scope: Scope) -> SocketAddr {
+    pub(crate) fn local(&self, network: &Network, scope: Scope) -> SocketAddr {
         match self {
             Source::Pod(pod) => pod.ephemeral(scope),
             Source::Node => {
@@ -75,13 +80,14 @@ impl Source {
                 SocketAddr::new(network.0.config.node_ip, port)
             }
             Source::Client(client) => *client,
+            Source::Remote(claim) => claim.address,
         }
     }
 
-    fn tracker(&self) -> Option<&Arc<Tracker>> {
+    pub(crate) fn tracker(&self) -> Option<&Arc<Tracker>> {
         match self {
             Source::Pod(pod) => Some(&pod.tracker),
-            Source::Node | Source::Client(_) => None,
+            Source::Node | Source::Client(_) | Source::Remote(_) => None,
         }
     }
 }
@@ -136,7 +142,7 @@ impl Network {
                     None => Err(NetError::ConnectionRefused),
                 },
                 Ok(target) => {
-                    outside += 1;
+                    outside += usize::from(matches!(target, Target::Outside(_)));
                     if outside > ATTEMPTS {
                         break;
                     }
@@ -179,7 +185,7 @@ impl Network {
         if ip.is_loopback() || ip.is_unspecified() {
             return match from {
                 Source::Pod(pod) => Ok(Target::Pod(pod.clone(), Scope::Loopback)),
-                Source::Node | Source::Client(_) => Err(NetError::ConnectionRefused),
+                Source::Node | Source::Client(_) | Source::Remote(_) => Err(NetError::ConnectionRefused),
             };
         }
         if let Some(pod) = self.pod(ip) {
@@ -213,6 +219,11 @@ impl Network {
         if let Some(host) = self.host_alias(SocketAddr::new(ip, to.port())) {
             return Ok(Target::Outside(host));
         }
+        if self.0.config.tunnel.is_some()
+            && let Some(node) = self.neighbours().of(ip)
+        {
+            return Ok(Target::Remote(node.clone()));
+        }
         if self.in_cluster(ip) || ip.is_multicast() || ip == IpAddr::V4(std::net::Ipv4Addr::BROADCAST) {
             return Err(NetError::RemoteUnreachable);
         }
@@ -235,6 +246,7 @@ impl Network {
                 let bound = pod.tcp(*scope, to.port()).ok_or(NetError::ConnectionRefused)?;
                 self.open_bound(from, pod, bound, *scope, to, route)
             }
+            Target::Remote(node) => self.open_remote(from, node, to).await,
             Target::Outside(host) => self.open_outside(from, *host, to).await,
             Target::Service(_) => Err(NetError::RemoteUnreachable),
         }
@@ -315,8 +327,8 @@ impl Network {
                         }
                     }
                 }
-                Ok(Target::Outside(host)) => {
-                    let Ok(mut there) = self.open_outside(from, host, endpoint.addr).await else { continue };
+                Ok(target @ (Target::Remote(_) | Target::Outside(_))) => {
+                    let Ok(mut there) = self.open(from, &target, endpoint.addr, None).await else { continue };
                     self.taken(port, client, chosen, endpoint.addr);
                     let mut here = conn.stream;
                     self.0.runtime.spawn(async move { copy_bidirectional(&mut here, &mut there.stream).await });

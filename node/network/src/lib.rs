@@ -17,6 +17,7 @@ mod resolve;
 mod stream;
 mod sync;
 mod tracker;
+mod tunnel;
 mod udp;
 
 pub use body::{Body, empty, full};
@@ -32,4 +33,5 @@ pub use network::{Network, NetworkConfig};
 pub use pod::{Identity, PodHandle};
 pub use resolve::{HostResolver, Upstream};
 pub use stream::Stream;
+pub use tunnel::{TunnelConfig, TunnelTiming};
 pub use udp::{Datagram, UdpSocket};

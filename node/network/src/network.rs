@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, RwLock, Weak};
 use std::time::Duration;
 
 use copepod_dns_zone::Zone;
-use copepod_node_routes::{Affinity, HostPorts, PodPorts, RouteTable, ServicePort, Side};
+use copepod_node_routes::{Affinity, HostPorts, Neighbours, PodPorts, RouteTable, ServicePort, Side};
 use rustls::ClientConfig;
 use rustls::pki_types::CertificateDer;
 use tokio::runtime::Handle;
@@ -23,6 +23,7 @@ use crate::http::{HttpService, ServeGuard};
 use crate::pod::{Bound, Identity, PodHandle};
 use crate::resolve::{HostResolver, Upstream};
 use crate::sync::{lock, read, write};
+use crate::tunnel::{Tunnel, TunnelConfig};
 
 /// How the network is set up.
 #[derive(Clone)]
@@ -44,6 +45,8 @@ pub struct NetworkConfig {
     /// Root certificates besides the host's: the cluster's CA, so that pods can speak to the API by wasi:http, which has
     /// no way to bring a certificate along.
     pub roots: Vec<CertificateDer<'static>>,
+    /// The way to pods of other nodes; without one there is none.
+    pub tunnel: Option<TunnelConfig>,
 }
 
 impl Default for NetworkConfig {
@@ -57,6 +60,7 @@ impl Default for NetworkConfig {
             upstream: Arc::new(HostResolver),
             tls: None,
             roots: Vec::new(),
+            tunnel: None,
         }
     }
 }
@@ -74,6 +78,10 @@ pub(crate) struct Shared {
     pods: RwLock<Pods>,
     routes: RwLock<Arc<RouteTable>>,
     zone: RwLock<Arc<Zone>>,
+    neighbours: RwLock<Arc<Neighbours>>,
+    /// Nodes or their pods have changed: who has come from there may be known now.
+    pub(crate) neighbours_changed: Notify,
+    pub(crate) tunnel: Tunnel,
     aliases: RwLock<HashMap<SocketAddr, SocketAddr>>,
     sequence: AtomicU64,
     /// Routes or listening ports have changed: see [`crate::hold`].
@@ -116,6 +124,9 @@ impl Network {
             pods: RwLock::default(),
             routes: RwLock::default(),
             zone: RwLock::default(),
+            neighbours: RwLock::default(),
+            neighbours_changed: Notify::new(),
+            tunnel: Tunnel::default(),
             aliases: RwLock::default(),
             sequence: AtomicU64::new(0),
             changed: Notify::new(),
@@ -197,6 +208,22 @@ impl Network {
     /// The route table in use.
     pub fn routes(&self) -> Arc<RouteTable> {
         read(&self.0.routes).clone()
+    }
+
+    /// Replaces what is known of other nodes and their pods. `moved` says whether nodes have changed, so that what could not
+    /// be reached may be now.
+    pub fn set_neighbours(&self, neighbours: Arc<Neighbours>, moved: bool) {
+        let old = std::mem::replace(&mut *write(&self.0.neighbours), neighbours);
+        drop(old);
+        self.0.neighbours_changed.notify_waiters();
+        if moved {
+            self.tell();
+        }
+    }
+
+    /// What is known of other nodes and their pods.
+    pub fn neighbours(&self) -> Arc<Neighbours> {
+        read(&self.0.neighbours).clone()
     }
 
     /// Replaces the DNS zone.

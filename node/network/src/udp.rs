@@ -165,7 +165,7 @@ impl UdpSocket {
                 Ok(())
             }
             Target::Outside(host) => self.send_outside(&network.0.runtime, &data, host),
-            Target::Service(_) => Err(NetError::RemoteUnreachable),
+            Target::Service(_) | Target::Remote(_) => Err(NetError::RemoteUnreachable),
         }
     }
 

@@ -21,6 +21,8 @@ use crate::error::{HttpError, NetError};
 use crate::hold::Patience;
 use crate::network::Network;
 use crate::pod::{Bound, Scope};
+use crate::protocol::upgrade;
+use crate::tunnel::Undelivered;
 
 /// How many endpoints outside the pod network, or addresses of a name, one request tries. Pods that do not listen cost
 /// nothing to pass over.
@@ -85,7 +87,7 @@ impl Network {
         let port = request.uri().port_u16().unwrap_or(if options.tls { 443 } else { 80 });
         let ips = match from {
             Source::Pod(pod) => pod.resolve(&host).await,
-            Source::Node | Source::Client(_) => self.resolve(&host, &[]).await,
+            Source::Node | Source::Client(_) | Source::Remote(_) => self.resolve(&host, &[]).await,
         };
         let ips = ips.map_err(|e| HttpError::Dns(host.to_string(), e))?;
         to_origin_form(&mut request);
@@ -252,10 +254,21 @@ impl Network {
         }
         let own = match from {
             Source::Pod(pod) => &pod.pool,
-            Source::Node | Source::Client(_) => &self.0.pool,
+            Source::Node | Source::Client(_) | Source::Remote(_) => &self.0.pool,
         };
         let key = Key { addr: to, h2c: speech.h2c, tls: speech.tls.cloned() };
         let mut request = request;
+        if let Target::Remote(node) = &target
+            && speech.tls.is_none()
+            && upgrade::wanted(request.headers()).is_none()
+            && !self.0.tunnel.is_streams_only(to)
+        {
+            match self.send_remote(from, node, to, request, options).await {
+                Ok(response) => return Ok(response),
+                Err(Undelivered::StreamsOnly(back)) => request = back,
+                Err(Undelivered::Failed(failure)) => return Err(failure),
+            }
+        }
         // A kept connection may close just as we use it: then the request comes back and takes a new one.
         if let Some(sender) = own.take(&key).await {
             match send(sender, own, &key, request, options).await {
@@ -271,7 +284,7 @@ impl Network {
     }
 
     /// The client's address that a called service is told: the one that a proxy vouches for, or the caller's.
-    fn peer(&self, from: &Source, scope: Scope, request: &Request<Body>) -> SocketAddr {
+    pub(crate) fn peer(&self, from: &Source, scope: Scope, request: &Request<Body>) -> SocketAddr {
         match request.extensions().get::<ConnInfo>() {
             Some(info) => info.peer,
             None => match (from, scope) {
@@ -383,7 +396,7 @@ async fn send(
 }
 
 /// What `answer` gives, unless it is late. The clock rests while the request's own body is awaited.
-async fn in_time<T>(
+pub(crate) async fn in_time<T>(
     options: &HttpOptions,
     progress: Option<&Arc<Progress>>,
     answer: impl Future<Output = T>,
@@ -398,7 +411,7 @@ async fn in_time<T>(
     }
 }
 
-fn guarded(response: Response<Body>, options: &HttpOptions) -> Response<Body> {
+pub(crate) fn guarded(response: Response<Body>, options: &HttpOptions) -> Response<Body> {
     use hyper::body::Body as _;
     if response.body().is_end_stream() {
         return response;
@@ -436,7 +449,7 @@ fn to_absolute_form(request: &mut Request<Body>, key: &Key) {
 }
 
 /// An error with its causes: hyper's own text leaves them out.
-fn text(error: &dyn std::error::Error) -> String {
+pub(crate) fn text(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(e) = cause {

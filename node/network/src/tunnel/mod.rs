@@ -1,0 +1,97 @@
+//! The way between nodes: HTTP/2 over TLS with both nodes' certificates. A byte stream is a CONNECT (RFC 9113, section 8.5)
+//! to the pod's address; a request to a `wasi:http` pod is that request. Both say whose they are, and the receiving node
+//! checks it against what the API says. Who is where and what is true is decided by [`copepod_node_routes::Neighbours`].
+
+mod carry;
+mod request;
+mod serve;
+mod session;
+mod wire;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use rustls::pki_types::CertificateDer;
+use rustls::{ClientConfig, ServerConfig};
+use tokio::time::Instant;
+
+use crate::sync::lock;
+pub(crate) use request::Undelivered;
+use session::Peer;
+
+/// What one stream may have on the way that its reader has not taken. A request that has sent more than this was begun to
+/// be read, and is not sent elsewhere any more.
+const WINDOW: u32 = 512 * 1024;
+/// Streams of one connection at once; for more there is another connection.
+const STREAMS: u32 = 1024;
+/// No stream waits for the reader of another one.
+const CONNECTION_WINDOW: u32 = WINDOW * STREAMS;
+/// Longest frame.
+const FRAME: u32 = 64 * 1024;
+/// Longest head of a request or response.
+const HEAD: u32 = 64 * 1024;
+/// Addresses of which it is remembered that they take no requests.
+const REMEMBERED: usize = 4096;
+/// For how long.
+const REMEMBER: Duration = Duration::from_secs(60);
+
+/// How the nodes' connections are made.
+#[derive(Clone)]
+pub struct TunnelConfig {
+    /// For connections to other nodes, each taken for what its certificate is for: its node's name. Shows this node's.
+    pub client: Arc<ClientConfig>,
+    /// For those of other nodes, who must show a certificate.
+    pub server: Arc<ServerConfig>,
+    /// The node whose client certificate it is.
+    pub node_of: fn(&CertificateDer<'_>) -> Option<String>,
+    /// How it is noticed that nobody is there or nothing to do.
+    pub timing: TunnelTiming,
+}
+
+/// When connections between nodes are looked after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TunnelTiming {
+    /// How often the other side is asked whether it is there.
+    pub ping: Duration,
+    /// How long it has to answer.
+    pub patience: Duration,
+    /// A connection without streams is closed after so long.
+    pub idle: Duration,
+    /// For TCP and TLS.
+    pub connect: Duration,
+}
+
+impl Default for TunnelTiming {
+    fn default() -> Self {
+        let s = Duration::from_secs;
+        TunnelTiming { ping: s(10), patience: s(10), idle: s(120), connect: s(5) }
+    }
+}
+
+/// The connections of a node to others.
+#[derive(Default)]
+pub(crate) struct Tunnel {
+    peers: Mutex<HashMap<Arc<str>, Arc<Peer>>>,
+    /// Addresses that take byte streams and no requests.
+    streams_only: Mutex<HashMap<SocketAddr, Instant>>,
+}
+
+impl Tunnel {
+    fn note_streams_only(&self, at: SocketAddr) {
+        let mut known = lock(&self.streams_only);
+        if known.len() >= REMEMBERED {
+            known.clear();
+        }
+        known.insert(at, Instant::now());
+    }
+
+    /// Whether `at` has lately said that it takes no requests.
+    pub(crate) fn is_streams_only(&self, at: SocketAddr) -> bool {
+        lock(&self.streams_only).get(&at).is_some_and(|since| since.elapsed() < REMEMBER)
+    }
+}
+
+#[cfg(test)]
+mod tests;

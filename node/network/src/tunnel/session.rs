@@ -1,0 +1,308 @@
+//! Connections to other nodes: made when something goes there, shared, looked after, closed when idle.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use copepod_node_routes::{Claim, Neighbour, SourcePod, Whose};
+use h2::client::{Connection, ResponseFuture, SendRequest};
+use h2::{Ping, PingPong, SendStream};
+use http::Request;
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::{CONNECTION_WINDOW, FRAME, HEAD, STREAMS, TunnelConfig, TunnelTiming, WINDOW, carry, wire};
+use crate::connect::{Conn, Source};
+use crate::error::NetError;
+use crate::network::Network;
+use crate::pod::Scope;
+use crate::stream::Stream;
+use crate::sync::lock;
+
+/// Connections to one node at once.
+const CONNECTIONS: usize = 16;
+/// After a failure nobody tries for so long; the failure is everybody's answer.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Another node, with the connections to it.
+pub(super) struct Peer {
+    data: SocketAddr,
+    open: Mutex<Vec<Arc<Session>>>,
+    /// Held by whoever makes a connection; with the last failure.
+    dialing: tokio::sync::Mutex<Option<(Instant, NetError)>>,
+}
+
+/// One connection.
+pub(super) struct Session {
+    sender: SendRequest<Bytes>,
+    load: Mutex<Load>,
+}
+
+struct Load {
+    streams: u32,
+    /// When the last stream has ended.
+    since: Instant,
+    closed: bool,
+}
+
+/// A place on a connection, for one stream.
+pub(super) struct Lease(Arc<Session>);
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let mut load = lock(&self.0.load);
+        load.streams -= 1;
+        load.since = Instant::now();
+    }
+}
+
+/// A stream whose head was sent.
+pub(super) struct Begun {
+    pub(super) response: ResponseFuture,
+    pub(super) send: SendStream<Bytes>,
+    pub(super) lease: Lease,
+}
+
+impl Session {
+    fn lease(self: &Arc<Self>) -> Option<Lease> {
+        let mut load = lock(&self.load);
+        if load.closed || load.streams >= STREAMS {
+            return None;
+        }
+        load.streams += 1;
+        Some(Lease(self.clone()))
+    }
+
+    fn close(&self) {
+        lock(&self.load).closed = true;
+    }
+
+    fn is_closed(&self) -> bool {
+        lock(&self.load).closed
+    }
+
+    /// Closes it if nothing has used it for `idle`.
+    fn rest(&self, idle: Duration) -> bool {
+        let mut load = lock(&self.load);
+        load.closed |= load.streams == 0 && load.since.elapsed() >= idle;
+        load.closed
+    }
+}
+
+impl Peer {
+    fn lease(&self) -> Option<Lease> {
+        let mut open = lock(&self.open);
+        open.retain(|session| !session.is_closed());
+        open.iter().find_map(Session::lease)
+    }
+}
+
+/// What a stream says of its source, whose end of it is at `address`; none for one that has come from another node.
+pub(super) fn claim(from: &Source, address: SocketAddr) -> Option<Claim> {
+    let whose = match from {
+        Source::Pod(pod) => {
+            let id = pod.identity();
+            Whose::Pod(SourcePod {
+                uid: id.uid.clone(),
+                namespace: id.namespace.clone(),
+                name: id.name.clone(),
+                service_account: id.service_account.clone(),
+            })
+        }
+        Source::Node => Whose::Node,
+        Source::Client(_) => Whose::Client,
+        Source::Remote(_) => return None,
+    };
+    Some(Claim { whose, address })
+}
+
+impl Network {
+    /// Opens a byte stream to a pod of another node.
+    pub(crate) async fn open_remote(&self, from: &Source, node: &Neighbour, to: SocketAddr) -> Result<Conn, NetError> {
+        let local = from.local(self, Scope::Pod);
+        let claim = claim(from, local).ok_or(NetError::AccessDenied)?;
+        let head = wire::connect(to, &claim).ok_or(NetError::InvalidArgument)?;
+        let opening = timeout(self.0.config.connect_timeout, self.connect_remote(node, &head));
+        let (send, recv, lease) = opening.await.unwrap_or(Err(NetError::Timeout))?;
+        let (mut near, far) = Stream::pair();
+        if let Some(tracker) = from.tracker() {
+            near = near.tracked(tracker);
+        }
+        self.0.runtime.spawn(async move {
+            carry::carry(far, send, recv).await;
+            drop(lease);
+        });
+        Ok(Conn { local, peer: to, stream: near })
+    }
+
+    async fn connect_remote(
+        &self,
+        node: &Neighbour,
+        head: &Request<()>,
+    ) -> Result<(SendStream<Bytes>, h2::RecvStream, Lease), NetError> {
+        let mut tries = 0;
+        loop {
+            let Begun { response, send, lease } = self.begin(node, head, false).await?;
+            tries += 1;
+            match response.await {
+                Ok(response) if response.status().is_success() => return Ok((send, response.into_body(), lease)),
+                Ok(response) => {
+                    let refusal = wire::refusal(response.headers());
+                    return Err(refusal.map_or(NetError::RemoteUnreachable, |(refusal, _)| refusal.into()));
+                }
+                // A kept connection may break just as it is used.
+                Err(e) if tries == 1 && (e.is_io() || e.is_go_away()) => lease.0.close(),
+                Err(e) => {
+                    tracing::debug!(node = %node.name, error = %e, "a stream to another node was not opened");
+                    return Err(NetError::RemoteUnreachable);
+                }
+            }
+        }
+    }
+
+    /// Sends a head, over a connection that is there or a new one. Nothing was sent if it fails.
+    pub(super) async fn begin(&self, node: &Neighbour, head: &Request<()>, end: bool) -> Result<Begun, NetError> {
+        for _ in 0..2 {
+            let lease = self.lease(node).await?;
+            if let Ok(mut sender) = lease.0.sender.clone().ready().await {
+                match sender.send_request(head.clone(), end) {
+                    Ok((response, send)) => return Ok(Begun { response, send, lease }),
+                    Err(e) if !e.is_io() && !e.is_go_away() => {
+                        tracing::debug!(error = %e, "a head that cannot be sent");
+                        return Err(NetError::InvalidArgument);
+                    }
+                    Err(_) => {}
+                }
+            }
+            lease.0.close();
+        }
+        Err(NetError::RemoteUnreachable)
+    }
+
+    async fn lease(&self, node: &Neighbour) -> Result<Lease, NetError> {
+        let config = self.0.config.tunnel.as_ref().ok_or(NetError::RemoteUnreachable)?;
+        let peer = self.peer_of(node);
+        if let Some(lease) = peer.lease() {
+            return Ok(lease);
+        }
+        let mut failed = peer.dialing.lock().await;
+        // Somebody else may have made one meanwhile.
+        if let Some(lease) = peer.lease() {
+            return Ok(lease);
+        }
+        if let Some((at, error)) = *failed
+            && at.elapsed() < PAUSE
+        {
+            return Err(error);
+        }
+        if lock(&peer.open).len() >= CONNECTIONS {
+            return Err(NetError::NewSocketLimit);
+        }
+        let dialed = timeout(config.timing.connect, dial(config, node)).await;
+        match dialed.unwrap_or(Err(NetError::Timeout)) {
+            Ok((sender, connection)) => {
+                *failed = None;
+                let load = Load { streams: 0, since: Instant::now(), closed: false };
+                let session = Arc::new(Session { sender, load: Mutex::new(load) });
+                let lease = session.lease().ok_or(NetError::NewSocketLimit)?;
+                self.0.runtime.spawn(drive(session.clone(), connection, config.timing, node.name.clone()));
+                lock(&peer.open).push(session);
+                Ok(lease)
+            }
+            Err(error) => {
+                tracing::warn!(node = %node.name, at = %node.data, %error, "another node is not reached");
+                // Whatever it is, the way there is what does not work: another endpoint may.
+                *failed = Some((Instant::now(), NetError::RemoteUnreachable));
+                Err(NetError::RemoteUnreachable)
+            }
+        }
+    }
+
+    fn peer_of(&self, node: &Neighbour) -> Arc<Peer> {
+        let mut peers = lock(&self.0.tunnel.peers);
+        match peers.get(&node.name) {
+            Some(peer) if peer.data == node.data => peer.clone(),
+            _ => {
+                // Nodes that are gone, or somewhere else now. What is open goes on until it ends.
+                let all = self.neighbours();
+                peers.retain(|name, peer| all.node(name).is_some_and(|n| n.data == peer.data));
+                let peer = Arc::new(Peer { data: node.data, open: Mutex::default(), dialing: Default::default() });
+                peers.insert(node.name.clone(), peer.clone());
+                peer
+            }
+        }
+    }
+
+    /// How many connections to other nodes are open.
+    #[cfg(test)]
+    pub(super) fn sessions(&self) -> usize {
+        let peers = lock(&self.0.tunnel.peers);
+        peers.values().map(|peer| lock(&peer.open).iter().filter(|s| !s.is_closed()).count()).sum()
+    }
+}
+
+type Dialed = (SendRequest<Bytes>, Connection<TlsStream<TcpStream>, Bytes>);
+
+async fn dial(config: &TunnelConfig, node: &Neighbour) -> Result<Dialed, NetError> {
+    let tcp = TcpStream::connect(node.data).await?;
+    let _ = tcp.set_nodelay(true);
+    // Whoever is at that address must be that node.
+    let name = ServerName::try_from(node.name.to_string()).map_err(|_| NetError::InvalidArgument)?;
+    let tls = TlsConnector::from(config.client.clone()).connect(name, tcp).await?;
+    if tls.get_ref().1.alpn_protocol() != Some(b"h2") {
+        return Err(NetError::InvalidArgument);
+    }
+    let mut builder = h2::client::Builder::new();
+    builder
+        .initial_window_size(WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_frame_size(FRAME)
+        .max_header_list_size(HEAD)
+        .enable_push(false);
+    builder.handshake(tls).await.map_err(|e| {
+        tracing::debug!(node = %node.name, error = %e, "no HTTP/2 with another node");
+        NetError::ConnectionReset
+    })
+}
+
+/// Moves a connection's frames until it ends, has nothing to do or the other side does not answer: then its streams are cut.
+async fn drive(
+    session: Arc<Session>,
+    mut connection: Connection<TlsStream<TcpStream>, Bytes>,
+    timing: TunnelTiming,
+    node: Arc<str>,
+) {
+    let pings = connection.ping_pong();
+    tokio::select! {
+        done = &mut connection => tracing::debug!(%node, ?done, "a connection to another node has ended"),
+        why = look_after(pings, timing, || session.rest(timing.idle)) => {
+            tracing::debug!(%node, why, "a connection to another node is closed");
+        }
+    }
+    session.close();
+}
+
+/// Ends, saying why, when `rests` does or the other side does not answer.
+pub(super) async fn look_after(
+    pings: Option<PingPong>,
+    timing: TunnelTiming,
+    rests: impl Fn() -> bool,
+) -> &'static str {
+    // There is one for whoever asks first.
+    let Some(mut pings) = pings else { return std::future::pending().await };
+    loop {
+        sleep(timing.ping).await;
+        if rests() {
+            return "it is idle";
+        }
+        match timeout(timing.patience, pings.ping(Ping::opaque())).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(_)) => return "it is broken",
+            Err(_) => return "nobody answers",
+        }
+    }
+}

@@ -1,0 +1,533 @@
+//! Two nodes in one process, with real TLS on loopback.
+
+use std::net::IpAddr;
+use std::sync::atomic::Ordering;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use copepod_model::facts::SERVICE_NAME_LABEL;
+use copepod_model::object::{encode, with_revision};
+use copepod_model::{Key, Object};
+use copepod_node_routes::{Config, DATA_PORT, Neighbours, RouteTable};
+use futures_util::StreamExt as _;
+use http::{HeaderMap, Request, Response};
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::Frame;
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rustls::RootCertStore;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::server::WebPkiClientVerifier;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::body::{Body, empty, full};
+use crate::http::server;
+use crate::network::tests::{Echo, at, ip, text};
+use crate::{ConnInfo, HttpError, HttpService, Identity, NetError, Network, NetworkConfig, PodHandle, ServiceError};
+
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// A CA, and TLS of nodes by it.
+struct Pki {
+    ca: CertificateDer<'static>,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Pki {
+    fn new() -> Pki {
+        let mut params = CertificateParams::new(vec![]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().unwrap();
+        let ca = params.self_signed(&key).unwrap().der().clone();
+        Pki { ca, issuer: Issuer::new(params, key) }
+    }
+
+    /// For the node `name`, whose certificates are for `user`.
+    fn tunnel(&self, name: &str, user: &str, timing: TunnelTiming) -> TunnelConfig {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut params = CertificateParams::new(vec![name.to_string()]).unwrap();
+        params.distinguished_name.push(DnType::CommonName, user);
+        let key = KeyPair::generate().unwrap();
+        let chain = vec![params.signed_by(&key, &self.issuer).unwrap().der().clone()];
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(self.ca.clone()).unwrap();
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots.clone()), provider.clone());
+        let server = ServerConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
+        let server = server.unwrap().with_client_cert_verifier(verifier.build().unwrap());
+        let mut server = server.with_single_cert(chain.clone(), key.clone_key()).unwrap();
+        let client = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let client = client.unwrap().with_root_certificates(roots);
+        let mut client = client.with_client_auth_cert(chain, key).unwrap();
+        server.alpn_protocols = vec![b"h2".to_vec()];
+        client.alpn_protocols = vec![b"h2".to_vec()];
+        TunnelConfig { client: Arc::new(client), server: Arc::new(server), node_of, timing }
+    }
+}
+
+/// Names here have one letter.
+fn node_of(certificate: &CertificateDer<'_>) -> Option<String> {
+    const PREFIX: &[u8] = b"system:node:";
+    let found = certificate.windows(PREFIX.len() + 1).find(|w| w.starts_with(PREFIX))?;
+    Some(char::from(*found.last()?).to_string())
+}
+
+struct Node {
+    net: Network,
+    at: SocketAddr,
+    serving: JoinHandle<()>,
+}
+
+fn serve(net: &Network, listener: TcpListener) -> JoinHandle<()> {
+    let net = net.clone();
+    tokio::spawn(async move { net.serve_tunnel(listener, std::future::pending()).await })
+}
+
+async fn node(tunnel: TunnelConfig, own: &str) -> Node {
+    let (node_ip, hold) = (ip(own), Duration::from_millis(200));
+    let net = Network::new(NetworkConfig { tunnel: Some(tunnel), node_ip, hold, ..NetworkConfig::default() });
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let at = listener.local_addr().unwrap();
+    let serving = serve(&net, listener);
+    Node { net, at, serving }
+}
+
+fn object(resource: &str, namespace: &str, name: &str, value: Value) -> Object {
+    Object::decode(Key::new(resource, namespace, name), 1, with_revision(&encode(&value), 1))
+}
+
+fn node_object(name: &str, at: SocketAddr, part: &str) -> Object {
+    let value = json!({"metadata": {"name": name, "annotations": {DATA_PORT: at.port().to_string()}},
+        "spec": {"podCIDR": part}, "status": {"addresses": [{"type": "InternalIP", "address": at.ip()}]}});
+    object("nodes", "", name, value)
+}
+
+fn pod_object(name: &str, node: &str) -> Object {
+    let value = json!({"metadata": {"name": name, "namespace": "shop", "uid": format!("uid-{name}")},
+        "spec": {"nodeName": node, "serviceAccountName": "till"}});
+    object("pods", "shop", name, value)
+}
+
+fn attach(net: &Network, name: &str, address: &str) -> Arc<PodHandle> {
+    net.attach(Identity {
+        uid: format!("uid-{name}").into(),
+        namespace: "shop".into(),
+        name: name.into(),
+        service_account: "till".into(),
+        ip: ip(address),
+        hostname: name.into(),
+        dns_search: Vec::new(),
+        hosts: Vec::new(),
+        host_ports: Vec::new(),
+    })
+}
+
+const A: &str = "10.244.240.2";
+const B: &str = "10.244.224.2";
+
+/// The nodes `d`, with the pod `a`, and `e`, with the pod `b`. Each knows all.
+struct Two {
+    d: Node,
+    e: Node,
+    a: Arc<PodHandle>,
+    b: Arc<PodHandle>,
+}
+
+/// Tells both nodes where both are.
+fn introduce(d: &Node, e: &Node) {
+    for (own, node) in [("d", d), ("e", e)] {
+        let mut all = Neighbours::new(own);
+        all.put_node(&node_object("d", d.at, "10.244.240.0/20"));
+        all.put_node(&node_object("e", e.at, "10.244.224.0/20"));
+        all.put_pod(&pod_object("a", "d"));
+        all.put_pod(&pod_object("b", "e"));
+        node.net.set_neighbours(Arc::new(all), true);
+    }
+}
+
+async fn two_with(timing: TunnelTiming) -> Two {
+    let pki = Pki::new();
+    let d = node(pki.tunnel("d", "system:node:d", timing), "10.244.240.0").await;
+    let e = node(pki.tunnel("e", "system:node:e", timing), "10.244.224.0").await;
+    introduce(&d, &e);
+    let (a, b) = (attach(&d.net, "a", A), attach(&e.net, "b", B));
+    Two { d, e, a, b }
+}
+
+async fn two() -> Two {
+    two_with(TunnelTiming::default()).await
+}
+
+fn to(port: u16) -> SocketAddr {
+    SocketAddr::new(ip(B), port)
+}
+
+fn pattern(length: usize) -> Vec<u8> {
+    (0..length).map(|i| (i % 251) as u8).collect()
+}
+
+async fn soon<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(DEADLINE, what).await.expect("in time")
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_goes_both_ways_and_each_way_ends_by_itself() {
+    let two = two().await;
+    let listener = two.b.listen_tcp(at("0.0.0.0:7000")).unwrap();
+    let server = tokio::spawn(async move {
+        let mut conn = listener.accept().await.unwrap();
+        let mut all = Vec::new();
+        // Ends by the client's half-close, with the other way still open.
+        conn.stream.read_to_end(&mut all).await.unwrap();
+        conn.stream.write_all(&all).await.unwrap();
+        conn.stream.shutdown().await.unwrap();
+        (conn.local, conn.peer)
+    });
+    let mut conn = two.a.connect_tcp(to(7000)).await.unwrap();
+    let sent = pattern(3_000_000);
+    conn.stream.write_all(&sent).await.unwrap();
+    conn.stream.shutdown().await.unwrap();
+    let mut got = Vec::new();
+    soon(conn.stream.read_to_end(&mut got)).await.unwrap();
+    assert!(got == sent);
+    assert_eq!(soon(server).await.unwrap(), (to(7000), conn.local), "the pod sees the other pod");
+    assert_eq!((conn.local.ip(), conn.peer), (ip(A), to(7000)));
+    assert_eq!((two.d.net.sessions(), two.e.net.sessions()), (1, 0));
+}
+
+#[tokio::test]
+async fn resets_go_through_both_ways() {
+    let two = two().await;
+    let listener = two.b.listen_tcp(at("0.0.0.0:7000")).unwrap();
+    for by_server in [true, false] {
+        let near = two.a.connect_tcp(to(7000)).await.unwrap().stream;
+        let far = listener.accept().await.unwrap().stream;
+        let (cut, mut other) = if by_server { (far, near) } else { (near, far) };
+        cut.reset();
+        let error = soon(other.read(&mut [0; 4])).await.unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "by the server: {by_server}");
+    }
+    // A pod that leaves cuts what it has.
+    let mut near = two.a.connect_tcp(to(7000)).await.unwrap().stream;
+    let _far = listener.accept().await.unwrap();
+    two.e.net.detach("uid-b");
+    assert_eq!(soon(near.read(&mut [0; 4])).await.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_that_waits_holds_up_its_own_writer_only() {
+    const LENGTH: usize = 8 << 20;
+    let two = two().await;
+    let listener = two.b.listen_tcp(at("0.0.0.0:7000")).unwrap();
+    let mut slow = two.a.connect_tcp(to(7000)).await.unwrap().stream;
+    let mut unread = listener.accept().await.unwrap().stream;
+    let writer = tokio::spawn(async move {
+        slow.write_all(&pattern(LENGTH)).await.unwrap();
+        slow.shutdown().await.unwrap();
+    });
+    let mut near = two.a.connect_tcp(to(7000)).await.unwrap().stream;
+    let mut far = listener.accept().await.unwrap().stream;
+    let echo = tokio::spawn(async move {
+        let mut all = Vec::new();
+        far.read_to_end(&mut all).await.unwrap();
+        far.write_all(&all).await.unwrap();
+    });
+    near.write_all(&pattern(LENGTH)).await.unwrap();
+    near.shutdown().await.unwrap();
+    let mut got = Vec::new();
+    soon(near.read_to_end(&mut got)).await.unwrap();
+    assert_eq!(got.len(), LENGTH);
+    assert!(!writer.is_finished(), "nobody has read what it writes");
+    soon(echo).await.unwrap();
+    got.clear();
+    soon(unread.read_to_end(&mut got)).await.unwrap();
+    assert!(got == pattern(LENGTH));
+    soon(writer).await.unwrap();
+}
+
+#[tokio::test]
+async fn who_is_not_there_refuses_as_at_home() {
+    let two = two().await;
+    let connect = |to: SocketAddr| {
+        let a = two.a.clone();
+        async move { soon(a.connect_tcp(to)).await.map(drop) }
+    };
+    assert_eq!(connect(to(7000)).await, Err(NetError::ConnectionRefused));
+    assert_eq!(connect(at("10.244.224.9:7000")).await, Err(NetError::RemoteUnreachable), "no such pod");
+    assert_eq!(connect(at("10.244.208.9:7000")).await, Err(NetError::RemoteUnreachable), "no such node");
+    let get = Request::get("http://10.244.224.2:8080/").body(empty()).unwrap();
+    let sent = two.a.send_http(get, Default::default()).await;
+    assert!(matches!(sent, Err(HttpError::Connect(NetError::ConnectionRefused))), "{sent:?}");
+    let _listener = two.b.listen_tcp(at("0.0.0.0:7000")).unwrap();
+    assert_eq!(connect(to(7000)).await, Ok(()));
+}
+
+#[tokio::test]
+async fn a_node_that_speaks_for_a_pod_of_another_one_is_refused() {
+    let two = two().await;
+    let _listener = two.b.listen_tcp(at("0.0.0.0:7000")).unwrap();
+    // Of its own part, but nobody has told `e` of such a pod on `d`.
+    let forged = attach(&two.d.net, "c", "10.244.240.3");
+    assert_eq!(soon(forged.connect_tcp(to(7000))).await.map(drop), Err(NetError::AccessDenied));
+    // `b` is on `e`.
+    two.d.net.detach("uid-c");
+    let forged = attach(&two.d.net, "b", "10.244.240.3");
+    assert_eq!(soon(forged.connect_tcp(to(7000))).await.map(drop), Err(NetError::AccessDenied));
+    // News of a pod may be slower than the pod.
+    two.d.net.detach("uid-b");
+    let late = attach(&two.d.net, "late", "10.244.240.4");
+    let connecting = tokio::spawn(async move { late.connect_tcp(to(7000)).await.map(drop) });
+    let mut all = Neighbours::clone(&two.e.net.neighbours());
+    assert!(all.put_pod(&pod_object("late", "d")));
+    two.e.net.set_neighbours(Arc::new(all), false);
+    assert_eq!(soon(connecting).await.unwrap(), Ok(()));
+}
+
+#[tokio::test]
+async fn only_the_node_itself_is_taken_for_it_on_either_side() {
+    let (pki, timing) = (Pki::new(), TunnelTiming::default());
+    // One whose certificate names a user and no node, and one at whose address somebody else answers.
+    let d = node(pki.tunnel("d", "somebody", timing), "10.244.240.0").await;
+    let e = node(pki.tunnel("e", "system:node:e", timing), "10.244.224.0").await;
+    introduce(&d, &e);
+    let (a, b) = (attach(&d.net, "a", A), attach(&e.net, "b", B));
+    let _listener = b.listen_tcp(at("0.0.0.0:7000")).unwrap();
+    assert_eq!(soon(a.connect_tcp(to(7000))).await.map(drop), Err(NetError::RemoteUnreachable));
+    let f = node(pki.tunnel("f", "system:node:f", timing), "10.244.208.0").await;
+    introduce(&Node { net: d.net.clone(), at: f.at, serving: f.serving }, &e);
+    assert_eq!(soon(b.connect_tcp(SocketAddr::new(ip(A), 7000))).await.map(drop), Err(NetError::RemoteUnreachable));
+}
+
+/// Sends a request's body back as it comes, with its trailers.
+struct Mirror;
+
+#[async_trait]
+impl HttpService for Mirror {
+    async fn handle(&self, request: Request<Body>) -> Result<Response<Body>, ServiceError> {
+        let (head, body) = request.into_parts();
+        let mut response = Response::new(body);
+        for (name, value) in &head.headers {
+            response.headers_mut().append(name.clone(), value.clone());
+        }
+        Ok(response)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_streams_both_ways_with_trailers_and_no_second_connection() {
+    const PIECES: usize = 512;
+    let two = two().await;
+    let _guard = two.e.net.serve_http(ip(B), 8080, Arc::new(Mirror)).unwrap();
+    let mut trailers = HeaderMap::new();
+    trailers.insert("x-sum", "7".parse().unwrap());
+    let pieces = (0..PIECES).map(|n| Ok(Frame::data(Bytes::from(vec![n as u8; 64 * 1024]))));
+    let frames = futures_util::stream::iter(pieces.chain([Ok(Frame::trailers(trailers.clone()))]));
+    let body = BodyExt::boxed(StreamBody::new(frames));
+    let request = Request::post("http://10.244.224.2:8080/m?x=1").header("host", "shop.example").body(body).unwrap();
+    let response = soon(two.a.send_http(request, Default::default())).await.unwrap();
+    assert_eq!(response.headers()["host"], "shop.example");
+    assert!(!response.headers().keys().any(|k| k.as_str().starts_with("copepod-")), "{:?}", response.headers());
+    let got = soon(response.into_body().collect()).await.unwrap();
+    assert_eq!(got.trailers(), Some(&trailers));
+    let got = got.to_bytes();
+    assert_eq!(got.len(), PIECES * 64 * 1024);
+    assert!(got.chunks(64 * 1024).zip(0..).all(|(piece, n)| piece.iter().all(|b| usize::from(*b) == n % 256)));
+    assert_eq!((two.a.tracker.len(), two.b.tracker.len()), (0, 0), "no byte stream of either pod");
+}
+
+#[tokio::test]
+async fn a_service_learns_who_asks_and_a_guest_cannot_say_it() {
+    let two = two().await;
+    let echo = Arc::new(Echo { name: "b".into(), ..Echo::default() });
+    let _guard = two.e.net.serve_http(ip(B), 8080, echo.clone()).unwrap();
+    let ask = |method: &str, path: &str| {
+        let uri = format!("http://10.244.224.2:8080{path}");
+        let request = Request::builder().method(method).uri(uri).header("copepod-peer", "1.2.3.4:5");
+        let request = request.header("copepod-source", "client 1.2.3.4:5").body(full("hi")).unwrap();
+        soon(two.a.send_http(request, Default::default()))
+    };
+    assert_eq!(text(ask("POST", "/x").await.unwrap()).await, "b POST /x 10.244.224.2:8080 hi");
+    assert_eq!(text(ask("HEAD", "/y").await.unwrap()).await, "");
+    let failed = ask("POST", "/fail").await;
+    assert!(matches!(&failed, Err(HttpError::Service(why)) if why == "asked to fail"), "{failed:?}");
+    let seen = echo.seen.lock().unwrap().iter().map(|(_, info)| *info).collect::<Vec<_>>();
+    let want = ConnInfo { local: to(8080), peer: SocketAddr::new(ip(A), 0) };
+    assert_eq!(seen, [want; 3]);
+}
+
+/// A Service `web` at 10.96.0.7:80 with these endpoints at 8080.
+fn routes(endpoints: &[&str]) -> Arc<RouteTable> {
+    let endpoints: Vec<Value> =
+        endpoints.iter().map(|e| json!({"addresses": [e], "conditions": {"ready": true}})).collect();
+    let service = json!({"spec": {"clusterIP": "10.96.0.7", "ports": [{"port": 80}]}});
+    let slice = json!({"metadata": {"labels": {SERVICE_NAME_LABEL: "web"}}, "ports": [{"port": 8080}],
+        "endpoints": endpoints});
+    let services = [object("services", "shop", "web", service)];
+    let slices = [object("endpointslices", "shop", "web", slice)];
+    let none: &[Object] = &[];
+    Arc::new(RouteTable::build(&services, &slices, none, none, Config::default()))
+}
+
+#[tokio::test]
+async fn a_service_has_endpoints_on_all_nodes_and_passes_over_those_that_stop() {
+    let two = two().await;
+    let (far, near) =
+        (Arc::new(Echo { name: "b".into(), ..Echo::default() }), Echo { name: "n".into(), ..Echo::default() });
+    let _far = two.e.net.serve_http(ip(B), 8080, far.clone()).unwrap();
+    let near_pod = attach(&two.d.net, "n", "10.244.240.9");
+    let near_guard = two.d.net.serve_http(near_pod.ip(), 8080, Arc::new(near)).unwrap();
+    two.d.net.set_routes(routes(&[B, "10.244.240.9"]));
+    let body = String::from_utf8(vec![b'x'; 300_000]).unwrap();
+    let ask = async || {
+        let request = Request::post("http://10.96.0.7/").body(full(body.clone())).unwrap();
+        let said = text(soon(two.a.send_http(request, Default::default())).await.unwrap()).await;
+        assert!(said.ends_with(&body), "the body arrives whole");
+        said[..1].to_string()
+    };
+    let mut said = [ask().await, ask().await];
+    said.sort();
+    assert_eq!(said, ["b", "n"], "one after the other");
+    far.stopped.store(true, Ordering::Relaxed);
+    assert_eq!([ask().await, ask().await], ["n", "n"], "a request that was not taken is sent elsewhere");
+    far.stopped.store(false, Ordering::Relaxed);
+    drop(near_guard);
+    assert_eq!([ask().await, ask().await], ["b", "b"]);
+    // Plain TCP to the same Service.
+    let mut conn = two.a.connect_tcp(at("10.96.0.7:80")).await.unwrap();
+    conn.stream.write_all(b"GET /t HTTP/1.1\r\nHost: web\r\nConnection: close\r\n\r\n").await.unwrap();
+    let mut answer = String::new();
+    soon(conn.stream.read_to_string(&mut answer)).await.unwrap();
+    assert!(answer.ends_with("b GET /t web "), "{answer}");
+}
+
+#[tokio::test]
+async fn a_pod_that_speaks_http_itself_is_reached_by_a_stream() {
+    let two = two().await;
+    let listener = two.b.listen_tcp(at("0.0.0.0:8080")).unwrap();
+    let echo = Arc::new(Echo { name: "b".into(), ..Echo::default() });
+    let service = echo.clone();
+    tokio::spawn(async move {
+        while let Ok(conn) = listener.accept().await {
+            let info = ConnInfo { local: conn.local, peer: conn.peer };
+            tokio::spawn(server::serve(conn.stream, service.clone(), info));
+        }
+    });
+    for n in 0..2 {
+        let request = Request::post(format!("http://10.244.224.2:8080/{n}")).body(full("hi")).unwrap();
+        let said = text(soon(two.a.send_http(request, Default::default())).await.unwrap()).await;
+        assert_eq!(said, format!("b POST /{n} 10.244.224.2:8080 hi"));
+    }
+    assert!(two.d.net.0.tunnel.is_streams_only(to(8080)), "it is asked once");
+    assert_eq!(two.b.tracker.len(), 1, "the connection is kept");
+    let peers: Vec<IpAddr> = echo.seen.lock().unwrap().iter().map(|(_, info)| info.peer.ip()).collect();
+    assert_eq!(peers, [ip(A), ip(A)]);
+}
+
+#[tokio::test]
+async fn a_node_that_dies_cuts_its_streams_and_is_reached_again_when_it_is_back() {
+    let mut two = two().await;
+    let listener = two.b.listen_tcp(at("0.0.0.0:7000")).unwrap();
+    let mut near = two.a.connect_tcp(to(7000)).await.unwrap().stream;
+    let _far = listener.accept().await.unwrap();
+    two.e.serving.abort();
+    assert!((&mut two.e.serving).await.unwrap_err().is_cancelled());
+    assert_eq!(soon(near.read(&mut [0; 4])).await.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+    assert_eq!(soon(two.a.connect_tcp(to(7000))).await.map(drop), Err(NetError::RemoteUnreachable));
+    let again = TcpListener::bind(two.e.at).await.unwrap();
+    two.e.serving = serve(&two.e.net, again);
+    soon(async {
+        while two.a.connect_tcp(to(7000)).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(two.d.net.sessions(), 1);
+}
+
+#[tokio::test]
+async fn a_node_that_does_not_answer_any_more_counts_as_dead() {
+    let quick = TunnelTiming {
+        ping: Duration::from_millis(20),
+        patience: Duration::from_millis(500),
+        ..TunnelTiming::default()
+    };
+    let two = two_with(quick).await;
+    // Bytes go through somebody who stops to pass them on.
+    let relay = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (through, target) = (relay.local_addr().unwrap(), two.e.at);
+    let relaying = tokio::spawn(async move {
+        let (mut near, _) = relay.accept().await.unwrap();
+        let mut far = tokio::net::TcpStream::connect(target).await.unwrap();
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let task = tokio::spawn(async move {
+            tokio::select! {
+                _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+                _ = stopped => {}
+            }
+            (near, far)
+        });
+        (stop, task)
+    });
+    let e = Node { net: two.e.net.clone(), at: through, serving: two.e.serving };
+    introduce(&two.d, &e);
+    let listener = two.b.listen_tcp(at("0.0.0.0:7000")).unwrap();
+    let mut near = two.a.connect_tcp(to(7000)).await.unwrap().stream;
+    let _far = listener.accept().await.unwrap();
+    let (stop, task) = relaying.await.unwrap();
+    stop.send(()).unwrap();
+    // Both of its connections stay open.
+    let _open = task.await.unwrap();
+    assert_eq!(soon(near.read(&mut [0; 4])).await.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+}
+
+#[tokio::test]
+async fn a_connection_without_streams_is_closed_and_made_anew() {
+    let (ping, idle) = (Duration::from_millis(10), Duration::from_millis(10));
+    let two = two_with(TunnelTiming { ping, idle, ..TunnelTiming::default() }).await;
+    let listener = two.b.listen_tcp(at("0.0.0.0:7000")).unwrap();
+    let near = two.a.connect_tcp(to(7000)).await.unwrap();
+    let far = listener.accept().await.unwrap();
+    assert_eq!(two.d.net.sessions(), 1);
+    drop((near, far));
+    soon(async {
+        while two.d.net.sessions() > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert!(two.a.connect_tcp(to(7000)).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_request_that_nobody_waits_for_any_more_ends_at_the_other_node() {
+    /// Never answers; says when it is dropped.
+    struct Silent(tokio::sync::mpsc::UnboundedSender<&'static str>);
+    struct Dropped(tokio::sync::mpsc::UnboundedSender<&'static str>);
+    impl Drop for Dropped {
+        fn drop(&mut self) {
+            let _ = self.0.send("dropped");
+        }
+    }
+    #[async_trait]
+    impl HttpService for Silent {
+        async fn handle(&self, _: Request<Body>) -> Result<Response<Body>, ServiceError> {
+            let _dropped = Dropped(self.0.clone());
+            let _ = self.0.send("begun");
+            std::future::pending().await
+        }
+    }
+    let two = two().await;
+    let (tx, mut rx) = tokio::sync::mpsc::unbounded_channel();
+    let _guard = two.e.net.serve_http(ip(B), 8080, Arc::new(Silent(tx))).unwrap();
+    let a = two.a.clone();
+    // Its body never ends either.
+    let body = BodyExt::boxed(StreamBody::new(futures_util::stream::pending().map(Ok::<Frame<Bytes>, _>)));
+    let request = Request::post("http://10.244.224.2:8080/").body(body).unwrap();
+    let asking = tokio::spawn(async move { a.send_http(request, Default::default()).await.map(drop) });
+    assert_eq!(soon(rx.recv()).await, Some("begun"));
+    asking.abort();
+    assert_eq!(soon(rx.recv()).await, Some("dropped"));
+}
