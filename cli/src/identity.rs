@@ -177,6 +177,15 @@ impl Identity {
         Client::new(self.https.clone(), UserInfo::default(), "kubelet")
     }
 
+    /// TLS for connections to other nodes, which shows the certificate that the node has at the time.
+    pub fn node_tls(&self) -> Result<rustls::ClientConfig, Error> {
+        let mut config = self.client.client_config(&self.ca)?;
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        // A resumed session would not show it again.
+        config.resumption = rustls::client::Resumption::disabled();
+        Ok(config)
+    }
+
     /// Keeps the list of servers and the certificates fresh, for ever. `changed` hears of every new list.
     pub async fn keep_fresh(mut self, changed: impl Fn(&[String]) + Send) {
         loop {

@@ -1,11 +1,12 @@
 //! `copepod agent`: a node of a cluster whose servers are elsewhere.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Args;
-use copepod_agent::{Agent as Node, Cidr};
+use copepod_agent::{Agent as Node, Cidr, DataPort};
 use copepod_client::join::self_made;
 use copepod_client::tls::{Clients, Rotating};
 use rustls::pki_types::CertificateDer;
@@ -32,6 +33,9 @@ pub struct Agent {
     /// one from which this host reaches the servers.
     #[arg(long, env = "COPEPOD_BIND", value_name = "IP")]
     bind: Option<IpAddr>,
+    /// Port at which other nodes bring streams and requests for pods of this one; 0 takes any free one.
+    #[arg(long, env = "COPEPOD_DATA_PORT", default_value_t = 10251, value_name = "PORT")]
+    data_port: u16,
     #[command(flatten)]
     node: NodeFlags,
 }
@@ -63,6 +67,11 @@ impl Agent {
         let tls = NodeTls { ingress: own.server_config(Clients::Unasked)?, kubelet };
         let mut config = self.node.config(&name, bind, &dir, identity.client(), tls)?;
         config.host_ip = identity.address;
+        config.data = Some(DataPort {
+            addr: SocketAddr::new(bind, self.data_port),
+            server: identity.serving.server_config(Clients::Required(&identity.ca))?,
+            client: Arc::new(identity.node_tls()?),
+        });
         config.pod_block = Some(cidr(identity.pod_cidr())?);
         config.roots = CertificateDer::pem_slice_iter(identity.ca.as_bytes()).flatten().collect();
         let node = Node::start(config).await?;

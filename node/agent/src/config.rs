@@ -16,6 +16,17 @@ use crate::addresses::Cidr;
 /// Addresses of pods, if nothing else is said. The first one is the node's own in the pod network.
 pub const POD_CIDR: Cidr = (Ipv4Addr::new(10, 244, 0, 0), 16);
 
+/// How a node and others carry streams of their pods to each other.
+#[derive(Clone)]
+pub struct DataPort {
+    /// Where others' streams are taken; port 0 takes a free one.
+    pub addr: SocketAddr,
+    /// With what: clients must show a certificate of the cluster's CA.
+    pub server: Arc<rustls::ServerConfig>,
+    /// For connections to others, which must show the cluster's certificate for their node's name.
+    pub client: Arc<rustls::ClientConfig>,
+}
+
 /// How an agent is set up.
 #[derive(Clone)]
 pub struct AgentConfig {
@@ -65,6 +76,8 @@ pub struct AgentConfig {
     /// Where the node's API (the kubelet's) is served over TLS, and with what; client certificates are asked for, not
     /// required. Port 0 takes a free one; upstream's is 10250.
     pub kubelet: Option<(SocketAddr, Arc<rustls::ServerConfig>)>,
+    /// The way to pods of other nodes, and theirs to those of this one; without it the node reaches its own pods only.
+    pub data: Option<DataPort>,
     /// Where DNS is served, over UDP and TCP.
     pub dns_addr: Option<SocketAddr>,
     /// How long requests at the ingress may go on after the agent was told to stop.
@@ -109,6 +122,7 @@ impl AgentConfig {
             ingress_addr: None,
             ingress_tls: None,
             kubelet: None,
+            data: None,
             dns_addr: None,
             drain: Duration::from_secs(10),
             egress: true,

@@ -14,6 +14,7 @@ mod events;
 mod host;
 mod kubelet;
 mod logs;
+mod neighbours;
 mod pods;
 mod reflect;
 mod register;
@@ -32,6 +33,7 @@ use copepod_client::Body;
 use copepod_dns_server::Forwarder;
 use copepod_node_network::{
     Beneficiary, Certificates, HostListeners, HostPortFailure, Ingress, IngressConfig, Network, NetworkConfig,
+    TunnelConfig, TunnelTiming,
 };
 use copepod_node_plan::{NodeFacts, Observation, balancer_failed};
 use copepod_runtime_wasm::{Runtime, RuntimeConfig, RuntimeError};
@@ -40,7 +42,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 pub use addresses::{AddressPool, Cidr};
-pub use config::{AgentConfig, POD_CIDR};
+pub use config::{AgentConfig, DataPort, POD_CIDR};
 
 use api::NodeApi;
 use copepod_volumes::Volumes;
@@ -113,6 +115,13 @@ impl Agent {
         let kubelet_addr = kubelet.as_ref().and_then(|(listener, _)| listener.local_addr().ok());
         let configz = Arc::new(kubelet::configz(&config, kubelet_addr));
         let auth = kubelet::Auth::new(config.client.clone(), config.node_name.clone());
+        let data = match &config.data {
+            Some(DataPort { addr, .. }) => {
+                Some(TcpListener::bind(addr).await.map_err(|e| AgentError::Listen(*addr, e))?)
+            }
+            None => None,
+        };
+        let data_port = data.as_ref().and_then(|listener| listener.local_addr().ok()).map(|at| at.port());
         let dns = match config.dns_addr {
             Some(addr) => Some(bind_dns(addr).await.map_err(|e| AgentError::Listen(addr, e))?),
             None => None,
@@ -139,12 +148,28 @@ impl Agent {
             node_ip: config.pod_block.unwrap_or(config.pod_cidr).0.into(),
             egress: config.egress,
             roots: config.roots.clone(),
+            tunnel: config.data.as_ref().map(|data| TunnelConfig {
+                client: data.client.clone(),
+                server: data.server.clone(),
+                node_of: neighbours::node_of,
+                timing: TunnelTiming::default(),
+            }),
             ..NetworkConfig::default()
         });
         let facts = NodeFacts { api_port: kubelet_addr.map_or(0, |at| at.port()), ..facts(&config) };
         let (stop, stopped) = watch::channel(false);
-        let (ready_tx, ready) = watch::channel(false);
+        let (ready_tx, mut ready) = watch::channel(false);
         let (mut tasks, mut front) = (JoinSet::new(), JoinSet::new());
+        if let Some(listener) = data {
+            let (known_tx, known) = watch::channel(false);
+            tasks.spawn(neighbours::run(config.client.clone(), config.node_name.clone(), network.clone(), known_tx));
+            // Pods start when both are known: where Services lead, and where their endpoints are.
+            ready = both(&mut tasks, [ready, known]);
+            let (network, mut stopped) = (network.clone(), stopped.clone());
+            front.spawn(async move {
+                network.serve_tunnel(listener, async move { drop(stopped.wait_for(|s| *s).await) }).await;
+            });
+        }
 
         let (effects_tx, effects) = mpsc::unbounded_channel();
         let (observer, observations) = mpsc::unbounded_channel();
@@ -192,7 +217,7 @@ impl Agent {
 
         let (asks_tx, asks) = mpsc::channel(64);
         let wires = Node { effects: effects_tx, observations, asks, ready: ready.clone(), recorder, services };
-        tasks.spawn(node(config, facts, logs.clone(), wires));
+        tasks.spawn(node(config, facts, data_port, logs.clone(), wires));
 
         let idle = logs.clone();
         tasks.spawn(async move {
@@ -308,6 +333,20 @@ impl Agent {
     }
 }
 
+/// True once both are.
+fn both(tasks: &mut JoinSet<()>, of: [watch::Receiver<bool>; 2]) -> watch::Receiver<bool> {
+    let (tx, rx) = watch::channel(false);
+    tasks.spawn(async move {
+        for mut one in of {
+            if one.wait_for(|r| *r).await.is_err() {
+                return;
+            }
+        }
+        tx.send_replace(true);
+    });
+    rx
+}
+
 /// The same port over UDP and TCP. Where any free one will do, the one that TCP got may be taken over UDP.
 async fn bind_dns(addr: SocketAddr) -> io::Result<(UdpSocket, TcpListener)> {
     let mut tries = if addr.port() == 0 { 10 } else { 1 };
@@ -344,7 +383,7 @@ struct Node {
 }
 
 /// Registers the node, then looks after its Lease and its pods.
-async fn node(config: AgentConfig, mut facts: NodeFacts, logs: Arc<Logs>, wires: Node) {
+async fn node(config: AgentConfig, mut facts: NodeFacts, data_port: Option<u16>, logs: Arc<Logs>, wires: Node) {
     let client = config.client.clone();
     let registered = register::register(&client, &facts, &config.labels).await;
     let blocks = registered.meta.annotations.get(register::BLOCKS).map(ToString::to_string).unwrap_or_default();
@@ -355,6 +394,8 @@ async fn node(config: AgentConfig, mut facts: NodeFacts, logs: Arc<Logs>, wires:
     let images = move || listed.borrow().clone();
     let collector = Collector::new(registered.clone(), config.image_gc, config.image_gc_period, listed_tx);
     let mut beside = JoinSet::new();
+    let (at, own) = (client.clone(), registered.clone());
+    beside.spawn(async move { register::record_data_port(&at, &own, data_port).await });
     let (pressure, seen) = watch::channel(copepod_node_plan::node::Health::default());
     beside.spawn(register::heartbeat(client.clone(), facts.clone(), images, seen));
     let (changes_tx, changes) = mpsc::channel(1024);

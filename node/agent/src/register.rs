@@ -8,6 +8,7 @@ use copepod_model::request::PatchType;
 use copepod_model::{Object, Status};
 use copepod_node_plan::NodeFacts;
 use copepod_node_plan::node::{self, Health, LEASE_NAMESPACE};
+use copepod_node_routes::DATA_PORT;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ContainerImage, Node, NodeStatus};
 use serde_json::{Value, json};
@@ -73,6 +74,21 @@ pub(crate) async fn record_blocks(client: &Client, name: &str, cidrs: &[String],
         patch["spec"] = json!({"podCIDR": cidr, "podCIDRs": [cidr]});
     }
     client.patch("nodes", "", name, "", PatchType::Merge, patch).await.map(drop)
+}
+
+/// Says on the Node where the node takes streams of other nodes' pods, or that it does not; tries until the API answers.
+pub(crate) async fn record_data_port(client: &Client, node: &Object, port: Option<u16>) {
+    let wanted = port.map(|p| p.to_string());
+    if node.meta.annotations.get(DATA_PORT).map(|have| &**have) == wanted.as_deref() {
+        return;
+    }
+    let patch = json!({"metadata": {"annotations": {DATA_PORT: wanted}}});
+    let mut wait = Duration::from_millis(50);
+    while let Err(e) = client.patch("nodes", "", node.name(), "", PatchType::Merge, patch.clone()).await {
+        tracing::warn!(node = node.name(), error = %e, "cannot say yet where the node takes pods' streams");
+        tokio::time::sleep(wait).await;
+        wait = (wait * 2).min(Duration::from_secs(5));
+    }
 }
 
 /// Keeps the Lease and the status fresh, for ever.

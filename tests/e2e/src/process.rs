@@ -147,7 +147,7 @@ impl ServerProcess {
 pub fn agent(dir: &Path, more: &[&str]) -> Process {
     let data = dir.display().to_string();
     let mut args = vec!["agent", "--data-dir", &data];
-    for port in ["--ingress-port", "--ingress-tls-port", "--dns-port", "--kubelet-port"] {
+    for port in ["--ingress-port", "--ingress-tls-port", "--dns-port", "--kubelet-port", "--data-port"] {
         args.extend([port, "0"]);
     }
     args.extend(more);

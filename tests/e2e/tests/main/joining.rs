@@ -143,6 +143,112 @@ fn two_agents_have_different_parts_of_the_pod_network() {
     assert_ne!(cidr("d"), cidr("e"));
 }
 
+/// On `d` an app, as a Service and behind the ingress, and a server of lines; on `e` an app that fetches.
+const APART: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: web, labels: {app: web}}
+spec:
+  nodeName: d
+  containers:
+  - {name: c, image: 'file://examples/hello/hello.wasm', ports: [{containerPort: 8080, name: http}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: lines, labels: {app: lines}}
+spec:
+  nodeName: d
+  containers:
+  - {name: c, image: 'file://examples/tcp-echo/tcp-echo.wasm'}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: front, labels: {app: front}}
+spec:
+  nodeName: e
+  containers:
+  - {name: c, image: 'file://examples/hello/hello.wasm', ports: [{containerPort: 8080, name: http}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec: {selector: {app: web}, ports: [{port: 80, targetPort: 8080}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: front}
+spec: {selector: {app: front}, ports: [{port: 80, targetPort: 8080}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: lines}
+spec: {selector: {app: lines}, ports: [{port: 7000}]}
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: both}
+spec:
+  rules:
+  - host: web.localhost
+    http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: web, port: {number: 80}}}}]}
+  - host: front.localhost
+    http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: front, port: {number: 80}}}}]}
+";
+
+/// A pod of `e` that asks `d`'s server of lines by its Service once.
+const ASK: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: ask}
+spec:
+  nodeName: e
+  restartPolicy: OnFailure
+  containers:
+  - {name: c, image: 'file://examples/tcp-echo/tcp-echo.wasm', args: [connect, 'lines:7000']}
+";
+
+#[test]
+fn pods_of_different_nodes_reach_each_other_and_every_ingress_reaches_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = ServerProcess::start(&dir.path().join("a"));
+    let token = server.ok(&["token", "create"]).trim().to_string();
+    let folder = |name: &str| dir.path().join(name);
+    let start = |name: &str| agent(&folder(name), &["--join", &server.url, "--token", &token, "--node-name", name]);
+    let (mut d, mut e) = (start("d"), start("e"));
+    let (at_d, at_e) = (ingress(&mut d), ingress(&mut e));
+    let apply = |name: &str, text: &str| {
+        let file = dir.path().join(name);
+        std::fs::write(&file, text).unwrap();
+        server.ok(&["apply", "-f", &file.display().to_string()]);
+    };
+    apply("apart.yaml", APART);
+    let get = |ingress: &str, host: &str, path: &str| {
+        let (host, url) = (format!("Host: {host}.localhost"), format!("{ingress}{path}"));
+        let out = Command::new("curl").args(["-s", "-f", "-m", "10", "-H", &host, &url]).output().expect("curl runs");
+        out.status.success().then(|| text(&out.stdout))
+    };
+    let says = |what: &str, ingress: &str, host: &str, path: &str, want: &str| {
+        until(what, || get(ingress, host, path).filter(|said| said.contains(want)).map(drop));
+    };
+    says("the app answers at its own node", &at_d, "web", "/", "Hello from ");
+    says("the app answers at the other node", &at_e, "web", "/", "Hello from ");
+    let fetch = "/fetch?url=http://web/";
+    says("a guest of the other node calls its Service", &at_e, "front", fetch, "200 Hello from ");
+    says("and there and back again", &at_d, "front", fetch, "200 Hello from ");
+    apply("ask.yaml", ASK);
+    until("the other node's guest has its line", || {
+        let log = server.copepod(&["logs", "ask"]);
+        text(&log.stdout).contains(" says: hello from 10.244.").then_some(())
+    });
+    // A node that was away is found again, wherever it listens now.
+    assert!(d.interrupt().success());
+    let mut d = start("d");
+    let at_d = ingress(&mut d);
+    says("the app is back at its own node", &at_d, "web", "/", "Hello from ");
+    says("and at the other one", &at_e, "web", "/", "Hello from ");
+    says("as its Service is", &at_e, "front", fetch, "200 Hello from ");
+}
+
 #[test]
 fn flags_come_from_the_command_line_before_the_environment_before_the_file() {
     let dir = tempfile::tempdir().unwrap();

@@ -105,8 +105,10 @@ fn the_page_works_as_it_stands() {
                 until("both nodes are ready", || {
                     (machines.shell("a", "copepod get nodes").matches(" Ready").count() == 2).then_some(())
                 });
-                let curl = "curl -s -f -m 10 -H 'Host: hello.localhost' http://127.0.31.4:8080/";
-                assert!(machines.shell("d", curl).starts_with("Hello from hello-"));
+                for (agent, ip) in [("d", "127.0.31.4"), ("e", "127.0.31.5")] {
+                    let curl = format!("curl -s -f -m 10 -H 'Host: hello.localhost' http://{ip}:8080/");
+                    assert!(machines.shell(agent, &curl).starts_with("Hello from hello-"));
+                }
             }
             machines.run(&block.machine, command);
         }
