@@ -141,8 +141,13 @@ impl Network {
                     }
                     None => Err(NetError::ConnectionRefused),
                 },
+                Ok(Target::Remote(node)) => match self.takes_requests(from, &node, endpoint.addr).await {
+                    Ok(true) => Ok(self.open_balanced(from, side, port, shown)),
+                    Ok(false) => self.open_remote(from, &node, endpoint.addr).await,
+                    Err(e) => Err(e),
+                },
                 Ok(target) => {
-                    outside += usize::from(matches!(target, Target::Outside(_)));
+                    outside += 1;
                     if outside > ATTEMPTS {
                         break;
                     }

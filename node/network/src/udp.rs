@@ -147,7 +147,9 @@ impl UdpSocket {
             let known = flows.endpoints.get(&to).filter(|e| port.eligible.iter().any(|x| x.addr == **e)).copied();
             let chosen = known.or_else(|| {
                 let own = network.chosen(port, Side::Inside, self.pod.ip());
-                port.candidates(Side::Inside, own, network.sequence()).next().map(|e| e.addr)
+                // Datagrams do not cross nodes.
+                let here = |addr| !matches!(network.endpoint_target(addr), Ok(Target::Remote(_)));
+                port.candidates(Side::Inside, own, network.sequence()).map(|e| e.addr).find(|addr| here(*addr))
             });
             at = chosen.ok_or(NetError::ConnectionRefused)?;
             if flows.endpoints.len() >= MAX_FLOWS {

@@ -178,12 +178,15 @@ impl Network {
 
 /// A request, handed to the pod as one from this node would be.
 async fn exchange(heard: Heard, pod: &PodHandle, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
-    let Heard { to, claim, peer } = heard;
+    let Heard { to, claim, peer, asks } = heard;
     let service: Arc<dyn HttpService> = match pod.tcp(Scope::Pod, to.port()) {
         Some(Bound::Http(service)) => service,
         Some(Bound::Listener(_)) => return refuse(&mut respond, Refusal::StreamsOnly, None),
         None => return refuse(&mut respond, Refusal::Refused, None),
     };
+    if asks {
+        return drop(respond.send_response(Response::new(()), true));
+    }
     // A pod speaks for itself alone, a proxy for its clients.
     let peer = match claim.whose {
         Whose::Pod(_) => claim.address,

@@ -15,7 +15,8 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::{CONNECTION_WINDOW, FRAME, HEAD, STREAMS, TunnelConfig, TunnelTiming, WINDOW, carry, wire};
+use super::wire::{self, Refusal};
+use super::{CONNECTION_WINDOW, FRAME, HEAD, STREAMS, TunnelConfig, TunnelTiming, WINDOW, carry};
 use crate::connect::{Conn, Source};
 use crate::error::NetError;
 use crate::network::Network;
@@ -25,15 +26,17 @@ use crate::sync::lock;
 
 /// Connections to one node at once.
 const CONNECTIONS: usize = 16;
-/// After a failure nobody tries for so long; the failure is everybody's answer.
+/// After a failure nobody tries for so long.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Another node, with the connections to it.
 pub(super) struct Peer {
     data: SocketAddr,
     open: Mutex<Vec<Arc<Session>>>,
-    /// Held by whoever makes a connection; with the last failure.
-    dialing: tokio::sync::Mutex<Option<(Instant, NetError)>>,
+    /// Held by whoever makes a connection.
+    dialing: tokio::sync::Mutex<()>,
+    /// When the last attempt has failed, if it has.
+    failed: Mutex<Option<Instant>>,
 }
 
 /// One connection.
@@ -126,8 +129,8 @@ impl Network {
         let local = from.local(self, Scope::Pod);
         let claim = claim(from, local).ok_or(NetError::AccessDenied)?;
         let head = wire::connect(to, &claim).ok_or(NetError::InvalidArgument)?;
-        let opening = timeout(self.0.config.connect_timeout, self.connect_remote(node, &head));
-        let (send, recv, lease) = opening.await.unwrap_or(Err(NetError::Timeout))?;
+        let opening = timeout(self.0.config.connect_timeout, self.first_word(node, &head, false));
+        let (send, recv, lease) = opening.await.unwrap_or(Err(NetError::Timeout))??;
         let (mut near, far) = Stream::pair();
         if let Some(tracker) = from.tracker() {
             near = near.tracked(tracker);
@@ -139,20 +142,46 @@ impl Network {
         Ok(Conn { local, peer: to, stream: near })
     }
 
-    async fn connect_remote(
+    /// Whether a port of another node's pod takes requests, so that a connection to its Service need not be one to it; an
+    /// error if nobody is there.
+    pub(crate) async fn takes_requests(
+        &self,
+        from: &Source,
+        node: &Neighbour,
+        to: SocketAddr,
+    ) -> Result<bool, NetError> {
+        if self.0.tunnel.is_streams_only(to) {
+            return Ok(false);
+        }
+        let claim = claim(from, SocketAddr::new(from.ip(self), 0)).ok_or(NetError::AccessDenied)?;
+        let head = wire::ask(to, &claim).ok_or(NetError::InvalidArgument)?;
+        let asking = timeout(self.0.config.connect_timeout, self.first_word(node, &head, true));
+        match asking.await.unwrap_or(Err(NetError::Timeout))? {
+            Ok(_) => Ok(true),
+            Err(Refusal::StreamsOnly) => {
+                self.0.tunnel.note_streams_only(to);
+                Ok(false)
+            }
+            Err(refusal) => Err(refusal.into()),
+        }
+    }
+
+    /// Sends a head and waits for the other node's answer to it.
+    async fn first_word(
         &self,
         node: &Neighbour,
         head: &Request<()>,
-    ) -> Result<(SendStream<Bytes>, h2::RecvStream, Lease), NetError> {
+        end: bool,
+    ) -> Result<Result<(SendStream<Bytes>, h2::RecvStream, Lease), Refusal>, NetError> {
         let mut tries = 0;
         loop {
-            let Begun { response, send, lease } = self.begin(node, head, false).await?;
+            let Begun { response, send, lease } = self.begin(node, head, end).await?;
             tries += 1;
             match response.await {
-                Ok(response) if response.status().is_success() => return Ok((send, response.into_body(), lease)),
+                Ok(response) if response.status().is_success() => return Ok(Ok((send, response.into_body(), lease))),
                 Ok(response) => {
                     let refusal = wire::refusal(response.headers());
-                    return Err(refusal.map_or(NetError::RemoteUnreachable, |(refusal, _)| refusal.into()));
+                    return Ok(Err(refusal.map_or(Refusal::Unreachable, |(refusal, _)| refusal)));
                 }
                 // A kept connection may break just as it is used.
                 Err(e) if tries == 1 && (e.is_io() || e.is_go_away()) => lease.0.close(),
@@ -189,15 +218,19 @@ impl Network {
         if let Some(lease) = peer.lease() {
             return Ok(lease);
         }
-        let mut failed = peer.dialing.lock().await;
-        // Somebody else may have made one meanwhile.
+        let failed = *lock(&peer.failed);
+        // While a node is not reached, one finds out whether it is again, and nobody else waits for that.
+        let _dialing = match peer.dialing.try_lock() {
+            Ok(dialing) => dialing,
+            Err(_) if failed.is_some() => return Err(NetError::RemoteUnreachable),
+            Err(_) => peer.dialing.lock().await,
+        };
+        // Somebody else may have made one meanwhile, or tried to.
         if let Some(lease) = peer.lease() {
             return Ok(lease);
         }
-        if let Some((at, error)) = *failed
-            && at.elapsed() < PAUSE
-        {
-            return Err(error);
+        if lock(&peer.failed).is_some_and(|at| at.elapsed() < PAUSE) {
+            return Err(NetError::RemoteUnreachable);
         }
         if lock(&peer.open).len() >= CONNECTIONS {
             return Err(NetError::NewSocketLimit);
@@ -205,7 +238,7 @@ impl Network {
         let dialed = timeout(config.timing.connect, dial(config, node)).await;
         match dialed.unwrap_or(Err(NetError::Timeout)) {
             Ok((sender, connection)) => {
-                *failed = None;
+                *lock(&peer.failed) = None;
                 let load = Load { streams: 0, since: Instant::now(), closed: false };
                 let session = Arc::new(Session { sender, load: Mutex::new(load) });
                 let lease = session.lease().ok_or(NetError::NewSocketLimit)?;
@@ -215,8 +248,8 @@ impl Network {
             }
             Err(error) => {
                 tracing::warn!(node = %node.name, at = %node.data, %error, "another node is not reached");
+                *lock(&peer.failed) = Some(Instant::now());
                 // Whatever it is, the way there is what does not work: another endpoint may.
-                *failed = Some((Instant::now(), NetError::RemoteUnreachable));
                 Err(NetError::RemoteUnreachable)
             }
         }
@@ -230,7 +263,12 @@ impl Network {
                 // Nodes that are gone, or somewhere else now. What is open goes on until it ends.
                 let all = self.neighbours();
                 peers.retain(|name, peer| all.node(name).is_some_and(|n| n.data == peer.data));
-                let peer = Arc::new(Peer { data: node.data, open: Mutex::default(), dialing: Default::default() });
+                let peer = Arc::new(Peer {
+                    data: node.data,
+                    open: Mutex::default(),
+                    dialing: Default::default(),
+                    failed: Mutex::default(),
+                });
                 peers.insert(node.name.clone(), peer.clone());
                 peer
             }
@@ -251,10 +289,15 @@ async fn dial(config: &TunnelConfig, node: &Neighbour) -> Result<Dialed, NetErro
     let tcp = TcpStream::connect(node.data).await?;
     let _ = tcp.set_nodelay(true);
     // Whoever is at that address must be that node.
-    let name = ServerName::try_from(node.name.to_string()).map_err(|_| NetError::InvalidArgument)?;
+    let name = ServerName::try_from(node.name.to_string()).unwrap_or_else(|_| node.data.ip().into());
     let tls = TlsConnector::from(config.client.clone()).connect(name, tcp).await?;
-    if tls.get_ref().1.alpn_protocol() != Some(b"h2") {
+    let (_, session) = tls.get_ref();
+    if session.alpn_protocol() != Some(b"h2") {
         return Err(NetError::InvalidArgument);
+    }
+    let shown = session.peer_certificates().and_then(|c| c.first()).and_then(|c| (config.node_of)(c));
+    if shown.as_deref() != Some(&*node.name) {
+        return Err(NetError::AccessDenied);
     }
     let mut builder = h2::client::Builder::new();
     builder

@@ -29,6 +29,8 @@ use crate::network::tests::{Echo, at, ip, text};
 use crate::{ConnInfo, HttpError, HttpService, Identity, NetError, Network, NetworkConfig, PodHandle, ServiceError};
 
 const DEADLINE: Duration = Duration::from_secs(30);
+/// How long a node waits for news.
+const HOLD: Duration = Duration::from_millis(200);
 
 /// A CA, and TLS of nodes by it.
 struct Pki {
@@ -86,8 +88,8 @@ fn serve(net: &Network, listener: TcpListener) -> JoinHandle<()> {
     tokio::spawn(async move { net.serve_tunnel(listener, std::future::pending()).await })
 }
 
-async fn node(tunnel: TunnelConfig, own: &str) -> Node {
-    let (node_ip, hold) = (ip(own), Duration::from_millis(200));
+async fn node(tunnel: TunnelConfig, own: &str, hold: Duration) -> Node {
+    let node_ip = ip(own);
     let net = Network::new(NetworkConfig { tunnel: Some(tunnel), node_ip, hold, ..NetworkConfig::default() });
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let at = listener.local_addr().unwrap();
@@ -148,17 +150,17 @@ fn introduce(d: &Node, e: &Node) {
     }
 }
 
-async fn two_with(timing: TunnelTiming) -> Two {
+async fn two_with(timing: TunnelTiming, hold: Duration) -> Two {
     let pki = Pki::new();
-    let d = node(pki.tunnel("d", "system:node:d", timing), "10.244.240.0").await;
-    let e = node(pki.tunnel("e", "system:node:e", timing), "10.244.224.0").await;
+    let d = node(pki.tunnel("d", "system:node:d", timing), "10.244.240.0", hold).await;
+    let e = node(pki.tunnel("e", "system:node:e", timing), "10.244.224.0", hold).await;
     introduce(&d, &e);
     let (a, b) = (attach(&d.net, "a", A), attach(&e.net, "b", B));
     Two { d, e, a, b }
 }
 
 async fn two() -> Two {
-    two_with(TunnelTiming::default()).await
+    two_with(TunnelTiming::default(), HOLD).await
 }
 
 fn to(port: u16) -> SocketAddr {
@@ -276,10 +278,16 @@ async fn a_node_that_speaks_for_a_pod_of_another_one_is_refused() {
     two.d.net.detach("uid-c");
     let forged = attach(&two.d.net, "b", "10.244.240.3");
     assert_eq!(soon(forged.connect_tcp(to(7000))).await.map(drop), Err(NetError::AccessDenied));
-    // News of a pod may be slower than the pod.
-    two.d.net.detach("uid-b");
+}
+
+#[tokio::test]
+async fn news_of_a_pod_may_be_slower_than_the_pod() {
+    let two = two_with(TunnelTiming::default(), DEADLINE).await;
+    let _listener = two.b.listen_tcp(at("0.0.0.0:7000")).unwrap();
     let late = attach(&two.d.net, "late", "10.244.240.4");
-    let connecting = tokio::spawn(async move { late.connect_tcp(to(7000)).await.map(drop) });
+    let mut connecting = tokio::spawn(async move { late.connect_tcp(to(7000)).await.map(drop) });
+    let early = tokio::time::timeout(Duration::from_millis(100), &mut connecting).await;
+    assert!(early.is_err(), "it is neither taken nor refused yet: {early:?}");
     let mut all = Neighbours::clone(&two.e.net.neighbours());
     assert!(all.put_pod(&pod_object("late", "d")));
     two.e.net.set_neighbours(Arc::new(all), false);
@@ -290,13 +298,13 @@ async fn a_node_that_speaks_for_a_pod_of_another_one_is_refused() {
 async fn only_the_node_itself_is_taken_for_it_on_either_side() {
     let (pki, timing) = (Pki::new(), TunnelTiming::default());
     // One whose certificate names a user and no node, and one at whose address somebody else answers.
-    let d = node(pki.tunnel("d", "somebody", timing), "10.244.240.0").await;
-    let e = node(pki.tunnel("e", "system:node:e", timing), "10.244.224.0").await;
+    let d = node(pki.tunnel("d", "somebody", timing), "10.244.240.0", HOLD).await;
+    let e = node(pki.tunnel("e", "system:node:e", timing), "10.244.224.0", HOLD).await;
     introduce(&d, &e);
     let (a, b) = (attach(&d.net, "a", A), attach(&e.net, "b", B));
     let _listener = b.listen_tcp(at("0.0.0.0:7000")).unwrap();
     assert_eq!(soon(a.connect_tcp(to(7000))).await.map(drop), Err(NetError::RemoteUnreachable));
-    let f = node(pki.tunnel("f", "system:node:f", timing), "10.244.208.0").await;
+    let f = node(pki.tunnel("f", "system:node:f", timing), "10.244.208.0", HOLD).await;
     introduce(&Node { net: d.net.clone(), at: f.at, serving: f.serving }, &e);
     assert_eq!(soon(b.connect_tcp(SocketAddr::new(ip(A), 7000))).await.map(drop), Err(NetError::RemoteUnreachable));
 }
@@ -395,12 +403,24 @@ async fn a_service_has_endpoints_on_all_nodes_and_passes_over_those_that_stop() 
     far.stopped.store(false, Ordering::Relaxed);
     drop(near_guard);
     assert_eq!([ask().await, ask().await], ["b", "b"]);
-    // Plain TCP to the same Service.
     let mut conn = two.a.connect_tcp(at("10.96.0.7:80")).await.unwrap();
     conn.stream.write_all(b"GET /t HTTP/1.1\r\nHost: web\r\nConnection: close\r\n\r\n").await.unwrap();
     let mut answer = String::new();
     soon(conn.stream.read_to_string(&mut answer)).await.unwrap();
-    assert!(answer.ends_with("b GET /t web "), "{answer}");
+    assert!(answer.ends_with("b GET /t web "), "plain TCP to the same Service: {answer}");
+    // Each request of a connection finds its own endpoint, whichever the connection has found.
+    let near = Echo { name: "n".into(), ..Echo::default() };
+    let _near = two.d.net.serve_http(near_pod.ip(), 8080, Arc::new(near)).unwrap();
+    for _ in 0..2 {
+        let mut conn = two.a.connect_tcp(at("10.96.0.7:80")).await.unwrap();
+        let (first, last) =
+            ("GET /1 HTTP/1.1\r\nHost: web\r\n", "GET /2 HTTP/1.1\r\nHost: web\r\nConnection: close\r\n");
+        conn.stream.write_all(format!("{first}\r\n{last}\r\n").as_bytes()).await.unwrap();
+        let mut answers = String::new();
+        soon(conn.stream.read_to_string(&mut answers)).await.unwrap();
+        assert!(answers.contains("b GET") && answers.contains("n GET"), "{answers}");
+    }
+    assert!(far.seen.lock().unwrap().iter().all(|(_, info)| info.local == to(8080)), "nobody else has asked it");
 }
 
 #[tokio::test]
@@ -454,7 +474,7 @@ async fn a_node_that_does_not_answer_any_more_counts_as_dead() {
         patience: Duration::from_millis(500),
         ..TunnelTiming::default()
     };
-    let two = two_with(quick).await;
+    let two = two_with(quick, HOLD).await;
     // Bytes go through somebody who stops to pass them on.
     let relay = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (through, target) = (relay.local_addr().unwrap(), two.e.at);
@@ -486,7 +506,7 @@ async fn a_node_that_does_not_answer_any_more_counts_as_dead() {
 #[tokio::test]
 async fn a_connection_without_streams_is_closed_and_made_anew() {
     let (ping, idle) = (Duration::from_millis(10), Duration::from_millis(10));
-    let two = two_with(TunnelTiming { ping, idle, ..TunnelTiming::default() }).await;
+    let two = two_with(TunnelTiming { ping, idle, ..TunnelTiming::default() }, HOLD).await;
     let listener = two.b.listen_tcp(at("0.0.0.0:7000")).unwrap();
     let near = two.a.connect_tcp(to(7000)).await.unwrap();
     let far = listener.accept().await.unwrap();

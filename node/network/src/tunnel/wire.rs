@@ -15,6 +15,8 @@ const SOURCE: &str = "copepod-source";
 const PEER: &str = "copepod-peer";
 /// The request's own `Host`.
 const HOST: &str = "copepod-host";
+/// Only whether the port takes requests is asked.
+const ASK: &str = "copepod-ask";
 /// The receiving node has not let it through, and why. A pod's answers do not have it.
 const REFUSAL: &str = "copepod-refusal";
 /// The text of a failure.
@@ -91,7 +93,7 @@ pub(super) fn request(parts: &Parts, to: SocketAddr, claim: &Claim, peer: Socket
     (*request.method_mut(), *request.uri_mut(), *request.version_mut()) = (parts.method.clone(), uri, Version::HTTP_2);
     let mut headers = parts.headers.clone();
     hop_by_hop(&mut headers);
-    for own in [SOURCE, PEER, HOST, REFUSAL, MESSAGE] {
+    for own in [SOURCE, PEER, HOST, ASK, REFUSAL, MESSAGE] {
         headers.remove(own);
     }
     if let Some(host) = headers.remove(header::HOST) {
@@ -103,6 +105,16 @@ pub(super) fn request(parts: &Parts, to: SocketAddr, claim: &Claim, peer: Socket
     Some(request)
 }
 
+/// Asks whether `to` takes requests, which its service does not hear of.
+pub(super) fn ask(to: SocketAddr, claim: &Claim) -> Option<Request<()>> {
+    let uri = Uri::builder().scheme("http").authority(to.to_string()).path_and_query("/").build().ok()?;
+    let mut request = Request::new(());
+    (*request.method_mut(), *request.uri_mut(), *request.version_mut()) = (Method::HEAD, uri, Version::HTTP_2);
+    request.headers_mut().insert(SOURCE, text(&claim.to_string())?);
+    request.headers_mut().insert(ASK, HeaderValue::from_static("requests"));
+    Some(request)
+}
+
 /// What a received head says.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Heard {
@@ -110,6 +122,8 @@ pub(super) struct Heard {
     pub(super) claim: Claim,
     /// The client's address; of requests only.
     pub(super) peer: Option<SocketAddr>,
+    /// Only whether the port takes requests is asked.
+    pub(super) asks: bool,
 }
 
 /// Reads a received head and makes a request of it that its service may see.
@@ -128,11 +142,12 @@ pub(super) fn read<B>(request: &mut Request<B>) -> Result<Heard, Refusal> {
         Some(peer) => Some(peer.to_str().ok().and_then(|p| p.parse().ok()).ok_or(Refusal::Malformed)?),
         None => None,
     };
+    let asks = headers.remove(ASK).is_some();
     headers.remove(header::HOST);
     if let Some(host) = headers.remove(HOST) {
         headers.insert(header::HOST, host);
     }
-    Ok(Heard { to, claim, peer })
+    Ok(Heard { to, claim, peer, asks })
 }
 
 /// The answer of the receiving node itself.
@@ -205,6 +220,7 @@ mod tests {
             .header("te", "gzip")
             .header("x-own", "1")
             .header("copepod-source", "node 10.244.240.0:1")
+            .header("copepod-ask", "x")
             .header("copepod-refusal", "denied")
             .body(())
             .unwrap()
@@ -212,7 +228,10 @@ mod tests {
         let mut sent = request(&parts, at("10.244.224.2:8080"), &claim(), at("192.0.2.1:5")).unwrap();
         assert_eq!(sent.uri(), "http://10.244.224.2:8080/p?q=1");
         let heard = read(&mut sent).unwrap();
-        assert_eq!(heard, Heard { to: at("10.244.224.2:8080"), claim: claim(), peer: Some(at("192.0.2.1:5")) });
+        assert_eq!(
+            heard,
+            Heard { to: at("10.244.224.2:8080"), claim: claim(), peer: Some(at("192.0.2.1:5")), asks: false }
+        );
         assert_eq!((sent.uri().to_string().as_str(), sent.version()), ("/p?q=1", Version::HTTP_11));
         let mut names: Vec<&str> = sent.headers().keys().map(header::HeaderName::as_str).collect();
         names.sort_unstable();
@@ -226,7 +245,8 @@ mod tests {
     fn a_stream_names_its_destination_and_its_source() {
         let mut sent = connect(at("[fd00::2]:80"), &claim()).unwrap();
         let heard = read(&mut sent).unwrap();
-        assert_eq!(heard, Heard { to: at("[fd00::2]:80"), claim: claim(), peer: None });
+        assert_eq!(heard, Heard { to: at("[fd00::2]:80"), claim: claim(), peer: None, asks: false });
+        assert!(read(&mut ask(at("[fd00::2]:80"), &claim()).unwrap()).unwrap().asks);
         for (name, value) in [("copepod-source", "me"), ("copepod-peer", "x")] {
             let mut bad = connect(at("10.244.224.2:80"), &claim()).unwrap();
             bad.headers_mut().insert(name, HeaderValue::from_static(value));
