@@ -147,9 +147,7 @@ impl UdpSocket {
             let known = flows.endpoints.get(&to).filter(|e| port.eligible.iter().any(|x| x.addr == **e)).copied();
             let chosen = known.or_else(|| {
                 let own = network.chosen(port, Side::Inside, self.pod.ip());
-                // Datagrams do not cross nodes.
-                let here = |addr| !matches!(network.endpoint_target(addr), Ok(Target::Remote(_)));
-                port.candidates(Side::Inside, own, network.sequence()).map(|e| e.addr).find(|addr| here(*addr))
+                port.candidates(Side::Inside, own, network.sequence()).next().map(|e| e.addr)
             });
             at = chosen.ok_or(NetError::ConnectionRefused)?;
             if flows.endpoints.len() >= MAX_FLOWS {
@@ -167,7 +165,8 @@ impl UdpSocket {
                 Ok(())
             }
             Target::Outside(host) => self.send_outside(&network.0.runtime, &data, host),
-            Target::Service(_) | Target::Remote(_) => Err(NetError::RemoteUnreachable),
+            Target::Remote(node) => network.send_remote_datagram(&self.pod, self.local.port(), &node, at, data),
+            Target::Service(_) => Err(NetError::RemoteUnreachable),
         }
     }
 

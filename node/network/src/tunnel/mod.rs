@@ -1,8 +1,10 @@
 //! The way between nodes: HTTP/2 over TLS with both nodes' certificates. A byte stream is a CONNECT (RFC 9113, section 8.5)
-//! to the pod's address; a request to a `wasi:http` pod is that request. Both say whose they are, and the receiving node
-//! checks it against what the API says. Who is where and what is true is decided by [`copepod_node_routes::Neighbours`].
+//! to the pod's address; datagrams are capsules (RFC 9297) on one that says so; a request to a `wasi:http` pod is that
+//! request. All say whose they are, and the receiving node checks it against what the API says. Who is where and what is true is decided by [`copepod_node_routes::Neighbours`].
 
+mod capsule;
 mod carry;
+mod datagrams;
 mod request;
 mod serve;
 mod session;
@@ -76,6 +78,7 @@ pub(crate) struct Tunnel {
     peers: Mutex<HashMap<Arc<str>, Arc<Peer>>>,
     /// Addresses that take byte streams and no requests.
     streams_only: Mutex<HashMap<SocketAddr, Instant>>,
+    flows: Mutex<datagrams::Flows>,
 }
 
 impl Tunnel {

@@ -20,7 +20,7 @@ use tokio_rustls::TlsAcceptor;
 use super::request::{Inflow, Outflow};
 use super::session::look_after;
 use super::wire::{self, Heard, Refusal};
-use super::{CONNECTION_WINDOW, FRAME, HEAD, STREAMS, TunnelConfig, WINDOW, carry};
+use super::{CONNECTION_WINDOW, FRAME, HEAD, STREAMS, TunnelConfig, WINDOW, carry, datagrams};
 use crate::connect::{Source, Target};
 use crate::http::{ConnInfo, HttpService, ServiceError};
 use crate::network::Network;
@@ -128,6 +128,7 @@ impl Network {
             Err(refusal) => return refuse(&mut respond, refusal, None),
         };
         match *request.method() {
+            Method::CONNECT if heard.capsules => datagrams::receive(heard, pod, request.into_body(), respond).await,
             Method::CONNECT => self.stream(heard, pod, request.into_body(), respond).await,
             _ => exchange(heard, &pod, request, respond).await,
         }
@@ -178,7 +179,7 @@ impl Network {
 
 /// A request, handed to the pod as one from this node would be.
 async fn exchange(heard: Heard, pod: &PodHandle, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
-    let Heard { to, claim, peer, asks } = heard;
+    let Heard { to, claim, peer, asks, .. } = heard;
     let service: Arc<dyn HttpService> = match pod.tcp(Scope::Pod, to.port()) {
         Some(Bound::Http(service)) => service,
         Some(Bound::Listener(_)) => return refuse(&mut respond, Refusal::StreamsOnly, None),

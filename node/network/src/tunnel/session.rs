@@ -167,7 +167,7 @@ impl Network {
     }
 
     /// Sends a head and waits for the other node's answer to it.
-    async fn first_word(
+    pub(super) async fn first_word(
         &self,
         node: &Neighbour,
         head: &Request<()>,
@@ -235,8 +235,13 @@ impl Network {
         if lock(&peer.open).len() >= CONNECTIONS {
             return Err(NetError::NewSocketLimit);
         }
-        let dialed = timeout(config.timing.connect, dial(config, node)).await;
-        match dialed.unwrap_or(Err(NetError::Timeout)) {
+        // Not here: guests' threads must not be those that watch the connection's socket.
+        let (dialing, to) = (config.clone(), node.clone());
+        let dialed = self.0.runtime.spawn(async move {
+            let dialed = timeout(dialing.timing.connect, dial(&dialing, &to)).await;
+            dialed.unwrap_or(Err(NetError::Timeout))
+        });
+        match dialed.await.unwrap_or(Err(NetError::RemoteUnreachable)) {
             Ok((sender, connection)) => {
                 *lock(&peer.failed) = None;
                 let load = Load { streams: 0, since: Instant::now(), closed: false };

@@ -447,6 +447,37 @@ async fn a_pod_that_speaks_http_itself_is_reached_by_a_stream() {
 }
 
 #[tokio::test]
+async fn datagrams_go_there_and_back_also_by_a_service() {
+    let two = two().await;
+    let service = json!({"spec": {"clusterIP": "10.96.0.7", "ports": [{"port": 53, "protocol": "UDP"}]}});
+    let slice = json!({"metadata": {"labels": {SERVICE_NAME_LABEL: "web"}}, "ports": [{"port": 5353, "protocol": "UDP"}],
+        "endpoints": [{"addresses": [B], "conditions": {"ready": true}}]});
+    let services = [object("services", "shop", "web", service)];
+    let slices = [object("endpointslices", "shop", "web", slice)];
+    let none: &[Object] = &[];
+    two.d.net.set_routes(Arc::new(RouteTable::build(&services, &slices, none, none, Config::default())));
+    let server = two.b.bind_udp(at("0.0.0.0:5353")).unwrap();
+    let client = two.a.bind_udp(at("0.0.0.0:0")).unwrap();
+    let own = SocketAddr::new(ip(A), client.local_addr().port());
+    for (asked, length) in [(to(5353), 5), (at("10.96.0.7:53"), 0), (at("10.96.0.7:53"), 60_000)] {
+        client.send_to(pattern(length), asked).unwrap();
+        let got = soon(server.recv_from()).await.unwrap();
+        assert_eq!((got.from, got.data.len()), (own, length));
+        server.send_to(got.data, got.from).unwrap();
+        let back = soon(client.recv_from()).await.unwrap();
+        assert!(back.data == pattern(length));
+        // A Service that was asked is who has answered, from then on.
+        let by_service = asked != to(5353);
+        assert_eq!(back.from, if by_service { asked } else { to(5353) });
+    }
+    assert_eq!(two.d.net.sessions() + two.e.net.sessions(), 2, "one connection each way");
+    // Nobody has bound that port: it is lost, and nothing else is.
+    client.send_to(pattern(1), to(9)).unwrap();
+    client.send_to(pattern(2), to(5353)).unwrap();
+    assert_eq!(soon(server.recv_from()).await.unwrap().data.len(), 2);
+}
+
+#[tokio::test]
 async fn a_node_that_dies_cuts_its_streams_and_is_reached_again_when_it_is_back() {
     let mut two = two().await;
     let listener = two.b.listen_tcp(at("0.0.0.0:7000")).unwrap();

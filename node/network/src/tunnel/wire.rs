@@ -24,6 +24,9 @@ const MESSAGE: &str = "copepod-message";
 /// Longest text of a failure.
 const LONGEST: usize = 512;
 
+/// The stream carries capsules (RFC 9297, section 3.4): datagrams.
+const CAPSULES: &str = "capsule-protocol";
+
 /// Why the receiving node has not let something through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
@@ -81,6 +84,13 @@ pub(super) fn connect(to: SocketAddr, claim: &Claim) -> Option<Request<()>> {
     Some(request)
 }
 
+/// The head of a stream of datagrams to `to`.
+pub(super) fn datagrams(to: SocketAddr, claim: &Claim) -> Option<Request<()>> {
+    let mut request = connect(to, claim)?;
+    request.headers_mut().insert(CAPSULES, HeaderValue::from_static("?1"));
+    Some(request)
+}
+
 /// The head of a request in origin form to `to`, whose service is told that it comes from `peer`; none if it cannot travel
 /// as one.
 pub(super) fn request(parts: &Parts, to: SocketAddr, claim: &Claim, peer: SocketAddr) -> Option<Request<()>> {
@@ -124,6 +134,8 @@ pub(super) struct Heard {
     pub(super) peer: Option<SocketAddr>,
     /// Only whether the port takes requests is asked.
     pub(super) asks: bool,
+    /// A CONNECT is for datagrams.
+    pub(super) capsules: bool,
 }
 
 /// Reads a received head and makes a request of it that its service may see.
@@ -147,7 +159,9 @@ pub(super) fn read<B>(request: &mut Request<B>) -> Result<Heard, Refusal> {
     if let Some(host) = headers.remove(HOST) {
         headers.insert(header::HOST, host);
     }
-    Ok(Heard { to, claim, peer, asks })
+    // To a pod's service it is a header like any other.
+    let capsules = headers.get(CAPSULES).is_some_and(|v| v == "?1");
+    Ok(Heard { to, claim, peer, asks, capsules })
 }
 
 /// The answer of the receiving node itself.
@@ -230,7 +244,13 @@ mod tests {
         let heard = read(&mut sent).unwrap();
         assert_eq!(
             heard,
-            Heard { to: at("10.244.224.2:8080"), claim: claim(), peer: Some(at("192.0.2.1:5")), asks: false }
+            Heard {
+                to: at("10.244.224.2:8080"),
+                claim: claim(),
+                peer: Some(at("192.0.2.1:5")),
+                asks: false,
+                capsules: false
+            }
         );
         assert_eq!((sent.uri().to_string().as_str(), sent.version()), ("/p?q=1", Version::HTTP_11));
         let mut names: Vec<&str> = sent.headers().keys().map(header::HeaderName::as_str).collect();
@@ -245,7 +265,8 @@ mod tests {
     fn a_stream_names_its_destination_and_its_source() {
         let mut sent = connect(at("[fd00::2]:80"), &claim()).unwrap();
         let heard = read(&mut sent).unwrap();
-        assert_eq!(heard, Heard { to: at("[fd00::2]:80"), claim: claim(), peer: None, asks: false });
+        assert_eq!(heard, Heard { to: at("[fd00::2]:80"), claim: claim(), peer: None, asks: false, capsules: false });
+        assert!(read(&mut datagrams(at("[fd00::2]:80"), &claim()).unwrap()).unwrap().capsules);
         assert!(read(&mut ask(at("[fd00::2]:80"), &claim()).unwrap()).unwrap().asks);
         for (name, value) in [("copepod-source", "me"), ("copepod-peer", "x")] {
             let mut bad = connect(at("10.244.224.2:80"), &claim()).unwrap();

@@ -143,7 +143,7 @@ fn two_agents_have_different_parts_of_the_pod_network() {
     assert_ne!(cidr("d"), cidr("e"));
 }
 
-/// On `d` an app, as a Service and behind the ingress, and a server of lines; on `e` an app that fetches.
+/// On `d` an app, as a Service and behind the ingress, and servers of lines and datagrams; on `e` an app that fetches.
 const APART: &str = "
 apiVersion: v1
 kind: Pod
@@ -160,6 +160,14 @@ spec:
   nodeName: d
   containers:
   - {name: c, image: 'file://examples/tcp-echo/tcp-echo.wasm'}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: datagrams, labels: {app: datagrams}}
+spec:
+  nodeName: d
+  containers:
+  - {name: c, image: 'file://examples/tcp-echo/tcp-echo.wasm', args: [serve-udp]}
 ---
 apiVersion: v1
 kind: Pod
@@ -184,6 +192,11 @@ kind: Service
 metadata: {name: lines}
 spec: {selector: {app: lines}, ports: [{port: 7000}]}
 ---
+apiVersion: v1
+kind: Service
+metadata: {name: datagrams}
+spec: {selector: {app: datagrams}, ports: [{port: 71, targetPort: 7000, protocol: UDP}]}
+---
 apiVersion: networking.k8s.io/v1
 kind: Ingress
 metadata: {name: both}
@@ -195,17 +208,13 @@ spec:
     http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: front, port: {number: 80}}}}]}
 ";
 
-/// A pod of `e` that asks `d`'s server of lines by its Service once.
-const ASK: &str = "
-apiVersion: v1
-kind: Pod
-metadata: {name: ask}
-spec:
-  nodeName: e
-  restartPolicy: OnFailure
-  containers:
-  - {name: c, image: 'file://examples/tcp-echo/tcp-echo.wasm', args: [connect, 'lines:7000']}
-";
+/// A pod of `e` that asks one of `d`'s servers by its Service once.
+fn ask(name: &str, verb: &str, target: &str) -> String {
+    let image = "file://examples/tcp-echo/tcp-echo.wasm";
+    format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  nodeName: e\n  restartPolicy: OnFailure\n  containers:\n  - {{name: c, image: '{image}', args: [{verb}, '{target}']}}\n"
+    )
+}
 
 #[test]
 fn pods_of_different_nodes_reach_each_other_and_every_ingress_reaches_all() {
@@ -235,11 +244,15 @@ fn pods_of_different_nodes_reach_each_other_and_every_ingress_reaches_all() {
     let fetch = "/fetch?url=http://web/";
     says("a guest of the other node calls its Service", &at_e, "front", fetch, "200 Hello from ");
     says("and there and back again", &at_d, "front", fetch, "200 Hello from ");
-    apply("ask.yaml", ASK);
-    until("the other node's guest has its line", || {
-        let log = server.copepod(&["logs", "ask"]);
-        text(&log.stdout).contains(" says: hello from 10.244.").then_some(())
-    });
+    // A datagram that comes too early is lost.
+    let log = |pod: &str| text(&server.copepod(&["logs", pod]).stdout);
+    until("the server of datagrams listens", || log("datagrams").contains("listening").then_some(()));
+    for (name, verb, target) in [("ask-tcp", "connect", "lines:7000"), ("ask-udp", "udp", "datagrams:71")] {
+        apply("ask.yaml", &ask(name, verb, target));
+        until(&format!("{name}, of the other node, has its answer"), || {
+            log(name).contains(" says: hello from ").then_some(())
+        });
+    }
     // A node that was away is found again, wherever it listens now.
     assert!(d.interrupt().success());
     let mut d = start("d");
