@@ -61,6 +61,8 @@ pub struct TunnelTiming {
     pub patience: Duration,
     /// A connection without streams is closed after so long.
     pub idle: Duration,
+    /// After so long a connection takes no more streams, so that new ones are made with the certificates of the time.
+    pub retire: Duration,
     /// For TCP and TLS.
     pub connect: Duration,
 }
@@ -68,7 +70,7 @@ pub struct TunnelTiming {
 impl Default for TunnelTiming {
     fn default() -> Self {
         let s = Duration::from_secs;
-        TunnelTiming { ping: s(10), patience: s(10), idle: s(120), connect: s(5) }
+        TunnelTiming { ping: s(10), patience: s(10), idle: s(120), retire: s(3600), connect: s(5) }
     }
 }
 

@@ -43,6 +43,7 @@ pub(super) struct Peer {
 pub(super) struct Session {
     sender: SendRequest<Bytes>,
     load: Mutex<Load>,
+    made: Instant,
 }
 
 struct Load {
@@ -88,18 +89,24 @@ impl Session {
         lock(&self.load).closed
     }
 
-    /// Closes it if nothing has used it for `idle`.
-    fn rest(&self, idle: Duration) -> bool {
+    /// Whether it takes no more streams for its age.
+    fn is_retired(&self, timing: TunnelTiming) -> bool {
+        self.made.elapsed() >= timing.retire
+    }
+
+    /// Closes it if nothing has used it for a while, or nothing will any more.
+    fn rest(&self, timing: TunnelTiming) -> bool {
         let mut load = lock(&self.load);
-        load.closed |= load.streams == 0 && load.since.elapsed() >= idle;
+        load.closed |= load.streams == 0 && (load.since.elapsed() >= timing.idle || self.is_retired(timing));
         load.closed
     }
 }
 
 impl Peer {
-    fn lease(&self) -> Option<Lease> {
+    fn lease(&self, timing: TunnelTiming) -> Option<Lease> {
         let mut open = lock(&self.open);
-        open.retain(|session| !session.is_closed());
+        // One that is retired goes on by itself until its last stream has ended.
+        open.retain(|session| !session.is_closed() && !session.is_retired(timing));
         open.iter().find_map(Session::lease)
     }
 }
@@ -215,7 +222,7 @@ impl Network {
     async fn lease(&self, node: &Neighbour) -> Result<Lease, NetError> {
         let config = self.0.config.tunnel.as_ref().ok_or(NetError::RemoteUnreachable)?;
         let peer = self.peer_of(node);
-        if let Some(lease) = peer.lease() {
+        if let Some(lease) = peer.lease(config.timing) {
             return Ok(lease);
         }
         let failed = *lock(&peer.failed);
@@ -226,7 +233,7 @@ impl Network {
             Err(_) => peer.dialing.lock().await,
         };
         // Somebody else may have made one meanwhile, or tried to.
-        if let Some(lease) = peer.lease() {
+        if let Some(lease) = peer.lease(config.timing) {
             return Ok(lease);
         }
         if lock(&peer.failed).is_some_and(|at| at.elapsed() < PAUSE) {
@@ -245,7 +252,7 @@ impl Network {
             Ok((sender, connection)) => {
                 *lock(&peer.failed) = None;
                 let load = Load { streams: 0, since: Instant::now(), closed: false };
-                let session = Arc::new(Session { sender, load: Mutex::new(load) });
+                let session = Arc::new(Session { sender, load: Mutex::new(load), made: Instant::now() });
                 let lease = session.lease().ok_or(NetError::NewSocketLimit)?;
                 self.0.runtime.spawn(drive(session.clone(), connection, config.timing, node.name.clone()));
                 lock(&peer.open).push(session);
@@ -327,7 +334,7 @@ async fn drive(
     let pings = connection.ping_pong();
     tokio::select! {
         done = &mut connection => tracing::debug!(%node, ?done, "a connection to another node has ended"),
-        why = look_after(pings, timing, || session.rest(timing.idle)) => {
+        why = look_after(pings, timing, || session.rest(timing)) => {
             tracing::debug!(%node, why, "a connection to another node is closed");
         }
     }

@@ -553,6 +553,27 @@ async fn a_connection_without_streams_is_closed_and_made_anew() {
 }
 
 #[tokio::test]
+async fn an_old_connection_keeps_its_streams_and_gets_no_more() {
+    let two = two_with(TunnelTiming { retire: Duration::ZERO, ..TunnelTiming::default() }, HOLD).await;
+    let listener = two.b.listen_tcp(at("0.0.0.0:7000")).unwrap();
+    let mut ends = Vec::new();
+    for _ in 0..2 {
+        let near = two.a.connect_tcp(to(7000)).await.unwrap().stream;
+        ends.push((near, listener.accept().await.unwrap().stream));
+    }
+    for (near, far) in &mut ends {
+        let mut got = [0; 5];
+        near.write_all(b"there").await.unwrap();
+        soon(far.read_exact(&mut got)).await.unwrap();
+        assert_eq!(&got, b"there");
+        far.write_all(b"backs").await.unwrap();
+        soon(near.read_exact(&mut got)).await.unwrap();
+        assert_eq!(&got, b"backs");
+    }
+    assert_eq!(two.d.net.sessions(), 1, "the older one is known to its streams only");
+}
+
+#[tokio::test]
 async fn a_request_that_nobody_waits_for_any_more_ends_at_the_other_node() {
     /// Never answers; says when it is dropped.
     struct Silent(tokio::sync::mpsc::UnboundedSender<&'static str>);
