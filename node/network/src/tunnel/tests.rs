@@ -407,7 +407,7 @@ async fn a_service_has_endpoints_on_all_nodes_and_passes_over_those_that_stop() 
     conn.stream.write_all(b"GET /t HTTP/1.1\r\nHost: web\r\nConnection: close\r\n\r\n").await.unwrap();
     let mut answer = String::new();
     soon(conn.stream.read_to_string(&mut answer)).await.unwrap();
-    assert!(answer.ends_with("b GET /t web "), "plain TCP to the same Service: {answer}");
+    assert!(answer.contains("b GET /t web "), "plain TCP to the same Service: {answer}");
     // Each request of a connection finds its own endpoint, whichever the connection has found.
     let near = Echo { name: "n".into(), ..Echo::default() };
     let _near = two.d.net.serve_http(near_pod.ip(), 8080, Arc::new(near)).unwrap();
