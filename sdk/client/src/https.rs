@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
@@ -20,6 +21,10 @@ use crate::transport::{Body, List, Reply, Transport, WatchEvent, WatchStream, ob
 
 /// Longest answer that is read whole, in bytes: a list of everything in a large cluster.
 const MAX_ANSWER: usize = 1 << 30;
+/// Longest event of a watch, and longest answer that is an error, in bytes.
+const MAX_EVENT: usize = 16 << 20;
+/// How long an answer may take; servers give up earlier. One that answers pings and nothing else must not hold anybody.
+const ANSWER: Duration = Duration::from_secs(90);
 
 /// The HTTPS transport, to one or several servers of a cluster.
 pub struct Https {
@@ -75,6 +80,14 @@ impl Https {
 
     async fn whole(&self, request: Request<Bytes>) -> Result<Bytes, Status> {
         let safe = matches!(*request.method(), Method::GET | Method::HEAD);
+        let late = |_| match safe {
+            true => Status::unavailable("the server did not answer in time"),
+            false => Status::timeout("the server did not answer in time, the outcome of the request is unknown"),
+        };
+        tokio::time::timeout(ANSWER, self.answer(request, safe)).await.map_err(late)?
+    }
+
+    async fn answer(&self, request: Request<Bytes>, safe: bool) -> Result<Bytes, Status> {
         let answer = self.send(request).await?;
         let code = answer.status();
         let body = http_body_util::Limited::new(answer.into_body(), MAX_ANSWER).collect().await;
@@ -122,10 +135,12 @@ impl Transport for Https {
         let resource = request.group_resource();
         let mut head = http_request(&request)?;
         self.dress(&mut head);
-        let (answer, place) = self.reach.stream(head).await?;
+        let begun = tokio::time::timeout(ANSWER, self.reach.stream(head)).await;
+        let (answer, place) = begun.map_err(|_| Status::unavailable("the server did not answer in time"))??;
         let code = answer.status();
         if !code.is_success() {
-            let body = answer.into_body().collect().await.map(|b| b.to_bytes()).unwrap_or_default();
+            let body = http_body_util::Limited::new(answer.into_body(), MAX_EVENT).collect().await;
+            let body = body.map(|b| b.to_bytes()).unwrap_or_default();
             return Err(Status::from_json(code.as_u16(), &body));
         }
         let state = (answer.into_body(), BytesMut::new(), resource, place);
@@ -138,7 +153,8 @@ impl Transport for Https {
                     }
                     continue;
                 }
-                let frame = body.frame().await?.ok()?;
+                // One that is too long ends the watch, and is read by a list then.
+                let frame = body.frame().await?.ok().filter(|_| buffer.len() <= MAX_EVENT)?;
                 if let Some(data) = frame.data_ref() {
                     buffer.extend_from_slice(data);
                 }
