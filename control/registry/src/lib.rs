@@ -31,7 +31,7 @@ use copepod_model::schema::Schema;
 use copepod_model::{ApiRequest, Object, Status, Verb};
 use serde_json::Value;
 
-pub use admission::IMAGE_HOST;
+pub use admission::{IMAGE_HOST, image_attributes};
 use call::{Call, Part};
 pub use cidr::Cidr;
 pub use decision::{Answer, Decision, Reply, Retry, Write};

@@ -2,24 +2,27 @@
 //!
 //! Who votes is raft's own knowledge; names and addresses are objects beside it, which every server has.
 
+mod rows;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use copepod_consensus::{ConfChangeSingle, ConfChangeType, ConfChangeV2, ConfState, Progress};
-use copepod_model::{Key, Object, Status, object};
+use copepod_model::{Key, Status};
 use copepod_state::{Op as Change, Outcome, Require, Tables, Txn};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::{Mutex, watch};
 use tokio::time::Instant;
+
+pub(crate) use rows::{RESOURCE, listed};
+use rows::{described, key, put, row};
 
 use crate::listener::stopped;
 use crate::peers::Network;
 use crate::store::{ProposeError, ReadError, Role, Store};
 
-/// What servers are stored as; like all such it is not served.
-pub(crate) const RESOURCE: &str = "_members";
 /// Counts the ids that were given out, so that none comes again.
 const COUNTER: (&str, &str) = ("_cluster", "last-member");
 /// How often a leader looks whether a learner has caught up.
@@ -425,55 +428,6 @@ fn is_done(kind: ConfChangeType, id: u64, members: &ConfState) -> bool {
         ConfChangeType::AddLearnerNode => votes || learns,
         ConfChangeType::RemoveNode => !votes && !learns,
     }
-}
-
-fn key(id: u64) -> Key {
-    // Keys order as text: digits in front keep ids in their order.
-    Key::new(RESOURCE, "", format!("{id:020}"))
-}
-
-fn put(key: Key, value: Value) -> Change {
-    Change::Put { key, body: object::encode(&value), revised: true }
-}
-
-fn row(member: &Member) -> Change {
-    let Member { id, name, peer, api, learner, .. } = member;
-    let key = key(*id);
-    let value = json!({
-        "metadata": {"name": key.name}, "id": id, "serverName": name, "peer": peer, "api": api, "learner": learner,
-    });
-    put(key, value)
-}
-
-fn member(object: &Object) -> Option<Member> {
-    let value = object.value();
-    let text = |field: &str| value[field].as_str().unwrap_or_default().to_string();
-    Some(Member {
-        id: value["id"].as_u64()?,
-        name: text("serverName"),
-        peer: text("peer"),
-        api: text("api"),
-        voter: false,
-        leader: false,
-        reachable: false,
-        learner: value["learner"].as_bool().unwrap_or(false),
-    })
-}
-
-/// The servers as they are written down.
-pub(crate) fn listed(view: &Tables) -> Vec<Member> {
-    view.scan(RESOURCE, None).filter_map(|o| member(o)).collect()
-}
-
-/// The servers with what they are at the moment.
-fn described(view: &Tables, role: &Role, reachable: &BTreeSet<u64>) -> Vec<Member> {
-    let now = |m: Member| Member {
-        voter: role.members.voters.contains(&m.id),
-        leader: role.leader == Some(m.id),
-        reachable: reachable.contains(&m.id),
-        ..m
-    };
-    listed(view).into_iter().map(now).collect()
 }
 
 fn unproposed(e: ProposeError) -> Status {

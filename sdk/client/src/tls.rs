@@ -116,7 +116,7 @@ pub fn anonymous(ca: &str) -> Result<ClientConfig, TlsError> {
 }
 
 /// TLS that takes any server for what it says to be. Only to ask for what is checked by other means.
-pub(crate) fn unverified() -> Result<ClientConfig, TlsError> {
+pub fn unverified() -> Result<ClientConfig, TlsError> {
     let builder = ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
     let builder = builder.map_err(setup)?.dangerous().with_custom_certificate_verifier(Arc::new(Anyone(provider())));
     Ok(builder.with_no_client_auth())

@@ -29,6 +29,16 @@ impl UserInfo {
             ..UserInfo::default()
         }
     }
+    /// A service account, as a token of its own names it.
+    pub fn service_account(namespace: &str, name: &str) -> UserInfo {
+        let mut groups = UserInfo::service_account_groups(namespace);
+        groups.push("system:authenticated".into());
+        UserInfo { name: format!("system:serviceaccount:{namespace}:{name}"), groups, ..UserInfo::default() }
+    }
+    /// The groups of a namespace's service accounts.
+    pub fn service_account_groups(namespace: &str) -> Vec<String> {
+        vec!["system:serviceaccounts".into(), format!("system:serviceaccounts:{namespace}")]
+    }
     /// Whether the user is in `group`.
     pub fn in_group(&self, group: &str) -> bool {
         self.groups.iter().any(|g| g == group)

@@ -31,18 +31,8 @@ pub(super) fn validate(review: &mut Review<'_>, object: &Value) -> Result<(), St
         (namespace != own).then_some((image, namespace, name))
     });
     for (image, namespace, name) in foreign {
-        let account = account(own, text(&object["spec"], "serviceAccountName"));
-        let attributes = Attributes {
-            user: &account,
-            verb: "get",
-            group: "copepod.dev",
-            resource: "images",
-            subresource: "",
-            namespace,
-            name,
-            path: None,
-        };
-        if !authorize(review.view, &attributes).allowed {
+        let account = UserInfo::service_account(own, text(&object["spec"], "serviceAccountName"));
+        if !authorize(review.view, &image_attributes(&account, "get", namespace, name)).allowed {
             return Err(review.forbid(&format!(
                 "image {image:?} is of the namespace {namespace:?}: User {:?} cannot get resource \"images\" in API group \
                  \"copepod.dev\" there",
@@ -51,6 +41,12 @@ pub(super) fn validate(review: &mut Review<'_>, object: &Value) -> Result<(), St
         }
     }
     Ok(())
+}
+
+/// What doing something with a repository is to RBAC: `images.copepod.dev`, in a namespace or in none.
+pub fn image_attributes<'a>(user: &'a UserInfo, verb: &'a str, namespace: &'a str, name: &'a str) -> Attributes<'a> {
+    let (group, resource, subresource, path) = ("copepod.dev", "images", "", None);
+    Attributes { user, verb, group, resource, subresource, namespace, name, path }
 }
 
 fn images(pod: &Value) -> impl Iterator<Item = &str> {
@@ -64,19 +60,6 @@ fn repository(image: &str) -> Option<(&str, &str)> {
     let (namespace, name) = rest.split_once('/')?;
     let last = name.rfind('/').map_or(0, |at| at + 1);
     Some((namespace, name[last..].find(':').map_or(name, |at| &name[..last + at])))
-}
-
-/// The user that a pod's service account is.
-fn account(namespace: &str, name: &str) -> UserInfo {
-    UserInfo {
-        name: format!("system:serviceaccount:{namespace}:{name}"),
-        groups: vec![
-            "system:serviceaccounts".into(),
-            format!("system:serviceaccounts:{namespace}"),
-            "system:authenticated".into(),
-        ],
-        ..UserInfo::default()
-    }
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use serde_json::Value;
 use crate::Config;
 use crate::call::{Call, Part};
 
-pub use image_namespace::IMAGE_HOST;
+pub use image_namespace::{IMAGE_HOST, image_attributes};
 pub(crate) use namespaces::{exists as namespace_exists, unchanged as namespace_unchanged};
 
 /// What is being done to an object.

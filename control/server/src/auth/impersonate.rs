@@ -100,7 +100,7 @@ pub fn requested(headers: &HeaderMap) -> Result<Option<Impersonation>, Status> {
     }
     // A service account brings its groups along unless the request names some.
     if let Some((namespace, _)) = account.filter(|_| groups.is_empty()) {
-        groups = vec!["system:serviceaccounts".into(), format!("system:serviceaccounts:{namespace}")];
+        groups = UserInfo::service_account_groups(namespace);
     }
     let known = groups.iter().any(|g| g == AUTHENTICATED || g == UNAUTHENTICATED);
     if name == ANONYMOUS && !groups.iter().any(|g| g == UNAUTHENTICATED) {

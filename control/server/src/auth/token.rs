@@ -113,16 +113,7 @@ impl Tokens {
             extra.push(("authentication.kubernetes.io/pod-name".into(), vec![pod.into()]));
             extra.push(("authentication.kubernetes.io/pod-uid".into(), vec![pod_uid.into()]));
         }
-        let user = UserInfo {
-            name: format!("system:serviceaccount:{namespace}:{name}"),
-            uid: uid.into(),
-            groups: vec![
-                "system:serviceaccounts".into(),
-                format!("system:serviceaccounts:{namespace}"),
-                "system:authenticated".into(),
-            ],
-            extra,
-        };
+        let user = UserInfo { uid: uid.into(), extra, ..UserInfo::service_account(namespace, name) };
         Some((user, valid))
     }
 

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use copepod_client::Body;
 use copepod_model::{Status, UserInfo};
-use copepod_registry::Attributes;
+use copepod_registry::{Attributes, image_attributes};
 use http::{Method, Request, Response, header};
 use http_body_util::BodyExt as _;
 use serde_json::json;
@@ -120,16 +120,7 @@ impl Call<'_> {
     /// Whether the user may do something with a repository (empty: with all of them).
     fn may(&self, verb: &str, repository: &str) -> Result<(), OciError> {
         let (namespace, name) = repository.split_once('/').unwrap_or(("", repository));
-        let attributes = Attributes {
-            user: self.user,
-            verb,
-            group: "copepod.dev",
-            resource: "images",
-            subresource: "",
-            namespace,
-            name,
-            path: None,
-        };
+        let attributes = image_attributes(self.user, verb, namespace, name);
         self.authorizer.allowed(&attributes).map_err(|status| match self.anonymous() {
             true => OciError::new(401, "UNAUTHORIZED", "authentication required"),
             false => {

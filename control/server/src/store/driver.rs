@@ -1,20 +1,21 @@
 //! The driver: one thread that owns the raft machine, the log on disk and the tables. It takes whatever waits, makes it
 //! durable in one commit, applies it, answers, and begins again: writers that come during a commit share the next one.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod checkpoints;
+mod install;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use copepod_consensus::{
-    Committed, ConfChangeV2, ConfState, Entry, HardState, Message, Position, Progress, SnapshotMetadata, What, Work,
-};
-use copepod_model::Key;
+use copepod_consensus::{Committed, ConfChangeV2, ConfState, Entry, HardState, Message, Position, Progress, What};
 use copepod_state::{Change, Outcome, Tables, apply, codec};
 use tokio::sync::oneshot;
 
-use super::checkpoint::Job;
+use checkpoints::CheckpointState;
+
 use super::error::guarded;
 use super::load::{Loader, Open};
 use super::mend::{Failed, Stop};
@@ -107,22 +108,6 @@ pub(super) struct Driver {
     pub(super) later: VecDeque<Command>,
     checkpoint: CheckpointState,
     next_tick: Instant,
-}
-
-#[derive(Default)]
-struct CheckpointState {
-    /// Keys changed since the last job.
-    dirty: BTreeSet<Key>,
-    /// When something was applied that no job covers, and how many bytes of the log that is.
-    since: Option<Instant>,
-    bytes: usize,
-    /// Up to where the last finished job went.
-    last: u64,
-    running: bool,
-    /// A finished checkpoint behind which the log may be cut.
-    cut: Option<SnapshotMetadata>,
-    wanted: Vec<oneshot::Sender<()>>,
-    answering: Vec<oneshot::Sender<()>>,
 }
 
 impl Driver {
@@ -427,56 +412,6 @@ impl Driver {
         }
     }
 
-    /// Puts another member's state in the place of this one's, if raft asks for it: first a mark in the log that it is
-    /// under way, then the objects, then the log that begins behind them. A crash in between leaves the old state or the
-    /// new one, never parts of both (see [`LogFile::open`]).
-    fn install(&mut self, work: &Work, state: &HardState) -> Result<bool, String> {
-        let Some(metadata) = work.snapshot().map(|s| s.get_metadata().clone()) else { return Ok(false) };
-        let offered = self.offered.take().filter(|(a, _)| a.at.index == metadata.index && a.at.term == metadata.term);
-        let (applied, tables) = offered.ok_or("raft wants a snapshot installed that did not come")?;
-        let fail = |e: redb::Error| format!("log: {e}");
-        self.await_checkpoint()?;
-        self.open.log.begin_install(&metadata).map_err(fail)?;
-        self.checkpoint.running = true;
-        let all = Arc::new(tables.clone());
-        self.open.checkpointer.submit(Job {
-            tables: all,
-            dirty: BTreeSet::new(),
-            applied: applied.clone(),
-            all: true,
-        })?;
-        self.await_checkpoint()?;
-        self.checkpoint.cut = None;
-        self.open.log.finish_install(state, &metadata).map_err(fail)?;
-        self.open.persisted_commit = metadata.index.max(state.commit);
-        for (_, reply) in self.waiting.drain(..) {
-            answer(reply, Err(ProposeError::Unknown("this server fell behind the others".into())));
-        }
-        for (_, reply) in self.changing.drain(..) {
-            answer(reply, Err(ProposeError::Unknown("this server fell behind the others".into())));
-        }
-        self.checkpoint.last = metadata.index;
-        (self.checkpoint.since, self.checkpoint.bytes) = (None, 0);
-        self.checkpoint.dirty.clear();
-        self.open.applied = applied;
-        self.keep.shared.publish(Arc::new(tables.clone()));
-        self.keep.shared.hub.reset(tables.revision());
-        self.open.tables = tables;
-        Ok(true)
-    }
-
-    /// Waits for the checkpoint that is under way. What else comes meanwhile is done afterwards.
-    fn await_checkpoint(&mut self) -> Result<(), String> {
-        while self.checkpoint.running {
-            match self.keep.inbox.recv() {
-                Ok(Command::Checkpointed(result)) => self.checkpointed(result?),
-                Ok(other) => self.later.push_back(other),
-                Err(_) => return Err("the checkpoint thread ended".into()),
-            }
-        }
-        Ok(())
-    }
-
     fn persist(&mut self, state: &HardState, entries: &[Entry]) -> Result<(), String> {
         let cut = self.checkpoint.cut.take();
         self.keep.shared.disk.begin();
@@ -548,72 +483,6 @@ impl Driver {
         let applied = self.open.applied.at.index;
         for (_, reply) in self.reads.extract_if(.., |(index, _)| *index <= applied) {
             answer(reply, Ok(self.keep.shared.snapshot()));
-        }
-    }
-
-    /// Starts a checkpoint when it is time, and tidies the log behind the last one.
-    fn maintain(&mut self) -> Result<(), String> {
-        if self.checkpoint.cut.is_some() || self.open.log.has_garbage() {
-            let state = self.open.machine.hard_state().clone();
-            self.persist(&state, &[])?;
-        }
-        if !self.checkpoint.running && self.checkpoint.cut.is_none() {
-            self.checkpoint.answering.drain(..).for_each(|r| answer(r, ()));
-        }
-        let policy = &self.keep.policy;
-        let due = self.checkpoint.since.is_some_and(|t| t.elapsed() >= policy.interval)
-            || self.checkpoint.bytes >= policy.bytes
-            || !self.checkpoint.wanted.is_empty();
-        if due && !self.checkpoint.running { self.begin_checkpoint() } else { Ok(()) }
-    }
-
-    fn begin_checkpoint(&mut self) -> Result<(), String> {
-        // The applied index must not be on disk ahead of the commit index.
-        if self.open.persisted_commit < self.open.applied.at.index {
-            let state = self.open.machine.hard_state().clone();
-            self.persist(&state, &[])?;
-        }
-        let c = &mut self.checkpoint;
-        (c.since, c.bytes) = (None, 0);
-        c.running = true;
-        c.answering.append(&mut c.wanted);
-        let dirty = std::mem::take(&mut c.dirty);
-        let (tables, applied) = (Arc::new(self.open.tables.clone()), self.open.applied.clone());
-        self.open.checkpointer.submit(Job { tables, dirty, applied, all: false })
-    }
-
-    fn checkpointed(&mut self, done: Applied) {
-        self.keep.shared.stats.checkpoints.fetch_add(1, Ordering::Relaxed);
-        self.checkpoint.running = false;
-        self.open.machine.checkpointed(done.at, done.members.clone(), Vec::new());
-        // Members that are a little behind go on from the log: it keeps what the slowest of those that are there lacks,
-        // but not more than since the checkpoint before.
-        let slowest = self.progress().into_iter().filter(|p| p.active).map(|p| p.matched).min().unwrap_or(0);
-        let machine = &mut self.open.machine;
-        let keep = if machine.has_peers() { slowest.max(self.checkpoint.last) } else { done.at.index };
-        self.checkpoint.last = done.at.index;
-        let truncated = machine.compact(done.at.index.min(keep));
-        self.checkpoint.cut =
-            Some(SnapshotMetadata { index: truncated.index, term: truncated.term, conf_state: Some(done.members) });
-    }
-
-    fn last_checkpoint(&mut self) -> Result<(), String> {
-        loop {
-            while self.checkpoint.running {
-                match self.keep.inbox.recv() {
-                    Ok(Command::Checkpointed(result)) => self.checkpointed(result?),
-                    Ok(other) => decline(other, ProposeError::Stopped, ReadError::Stopped),
-                    Err(_) => return Err("the checkpoint thread ended".into()),
-                }
-            }
-            while self.checkpoint.cut.is_some() || self.open.log.has_garbage() {
-                let state = self.open.machine.hard_state().clone();
-                self.persist(&state, &[])?;
-            }
-            if self.checkpoint.since.is_none() {
-                return Ok(());
-            }
-            self.begin_checkpoint()?;
         }
     }
 

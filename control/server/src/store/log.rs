@@ -1,12 +1,13 @@
 //! `raft.redb`: the log and the hard state. Every batch is one durable commit.
 
 use copepod_consensus::record::{seal, unseal};
-use copepod_consensus::{ConfState, Entry, HardState, SnapshotMetadata};
+use copepod_consensus::{ConfState, Entry, HardState, Position, Restored, SnapshotMetadata};
 use redb::{Builder, Database, Durability, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 
 use super::backend::Counted;
 use super::error::Fault;
 use super::meta;
+use super::mirror::Applied;
 
 const ENTRIES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("entries");
 const HARD_STATE: &str = "hard_state";
@@ -49,13 +50,26 @@ impl Promised {
 }
 
 /// What it held.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct LogContents {
     pub(super) hard_state: HardState,
     pub(super) truncated: SnapshotMetadata,
     pub(super) entries: Vec<Entry>,
     /// An installation was cut off; whether the objects are the new ones, they say themselves.
     pub(super) installing: Option<SnapshotMetadata>,
+}
+
+impl LogContents {
+    /// What raft begins with, on objects as of `applied`.
+    pub(super) fn restored(self, applied: &Applied) -> Restored {
+        Restored {
+            hard_state: self.hard_state,
+            conf_state: applied.members.clone(),
+            truncated: Position { index: self.truncated.index, term: self.truncated.term },
+            entries: self.entries,
+            applied: applied.at.index,
+        }
+    }
 }
 
 impl LogFile {

@@ -5,9 +5,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use copepod_consensus::{
-    ConfState, Entry, EntryType, HardState, Machine, Options, Position, Restored, SnapshotMetadata,
-};
+use copepod_consensus::{ConfState, Entry, EntryType, HardState, Machine, Options, Position, SnapshotMetadata};
 use copepod_model::Key;
 use copepod_state::{Tables, apply, codec};
 use redb::{Builder, Durability};
@@ -15,6 +13,7 @@ use redb::{Builder, Durability};
 use super::backend::Counted;
 use super::error::{Fault, guarded};
 use super::folder::{Folder, LOG, MIRROR};
+use super::load::{Databases, cannot_open};
 use super::log::{LogContents, LogFile};
 use super::mirror::{Applied, Mirror};
 use super::overlay::Overlays;
@@ -116,7 +115,7 @@ pub fn verify(dir: &Path) -> Result<Verified, OpenError> {
     folder.must_be_ready()?;
     let overlays = Overlays::new(dir);
     for name in [LOG, MIRROR] {
-        if overlays.exists(name).map_err(io(dir, name))? {
+        if overlays.exists(name).map_err(cannot_open(dir, name))? {
             let backend = open(dir, &overlays, name)?;
             guarded(|| pages(backend)).map_err(|f: Fault| f.at(dir, name))?;
         }
@@ -192,32 +191,14 @@ struct Found {
 /// Opens both databases and checks what a start checks.
 fn load(dir: &Path, backends: &dyn Backends) -> Result<Found, OpenError> {
     let damaged = |what: String| OpenError::Damaged { dir: dir.to_path_buf(), what };
-    let exists = |name| backends.exists(name).map_err(io(dir, name));
-    if !exists(LOG)? {
+    if !backends.exists(LOG).map_err(cannot_open(dir, LOG))? {
         return Err(damaged(format!("{LOG} is missing")));
     }
-    let has_mirror = exists(MIRROR)?;
     let backend = open(dir, backends, LOG)?;
     let member = guarded(|| owner(backend)).map_err(|f: Fault| f.at(dir, LOG))?;
-    let backend = open(dir, backends, LOG)?;
-    let (mut log, mut contents) =
-        guarded(|| LogFile::open(backend, member, Durability::Immediate)).map_err(|f: Fault| f.at(dir, LOG))?;
-    if !has_mirror && contents.truncated.index > 0 {
-        return Err(damaged(format!("{MIRROR} is missing")));
-    }
-    let backend = open(dir, backends, MIRROR)?;
-    let members = contents.truncated.conf_state.clone().unwrap_or_default();
-    let (mirror, tables, applied) =
-        guarded(|| Mirror::open(backend, member, &members)).map_err(|f: Fault| f.at(dir, MIRROR))?;
-    guarded(|| log.settle_install(&mut contents, applied.at.index).map_err(Fault::from))
-        .map_err(|f: Fault| f.at(dir, LOG))?;
-    let restored = Restored {
-        hard_state: contents.hard_state.clone(),
-        conf_state: applied.members.clone(),
-        truncated: Position { index: contents.truncated.index, term: contents.truncated.term },
-        entries: contents.entries.clone(),
-        applied: applied.at.index,
-    };
+    let found = Databases::open(dir, backends, member, Durability::Immediate, Arc::default())?;
+    let Databases { log, contents, mirror, tables, applied } = found;
+    let restored = contents.clone().restored(&applied);
     Machine::new(&Options::new(member), restored).map_err(|e| damaged(format!("{LOG}: {e}")))?;
     Ok(Found { member, contents, log, mirror, tables, applied })
 }
@@ -257,10 +238,5 @@ fn owner(backend: Counted) -> Result<u64, Fault> {
 }
 
 fn open(dir: &Path, backends: &dyn Backends, name: &str) -> Result<Counted, OpenError> {
-    Ok(Counted::new(backends.open(name).map_err(io(dir, name))?, Arc::default()))
-}
-
-fn io(dir: &Path, name: &str) -> impl Fn(std::io::Error) -> OpenError {
-    let what = format!("cannot open {}", dir.join(name).display());
-    move |source| OpenError::Io { what: what.clone(), source }
+    Ok(Counted::new(backends.open(name).map_err(cannot_open(dir, name))?, Arc::default()))
 }

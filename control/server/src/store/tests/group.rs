@@ -289,3 +289,48 @@ async fn a_lost_member_is_replaced() {
     assert!(members.voters.contains(&4) && !members.voters.contains(&lost));
     write(&group.store(4), "new").await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_leader_has_lost_does_not_stand_in_the_way_when_it_leads_again() {
+    const LOST: u64 = 50;
+    let group = Group::new(3).await;
+    let first = group.leader().await;
+    let before = first.stats().proposals;
+    group.bus.cut(first.member());
+    let propose = |name: String| {
+        let store = first.clone();
+        tokio::spawn(async move { store.propose_here(codec::encode(&txn([put(&name, "1")]))).await })
+    };
+    let lost: Vec<_> = (0..LOST).map(|i| propose(format!("lost{i}"))).collect();
+    let proposed = async {
+        while first.stats().proposals < before + LOST {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(Duration::from_secs(60), proposed).await.expect("they are in its log");
+    write(&group.leader().await, "kept").await;
+    group.bus.mend(first.member());
+    let again = async {
+        loop {
+            let leader = group.leader().await;
+            if leader.member() == first.member() {
+                return;
+            }
+            leader.send(Command::Transfer(Some(first.member()))).unwrap();
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(Duration::from_secs(60), again).await.expect("it leads again");
+    for i in 0..3 {
+        let outcome = propose(format!("again{i}")).await.unwrap();
+        assert!(matches!(outcome, Ok((Outcome::Applied(_), _))), "{outcome:?}");
+    }
+    // What stood behind it becomes known as the log grows past it.
+    for i in 0..LOST {
+        write(&first, &format!("more{i}")).await;
+    }
+    for one in lost {
+        assert!(one.await.unwrap().is_err());
+    }
+    assert!((0..LOST).all(|i| data(&first.snapshot(), &format!("lost{i}")).is_none()));
+}
