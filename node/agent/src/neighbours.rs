@@ -93,6 +93,7 @@ pub(crate) fn node_of(certificate: &CertificateDer<'_>) -> Option<String> {
 mod tests {
     use super::*;
     use copepod_model::Key;
+    use copepod_model::join_token::AGENT_KEY;
     use copepod_model::object::{encode, with_revision};
     use copepod_node_routes::DATA_PORT;
     use rcgen::{CertificateParams, DnType, KeyPair};
@@ -103,7 +104,7 @@ mod tests {
     }
 
     fn node(name: &str) -> Arc<Object> {
-        let value = json!({"metadata": {"name": name, "annotations": {DATA_PORT: "1"}},
+        let value = json!({"metadata": {"name": name, "annotations": {DATA_PORT: "1", AGENT_KEY: "key"}},
             "spec": {"podCIDR": "10.244.240.0/20"},
             "status": {"addresses": [{"type": "InternalIP", "address": "10.0.0.4"}]}});
         object("nodes", name, value)

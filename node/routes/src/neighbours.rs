@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use copepod_model::Object;
 use copepod_model::facts::PodFacts;
+use copepod_model::join_token::AGENT_KEY;
 use imbl::OrdMap;
 use serde_json::Value;
 
@@ -32,8 +33,9 @@ pub struct Neighbour {
 }
 
 impl Neighbour {
-    /// What a Node says of itself; none where it takes no streams.
+    /// What a Node says of itself; none where it takes no streams, or has not joined: then nobody has chosen its part.
     pub fn of(node: &Object) -> Option<Neighbour> {
+        node.meta.annotations.get(AGENT_KEY)?;
         let port = node.meta.annotations.get(DATA_PORT)?.parse::<u16>().ok().filter(|p| *p != 0)?;
         let (spec, status) = node.spec_and_status();
         let addresses = status["addresses"].as_array().into_iter().flatten();
@@ -46,7 +48,8 @@ impl Neighbour {
         Some(Neighbour { name: node.name().into(), data: SocketAddr::new(ip, port), parts })
     }
 
-    fn has(&self, ip: IpAddr) -> bool {
+    /// Whether an address is in its part.
+    pub fn has(&self, ip: IpAddr) -> bool {
         self.parts.iter().any(|(network, bits)| within(ip, *network, *bits))
     }
 }
@@ -134,6 +137,13 @@ pub enum Verdict {
     False(&'static str),
 }
 
+/// Namespace and name.
+type PodName = (Arc<str>, Arc<str>);
+
+fn pod_name(pod: &Object) -> PodName {
+    (pod.namespace().into(), pod.name().into())
+}
+
 /// The other nodes and their pods. Immutable parts are shared: a copy costs next to nothing.
 #[derive(Clone, Debug, Default)]
 pub struct Neighbours {
@@ -141,8 +151,8 @@ pub struct Neighbours {
     nodes: OrdMap<Arc<str>, Arc<Neighbour>>,
     /// By the first address of a part.
     parts: OrdMap<IpAddr, (u8, Arc<Neighbour>)>,
-    /// By UID, with the node that each is bound to.
-    pods: OrdMap<Arc<str>, (Arc<str>, Arc<SourcePod>)>,
+    /// By namespace and name, which no two have, with the node that each is bound to.
+    pods: OrdMap<PodName, (Arc<str>, Arc<SourcePod>)>,
 }
 
 impl Neighbours {
@@ -174,16 +184,16 @@ impl Neighbours {
         gone
     }
 
-    /// Nodes are few and seldom change.
+    /// Nodes are few and seldom change. A part that two of them have is nobody's: one may say so to get the other's streams.
     fn divide(&mut self) {
         self.parts.clear();
-        for node in self.nodes.values() {
-            for (first, bits) in &node.parts {
-                if !self.parts.contains_key(first) {
-                    self.parts.insert(*first, (*bits, node.clone()));
-                }
-            }
-        }
+        let all = || self.nodes.values().flat_map(|node| node.parts.iter().map(move |part| (node, *part)));
+        let meet = |(a, x): (IpAddr, u8), (b, y): (IpAddr, u8)| within(a, b, y) || within(b, a, x);
+        let alone = |(node, part): &(&Arc<Neighbour>, _)| {
+            all().all(|(other, theirs)| other.name == node.name || !meet(*part, theirs))
+        };
+        let parts: Vec<_> = all().filter(alone).map(|(node, (first, bits))| (first, (bits, node.clone()))).collect();
+        self.parts.extend(parts);
     }
 
     /// Takes a pod as it is now; whether that changes anything. What is asked of it never changes once it is bound.
@@ -191,25 +201,28 @@ impl Neighbours {
         let Some(node) = pod.meta.node_name.as_ref().filter(|n| ***n != *self.own && !n.is_empty()) else {
             return false;
         };
-        let uid = uid(pod);
-        if self.pods.contains_key(uid) {
+        let (uid, key) = (uid(pod), pod_name(pod));
+        // What is bound stays bound.
+        if self.pods.get(&key).is_some_and(|(_, known)| *known.uid == *uid) {
             return false;
         }
         let facts: Arc<PodFacts> = pod.facts();
         let account = Some(facts.service_account.as_str()).filter(|a| !a.is_empty()).unwrap_or("default");
         let source = SourcePod {
             uid: uid.into(),
-            namespace: pod.namespace().into(),
-            name: pod.name().into(),
+            namespace: key.0.clone(),
+            name: key.1.clone(),
             service_account: account.into(),
         };
-        self.pods.insert(source.uid.clone(), (node.clone(), Arc::new(source)));
+        self.pods.insert(key, (node.clone(), Arc::new(source)));
         true
     }
 
     /// A pod is gone; whether it was known.
     pub fn remove_pod(&mut self, pod: &Object) -> bool {
-        self.pods.remove(uid(pod)).is_some()
+        let key = pod_name(pod);
+        // One that came after it has its name.
+        self.pods.get(&key).is_some_and(|(_, known)| *known.uid == *uid(pod)) && self.pods.remove(&key).is_some()
     }
 
     /// Forgets all Nodes but these; whether that changes anything.
@@ -224,9 +237,9 @@ impl Neighbours {
 
     /// Forgets all pods but these; whether that changes anything.
     pub fn keep_pods<'a>(&mut self, all: impl IntoIterator<Item = &'a Object>) -> bool {
-        let keep: BTreeSet<&str> = all.into_iter().map(uid).collect();
-        let gone: Vec<Arc<str>> = self.pods.keys().filter(|uid| !keep.contains(&***uid)).cloned().collect();
-        gone.iter().for_each(|uid| drop(self.pods.remove(uid)));
+        let keep: BTreeSet<PodName> = all.into_iter().map(pod_name).collect();
+        let gone: Vec<PodName> = self.pods.keys().filter(|key| !keep.contains(*key)).cloned().collect();
+        gone.iter().for_each(|key| drop(self.pods.remove(key)));
         !gone.is_empty()
     }
 
@@ -244,7 +257,7 @@ impl Neighbours {
     /// Whether what the node `sender` says of a stream is true. `inside` says whether an address is one of the cluster's.
     pub fn judge(&self, sender: &str, claim: &Claim, inside: impl Fn(IpAddr) -> bool) -> Verdict {
         let Some(node) = self.nodes.get(sender) else { return Verdict::Unknown };
-        let ip = claim.address.ip();
+        let ip = claim.address.ip().to_canonical();
         match &claim.whose {
             Whose::Client if inside(ip) => return Verdict::False("a client outside with an address of the cluster"),
             Whose::Client => return Verdict::True,
@@ -253,8 +266,10 @@ impl Neighbours {
             Whose::Pod(_) => {}
         }
         let Whose::Pod(pod) = &claim.whose else { return Verdict::True };
-        match self.pods.get(&pod.uid) {
+        match self.pods.get(&(pod.namespace.clone(), pod.name.clone())) {
             None => Verdict::Unknown,
+            // One of this name has gone, and the next one's news may be on its way.
+            Some((_, known)) if known.uid != pod.uid => Verdict::Unknown,
             Some((bound, _)) if **bound != *sender => Verdict::False("the source pod is another node's"),
             Some((_, known)) if **known != *pod => Verdict::False("the source pod is another one"),
             Some(_) => Verdict::True,
@@ -279,7 +294,7 @@ mod tests {
     }
 
     fn node(name: &str, port: &str, cidr: &str) -> Object {
-        let value = json!({"metadata": {"name": name, "annotations": {DATA_PORT: port}},
+        let value = json!({"metadata": {"name": name, "annotations": {DATA_PORT: port, AGENT_KEY: "key"}},
             "spec": {"podCIDR": cidr, "podCIDRs": [cidr]},
             "status": {"addresses": [{"type": "Hostname", "address": name},
                 {"type": "InternalIP", "address": "10.0.0.4"}]}});
@@ -331,6 +346,15 @@ mod tests {
     }
 
     #[test]
+    fn a_part_that_two_nodes_have_is_nobodys() {
+        let mut all = neighbours();
+        let ip: IpAddr = "10.244.240.2".parse().unwrap();
+        assert!(all.put_node(&node("x", "7", "10.244.240.0/25")));
+        assert!(all.of(ip).is_none() && all.of("10.244.224.2".parse().unwrap()).is_some());
+        assert!(all.remove_node("x") && all.of(ip).is_some_and(|n| &*n.name == "d"));
+    }
+
+    #[test]
     fn a_new_list_drops_what_is_not_in_it() {
         let mut all = neighbours();
         assert!(
@@ -371,7 +395,8 @@ mod tests {
             ("f", "pod shop p p till 10.244.240.2:4", Verdict::Unknown),
             ("e", "pod shop p p till 10.244.224.2:4", Verdict::False("the source pod is another node's")),
             ("d", "pod shop p p root 10.244.240.2:4", Verdict::False("the source pod is another one")),
-            ("d", "pod bank p p till 10.244.240.2:4", Verdict::False("the source pod is another one")),
+            // Nobody of that name is known, whoever may have the UID; it is refused when no news has come.
+            ("d", "pod bank p p till 10.244.240.2:4", Verdict::Unknown),
             ("d", "pod shop p p till 10.244.224.2:4", Verdict::False(other)),
             ("d", "node 10.244.240.0:4", Verdict::True),
             ("d", "node 10.244.224.0:4", Verdict::False(other)),
@@ -380,6 +405,13 @@ mod tests {
         ] {
             assert_eq!(all.judge(sender, &claim(text), inside), want, "{sender}: {text}");
         }
+        // Another pod that says by the annotation of mirrors that it has this UID takes nothing away from it.
+        let mut forged =
+            json!({"metadata": {"name": "x", "namespace": "evil", "uid": "x", "annotations": {MIRROR: "p"}}});
+        forged["spec"] = json!({"nodeName": "e"});
+        let forged = object("pods", "evil", "x", forged);
+        assert!(all.put_pod(&forged) && all.remove_pod(&forged));
+        assert_eq!(all.judge("d", &claim("pod shop p p till 10.244.240.2:4"), inside), Verdict::True);
         assert!(!all.keep_pods([&pod("p", "d")]) && all.node("d").is_some());
         assert!(all.remove_pod(&pod("p", "d")) && !all.remove_pod(&pod("p", "d")));
         assert_eq!(all.judge("d", &claim("pod shop p p till 10.244.240.2:4"), inside), Verdict::Unknown);

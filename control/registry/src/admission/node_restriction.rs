@@ -50,6 +50,13 @@ fn own_node(review: &Review<'_>, object: &Value, node: &str) -> Result<(), Statu
     if review.operation != Operation::Delete && key(object) != review.old.and_then(key) {
         return Err(review.forbid(&format!("node {node:?} is not allowed to set the annotation {AGENT_KEY:?}")));
     }
+    // So it does which part of the pod network a node that joined has.
+    let part = |v: &Value| (v["spec"]["podCIDR"].clone(), v["spec"]["podCIDRs"].clone());
+    if review.operation == Operation::Update
+        && review.old.is_some_and(|old| key(old).is_some() && part(object) != part(old))
+    {
+        return Err(review.forbid(&format!("node {node:?} is not allowed to choose its part of the pod network")));
+    }
     if review.operation == Operation::Update
         && review.whole()
         && review.old.is_some_and(|old| old["spec"]["taints"] != object["spec"]["taints"])

@@ -20,7 +20,7 @@ use tokio::time::timeout;
 use super::WINDOW;
 use super::carry::{Cut, broken, send_some, was_reset};
 use super::session::{Begun, Lease, claim};
-use super::wire::{self, Refusal};
+use super::wire::{self, Refusal, hop_by_hop};
 use crate::body::{Body, Progress, empty};
 use crate::connect::Source;
 use crate::error::{HttpError, NetError};
@@ -114,7 +114,8 @@ impl Outflow {
                         self.pending = data;
                     }
                     Err(frame) => {
-                        if let Ok(trailers) = frame.into_trailers() {
+                        if let Ok(mut trailers) = frame.into_trailers() {
+                            hop_by_hop(&mut trailers);
                             self.keep(|| Frame::trailers(trailers.clone()));
                             self.ended = true;
                             return self.send.send_trailers(trailers).map_err(|_| Stop::Unwanted);

@@ -1,7 +1,7 @@
 //! The receiving side: streams and requests of other nodes for the pods of this one.
 
 use std::future::{Future, poll_fn};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,7 +45,11 @@ impl Network {
         let mut connections = JoinSet::new();
         let mut stop = std::pin::pin!(stop);
         loop {
-            let Ok(permit) = room.clone().acquire_owned().await else { return };
+            let permit = tokio::select! {
+                permit = room.clone().acquire_owned() => permit,
+                () = &mut stop => break,
+            };
+            let Ok(permit) = permit else { return };
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
                 () = &mut stop => break,
@@ -96,6 +100,10 @@ impl Network {
             .max_frame_size(FRAME)
             .max_header_list_size(HEAD)
             .max_concurrent_streams(STREAMS)
+            // Streams that are given up are ordinary, and whoever connects is a node of the cluster: h2's limit over the
+            // life of a connection would cut all the others.
+            .max_local_error_reset_streams(None)
+            .max_concurrent_reset_streams(STREAMS as usize)
             .max_pending_accept_reset_streams(HURRIED);
         let Ok(Ok(mut connection)) = timeout(HANDSHAKE, builder.handshake::<_, Bytes>(tls)).await else { return };
         let mut alive = std::pin::pin!(look_after(connection.ping_pong(), config.timing, || false));
@@ -141,6 +149,14 @@ impl Network {
     ) -> Result<(Heard, Arc<PodHandle>), Refusal> {
         let heard = wire::read(request)?;
         self.is_true(sender, &heard.claim).await?;
+        // A node may speak for clients outside, not for others' pods.
+        let foreign = |ip: IpAddr| self.in_cluster(ip) && !self.neighbours().node(sender).is_some_and(|n| n.has(ip));
+        if let Some(peer) = heard.peer
+            && foreign(peer.ip().to_canonical())
+        {
+            tracing::warn!(node = sender, %peer, "a request of another node is refused: its client would be a pod elsewhere");
+            return Err(Refusal::Denied);
+        }
         let pod = self.pod(heard.to.ip()).ok_or(Refusal::Unreachable)?;
         Ok((heard, pod))
     }
@@ -209,6 +225,10 @@ async fn exchange(heard: Heard, pod: &PodHandle, request: Request<RecvStream>, m
         }
     };
     let (parts, body) = response.into_parts();
+    // HTTP/2 would wait for another head, and take the body for a fault of the whole connection.
+    if parts.status.is_informational() {
+        return refuse(&mut respond, Refusal::Failed, Some("an informational status is no answer"));
+    }
     let bare = head || matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
     let end = bare || body.is_end_stream();
     match respond.send_response(wire::answer(parts), end) {

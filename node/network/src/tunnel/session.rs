@@ -317,6 +317,9 @@ async fn dial(config: &TunnelConfig, node: &Neighbour) -> Result<Dialed, NetErro
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_frame_size(FRAME)
         .max_header_list_size(HEAD)
+        // As on the other side: see there.
+        .max_local_error_reset_streams(None)
+        .max_concurrent_reset_streams(STREAMS as usize)
         .enable_push(false);
     builder.handshake(tls).await.map_err(|e| {
         tracing::debug!(node = %node.name, error = %e, "no HTTP/2 with another node");

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use async_trait::async_trait;
 use bytes::Bytes;
 use copepod_model::facts::SERVICE_NAME_LABEL;
+use copepod_model::join_token::AGENT_KEY;
 use copepod_model::object::{encode, with_revision};
 use copepod_model::{Key, Object};
 use copepod_node_routes::{Config, DATA_PORT, Neighbours, RouteTable};
@@ -102,7 +103,7 @@ fn object(resource: &str, namespace: &str, name: &str, value: Value) -> Object {
 }
 
 fn node_object(name: &str, at: SocketAddr, part: &str) -> Object {
-    let value = json!({"metadata": {"name": name, "annotations": {DATA_PORT: at.port().to_string()}},
+    let value = json!({"metadata": {"name": name, "annotations": {DATA_PORT: at.port().to_string(), AGENT_KEY: "key"}},
         "spec": {"podCIDR": part}, "status": {"addresses": [{"type": "InternalIP", "address": at.ip()}]}});
     object("nodes", "", name, value)
 }
@@ -344,6 +345,31 @@ async fn a_request_streams_both_ways_with_trailers_and_no_second_connection() {
     assert_eq!(got.len(), PIECES * 64 * 1024);
     assert!(got.chunks(64 * 1024).zip(0..).all(|(piece, n)| piece.iter().all(|b| usize::from(*b) == n % 256)));
     assert_eq!((two.a.tracker.len(), two.b.tracker.len()), (0, 0), "no byte stream of either pod");
+}
+
+/// Answers with a status that is no answer, and a body.
+struct Early;
+
+#[async_trait]
+impl HttpService for Early {
+    async fn handle(&self, _: Request<Body>) -> Result<Response<Body>, ServiceError> {
+        Ok(Response::builder().status(103).body(full("early")).unwrap())
+    }
+}
+
+#[tokio::test]
+async fn a_pod_that_answers_what_http_2_does_not_take_cuts_nobody_else() {
+    let two = two().await;
+    let listener = two.b.listen_tcp(at("0.0.0.0:7000")).unwrap();
+    let _guard = two.e.net.serve_http(ip(B), 8080, Arc::new(Early)).unwrap();
+    let mut conn = soon(two.a.connect_tcp(to(7000))).await.unwrap();
+    let mut far = soon(listener.accept()).await.unwrap();
+    let request = Request::get("http://10.244.224.2:8080/").body(full("")).unwrap();
+    assert!(soon(two.a.send_http(request, Default::default())).await.is_err());
+    conn.stream.write_all(b"still here").await.unwrap();
+    let mut got = [0; 10];
+    soon(far.stream.read_exact(&mut got)).await.unwrap();
+    assert_eq!(&got, b"still here");
 }
 
 #[tokio::test]

@@ -201,11 +201,11 @@ pub(super) fn answer(parts: http::response::Parts) -> Response<()> {
 }
 
 /// Fields of one connection, which HTTP/2 does not have (RFC 9113, section 8.2.2).
-fn hop_by_hop(headers: &mut HeaderMap) {
+pub(super) fn hop_by_hop(headers: &mut HeaderMap) {
     for name in ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"] {
         headers.remove(name);
     }
-    if headers.get(header::TE).is_some_and(|te| te != "trailers") {
+    if headers.get_all(header::TE).iter().any(|te| te != "trailers") {
         headers.remove(header::TE);
     }
 }
