@@ -83,6 +83,7 @@ async fn start_with(dir: &tempfile::TempDir, api: &Arc<Fake>, set: impl FnOnce(&
     config.dns_addr = Some(([127, 0, 0, 1], 0).into());
     // The machine's disk may be fuller than the kubelet would have it.
     (config.eviction_disk.nodefs_available, config.eviction_disk.imagefs_available) = (None, None);
+    config.image_gc.high = 100;
     set(&mut config);
     Agent::start(config).await.unwrap()
 }

@@ -25,6 +25,16 @@ pub fn binary() -> PathBuf {
     path
 }
 
+/// `copepod`, as it runs on a machine whose disk may be fuller than a node would have it.
+pub fn copepod() -> Command {
+    let mut command = Command::new(binary());
+    command.env("COPEPOD_IMAGE_GC_HIGH_THRESHOLD", "100").env(
+        "COPEPOD_EVICTION_HARD",
+        "nodefs.available<0%,nodefs.inodesFree<0%,imagefs.available<0%,imagefs.inodesFree<0%",
+    );
+    command
+}
+
 /// Prints «skipped: why» and says whether to go on; in CI a skip is a failure.
 pub fn needs(what: &str, there: bool) -> bool {
     if !there {
@@ -81,7 +91,7 @@ impl Cluster {
 
     /// Starts a cluster in `dir` and waits until it says where things are.
     pub fn up(dir: &Path, more: &[&str]) -> Cluster {
-        Cluster::start(Command::new(binary()), dir, more)
+        Cluster::start(copepod(), dir, more)
     }
 
     fn start(command: Command, dir: &Path, more: &[&str]) -> Cluster {
@@ -186,13 +196,20 @@ impl Cluster {
         needs(&format!("kubectl 1.{minor}"), new_enough)
     }
 
+    /// A token of a service account, with a kubectl that may be too old for `create token`.
+    pub fn token(&self, namespace: &str, account: &str) -> String {
+        let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token");
+        let file = self.dir.join("token-request.json");
+        std::fs::write(&file, r#"{"apiVersion":"authentication.k8s.io/v1","kind":"TokenRequest","spec":{}}"#)
+            .expect("the request is written");
+        let answer = self.ok(&["create", "--raw", &path, "-f", &file.display().to_string()]);
+        let answer: serde_json::Value = serde_json::from_str(&answer).expect("JSON");
+        answer["status"]["token"].as_str().expect("a token").into()
+    }
+
     /// `copepod` itself as a client.
     pub fn copepod(&self, args: &[&str]) -> Output {
-        let out = Command::new(binary())
-            .args(args)
-            .env("KUBECONFIG", self.dir.join("kubeconfig"))
-            .current_dir(root())
-            .output();
+        let out = copepod().args(args).env("KUBECONFIG", self.dir.join("kubeconfig")).current_dir(root()).output();
         out.expect("copepod runs")
     }
 

@@ -7,7 +7,7 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc;
 use std::time::Instant;
 
-use crate::{DEADLINE, binary, root, text, until};
+use crate::{DEADLINE, root, text, until};
 
 /// A port of loopback that was free a moment ago, for what cannot be asked for any free one.
 pub fn free_port() -> u16 {
@@ -24,7 +24,7 @@ pub struct Process {
 impl Process {
     /// Starts `copepod ARGS…` in the repository's root.
     pub fn start(args: &[&str]) -> Process {
-        let mut command = Command::new(binary());
+        let mut command = crate::copepod();
         command.args(args).current_dir(root());
         Process::run(command, args.first().copied().unwrap_or_default())
     }
@@ -131,7 +131,7 @@ impl ServerProcess {
     /// `copepod` as a client of this server.
     pub fn copepod(&self, args: &[&str]) -> Output {
         let config = self.dir.join("kubeconfig");
-        let out = Command::new(binary()).args(args).env("KUBECONFIG", config).current_dir(root()).output();
+        let out = crate::copepod().args(args).env("KUBECONFIG", config).current_dir(root()).output();
         out.expect("copepod runs")
     }
 

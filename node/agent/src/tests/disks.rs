@@ -77,8 +77,6 @@ async fn on_a_short_disk_unused_images_go_first() {
     b.agent.shutdown().await;
     b.agent = start_with(&b.dir, &b.api, |config| {
         config.image_gc.min_age = Duration::ZERO;
-        // The usual collection has nothing to do.
-        config.image_gc.high = 100;
         config.eviction_disk.nodefs_inodes_free = Some(Amount::Exact(1 << 60));
         config.eviction_disk.nodefs_available = Some(Amount::Exact(1 << 60));
     })

@@ -12,7 +12,7 @@ async fn unused_images_go_and_used_ones_stay() {
     let (dir, api) = (tempfile::tempdir().unwrap(), Fake::new());
     let agent = start_with(&dir, &api, |config| {
         config.image_gc.min_age = Duration::ZERO;
-        config.image_gc.budget = Some(1);
+        (config.image_gc.high, config.image_gc.budget) = (85, Some(1));
         config.image_gc_period = Duration::from_millis(20);
     })
     .await;

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, Output};
 
-use e2e::{Cluster, binary, has, needs, root, text, until};
+use e2e::{Cluster, has, needs, root, text, until};
 
 const POD: &str = "apiVersion: v1\nkind: Pod\nmetadata: {name: NAME, labels: {app: NAME}}\nspec: {MORE containers: [{name: c, imagePullPolicy: Always, image: 'IMAGE', ports: [{containerPort: 8080}]}]}\n---\n";
 
@@ -90,8 +90,8 @@ fn pushed_images_run_and_other_tools_push_and_pull_them() {
     // skopeo, as a service account that may edit its namespace.
     c.ok(&["create", "serviceaccount", "robot"]);
     c.ok(&["create", "rolebinding", "robot", "--clusterrole=edit", "--serviceaccount=default:robot"]);
-    let token = c.ok(&["create", "token", "robot"]);
-    let creds = format!("robot:{}", token.trim());
+    let token = c.token("default", "robot");
+    let creds = format!("robot:{}", token);
     let host = c.api.strip_prefix("https://").unwrap().to_string();
     let layout = format!("oci:{}/layout:x", dir.path().display());
     let remote = |name: &str| format!("docker://{host}/{name}");
@@ -150,8 +150,8 @@ fn pushed_images_run_and_other_tools_push_and_pull_them() {
     let kept = c.kill();
     let c = Cluster::up(&kept, &[]);
     ready(&c, "copied");
-    let token = c.ok(&["create", "token", "robot"]);
-    let creds = format!("robot:{}", token.trim());
+    let token = c.token("default", "robot");
+    let creds = format!("robot:{}", token);
     let host = c.api.strip_prefix("https://").unwrap().to_string();
     let image = format!("docker://{host}/default/app:2");
     assert!(
@@ -179,7 +179,7 @@ fn oras_pushes_and_pulls_what_pods_run() {
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/main/oras_client.py"))
         .arg(c.api.strip_prefix("https://").unwrap())
         .arg(c.dir.join("server/pki/ca.crt"))
-        .arg(c.ok(&["create", "token", "robot"]).trim())
+        .arg(c.token("default", "robot"))
         .arg(root().join("examples/hello/hello.wasm"))
         .arg(&pulled)
         .output()
@@ -205,7 +205,7 @@ fn a_private_registry_with_its_own_authority() {
     assert!(from.copepod(&["push", &hello, "default/hello:1"]).status.success());
     from.ok(&["create", "serviceaccount", "reader"]);
     from.ok(&["create", "rolebinding", "reader", "--clusterrole=view", "--serviceaccount=default:reader"]);
-    let token = from.ok(&["create", "token", "reader"]);
+    let token = from.token("default", "reader");
     let host = from.api.strip_prefix("https://").unwrap();
 
     let registries = dir.path().join("registries.yaml");
@@ -217,7 +217,7 @@ fn a_private_registry_with_its_own_authority() {
     let why = waits(&c, "nobody", &["ErrImagePull", "ImagePullBackOff"]);
     assert!(why.contains("authentication required (UNAUTHORIZED)"), "{why}");
     let server = format!("--docker-server=https://{host}");
-    let password = format!("--docker-password={}", token.trim());
+    let password = format!("--docker-password={}", token);
     c.ok(&["create", "secret", "docker-registry", "pull", &server, "--docker-username=reader", &password]);
     c.apply(&pod("own", &image, "imagePullSecrets: [{name: pull}],"));
     ready(&c, "own");
@@ -231,7 +231,7 @@ fn a_private_registry_with_its_own_authority() {
     let events = c.ok(&["get", "events", "-o", "jsonpath={.items[*].message}"]);
     assert!(events.contains("Unable to retrieve some image pull secrets (none)"), "{events}");
     // Flags that cannot be meant.
-    let out = Command::new(binary())
+    let out = e2e::copepod()
         .args(["up", "--image-gc-high-threshold", "50", "--image-gc-low-threshold", "60", "--api-port", "0"])
         .args([
             "--ingress-port",

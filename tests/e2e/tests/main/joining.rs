@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use e2e::process::{Process, ServerProcess, agent};
-use e2e::{binary, text, until};
+use e2e::{text, until};
 
 /// An answer at an agent's ingress.
 fn hello(ingress: &str) -> Option<String> {
@@ -269,14 +269,14 @@ fn flags_come_from_the_command_line_before_the_environment_before_the_file() {
     let (port, peer) = (e2e::process::free_port(), e2e::process::free_port());
     let data = dir.path().join("data").display().to_string();
     std::fs::write(&file, format!("data-dir: {data}\napi-port: 1\npeer-port: {peer}\nname: from-the-file\n")).unwrap();
-    let mut command = Command::new(e2e::binary());
+    let mut command = e2e::copepod();
     command.args(["server", "--config"]).arg(&file).args(["--bind", "127.0.0.1"]);
     command.env("COPEPOD_API_PORT", port.to_string()).env("COPEPOD_BIND", "192.0.2.1");
     let mut server = Process::run(command, "server");
     assert_eq!(server.value("API"), format!("https://127.0.0.1:{port}"));
     assert_eq!(server.value("Config"), format!("{data}/kubeconfig"));
     std::fs::write(&file, "api-prot: 1").unwrap();
-    let mut command = Command::new(e2e::binary());
+    let mut command = e2e::copepod();
     let out = command.args(["server", "--config"]).arg(&file).output().unwrap();
     assert!(!out.status.success() && text(&out.stderr).contains("no flag --api-prot"), "{}", text(&out.stderr));
 }
@@ -314,7 +314,7 @@ fn leaders_killed_while_clients_write_take_nothing_with_them() {
                         return;
                     }
                     let name = format!("w{writer}-{n}");
-                    let mut child = Command::new(binary())
+                    let mut child = e2e::copepod()
                         .args(["apply", "-f", "-"])
                         .env("KUBECONFIG", config)
                         .stdin(Stdio::piped())

@@ -1,12 +1,12 @@
 //! Backups and what they are good for, a server that goes on alone, and a cluster that is full.
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 
-use e2e::{Cluster, binary, text, until};
+use e2e::{Cluster, text, until};
 
 fn copepod(args: &[&str]) -> Output {
-    Command::new(binary()).args(args).output().expect("copepod runs")
+    e2e::copepod().args(args).output().expect("copepod runs")
 }
 
 fn ok(out: &Output) -> String {

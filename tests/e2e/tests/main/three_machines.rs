@@ -49,7 +49,7 @@ impl Machines<'_> {
         match words.as_slice() {
             ["copepod", verb @ ("server" | "agent"), ..] => {
                 // Images of the example are files of the repository; tokens lie in the folder that all machines share here.
-                let mut start = Command::new(binary());
+                let mut start = e2e::copepod();
                 start.current_dir(root());
                 let mut rest = words[1..].iter();
                 while let Some(word) = rest.next() {

@@ -44,7 +44,7 @@ fn a_restart_elsewhere_needs_no_files() {
     let dir = tempfile::tempdir().unwrap();
     assert!(Cluster::up(&dir.path().join("data"), HELLO).interrupt().success());
     // The manifest's `file://examples/…` leads nowhere from here.
-    let cluster = Cluster::start_in(Command::new(binary()), dir.path(), &dir.path().join("data"), &[]);
+    let cluster = Cluster::start_in(e2e::copepod(), dir.path(), &dir.path().join("data"), &[]);
     until("hello answers from what the node keeps", || (cluster.get("hello.localhost", "/").0 == 200).then_some(()));
 }
 
@@ -183,6 +183,6 @@ fn it_runs_as_an_ordinary_user() {
 }
 
 fn fails(args: &[&str]) -> (bool, String) {
-    let out = Command::new(binary()).arg("up").args(args).current_dir(root()).stdin(Stdio::null()).output().unwrap();
+    let out = e2e::copepod().arg("up").args(args).current_dir(root()).stdin(Stdio::null()).output().unwrap();
     (out.status.success(), text(&out.stderr))
 }
