@@ -167,7 +167,7 @@ impl Agent {
             ready = both(&mut tasks, [ready, known]);
             let (network, mut stopped) = (network.clone(), stopped.clone());
             front.spawn(async move {
-                network.serve_tunnel(listener, async move { drop(stopped.wait_for(|s| *s).await) }).await;
+                network.serve_tunnel(listener, async move { drop(stopped.wait_for(|s| *s).await) }, drain).await;
             });
         }
 

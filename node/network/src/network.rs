@@ -170,6 +170,7 @@ impl Network {
         let gone = write(&self.0.pods).remove(uid);
         if let Some(pod) = gone {
             self.close(&pod);
+            self.0.tunnel.end_flows(uid);
         }
     }
 

@@ -16,8 +16,9 @@ use tokio::time::timeout;
 
 use super::capsule::{Capsules, encode};
 use super::carry::{send_some, was_reset};
+use super::serve::refuse;
 use super::session::claim;
-use super::wire::{self, Heard};
+use super::wire::{self, Heard, Refusal};
 use crate::connect::Source;
 use crate::error::NetError;
 use crate::network::Network;
@@ -29,14 +30,45 @@ use crate::udp::Datagram;
 const WAITING: usize = 64;
 /// Flows of a node at once; datagrams of further ones are lost.
 const FLOWS: usize = 4096;
+/// A pod's share of them.
+const SHARE: usize = 512;
+/// Nobody is asked again so soon after it has refused a flow.
+const PAUSE: Duration = Duration::from_secs(1);
 /// A flow without datagrams ends after so long: Linux' time of a UDP conversation.
 const IDLE: Duration = Duration::from_secs(120);
 
-/// A pod by its UID, its port, and whom it sends to.
-type Key = (Arc<str>, u16, SocketAddr);
+/// Who sends datagrams to other nodes: by the pod's UID, then by its port and whom it sends to.
+#[derive(Default)]
+pub(super) struct Flows(HashMap<Arc<str>, OfPod>);
 
-/// Who sends datagrams to other nodes.
-pub(super) type Flows = HashMap<Key, mpsc::Sender<Bytes>>;
+type OfPod = HashMap<(u16, SocketAddr), mpsc::Sender<Bytes>>;
+
+impl Flows {
+    /// A pod has gone: what it has sent is sent, and that was all.
+    pub(super) fn end(&mut self, uid: &str) {
+        self.0.remove(uid);
+    }
+
+    /// How many a pod has.
+    #[cfg(test)]
+    pub(super) fn of(&self, uid: &str) -> usize {
+        self.0.get(uid).map_or(0, HashMap::len)
+    }
+
+    /// Whether there is room for one more flow of a pod.
+    fn is_room(&mut self, uid: &str) -> bool {
+        let fits = |flows: &Flows| {
+            let own = flows.0.get(uid).map_or(0, HashMap::len);
+            own < SHARE && flows.0.values().map(HashMap::len).sum::<usize>() < FLOWS
+        };
+        if fits(self) {
+            return true;
+        }
+        self.0.values_mut().for_each(|own| own.retain(|_, flow| !flow.is_closed()));
+        self.0.retain(|_, own| !own.is_empty());
+        fits(self)
+    }
+}
 
 impl Network {
     /// Sends a datagram of a pod's port to a pod of another node. As with any UDP, success does not mean that it arrives.
@@ -48,33 +80,35 @@ impl Network {
         to: SocketAddr,
         data: Bytes,
     ) -> Result<(), NetError> {
-        let from = Source::Pod(pod.clone());
-        let claim = claim(&from, SocketAddr::new(pod.ip(), port)).ok_or(NetError::AccessDenied)?;
-        let head = wire::datagrams(to, &claim).ok_or(NetError::InvalidArgument)?;
-        let key = (pod.identity().uid.clone(), port, to);
+        let uid = &pod.identity().uid;
         let mut flows = lock(&self.0.tunnel.flows);
-        let data = match flows.get(&key).map(|flow| flow.try_send(data.clone())) {
+        let flow = flows.0.get(uid).and_then(|own| own.get(&(port, to)));
+        let data = match flow.map(|flow| flow.try_send(data.clone())) {
             // What there is no room for is lost.
             Some(Ok(()) | Err(TrySendError::Full(_))) => return Ok(()),
             Some(Err(TrySendError::Closed(data))) => data,
             None => data,
         };
-        if flows.len() >= FLOWS {
-            flows.retain(|_, flow| !flow.is_closed());
-            if flows.len() >= FLOWS {
-                return Ok(());
-            }
+        if !flows.is_room(uid) {
+            return Ok(());
         }
+        let from = Source::Pod(pod.clone());
+        let claim = claim(&from, SocketAddr::new(pod.ip(), port)).ok_or(NetError::AccessDenied)?;
+        let head = wire::datagrams(to, &claim).ok_or(NetError::InvalidArgument)?;
         let (tx, mut rx) = mpsc::channel(WAITING);
         // There is room for the first one.
         let _ = tx.try_send(data);
-        flows.insert(key, tx);
+        flows.0.entry(uid.clone()).or_default().insert((port, to), tx);
         drop(flows);
         let (network, node) = (self.clone(), node.clone());
         self.0.runtime.spawn(async move {
             let opening = timeout(network.0.config.connect_timeout, network.first_word(&node, &head, false));
             // Who sends is told nothing, as by a network that loses datagrams.
-            let Ok(Ok(Ok((mut send, _recv, _lease)))) = opening.await else { return };
+            let Ok(Ok(Ok((mut send, _recv, _lease)))) = opening.await else {
+                // What comes meanwhile is lost.
+                let _ = timeout(PAUSE, async { while rx.recv().await.is_some() {} }).await;
+                return;
+            };
             loop {
                 let next = tokio::select! {
                     next = timeout(IDLE, rx.recv()) => next,
@@ -94,7 +128,7 @@ impl Network {
     }
 }
 
-/// Gives a pod the datagrams of another node's. Those for which nobody has bound the port are lost.
+/// Gives a pod the datagrams of another node's, as long as it has the port bound.
 pub(super) async fn receive(
     heard: Heard,
     pod: Arc<PodHandle>,
@@ -102,17 +136,19 @@ pub(super) async fn receive(
     mut respond: h2::server::SendResponse<Bytes>,
 ) {
     let Heard { to, claim, .. } = heard;
+    if pod.udp(Scope::Pod, to.port()).is_none() {
+        return refuse(&mut respond, Refusal::Refused, None);
+    }
     let Ok(mut send) = respond.send_response(Response::new(()), false) else { return };
     let mut capsules = Capsules::default();
     while let Some(Ok(bytes)) = recv.data().await {
         capsules.feed(&bytes);
         loop {
             match capsules.next() {
-                Ok(Some(data)) => {
-                    if let Some(mailbox) = pod.udp(Scope::Pod, to.port()) {
-                        mailbox.push(Datagram { from: claim.address, data });
-                    }
-                }
+                Ok(Some(data)) => match pod.udp(Scope::Pod, to.port()) {
+                    Some(mailbox) => mailbox.push(Datagram { from: claim.address, data }),
+                    None => return send.send_reset(Reason::CONNECT_ERROR),
+                },
                 Ok(None) => break,
                 Err(_) => return send.send_reset(Reason::PROTOCOL_ERROR),
             }

@@ -23,18 +23,20 @@ use crate::sync::lock;
 pub(crate) use request::Undelivered;
 use session::Peer;
 
-/// What one stream may have on the way that its reader has not taken. A request that has sent more than this was begun to
-/// be read, and is not sent elsewhere any more.
-const WINDOW: u32 = 512 * 1024;
+/// What one stream may have on the way that its reader has not taken: enough for a gigabit over a millisecond. A request
+/// that has sent more than this was begun to be read, and is not sent elsewhere any more.
+const WINDOW: u32 = 128 * 1024;
 /// Streams of one connection at once; for more there is another connection.
 const STREAMS: u32 = 1024;
+/// Connections from one node to another at once.
+const CONNECTIONS: usize = 8;
 /// No stream waits for the reader of another one.
 const CONNECTION_WINDOW: u32 = WINDOW * STREAMS;
 /// Longest frame.
 const FRAME: u32 = 64 * 1024;
 /// Longest head of a request or response.
 const HEAD: u32 = 64 * 1024;
-/// Addresses of which it is remembered that they take no requests.
+/// Addresses of which it is remembered whether they take requests.
 const REMEMBERED: usize = 4096;
 /// For how long.
 const REMEMBER: Duration = Duration::from_secs(60);
@@ -78,23 +80,33 @@ impl Default for TunnelTiming {
 #[derive(Default)]
 pub(crate) struct Tunnel {
     peers: Mutex<HashMap<Arc<str>, Arc<Peer>>>,
-    /// Addresses that take byte streams and no requests.
-    streams_only: Mutex<HashMap<SocketAddr, Instant>>,
+    /// Whether addresses take requests, and since when that is known.
+    requests: Mutex<HashMap<SocketAddr, (bool, Instant)>>,
     flows: Mutex<datagrams::Flows>,
 }
 
 impl Tunnel {
-    fn note_streams_only(&self, at: SocketAddr) {
-        let mut known = lock(&self.streams_only);
+    fn note(&self, at: SocketAddr, requests: bool) {
+        let mut known = lock(&self.requests);
         if known.len() >= REMEMBERED {
             known.clear();
         }
-        known.insert(at, Instant::now());
+        known.insert(at, (requests, Instant::now()));
+    }
+
+    /// Whether `at` takes requests, if it has lately said so.
+    fn takes_requests(&self, at: SocketAddr) -> Option<bool> {
+        lock(&self.requests).get(&at).filter(|(_, since)| since.elapsed() < REMEMBER).map(|(requests, _)| *requests)
     }
 
     /// Whether `at` has lately said that it takes no requests.
     pub(crate) fn is_streams_only(&self, at: SocketAddr) -> bool {
-        lock(&self.streams_only).get(&at).is_some_and(|since| since.elapsed() < REMEMBER)
+        self.takes_requests(at) == Some(false)
+    }
+
+    /// A pod has gone: nobody sends for it any more.
+    pub(crate) fn end_flows(&self, uid: &str) {
+        lock(&self.flows).end(uid);
     }
 }
 

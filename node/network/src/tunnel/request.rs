@@ -43,6 +43,9 @@ impl From<Failure> for Undelivered {
     }
 }
 
+/// Most frames of a body that are kept to be sent again.
+const KEPT: usize = 1024;
+
 /// A body on its way out.
 pub(super) struct Outflow {
     body: Body,
@@ -127,8 +130,10 @@ impl Outflow {
     }
 
     fn keep(&mut self, frame: impl FnOnce() -> Frame<Bytes>) {
-        if let Some(kept) = &mut self.kept {
-            kept.push(frame());
+        match &mut self.kept {
+            Some(kept) if kept.len() < KEPT => kept.push(frame()),
+            // So many small frames would take more room than what is in them.
+            kept => *kept = None,
         }
     }
 
@@ -176,12 +181,19 @@ impl HttpBody for Again {
     }
 }
 
-/// Ends the sending of a request's body with the interest in its response.
-struct Sending(AbortHandle);
+/// Ends the sending of a request's body when its response is given up. After a whole answer the body is sent on, as far as the
+/// service reads it.
+struct Sending(Option<AbortHandle>);
+
+impl Sending {
+    fn go_on(mut self) {
+        self.0 = None;
+    }
+}
 
 impl Drop for Sending {
     fn drop(&mut self) {
-        self.0.abort();
+        self.0.iter().for_each(AbortHandle::abort);
     }
 }
 
@@ -189,7 +201,7 @@ impl Drop for Sending {
 pub(super) struct Inflow {
     recv: RecvStream,
     data: bool,
-    _sending: Option<Sending>,
+    sending: Option<Sending>,
     _lease: Option<Arc<Lease>>,
 }
 
@@ -201,9 +213,16 @@ impl Inflow {
 
     fn with(recv: RecvStream, sending: Option<Sending>, lease: Option<Arc<Lease>>) -> Body {
         if recv.is_end_stream() {
+            sending.into_iter().for_each(Sending::go_on);
             return empty();
         }
-        Inflow { recv, data: true, _sending: sending, _lease: lease }.boxed()
+        Inflow { recv, data: true, sending, _lease: lease }.boxed()
+    }
+
+    fn look_for_end(&mut self) {
+        if self.recv.is_end_stream() {
+            self.sending.take().into_iter().for_each(Sending::go_on);
+        }
     }
 }
 
@@ -216,6 +235,7 @@ impl HttpBody for Inflow {
             match ready!(self.recv.poll_data(cx)) {
                 Some(Ok(bytes)) => {
                     let released = self.recv.flow_control().release_capacity(bytes.len());
+                    self.look_for_end();
                     return Poll::Ready(Some(released.map(|()| Frame::data(bytes)).map_err(broken)));
                 }
                 Some(Err(e)) => return Poll::Ready(Some(Err(broken(e)))),
@@ -223,6 +243,7 @@ impl HttpBody for Inflow {
             }
         }
         let trailers: Result<Option<HeaderMap>, _> = ready!(self.recv.poll_trailers(cx));
+        self.look_for_end();
         match trailers {
             Ok(Some(trailers)) => Poll::Ready(Some(Ok(Frame::trailers(trailers)))),
             Ok(None) => Poll::Ready(None),
@@ -308,7 +329,7 @@ impl Network {
             None => {}
             Some((Refusal::Failed, message)) => return Err(Failure::Final(HttpError::Service(message)).into()),
             Some((Refusal::StreamsOnly, _)) => {
-                self.0.tunnel.note_streams_only(to);
+                self.0.tunnel.note(to, false);
                 return Err(match again(outflow, HttpError::Connect(NetError::ConnectionRefused)) {
                     Failure::NotSent(_, request) => Undelivered::StreamsOnly(*request),
                     last => last.into(),
@@ -328,7 +349,7 @@ impl Network {
             task.abort_handle()
         });
         let (parts, recv) = response.into_parts();
-        let body = Inflow::with(recv, sending.map(Sending), Some(lease));
+        let body = Inflow::with(recv, sending.map(|task| Sending(Some(task))), Some(lease));
         Ok(guarded(Response::from_parts(parts, body), options))
     }
 }

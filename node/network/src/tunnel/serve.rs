@@ -1,8 +1,10 @@
 //! The receiving side: streams and requests of other nodes for the pods of this one.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::future::{Future, poll_fn};
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,35 +14,38 @@ use h2::server::SendResponse;
 use http::{Method, Request, Response, StatusCode};
 use hyper::body::Body as _;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
 
 use super::request::{Inflow, Outflow};
 use super::session::look_after;
 use super::wire::{self, Heard, Refusal};
-use super::{CONNECTION_WINDOW, FRAME, HEAD, STREAMS, TunnelConfig, WINDOW, carry, datagrams};
+use super::{CONNECTION_WINDOW, CONNECTIONS, FRAME, HEAD, STREAMS, TunnelConfig, WINDOW, carry, datagrams};
 use crate::connect::{Source, Target};
 use crate::http::{ConnInfo, HttpService, ServiceError};
 use crate::network::Network;
 use crate::pod::{Bound, PodHandle, Scope};
+use crate::sync::lock;
 
-/// Connections at once; more wait in the kernel's queue.
-const CONNECTIONS: usize = 1024;
+/// Connections at once that have not said whose they are; more wait in the kernel's queue.
+const STRANGERS: usize = 256;
+/// Connections of one node at once: some are old ones that take no more streams.
+const PER_NODE: usize = 4 * CONNECTIONS;
 /// For the TLS handshake and HTTP/2's preface.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// How long open streams may go on once the node stops.
-const LAST_STREAMS: Duration = Duration::from_secs(2);
 /// Streams that were given up before they were looked at; hurried clients of a trusted node.
 const HURRIED: usize = STREAMS as usize;
 
 impl Network {
-    /// Takes streams of other nodes until `stop` ends, then lets open ones go on for a moment. Does nothing where the
+    /// Takes streams of other nodes until `stop` ends, then lets open ones go on for `drain`. Does nothing where the
     /// network has no tunnel.
-    pub async fn serve_tunnel(&self, listener: TcpListener, stop: impl Future<Output = ()>) {
+    pub async fn serve_tunnel(&self, listener: TcpListener, stop: impl Future<Output = ()>, drain: Duration) {
         let Some(config) = self.0.config.tunnel.clone() else { return };
-        let room = Arc::new(Semaphore::new(CONNECTIONS));
+        let room = Arc::new(Semaphore::new(STRANGERS));
+        let places = Arc::new(Places::default());
         let (stopping, stopped) = watch::channel(false);
         let mut connections = JoinSet::new();
         let mut stop = std::pin::pin!(stop);
@@ -58,7 +63,16 @@ impl Network {
             match accepted {
                 Ok((tcp, at)) => {
                     let (network, config, stopped) = (self.clone(), config.clone(), stopped.clone());
-                    let serve = async move { network.connection(tcp, at, config, stopped, permit).await };
+                    let places = places.clone();
+                    let serve = async move {
+                        let begun = Instant::now();
+                        let Some((tls, sender)) = identified(tcp, at, &config).await else { return };
+                        let Some(_place) = places.enter(&sender) else {
+                            return tracing::warn!(%sender, "another node has too many connections");
+                        };
+                        drop(permit);
+                        network.connection(tls, sender, begun, config, stopped).await;
+                    };
                     connections.spawn_on(serve, &self.0.runtime);
                 }
                 Err(error) => {
@@ -70,29 +84,17 @@ impl Network {
         drop(listener);
         stopping.send_replace(true);
         let all = async { while connections.join_next().await.is_some() {} };
-        let _ = timeout(LAST_STREAMS, all).await;
+        let _ = timeout(drain, all).await;
     }
 
     async fn connection(
         &self,
-        tcp: TcpStream,
-        at: SocketAddr,
+        tls: TlsStream<TcpStream>,
+        sender: Arc<str>,
+        begun: Instant,
         config: TunnelConfig,
         mut stopped: watch::Receiver<bool>,
-        _permit: OwnedSemaphorePermit,
     ) {
-        let _ = tcp.set_nodelay(true);
-        let accepted = timeout(HANDSHAKE, TlsAcceptor::from(config.server.clone()).accept(tcp)).await;
-        let tls = match accepted {
-            Ok(Ok(tls)) => tls,
-            Ok(Err(error)) => return tracing::debug!(%at, %error, "no TLS with another node"),
-            Err(_) => return,
-        };
-        let shown = tls.get_ref().1.peer_certificates().and_then(|c| c.first());
-        let Some(sender) = shown.and_then(|c| (config.node_of)(c)) else {
-            return tracing::warn!(%at, "a connection for pods' streams with a certificate that is no node's");
-        };
-        let sender: Arc<str> = sender.into();
         let mut builder = h2::server::Builder::new();
         builder
             .initial_window_size(WINDOW)
@@ -107,6 +109,8 @@ impl Network {
             .max_pending_accept_reset_streams(HURRIED);
         let Ok(Ok(mut connection)) = timeout(HANDSHAKE, builder.handshake::<_, Bytes>(tls)).await else { return };
         let mut alive = std::pin::pin!(look_after(connection.ping_pong(), config.timing, || false));
+        // The other side is to be the first. One that is not will come again with the certificate of the time.
+        let mut old = std::pin::pin!(sleep_until(begun + config.timing.retire + config.timing.patience));
         let mut told = false;
         loop {
             tokio::select! {
@@ -121,6 +125,10 @@ impl Network {
                 // Dropping the connection cuts its streams.
                 why = &mut alive => return tracing::debug!(%sender, why, "a connection of another node is closed"),
                 _ = stopped.wait_for(|s| *s), if !told => {
+                    told = true;
+                    connection.graceful_shutdown();
+                }
+                () = &mut old, if !told => {
                     told = true;
                     connection.graceful_shutdown();
                 }
@@ -193,6 +201,50 @@ impl Network {
     }
 }
 
+/// Connections of each node.
+#[derive(Default)]
+struct Places(Mutex<HashMap<Arc<str>, usize>>);
+
+/// A node's place for one connection.
+struct Place(Arc<Places>, Arc<str>);
+
+impl Places {
+    fn enter(self: &Arc<Self>, node: &Arc<str>) -> Option<Place> {
+        let mut places = lock(&self.0);
+        let taken = places.entry(node.clone()).or_default();
+        if *taken >= PER_NODE {
+            return None;
+        }
+        *taken += 1;
+        Some(Place(self.clone(), node.clone()))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut places = lock(&self.0.0);
+        if let Entry::Occupied(mut taken) = places.entry(self.1.clone()) {
+            *taken.get_mut() -= 1;
+            if *taken.get() == 0 {
+                taken.remove();
+            }
+        }
+    }
+}
+
+/// TLS with whoever has connected, and the node whose certificate it has shown.
+async fn identified(tcp: TcpStream, at: SocketAddr, config: &TunnelConfig) -> Option<(TlsStream<TcpStream>, Arc<str>)> {
+    let _ = tcp.set_nodelay(true);
+    let accepted = timeout(HANDSHAKE, TlsAcceptor::from(config.server.clone()).accept(tcp)).await;
+    let tls = accepted.ok()?.inspect_err(|error| tracing::debug!(%at, %error, "no TLS with another node")).ok()?;
+    let shown = tls.get_ref().1.peer_certificates().and_then(|c| c.first());
+    let sender = shown.and_then(|c| (config.node_of)(c));
+    if sender.is_none() {
+        tracing::warn!(%at, "a connection for pods' streams with a certificate that is no node's");
+    }
+    Some((tls, sender?.into()))
+}
+
 /// A request, handed to the pod as one from this node would be.
 async fn exchange(heard: Heard, pod: &PodHandle, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
     let Heard { to, claim, peer, asks, .. } = heard;
@@ -241,7 +293,7 @@ async fn exchange(heard: Heard, pod: &PodHandle, request: Request<RecvStream>, m
     }
 }
 
-fn refuse(respond: &mut SendResponse<Bytes>, refusal: Refusal, message: Option<&str>) {
+pub(super) fn refuse(respond: &mut SendResponse<Bytes>, refusal: Refusal, message: Option<&str>) {
     // Whoever has asked may be gone.
     drop(respond.send_response(wire::refused(refusal, message), true));
 }

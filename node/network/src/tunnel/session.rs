@@ -16,7 +16,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::wire::{self, Refusal};
-use super::{CONNECTION_WINDOW, FRAME, HEAD, STREAMS, TunnelConfig, TunnelTiming, WINDOW, carry};
+use super::{CONNECTION_WINDOW, CONNECTIONS, FRAME, HEAD, STREAMS, TunnelConfig, TunnelTiming, WINDOW, carry};
 use crate::connect::{Conn, Source};
 use crate::error::NetError;
 use crate::network::Network;
@@ -24,8 +24,6 @@ use crate::pod::Scope;
 use crate::stream::Stream;
 use crate::sync::lock;
 
-/// Connections to one node at once.
-const CONNECTIONS: usize = 16;
 /// After a failure nobody tries for so long.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -94,10 +92,14 @@ impl Session {
         self.made.elapsed() >= timing.retire
     }
 
-    /// Closes it if nothing has used it for a while, or nothing will any more.
+    /// Closes it if nothing has used it for a while, or nothing will any more. Whether that was all: one that takes no more
+    /// streams, since the other side wants none, is left to those that it has.
     fn rest(&self, timing: TunnelTiming) -> bool {
         let mut load = lock(&self.load);
-        load.closed |= load.streams == 0 && (load.since.elapsed() >= timing.idle || self.is_retired(timing));
+        if load.streams > 0 {
+            return false;
+        }
+        load.closed |= load.since.elapsed() >= timing.idle || self.is_retired(timing);
         load.closed
     }
 }
@@ -157,16 +159,19 @@ impl Network {
         node: &Neighbour,
         to: SocketAddr,
     ) -> Result<bool, NetError> {
-        if self.0.tunnel.is_streams_only(to) {
-            return Ok(false);
+        if let Some(known) = self.0.tunnel.takes_requests(to) {
+            return Ok(known);
         }
         let claim = claim(from, SocketAddr::new(from.ip(self), 0)).ok_or(NetError::AccessDenied)?;
         let head = wire::ask(to, &claim).ok_or(NetError::InvalidArgument)?;
         let asking = timeout(self.0.config.connect_timeout, self.first_word(node, &head, true));
         match asking.await.unwrap_or(Err(NetError::Timeout))? {
-            Ok(_) => Ok(true),
+            Ok(_) => {
+                self.0.tunnel.note(to, true);
+                Ok(true)
+            }
             Err(Refusal::StreamsOnly) => {
-                self.0.tunnel.note_streams_only(to);
+                self.0.tunnel.note(to, false);
                 Ok(false)
             }
             Err(refusal) => Err(refusal.into()),
@@ -285,6 +290,13 @@ impl Network {
                 peer
             }
         }
+    }
+
+    /// When the last connection to another node was made.
+    #[cfg(test)]
+    pub(super) fn last_made(&self) -> Option<Instant> {
+        let peers = lock(&self.0.tunnel.peers);
+        peers.values().filter_map(|peer| lock(&peer.open).iter().map(|s| s.made).max()).max()
     }
 
     /// How many connections to other nodes are open.

@@ -86,7 +86,7 @@ struct Node {
 
 fn serve(net: &Network, listener: TcpListener) -> JoinHandle<()> {
     let net = net.clone();
-    tokio::spawn(async move { net.serve_tunnel(listener, std::future::pending()).await })
+    tokio::spawn(async move { net.serve_tunnel(listener, std::future::pending(), Duration::ZERO).await })
 }
 
 async fn node(tunnel: TunnelConfig, own: &str, hold: Duration) -> Node {
@@ -628,4 +628,103 @@ async fn a_request_that_nobody_waits_for_any_more_ends_at_the_other_node() {
     assert_eq!(soon(rx.recv()).await, Some("begun"));
     asking.abort();
     assert_eq!(soon(rx.recv()).await, Some("dropped"));
+}
+
+/// Answers at once, and reads on.
+struct Hasty(tokio::sync::mpsc::UnboundedSender<Bytes>);
+
+#[async_trait]
+impl HttpService for Hasty {
+    async fn handle(&self, request: Request<Body>) -> Result<Response<Body>, ServiceError> {
+        let all = self.0.clone();
+        tokio::spawn(async move {
+            if let Ok(body) = request.into_body().collect().await {
+                let _ = all.send(body.to_bytes());
+            }
+        });
+        Ok(Response::new(full("taken")))
+    }
+}
+
+#[tokio::test]
+async fn a_service_may_read_on_when_it_has_answered() {
+    let two = two().await;
+    let (read, mut all) = tokio::sync::mpsc::unbounded_channel();
+    let _guard = two.e.net.serve_http(ip(B), 8080, Arc::new(Hasty(read))).unwrap();
+    let (rest, body) = tokio::sync::mpsc::unbounded_channel::<Bytes>();
+    let frames = futures_util::stream::unfold(body, |mut body| async {
+        let next = body.recv().await?;
+        Some((Ok(Frame::data(next)), body))
+    });
+    let request = Request::post("http://10.244.224.2:8080/").body(BodyExt::boxed(StreamBody::new(frames))).unwrap();
+    rest.send(Bytes::from_static(b"first, ")).unwrap();
+    let response = soon(two.a.send_http(request, Default::default())).await.unwrap();
+    assert_eq!(soon(response.into_body().collect()).await.unwrap().to_bytes(), "taken");
+    rest.send(Bytes::from_static(b"last")).unwrap();
+    drop(rest);
+    assert_eq!(soon(all.recv()).await.unwrap(), "first, last");
+}
+
+#[tokio::test]
+async fn a_pods_datagrams_have_a_share_of_the_flows_and_end_with_it() {
+    let two = two().await;
+    let other = attach(&two.d.net, "c", "10.244.240.3");
+    let mut all = Neighbours::new("e");
+    all.put_node(&node_object("d", two.d.at, "10.244.240.0/20"));
+    for (name, node) in [("a", "d"), ("b", "e"), ("c", "d")] {
+        all.put_pod(&pod_object(name, node));
+    }
+    two.e.net.set_neighbours(Arc::new(all), true);
+    let server = two.b.bind_udp(at("0.0.0.0:5353")).unwrap();
+    let flood = two.a.bind_udp(at("0.0.0.0:0")).unwrap();
+    for port in 10_000..12_000 {
+        flood.send_to(vec![1], to(port)).unwrap();
+    }
+    let flows = |uid: &str| lock(&two.d.net.0.tunnel.flows).of(uid);
+    assert!((1..=512).contains(&flows("uid-a")), "{}", flows("uid-a"));
+    let client = other.bind_udp(at("0.0.0.0:0")).unwrap();
+    client.send_to(vec![2; 2], to(5353)).unwrap();
+    assert_eq!(soon(server.recv_from()).await.unwrap().data.len(), 2);
+    two.d.net.detach("uid-c");
+    assert_eq!(flows("uid-c"), 0);
+    // Nobody listens at those ports, so the flows are refused, rest for a while and make room.
+    soon(async {
+        loop {
+            flood.send_to(vec![1; 3], to(5353)).unwrap();
+            tokio::select! {
+                got = server.recv_from() => return assert_eq!(got.unwrap().data.len(), 3),
+                () = tokio::time::sleep(Duration::from_millis(20)) => {}
+            }
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_connection_that_is_not_retired_by_its_client_is_by_the_other_side() {
+    let pki = Pki::new();
+    // The client looks after its connections often, and would not let them go for an hour.
+    let often = TunnelTiming { ping: Duration::from_millis(10), ..TunnelTiming::default() };
+    let short = TunnelTiming { retire: Duration::ZERO, patience: Duration::from_millis(10), ..TunnelTiming::default() };
+    let d = node(pki.tunnel("d", "system:node:d", often), "10.244.240.0", HOLD).await;
+    let e = node(pki.tunnel("e", "system:node:e", short), "10.244.224.0", HOLD).await;
+    introduce(&d, &e);
+    let (a, b) = (attach(&d.net, "a", A), attach(&e.net, "b", B));
+    let listener = b.listen_tcp(at("0.0.0.0:7000")).unwrap();
+    let mut first = soon(a.connect_tcp(to(7000))).await.unwrap().stream;
+    let mut far = soon(listener.accept()).await.unwrap().stream;
+    let made = d.net.last_made();
+    soon(async {
+        while d.net.last_made() == made {
+            let (near, accepted) = tokio::join!(a.connect_tcp(to(7000)), listener.accept());
+            drop((near.unwrap(), accepted));
+        }
+    })
+    .await;
+    // The client has looked after the older one by now.
+    tokio::time::sleep(4 * often.ping).await;
+    first.write_all(b"there").await.unwrap();
+    let mut got = [0; 5];
+    soon(far.read_exact(&mut got)).await.unwrap();
+    assert_eq!(&got, b"there", "what was open goes on");
 }
