@@ -1,5 +1,5 @@
-//! docs/THREE_MACHINES.md, command by command: its addresses become loopback's, its folders those of a test, and what it does
-//! to a service is done to a process.
+//! docs/THREE_MACHINES.md, command by command: its addresses become loopback's, its folders those of a test, and what it
+//! stops is stopped.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -66,7 +66,7 @@ impl Machines<'_> {
                 let (name, value) = assignment.split_once('=').expect("NAME=VALUE");
                 self.environment.entry(machine.into()).or_default().push((name.into(), value.into()));
             }
-            ["systemctl", "stop", _] => drop(self.running.remove(machine)),
+            ["pkill", ..] => drop(self.running.remove(machine)),
             _ => drop(self.shell(machine, &local)),
         }
     }
