@@ -102,6 +102,7 @@ pub(super) async fn receive(
     mut respond: h2::server::SendResponse<Bytes>,
 ) {
     let Heard { to, claim, .. } = heard;
+    let claim = Arc::new(claim);
     let Ok(mut send) = respond.send_response(Response::new(()), false) else { return };
     let mut capsules = Capsules::default();
     while let Some(Ok(bytes)) = recv.data().await {
@@ -109,7 +110,9 @@ pub(super) async fn receive(
         loop {
             match capsules.next() {
                 Ok(Some(data)) => {
-                    if let Some(mailbox) = pod.udp(Scope::Pod, to.port()) {
+                    if let Some(mailbox) = pod.udp(Scope::Pod, to.port())
+                        && mailbox.may_receive(&pod, to.port(), &claim)
+                    {
                         mailbox.push(Datagram { from: claim.address, data });
                     }
                 }
