@@ -370,9 +370,12 @@ fn event() -> impl Strategy<Value = Event> {
     ]
 }
 
-/// Every question about the pods: whose policies are asked, who is at the other end and where (a pod by who it is, a pod
-/// by its address, nobody), and which port.
-fn questions() -> impl Iterator<Item = (usize, Option<usize>, bool, IpAddr, (Protocol, u16))> {
+/// Whose policies are asked; who is at the other end, if it is a pod, whether that is known by who it is, and its address;
+/// which port.
+type Question = (usize, Option<usize>, bool, IpAddr, (Protocol, u16));
+
+/// Every question about the pods.
+fn questions() -> impl Iterator<Item = Question> {
     let pods = || 0..PODS.len();
     let ends = pods().flat_map(move |own| pods().map(move |other| (own, other)));
     ends.flat_map(|(own, other)| {
@@ -389,10 +392,7 @@ fn questions() -> impl Iterator<Item = (usize, Option<usize>, bool, IpAddr, (Pro
 }
 
 /// Whether it may enter, and whether it may leave.
-fn asked(
-    all: &Policies,
-    (own, other, by_name, address, (protocol, port)): (usize, Option<usize>, bool, IpAddr, (Protocol, u16)),
-) -> [bool; 2] {
+fn asked(all: &Policies, (own, other, by_name, address, (protocol, port)): Question) -> [bool; 2] {
     let (own, other) = (source(PODS[own].0, PODS[own].1), other.map(|n| source(PODS[n].0, PODS[n].1)));
     let party = other.as_ref().filter(|_| by_name).map_or(Party::Address(address), |o| Party::Pod(o, address));
     [all.may_enter(&own, party, protocol, port), all.may_leave(&own, party, protocol, port)]
