@@ -195,10 +195,12 @@ impl UdpSocket {
         let mut target = network.target(&source, to, Protocol::Udp)?;
         if let Target::Service(port) = &target {
             let flows = &mut *lock(&self.flows);
-            let known = flows.endpoints.get(&to).filter(|e| port.eligible.iter().any(|x| x.addr == **e)).copied();
+            let may = |at: &SocketAddr| self.may_reach(&network, *at);
+            let known =
+                flows.endpoints.get(&to).filter(|e| port.eligible.iter().any(|x| x.addr == **e)).copied().filter(may);
             let chosen = known.or_else(|| {
                 let own = network.chosen(port, Side::Inside, self.pod.ip());
-                port.candidates(Side::Inside, own, network.sequence()).next().map(|e| e.addr)
+                port.candidates(Side::Inside, own, network.sequence()).map(|e| e.addr).find(may)
             });
             at = chosen.ok_or(NetError::ConnectionRefused)?;
             if flows.endpoints.len() >= MAX_FLOWS {
@@ -222,26 +224,41 @@ impl UdpSocket {
         }
     }
 
-    /// Asks policies whether a datagram may go to a target at an address; an answer goes where the question came from.
+    /// What policies are asked about a datagram to a target at an address, and whether it belongs to a conversation that
+    /// was begun there. `None` within a pod.
+    fn question(&self, target: &Target, at: SocketAddr, now: Duration) -> Option<(Flow, bool)> {
+        let them = match target {
+            Target::Pod(_, Scope::Loopback) => return None,
+            Target::Pod(pod, Scope::Pod) => Who::of(pod),
+            _ => Who::Address(at.ip()),
+        };
+        let own = Who::of(&self.pod);
+        let theirs = self.mailbox.theirs(at, now).unwrap_or(false);
+        Some((if theirs { Flow::udp(them, own, self.local.port()) } else { Flow::udp(own, them, at.port()) }, theirs))
+    }
+
+    /// Whether policies let datagrams go to an endpoint.
+    fn may_reach(&self, network: &Network, at: SocketAddr) -> bool {
+        let may = |target| self.question(&target, at, network.now()).is_none_or(|(flow, _)| network.permits(&flow));
+        // What cannot be reached is told by whoever tries.
+        network.policies().is_empty() || network.endpoint_target(at).map_or(true, may)
+    }
+
+    /// Asks policies about a datagram, and notes the conversation.
     fn may_send(&self, network: &Network, target: &Target, at: SocketAddr) -> Result<(), NetError> {
         if network.policies().is_empty() {
             return Ok(());
         }
-        let (them, theirs_too) = match target {
-            Target::Pod(_, Scope::Loopback) => return Ok(()),
-            Target::Pod(pod, Scope::Pod) => (Who::of(pod), pod.udp(Scope::Pod, at.port())),
-            _ => (Who::Address(at.ip()), None),
-        };
-        let (own, now) = (Who::of(&self.pod), network.now());
-        let theirs = self.mailbox.theirs(at, now).unwrap_or(false);
-        let here = self.seen_from(Scope::Pod);
-        let flow = if theirs { Flow::udp(them, own, here.port()) } else { Flow::udp(own, them, at.port()) };
+        let now = network.now();
+        let Some((flow, theirs)) = self.question(target, at, now) else { return Ok(()) };
         if !network.permits(&flow) {
             return Err(NetError::Forbidden);
         }
         self.mailbox.talk(at, theirs, now);
-        if let Some(mailbox) = theirs_too {
-            mailbox.talk(here, !theirs, now);
+        if let Target::Pod(pod, scope) = target
+            && let Some(mailbox) = pod.udp(*scope, at.port())
+        {
+            mailbox.talk(self.seen_from(Scope::Pod), !theirs, now);
         }
         Ok(())
     }

@@ -268,6 +268,28 @@ async fn datagrams_may_go_where_a_stream_might_and_answers_may_come_back() {
 }
 
 #[tokio::test]
+async fn datagrams_to_a_service_go_to_endpoints_that_are_allowed() {
+    let net = network();
+    let (a, b, c) = (attach(&net, 1), attach(&net, 2), attach(&net, 3));
+    let [second, third] = [&b, &c].map(|pod| pod.bind_udp(at("0.0.0.0:5353")).unwrap());
+    set_web(&net, &[(2, true), (3, true)]);
+    for (closed, open) in [(2, &third), (3, &second)] {
+        net.set_policies(policies(&[guarded(closed, None)]));
+        for _ in 0..4 {
+            let client = a.bind_udp(at("0.0.0.0:0")).unwrap();
+            client.send_to("ask", at("10.96.0.7:53")).unwrap();
+            let asked = soon(open.recv_from()).await.unwrap();
+            open.send_to("answer", asked.from).unwrap();
+            assert_eq!(soon(client.recv_from()).await.unwrap().from, at("10.96.0.7:53"));
+        }
+    }
+    net.set_policies(policies(&[guarded(2, None), guarded(3, None)]));
+    let client = a.bind_udp(at("0.0.0.0:0")).unwrap();
+    assert_eq!(client.send_to("ask", at("10.96.0.7:53")), Err(NetError::ConnectionRefused));
+    assert!(second.try_recv_from().unwrap().is_none() && third.try_recv_from().unwrap().is_none());
+}
+
+#[tokio::test]
 async fn names_are_looked_up_where_dns_may_be_asked() {
     let net = network();
     let a = attach(&net, 1);
