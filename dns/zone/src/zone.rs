@@ -51,6 +51,11 @@ type Source = fn(&Zone, &[&str], RecordType) -> Option<Answer>;
 const SOURCES: &[Source] = &[apex::lookup, service::lookup, pod::lookup];
 
 impl Zone {
+    /// The address of the cluster's DNS Service, if it has one.
+    pub fn dns_ip(&self) -> Option<IpAddr> {
+        self.config.dns_ip
+    }
+
     /// A zone without Services.
     pub fn new(config: Config) -> Zone {
         Zone { config: Arc::new(config), ..Zone::default() }

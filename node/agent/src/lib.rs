@@ -158,13 +158,13 @@ impl Agent {
         });
         let facts = NodeFacts { api_port: kubelet_addr.map_or(0, |at| at.port()), ..facts(&config) };
         let (stop, stopped) = watch::channel(false);
-        let (ready_tx, mut ready) = watch::channel(false);
+        let (ready_tx, ready) = watch::channel(false);
         let (mut tasks, mut front) = (JoinSet::new(), JoinSet::new());
+        let (known_tx, known) = watch::channel(false);
+        tasks.spawn(neighbours::run(config.client.clone(), config.node_name.clone(), network.clone(), known_tx));
+        // Pods start when both are known: where Services lead, and where their endpoints are and who may go there.
+        let ready = both(&mut tasks, [ready, known]);
         if let Some(listener) = data {
-            let (known_tx, known) = watch::channel(false);
-            tasks.spawn(neighbours::run(config.client.clone(), config.node_name.clone(), network.clone(), known_tx));
-            // Pods start when both are known: where Services lead, and where their endpoints are.
-            ready = both(&mut tasks, [ready, known]);
             let (network, mut stopped) = (network.clone(), stopped.clone());
             front.spawn(async move {
                 network.serve_tunnel(listener, async move { drop(stopped.wait_for(|s| *s).await) }, drain).await;

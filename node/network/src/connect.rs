@@ -14,6 +14,7 @@ use crate::http::{Balanced, ConnInfo, server};
 use crate::listener::Waiting;
 use crate::network::Network;
 use crate::pod::{Bound, PodHandle, Scope};
+use crate::policy::{Flow, flow};
 use crate::stream::Stream;
 use crate::tracker::Tracker;
 
@@ -134,16 +135,19 @@ impl Network {
         for endpoint in port.candidates(side, chosen, self.sequence()) {
             let opened = match self.endpoint_target(endpoint.addr) {
                 Ok(Target::Pod(pod, scope)) => match pod.tcp(scope, endpoint.addr.port()) {
-                    Some(Bound::Http(_)) => Ok(self.open_balanced(from, side, port, shown)),
+                    Some(Bound::Http(_)) => {
+                        let target = Target::Pod(pod, scope);
+                        self.permit(from, &target, endpoint.addr).map(|()| self.open_balanced(from, side, port, shown))
+                    }
                     Some(bound) => {
                         let route = Route { from: from.clone(), side, port: port.clone() };
                         self.open_bound(from, &pod, bound, scope, endpoint.addr, Some(route))
                     }
                     None => Err(NetError::ConnectionRefused),
                 },
-                Ok(Target::Remote(node)) => match self.takes_requests(from, &node, endpoint.addr).await {
+                Ok(target @ Target::Remote(_)) => match self.asks_there(from, &target, endpoint.addr).await {
                     Ok(true) => Ok(self.open_balanced(from, side, port, shown)),
-                    Ok(false) => self.open_remote(from, &node, endpoint.addr).await,
+                    Ok(false) => self.open(from, &target, endpoint.addr, None).await,
                     Err(e) => Err(e),
                 },
                 Ok(target) => {
@@ -171,7 +175,8 @@ impl Network {
         let local = from.local(self, Scope::Pod);
         let (mut near, far) = Stream::pair();
         if let Some(tracker) = from.tracker() {
-            near = near.tracked(tracker);
+            let flow = Flow::Service { from: from.clone(), side, port: port.clone() };
+            near = near.watched(tracker, Some(flow));
         }
         let service = Balanced { network: self.clone(), from: from.clone(), side, port: port.clone() };
         let info = ConnInfo { local: shown, peer: local };
@@ -251,16 +256,39 @@ impl Network {
                 let bound = pod.tcp(*scope, to.port()).ok_or(NetError::ConnectionRefused)?;
                 self.open_bound(from, pod, bound, *scope, to, route)
             }
-            Target::Remote(node) => self.open_remote(from, node, to).await,
-            Target::Outside(host) => self.open_outside(from, *host, to).await,
+            Target::Remote(node) => {
+                self.permit_soon(from, target, to).await?;
+                let conn = self.open_remote(from, node, to).await.map_err(|e| self.forbidden(e))?;
+                self.watched(from, target, conn, to)
+            }
+            Target::Outside(host) => {
+                self.permit(from, target, to)?;
+                let conn = self.open_outside(from, *host, to).await?;
+                self.watched(from, target, conn, to)
+            }
             Target::Service(_) => Err(NetError::RemoteUnreachable),
         }
+    }
+
+    /// A connection that has left this node, cut when policies do not allow it any more.
+    fn watched(&self, from: &Source, target: &Target, conn: Conn, to: SocketAddr) -> Result<Conn, NetError> {
+        let Some(tracker) = from.tracker() else { return Ok(conn) };
+        let stream = conn.stream.watched(tracker, flow(from, target, to));
+        // They may have changed while it was opened.
+        self.permit(from, target, to).map(|()| Conn { stream, ..conn })
+    }
+
+    /// Whether a port of another node's pod takes requests, if it may be asked.
+    async fn asks_there(&self, from: &Source, target: &Target, to: SocketAddr) -> Result<bool, NetError> {
+        let Target::Remote(node) = target else { return Ok(false) };
+        self.permit_soon(from, target, to).await?;
+        self.takes_requests(from, node, to).await.map_err(|e| self.forbidden(e))
     }
 
     fn open_bound(
         &self,
         from: &Source,
-        pod: &PodHandle,
+        pod: &Arc<PodHandle>,
         bound: Bound,
         scope: Scope,
         to: SocketAddr,
@@ -271,7 +299,10 @@ impl Network {
         if let Some(tracker) = from.tracker() {
             near = near.tracked(tracker);
         }
-        let conn = Conn { local: to, peer: local, stream: far.tracked(&pod.tracker) };
+        // The far end alone is watched, for both: it may be handed on to another pod.
+        let target = Target::Pod(pod.clone(), scope);
+        let conn = Conn { local: to, peer: local, stream: far.watched(&pod.tracker, flow(from, &target, to)) };
+        self.permit(from, &target, to)?;
         self.hand_over(bound, Waiting { conn, route }).map_err(|_| NetError::ConnectionRefused)?;
         Ok(Conn { local, peer: to, stream: near })
     }
@@ -316,10 +347,13 @@ impl Network {
         let chosen = self.chosen(port, side, client);
         for endpoint in port.candidates(side, chosen, self.sequence()) {
             match self.endpoint_target(endpoint.addr) {
-                Ok(Target::Pod(pod, scope)) => {
-                    let Some(bound) = pod.tcp(scope, endpoint.addr.port()) else { continue };
+                Ok(target @ Target::Pod(..)) => {
+                    let flow = flow(from, &target, endpoint.addr);
+                    let may = self.permit(from, &target, endpoint.addr).is_ok();
+                    let Target::Pod(pod, scope) = target else { continue };
+                    let Some(bound) = pod.tcp(scope, endpoint.addr.port()).filter(|_| may) else { continue };
                     let route = Some(Route { from: from.clone(), side, port: port.clone() });
-                    let stream = conn.stream.tracked(&pod.tracker);
+                    let stream = conn.stream.watched(&pod.tracker, flow);
                     match self.hand_over(bound, Waiting { conn: Conn { local: endpoint.addr, stream, ..conn }, route })
                     {
                         Ok(()) => {

@@ -32,6 +32,9 @@ pub enum NetError {
     /// The network does not allow it.
     #[error("access denied")]
     AccessDenied,
+    /// No NetworkPolicy allows it. To a pod it is as if nobody listened.
+    #[error("connection refused by NetworkPolicy")]
+    Forbidden,
     /// An argument makes no sense, such as port 0 as a destination.
     #[error("invalid argument")]
     InvalidArgument,
@@ -70,7 +73,7 @@ impl From<NetError> for io::Error {
     fn from(e: NetError) -> Self {
         use io::ErrorKind as K;
         let kind = match e {
-            NetError::ConnectionRefused => K::ConnectionRefused,
+            NetError::ConnectionRefused | NetError::Forbidden => K::ConnectionRefused,
             NetError::ConnectionReset | NetError::Detached => K::ConnectionReset,
             NetError::RemoteUnreachable => K::HostUnreachable,
             NetError::Timeout => K::TimedOut,

@@ -12,6 +12,7 @@ mod ingress;
 mod listener;
 mod network;
 mod pod;
+mod policy;
 mod protocol;
 mod resolve;
 mod stream;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, RwLock, Weak};
 use std::time::Duration;
 
 use copepod_dns_zone::Zone;
-use copepod_node_routes::{Affinity, HostPorts, Neighbours, PodPorts, RouteTable, ServicePort, Side};
+use copepod_node_routes::{Affinity, HostPorts, Neighbours, PodPorts, Policies, RouteTable, ServicePort, Side};
 use rustls::ClientConfig;
 use rustls::pki_types::CertificateDer;
 use tokio::runtime::Handle;
@@ -81,6 +81,9 @@ pub(crate) struct Shared {
     neighbours: RwLock<Arc<Neighbours>>,
     /// Nodes or their pods have changed: who has come from there may be known now.
     pub(crate) neighbours_changed: Notify,
+    pub(crate) policies: RwLock<Arc<Policies>>,
+    /// Policies, or what is known of pods and namespaces, have changed.
+    pub(crate) policies_changed: Notify,
     pub(crate) tunnel: Tunnel,
     aliases: RwLock<HashMap<SocketAddr, SocketAddr>>,
     sequence: AtomicU64,
@@ -126,6 +129,8 @@ impl Network {
             zone: RwLock::default(),
             neighbours: RwLock::default(),
             neighbours_changed: Notify::new(),
+            policies: RwLock::default(),
+            policies_changed: Notify::new(),
             tunnel: Tunnel::default(),
             aliases: RwLock::default(),
             sequence: AtomicU64::new(0),
@@ -183,14 +188,18 @@ impl Network {
 
     /// Nobody listens at a pod's address any more: nothing keeps connections to it.
     pub(crate) fn left(&self, addr: SocketAddr) {
-        let pods: Vec<Arc<PodHandle>> = read(&self.0.pods).by_ip.values().cloned().collect();
-        pods.iter().map(|pod| &pod.pool).chain([&self.0.pool]).for_each(|pool| pool.leave(addr));
+        self.pods().iter().map(|pod| &pod.pool).chain([&self.0.pool]).for_each(|pool| pool.leave(addr));
     }
 
     /// What a host with these addresses listens on.
     pub(crate) fn host_ports(&self, addresses: &[IpAddr]) -> HostPorts {
         let exposed = read(&self.0.pods).exposed.clone();
         self.routes().host_ports(addresses, &exposed)
+    }
+
+    /// Every pod.
+    pub(crate) fn pods(&self) -> Vec<Arc<PodHandle>> {
+        read(&self.0.pods).by_ip.values().cloned().collect()
     }
 
     /// The pod with this address.

@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
-use copepod_node_routes::PodPort;
+use copepod_node_routes::{PodPort, SourcePod};
 use http::{Request, Response};
 
 use crate::body::Body;
@@ -15,6 +15,7 @@ use crate::http::pool::Pool;
 use crate::http::{HttpOptions, HttpService};
 use crate::listener::{Backlog, Listener, Waiting};
 use crate::network::{Network, WeakNetwork};
+use crate::resolve::without_dns;
 use crate::sync::lock;
 use crate::tracker::Tracker;
 use crate::udp::{Mailbox, UdpSocket};
@@ -70,6 +71,7 @@ struct Ports {
 /// A pod on the network: what its guest may do with sockets and names.
 pub struct PodHandle {
     identity: Identity,
+    source: Arc<SourcePod>,
     network: WeakNetwork,
     ports: Mutex<Ports>,
     pub(crate) tracker: Arc<Tracker>,
@@ -78,7 +80,13 @@ pub struct PodHandle {
 
 impl PodHandle {
     pub(crate) fn new(identity: Identity, network: WeakNetwork) -> PodHandle {
-        PodHandle { identity, network, ports: Mutex::default(), tracker: Arc::default(), pool: Pool::default() }
+        let source = Arc::new(SourcePod {
+            uid: identity.uid.clone(),
+            namespace: identity.namespace.clone(),
+            name: identity.name.clone(),
+            service_account: identity.service_account.clone(),
+        });
+        PodHandle { identity, source, network, ports: Mutex::default(), tracker: Arc::default(), pool: Pool::default() }
     }
 
     /// The pod's address.
@@ -89,6 +97,11 @@ impl PodHandle {
     /// Who the pod is.
     pub fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    /// Who it is as the source of streams.
+    pub(crate) fn source(&self) -> &Arc<SourcePod> {
+        &self.source
     }
 
     pub(crate) fn network(&self) -> Result<Network, NetError> {
@@ -107,7 +120,9 @@ impl PodHandle {
 
     /// Connects to a pod, a Service, the pod itself or the world outside.
     pub async fn connect_tcp(self: &Arc<Self>, to: SocketAddr) -> Result<Conn, NetError> {
-        self.network()?.connect(Source::Pod(self.clone()), to).await
+        let network = self.network()?;
+        network.acquainted(self).await;
+        network.connect(Source::Pod(self.clone()), to).await
     }
 
     /// Binds a UDP socket; port 0 takes a free one.
@@ -140,7 +155,15 @@ impl PodHandle {
         if !hosts.is_empty() {
             return Ok(hosts);
         }
-        self.network()?.resolve(name, &self.identity.dns_search).await
+        let network = self.network()?;
+        if without_dns(name).is_none() {
+            network.acquainted(self).await;
+            if !network.may_look_up(self) {
+                // As when nobody answers, at once.
+                return Err(NetError::TemporaryResolverFailure);
+            }
+        }
+        network.resolve(name, &self.identity.dns_search).await
     }
 
     /// Sends an HTTP request to the authority of its URI, resolved as the pod resolves names.
@@ -150,6 +173,7 @@ impl PodHandle {
         options: HttpOptions,
     ) -> Result<Response<Body>, HttpError> {
         let network = self.network().map_err(HttpError::Connect)?;
+        network.acquainted(self).await;
         network.send_http(&Source::Pod(self.clone()), request, options).await
     }
 

@@ -56,22 +56,28 @@ fn in_zone(zone: &Zone, name: &str) -> Found {
     if ips.is_empty() { Found::Nothing } else { Found::Addresses(ips) }
 }
 
+/// What nobody needs to be asked for: an address as text, and the loopback one.
+pub(crate) fn without_dns(name: &str) -> Option<IpAddr> {
+    let literal = name.trim_start_matches('[').trim_end_matches(']');
+    if let Ok(ip) = literal.parse::<IpAddr>() {
+        return Some(ip);
+    }
+    let bare = name.strip_suffix('.').unwrap_or(name);
+    let local = |suffix: &str| {
+        bare.len() >= suffix.len()
+            && bare.is_char_boundary(bare.len() - suffix.len())
+            && bare[bare.len() - suffix.len()..].eq_ignore_ascii_case(suffix)
+    };
+    (bare.eq_ignore_ascii_case("localhost") || local(".localhost")).then(|| Ipv4Addr::LOCALHOST.into())
+}
+
 impl Network {
     /// The addresses of a name with a search list.
     pub async fn resolve(&self, name: &str, list: &[String]) -> Result<Vec<IpAddr>, NetError> {
-        let literal = name.trim_start_matches('[').trim_end_matches(']');
-        if let Ok(ip) = literal.parse::<IpAddr>() {
+        if let Some(ip) = without_dns(name) {
             return Ok(vec![ip]);
         }
         let bare = name.strip_suffix('.').unwrap_or(name);
-        let local = |suffix: &str| {
-            bare.len() >= suffix.len()
-                && bare.is_char_boundary(bare.len() - suffix.len())
-                && bare[bare.len() - suffix.len()..].eq_ignore_ascii_case(suffix)
-        };
-        if bare.eq_ignore_ascii_case("localhost") || local(".localhost") {
-            return Ok(vec![Ipv4Addr::LOCALHOST.into()]);
-        }
         let well_formed = |l: &str| !l.is_empty() && l.len() <= 63 && l.bytes().all(|b| b.is_ascii_graphic());
         if bare.len() > 253 || !bare.split('.').all(well_formed) {
             return Err(NetError::NameUnresolvable);

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
+use crate::policy::Flow;
 use crate::sync::lock;
 
 /// Something that can be cut from outside; whoever uses it sees a reset.
@@ -19,7 +20,7 @@ pub(crate) struct Tracker {
 struct State {
     closed: bool,
     next: u64,
-    live: HashMap<u64, Arc<dyn Cut>>,
+    live: HashMap<u64, (Arc<dyn Cut>, Option<Flow>)>,
 }
 
 /// Keeps something tracked until it is dropped.
@@ -29,8 +30,8 @@ pub(crate) struct Live {
 }
 
 impl Tracker {
-    /// Tracks `what`, or cuts it at once when the pod is gone already.
-    pub(crate) fn add(self: &Arc<Self>, what: Arc<dyn Cut>) -> Option<Live> {
+    /// Tracks `what`, or cuts it at once when the pod is gone already. `flow` says what policies are asked of it.
+    pub(crate) fn add(self: &Arc<Self>, what: Arc<dyn Cut>, flow: Option<Flow>) -> Option<Live> {
         let mut state = lock(&self.state);
         if state.closed {
             drop(state);
@@ -39,7 +40,7 @@ impl Tracker {
         }
         state.next += 1;
         let id = state.next;
-        state.live.insert(id, what);
+        state.live.insert(id, (what, flow));
         Some(Live { tracker: self.clone(), id })
     }
 
@@ -49,8 +50,22 @@ impl Tracker {
             state.closed = true;
             std::mem::take(&mut state.live)
         };
-        for what in live.into_values() {
+        for (what, _) in live.into_values() {
             what.cut();
+        }
+    }
+
+    /// Cuts what is not allowed.
+    pub(crate) fn cut_unless(&self, allowed: impl Fn(&Flow) -> bool) {
+        // Nobody who cuts or asks may wait for the lock.
+        let live: Vec<(Arc<dyn Cut>, Flow)> = {
+            let state = lock(&self.state);
+            state.live.values().filter_map(|(what, flow)| Some((what.clone(), flow.clone()?))).collect()
+        };
+        for (what, flow) in live {
+            if !allowed(&flow) {
+                what.cut();
+            }
         }
     }
 

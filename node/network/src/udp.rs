@@ -3,15 +3,18 @@
 use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
-use copepod_node_routes::{Protocol, Side};
+use copepod_node_routes::{Claim, Protocol, Side};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use crate::connect::{Source, Target};
 use crate::error::NetError;
+use crate::network::Network;
 use crate::pod::{PodHandle, Scope};
+use crate::policy::{Flow, Who};
 use crate::sync::lock;
 
 /// What UDP over IPv4 can carry.
@@ -20,6 +23,9 @@ const MAX_DATAGRAM: usize = 65_507;
 const MAX_WAITING: usize = 256 * 1024;
 /// How many Services, or peers outside, one socket remembers.
 const MAX_FLOWS: usize = 1024;
+
+/// How long two addresses are in conversation after a datagram: Linux' time of a UDP conversation.
+const TALK: Duration = Duration::from_secs(120);
 
 /// A received datagram.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,9 +36,19 @@ pub struct Datagram {
     pub data: Bytes,
 }
 
+/// A conversation with an address. Policies are asked about whoever has begun it; answers are part of it.
+#[derive(Clone, Copy)]
+struct Talk {
+    /// Whether the other side has begun.
+    theirs: bool,
+    last: Duration,
+}
+
 #[derive(Default)]
 pub(crate) struct Mailbox {
     state: Mutex<State>,
+    /// Kept while there are policies.
+    talks: Mutex<HashMap<SocketAddr, Talk>>,
     notify: Notify,
     /// Apart from `notify`, whose single wake-up belongs to a reader.
     closing: Notify,
@@ -76,6 +92,41 @@ impl Mailbox {
         self.closing.notify_waiters();
     }
 
+    /// Whether the conversation with an address was begun there, if there is one.
+    fn theirs(&self, other: SocketAddr, now: Duration) -> Option<bool> {
+        let talk = lock(&self.talks).get(&other).copied();
+        talk.filter(|t| now < t.last + TALK).map(|t| t.theirs)
+    }
+
+    /// Goes on with a conversation, or begins one.
+    fn talk(&self, other: SocketAddr, theirs: bool, now: Duration) {
+        let mut talks = lock(&self.talks);
+        if talks.len() >= MAX_FLOWS && !talks.contains_key(&other) {
+            talks.retain(|_, t| now < t.last + TALK);
+            if talks.len() >= MAX_FLOWS {
+                talks.clear();
+            }
+        }
+        talks.insert(other, Talk { theirs, last: now });
+    }
+
+    /// Whether a datagram of somebody at another node may enter `pod`, whose port this is.
+    pub(crate) fn may_receive(&self, pod: &PodHandle, port: u16, claim: &Arc<Claim>) -> bool {
+        let Ok(network) = pod.network() else { return false };
+        if network.policies().is_empty() {
+            return true;
+        }
+        let (other, now) = (claim.address, network.now());
+        let theirs = self.theirs(other, now).unwrap_or(true);
+        let (own, them) = (Who::of(pod), Who::claimed(claim));
+        let flow = if theirs { Flow::udp(them, own, port) } else { Flow::udp(own, them, other.port()) };
+        let may = network.permits(&flow);
+        if may {
+            self.talk(other, theirs, now);
+        }
+        may
+    }
+
     fn has_news(&self) -> bool {
         let state = lock(&self.state);
         state.closed || !state.waiting.is_empty()
@@ -105,8 +156,8 @@ struct Flows {
 struct Outside {
     /// For sending; the receiver has a duplicate (tokio's would not send before its first turn of the event loop).
     socket: std::net::UdpSocket,
-    /// Only those who were sent something may answer.
-    peers: Arc<Mutex<HashMap<SocketAddr, ()>>>,
+    /// Only those who were sent something may answer; with the address that the pod has sent to.
+    peers: Arc<Mutex<HashMap<SocketAddr, SocketAddr>>>,
     receiver: AbortHandle,
 }
 
@@ -144,10 +195,12 @@ impl UdpSocket {
         let mut target = network.target(&source, to, Protocol::Udp)?;
         if let Target::Service(port) = &target {
             let flows = &mut *lock(&self.flows);
-            let known = flows.endpoints.get(&to).filter(|e| port.eligible.iter().any(|x| x.addr == **e)).copied();
+            let may = |at: &SocketAddr| self.may_reach(&network, *at);
+            let known =
+                flows.endpoints.get(&to).filter(|e| port.eligible.iter().any(|x| x.addr == **e)).copied().filter(may);
             let chosen = known.or_else(|| {
                 let own = network.chosen(port, Side::Inside, self.pod.ip());
-                port.candidates(Side::Inside, own, network.sequence()).next().map(|e| e.addr)
+                port.candidates(Side::Inside, own, network.sequence()).map(|e| e.addr).find(may)
             });
             at = chosen.ok_or(NetError::ConnectionRefused)?;
             if flows.endpoints.len() >= MAX_FLOWS {
@@ -158,16 +211,56 @@ impl UdpSocket {
             flows.services.insert(at, to);
             target = network.endpoint_target(at)?;
         }
+        self.may_send(&network, &target, at)?;
         match target {
             Target::Pod(pod, scope) => {
                 let mailbox = pod.udp(scope, at.port()).ok_or(NetError::ConnectionRefused)?;
                 mailbox.push(Datagram { from: self.seen_from(scope), data });
                 Ok(())
             }
-            Target::Outside(host) => self.send_outside(&network.0.runtime, &data, host),
+            Target::Outside(host) => self.send_outside(&network.0.runtime, &data, at, host),
             Target::Remote(node) => network.send_remote_datagram(&self.pod, self.local.port(), &node, at, data),
             Target::Service(_) => Err(NetError::RemoteUnreachable),
         }
+    }
+
+    /// What policies are asked about a datagram to a target at an address, and whether it belongs to a conversation that
+    /// was begun there. `None` within a pod.
+    fn question(&self, target: &Target, at: SocketAddr, now: Duration) -> Option<(Flow, bool)> {
+        let them = match target {
+            Target::Pod(_, Scope::Loopback) => return None,
+            Target::Pod(pod, Scope::Pod) => Who::of(pod),
+            _ => Who::Address(at.ip()),
+        };
+        let own = Who::of(&self.pod);
+        let theirs = self.mailbox.theirs(at, now).unwrap_or(false);
+        Some((if theirs { Flow::udp(them, own, self.local.port()) } else { Flow::udp(own, them, at.port()) }, theirs))
+    }
+
+    /// Whether policies let datagrams go to an endpoint.
+    fn may_reach(&self, network: &Network, at: SocketAddr) -> bool {
+        let may = |target| self.question(&target, at, network.now()).is_none_or(|(flow, _)| network.permits(&flow));
+        // What cannot be reached is told by whoever tries.
+        network.policies().is_empty() || network.endpoint_target(at).map_or(true, may)
+    }
+
+    /// Asks policies about a datagram, and notes the conversation.
+    fn may_send(&self, network: &Network, target: &Target, at: SocketAddr) -> Result<(), NetError> {
+        if network.policies().is_empty() {
+            return Ok(());
+        }
+        let now = network.now();
+        let Some((flow, theirs)) = self.question(target, at, now) else { return Ok(()) };
+        if !network.permits(&flow) {
+            return Err(NetError::Forbidden);
+        }
+        self.mailbox.talk(at, theirs, now);
+        if let Target::Pod(pod, scope) = target
+            && let Some(mailbox) = pod.udp(*scope, at.port())
+        {
+            mailbox.talk(self.seen_from(Scope::Pod), !theirs, now);
+        }
+        Ok(())
     }
 
     fn seen_from(&self, scope: Scope) -> SocketAddr {
@@ -178,19 +271,26 @@ impl UdpSocket {
         SocketAddr::new(ip, self.local.port())
     }
 
-    fn send_outside(&self, runtime: &tokio::runtime::Handle, data: &[u8], to: SocketAddr) -> Result<(), NetError> {
+    /// Sends to an address of the host's network, which the pod calls `at`.
+    fn send_outside(
+        &self,
+        runtime: &tokio::runtime::Handle,
+        data: &[u8],
+        at: SocketAddr,
+        to: SocketAddr,
+    ) -> Result<(), NetError> {
         let to = SocketAddr::new(to.ip().to_canonical(), to.port());
         let mut flows = lock(&self.flows);
         let slot = if to.is_ipv4() { &mut flows.v4 } else { &mut flows.v6 };
         let outside = match slot {
             Some(open) => open,
-            None => slot.insert(Outside::open(runtime, to.is_ipv4(), self.mailbox.clone())?),
+            None => slot.insert(Outside::open(runtime, to.is_ipv4(), &self.pod, self.mailbox.clone())?),
         };
         let mut peers = lock(&outside.peers);
         if peers.len() >= MAX_FLOWS {
             peers.clear();
         }
-        peers.insert(to, ());
+        peers.insert(to, at);
         drop(peers);
         match outside.socket.send_to(data, to) {
             // A full send buffer loses datagrams; that is UDP.
@@ -233,20 +333,31 @@ impl UdpSocket {
 }
 
 impl Outside {
-    fn open(runtime: &tokio::runtime::Handle, v4: bool, mailbox: Arc<Mailbox>) -> Result<Outside, NetError> {
+    fn open(
+        runtime: &tokio::runtime::Handle,
+        v4: bool,
+        pod: &Arc<PodHandle>,
+        mailbox: Arc<Mailbox>,
+    ) -> Result<Outside, NetError> {
         let any: IpAddr = if v4 { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         let socket = std::net::UdpSocket::bind((any, 0))?;
         socket.set_nonblocking(true)?;
         let _entered = runtime.enter();
         let receiving = tokio::net::UdpSocket::from_std(socket.try_clone()?)?;
-        let peers: Arc<Mutex<HashMap<SocketAddr, ()>>> = Arc::default();
-        let allowed = peers.clone();
+        let peers: Arc<Mutex<HashMap<SocketAddr, SocketAddr>>> = Arc::default();
+        let (asked, pod) = (peers.clone(), Arc::downgrade(pod));
+        let may_answer = move |peer: &SocketAddr| {
+            let Some(at) = lock(&asked).get(peer).copied() else { return false };
+            let Some(pod) = pod.upgrade() else { return false };
+            let flow = Flow::udp(Who::of(&pod), Who::Address(at.ip()), at.port());
+            pod.network().is_ok_and(|network| network.permits(&flow))
+        };
         let receiver = runtime.spawn(async move {
             let mut buf = vec![0u8; 65_536];
             loop {
                 tokio::select! {
                     received = receiving.recv_from(&mut buf) => match received {
-                        Ok((n, peer)) if lock(&allowed).contains_key(&peer) => {
+                        Ok((n, peer)) if may_answer(&peer) => {
                             mailbox.push(Datagram { from: peer, data: Bytes::copy_from_slice(&buf[..n]) });
                         }
                         // Errors are ICMP's about earlier datagrams.
@@ -296,7 +407,8 @@ mod tests {
         let socket = attach(&net, 1).bind_udp("0.0.0.0:0".parse().unwrap()).unwrap();
         let host = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let stranger = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        socket.send_outside(&net.0.runtime, b"ask", host.local_addr().unwrap()).unwrap();
+        let to = host.local_addr().unwrap();
+        socket.send_outside(&net.0.runtime, b"ask", to, to).unwrap();
         let mut buf = [0; 16];
         let (n, from) = host.recv_from(&mut buf).await.unwrap();
         assert_eq!(&buf[..n], b"ask");

@@ -10,6 +10,7 @@ mod host;
 mod http;
 mod ingress;
 mod neighbours;
+mod policy;
 mod service;
 mod table;
 
@@ -18,5 +19,6 @@ pub use flows::{Flow, FlowKey, Flows};
 pub use host::{HostAddr, HostPort, HostPorts, PodPort, PodPorts};
 pub use http::{Backend, BackendPort, External, TlsSecret};
 pub use neighbours::{Claim, DATA_PORT, Neighbour, Neighbours, SourcePod, Verdict, Whose};
+pub use policy::{Party, Policies};
 pub use service::{Endpoint, H2C, Protocol, ServiceKey, ServicePort, Side};
 pub use table::{Config, RouteTable};

@@ -278,7 +278,7 @@ impl Neighbours {
 }
 
 /// The UID that a pod's node knows it by: that of a static pod stands in its mirror.
-fn uid(pod: &Object) -> &str {
+pub(crate) fn uid(pod: &Object) -> &str {
     pod.meta.annotations.get(MIRROR).map_or(&*pod.meta.uid, |uid| &**uid)
 }
 

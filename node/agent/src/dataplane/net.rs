@@ -158,7 +158,7 @@ impl NetUdp for Udp {
 fn error(e: network::NetError) -> NetError {
     use network::NetError as E;
     match e {
-        E::ConnectionRefused => NetError::ConnectionRefused,
+        E::ConnectionRefused | E::Forbidden => NetError::ConnectionRefused,
         E::ConnectionReset => NetError::ConnectionReset,
         E::RemoteUnreachable => NetError::RemoteUnreachable,
         E::Timeout => NetError::Timeout,
@@ -181,7 +181,7 @@ fn http_error(e: network::HttpError) -> HttpError {
     match e {
         E::Dns(_, N::Timeout) => HttpError::NameTimeout,
         E::Dns(..) => HttpError::NameUnresolvable,
-        E::Connect(N::ConnectionRefused) => HttpError::ConnectionRefused,
+        E::Connect(N::ConnectionRefused | N::Forbidden) => HttpError::ConnectionRefused,
         E::Connect(N::Timeout) => HttpError::ConnectionTimeout,
         E::Connect(N::AccessDenied) => HttpError::DestinationProhibited,
         E::Connect(N::RemoteUnreachable) => HttpError::DestinationUnroutable,

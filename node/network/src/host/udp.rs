@@ -16,6 +16,8 @@ use tokio::time::sleep;
 use super::{BREATH, Meaning};
 use crate::connect::Target;
 use crate::network::Network;
+use crate::pod::PodHandle;
+use crate::policy::{Flow, Who};
 use crate::sync::lock;
 use crate::udp::Datagram;
 
@@ -145,7 +147,7 @@ impl Listener {
                     let _ = outside.socket.send(data);
                     true
                 }
-                None => self.push(to, shown, data),
+                None => self.push(to, key, shown, data),
             };
         if !sent {
             lock(&flows.table).end(key);
@@ -153,8 +155,11 @@ impl Listener {
         sent
     }
 
-    fn push(&self, to: SocketAddr, from: SocketAddr, data: &[u8]) -> bool {
+    fn push(&self, to: SocketAddr, key: FlowKey, from: SocketAddr, data: &[u8]) -> bool {
         let Ok(Target::Pod(pod, scope)) = self.network.endpoint_target(to) else { return false };
+        if !self.network.admits(key.client, &pod, to.port()) {
+            return false;
+        }
         let Some(mailbox) = pod.udp(scope, to.port()) else { return false };
         mailbox.push(Datagram { from, data: Bytes::copy_from_slice(data) });
         true
@@ -164,7 +169,11 @@ impl Listener {
     fn begin(&self, key: FlowKey, to: SocketAddr, data: &[u8]) -> bool {
         let network = &self.network;
         let outside = match network.endpoint_target(to) {
-            Ok(Target::Pod(pod, scope)) if pod.udp(scope, to.port()).is_some() => None,
+            Ok(Target::Pod(pod, scope))
+                if pod.udp(scope, to.port()).is_some() && network.admits(key.client, &pod, to.port()) =>
+            {
+                None
+            }
             Ok(Target::Outside(host)) => match self.outside(key, host) {
                 Ok(outside) => Some(outside),
                 Err(_) => return false,
@@ -192,7 +201,7 @@ impl Listener {
         match (shown, &via.outside) {
             // No room: the datagram is lost.
             (None, _) => {}
-            (Some(shown), None) => drop(self.push(to, shown, data)),
+            (Some(shown), None) => drop(self.push(to, key, shown, data)),
             (Some(_), Some(outside)) => drop(outside.socket.send(data)),
         }
         true
@@ -244,9 +253,18 @@ impl Network {
             table.answer(from, to, self.now()).map(|(key, flow)| (key.client, flow.via.clone()))
         };
         let Some((client, via)) = found else { return false };
+        // An answer that policies do not allow any more is lost.
+        if self.pod(from.ip()).is_some_and(|pod| !self.admits(client, &pod, from.port())) {
+            return true;
+        }
         // A full send buffer loses datagrams; that is UDP.
         let _ = via.answers.send_to(data, client);
         true
+    }
+
+    /// Whether policies let a client's datagrams into a pod's port.
+    fn admits(&self, client: SocketAddr, pod: &PodHandle, port: u16) -> bool {
+        self.permits(&Flow::udp(Who::client(client.ip()), Who::of(pod), port))
     }
 
     /// Ends the flows that are over. Answers when to look again.

@@ -238,13 +238,24 @@ impl Network {
         request: Request<Body>,
         options: &HttpOptions,
     ) -> Result<Response<Body>, Failure> {
+        if let Err(e) = self.permit_soon(from, &target, to).await {
+            return Err(Failure::NotSent(HttpError::Connect(e), Box::new(request)));
+        }
         if let Target::Pod(pod, scope) = &target
             && speech.tls.is_none()
         {
             match pod.tcp(*scope, to.port()) {
                 Some(Bound::Http(service)) => {
                     let peer = self.peer(from, *scope, &request);
-                    return call(&*service, ConnInfo { local: to, peer }, request, options).await;
+                    let info = ConnInfo { local: to, peer };
+                    return match self.watch(from, &target, to) {
+                        Ok(None) => call(&*service, info, request, options).await,
+                        Ok(Some(permit)) => {
+                            let called = permit.hold(call(&*service, info, request, options)).await;
+                            called.map_err(cut)?.map(|response| permit.over(response))
+                        }
+                        Err(e) => Err(Failure::NotSent(HttpError::Connect(e), Box::new(request))),
+                    };
                 }
                 Some(Bound::Listener(_)) => {}
                 None => {
@@ -252,9 +263,15 @@ impl Network {
                 }
             }
         }
+        // Connections of one client carry its name: nobody else's requests go over them.
+        let passing;
         let own = match from {
             Source::Pod(pod) => &pod.pool,
-            Source::Node | Source::Client(_) | Source::Remote(_) => &self.0.pool,
+            Source::Node => &self.0.pool,
+            Source::Client(_) | Source::Remote(_) => {
+                passing = Pool::default();
+                &passing
+            }
         };
         let key = Key { addr: to, h2c: speech.h2c, tls: speech.tls.cloned() };
         let mut request = request;
@@ -263,9 +280,26 @@ impl Network {
             && upgrade::wanted(request.headers()).is_none()
             && !self.0.tunnel.is_streams_only(to)
         {
-            match self.send_remote(from, node, to, request, options).await {
-                Ok(response) => return Ok(response),
+            let permit = match self.watch(from, &target, to) {
+                Ok(permit) => permit,
+                Err(e) => return Err(Failure::NotSent(HttpError::Connect(e), Box::new(request))),
+            };
+            let sending = self.send_remote(from, node, to, request, options);
+            let sent = match &permit {
+                Some(permit) => permit.hold(sending).await.map_err(cut)?,
+                None => sending.await,
+            };
+            match sent {
+                Ok(response) => {
+                    return Ok(match permit {
+                        Some(permit) => permit.over(response),
+                        None => response,
+                    });
+                }
                 Err(Undelivered::StreamsOnly(back)) => request = back,
+                Err(Undelivered::Failed(Failure::NotSent(HttpError::Connect(e), back))) => {
+                    return Err(Failure::NotSent(HttpError::Connect(self.forbidden(e)), back));
+                }
                 Err(Undelivered::Failed(failure)) => return Err(failure),
             }
         }
@@ -333,6 +367,11 @@ impl Network {
             Ok(Sender::Http1(sender))
         }
     }
+}
+
+/// A NetworkPolicy does not allow it any more.
+fn cut(error: NetError) -> Failure {
+    Failure::Final(HttpError::Connect(error))
 }
 
 /// A request as a function call.

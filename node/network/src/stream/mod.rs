@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 pub(crate) use host::HostStream;
 pub(crate) use memory::MemoryStream;
 
+use crate::policy::Flow;
 use crate::tracker::{Live, Tracker};
 
 /// One end of a connection. Shutting down its writing side leaves the reading side open; a reset shows as
@@ -35,10 +36,15 @@ impl Stream {
     }
 
     /// Ties the stream to a pod's life.
-    pub(crate) fn tracked(mut self, tracker: &std::sync::Arc<Tracker>) -> Stream {
+    pub(crate) fn tracked(self, tracker: &std::sync::Arc<Tracker>) -> Stream {
+        self.watched(tracker, None)
+    }
+
+    /// Ties the stream to a pod's life, and to what policies say of it.
+    pub(crate) fn watched(mut self, tracker: &std::sync::Arc<Tracker>, flow: Option<Flow>) -> Stream {
         match &mut self.0 {
-            Kind::Memory(s) => s.live = tracker.add(s.link()),
-            Kind::Host(s) => s.live = tracker.add(s.link()),
+            Kind::Memory(s) => s.live = tracker.add(s.link(), flow),
+            Kind::Host(s) => s.live = tracker.add(s.link(), flow),
         }
         self
     }

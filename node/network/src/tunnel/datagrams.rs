@@ -139,6 +139,7 @@ pub(super) async fn receive(
     if pod.udp(Scope::Pod, to.port()).is_none() {
         return refuse(&mut respond, Refusal::Refused, None);
     }
+    let claim = Arc::new(claim);
     let Ok(mut send) = respond.send_response(Response::new(()), false) else { return };
     let mut capsules = Capsules::default();
     while let Some(Ok(bytes)) = recv.data().await {
@@ -146,7 +147,11 @@ pub(super) async fn receive(
         loop {
             match capsules.next() {
                 Ok(Some(data)) => match pod.udp(Scope::Pod, to.port()) {
-                    Some(mailbox) => mailbox.push(Datagram { from: claim.address, data }),
+                    Some(mailbox) if mailbox.may_receive(&pod, to.port(), &claim) => {
+                        mailbox.push(Datagram { from: claim.address, data });
+                    }
+                    // As on a network that drops it.
+                    Some(_) => {}
                     None => return send.send_reset(Reason::CONNECT_ERROR),
                 },
                 Ok(None) => break,

@@ -143,10 +143,19 @@ impl Network {
             Ok(admitted) => admitted,
             Err(refusal) => return refuse(&mut respond, refusal, None),
         };
+        let (source, target) = (Source::Remote(Arc::new(heard.claim.clone())), Target::Pod(pod.clone(), Scope::Pod));
+        // Of datagrams each one is asked about.
+        if !heard.capsules && self.permit(&source, &target, heard.to).is_err() {
+            return refuse(&mut respond, Refusal::Denied, None);
+        }
         match *request.method() {
             Method::CONNECT if heard.capsules => datagrams::receive(heard, pod, request.into_body(), respond).await,
             Method::CONNECT => self.stream(heard, pod, request.into_body(), respond).await,
-            _ => exchange(heard, &pod, request, respond).await,
+            _ => match self.watch(&source, &target, heard.to) {
+                Ok(None) => exchange(heard, &pod, request, respond).await,
+                Ok(Some(permit)) => drop(permit.hold(exchange(heard, &pod, request, respond)).await),
+                Err(_) => refuse(&mut respond, Refusal::Denied, None),
+            },
         }
     }
 

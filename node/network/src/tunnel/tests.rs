@@ -29,6 +29,8 @@ use crate::http::server;
 use crate::network::tests::{Echo, at, ip, text};
 use crate::{ConnInfo, HttpError, HttpService, Identity, NetError, Network, NetworkConfig, PodHandle, ServiceError};
 
+mod policy;
+
 const DEADLINE: Duration = Duration::from_secs(30);
 /// How long a node waits for news.
 const HOLD: Duration = Duration::from_millis(200);

@@ -289,6 +289,7 @@ fn builtin() -> Vec<Kind> {
         discovery::endpoint_slice::kind(),
         networking::ingress::kind(),
         networking::ingress_class::kind(),
+        networking::networkpolicy::kind(),
         rbac::cluster_role::kind(),
         rbac::cluster_role_binding::kind(),
         rbac::role::kind(),

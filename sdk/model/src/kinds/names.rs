@@ -1,5 +1,7 @@
 //! Name formats (apimachinery `pkg/util/validation`), with upstream's messages.
 
+use std::net::IpAddr;
+
 /// RFC 1123 subdomain, at most 253 bytes.
 pub fn subdomain(name: &str) -> Result<(), String> {
     at_most(name, 253)?;
@@ -182,6 +184,29 @@ pub fn endpoint_ip(text: &str) -> Result<(), String> {
         () if link_multicast => "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)".into(),
         () => return Ok(()),
     })
+}
+
+/// A network as `ADDRESS/BITS`: its address, as it was written, and the length of its prefix.
+pub fn cidr(text: &str) -> Result<(IpAddr, u8), String> {
+    let parse = || {
+        let (ip, bits) = text.split_once('/')?;
+        let ip: IpAddr = ip.parse().ok()?;
+        let most = if ip.is_ipv4() { 32 } else { 128 };
+        // Neither signs nor leading zeros.
+        let bits = bits.parse::<u8>().ok().filter(|n| *n <= most && n.to_string() == bits)?;
+        Some((ip, bits))
+    };
+    parse().ok_or_else(|| "must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)".into())
+}
+
+/// Whether an address begins with the first `bits` bits of another one of its family.
+pub fn in_network(ip: IpAddr, network: IpAddr, bits: u8) -> bool {
+    let bits = u32::from(bits);
+    match (ip, network) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros() >= bits,
+        (IpAddr::V6(a), IpAddr::V6(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros() >= bits,
+        _ => false,
+    }
 }
 
 /// A port number.

@@ -80,6 +80,10 @@ fn samples() -> BTreeMap<&'static str, Value> {
                 "backend":{"service":{"name":"web","port":{"number":80}}}}]}}]}}),
         ),
         ("ingressclasses.networking.k8s.io", json!({"spec":{"controller":"copepod.dev/ingress"}})),
+        (
+            "networkpolicies.networking.k8s.io",
+            json!({"spec":{"podSelector":{},"policyTypes":["Ingress"],"ingress":[{"from":[{"podSelector":{}}]}]}}),
+        ),
         ("clusterroles.rbac.authorization.k8s.io", rules.clone()),
         ("roles.rbac.authorization.k8s.io", rules),
         ("clusterrolebindings.rbac.authorization.k8s.io", binding.clone()),
@@ -120,5 +124,5 @@ fn names_are_unique() {
         }
         assert_eq!(kind.singular, kind.kind.to_lowercase());
     }
-    assert_eq!(plurals.len(), 19);
+    assert_eq!(plurals.len(), 20);
 }

@@ -9,6 +9,7 @@ mod joining;
 mod kubectl;
 mod kubelet;
 mod network;
+mod network_policy;
 mod no_loss;
 mod pod_life;
 mod pods;

@@ -172,6 +172,12 @@ fn of_the_rest() {
             json!({"spec":{"controller":"a.b/c","parameters":{"apiGroup":"g","kind":"K","name":"n"}}}),
             vec!["x", "a.b/c", "K.g/n", "2m"],
         ),
+        (
+            "networkpolicies.networking.k8s.io",
+            json!({"spec":{"podSelector":{"matchLabels":{"app":"web"},"matchExpressions":[{"key":"tier","operator":"Exists"}]}}}),
+            vec!["x", "app=web,tier", "2m"],
+        ),
+        ("networkpolicies.networking.k8s.io", json!({"spec":{"podSelector":{}}}), vec!["x", "<none>", "2m"]),
         ("roles.rbac.authorization.k8s.io", json!({}), vec!["x", BORN]),
         (
             "rolebindings.rbac.authorization.k8s.io",

@@ -152,3 +152,19 @@ fn what_a_new_object_gets() {
     assert_eq!(n["status"]["phase"], "Active");
     assert_eq!(prepare("services", json!({}))["status"], json!({"loadBalancer":{}}));
 }
+
+#[test]
+fn of_network_policies() {
+    let spec = |spec: Value| defaulted("networkpolicies.networking.k8s.io", json!({ "spec": spec }))["spec"].clone();
+    assert_eq!(spec(json!({"podSelector":{}})), json!({"podSelector":{},"policyTypes":["Ingress"]}));
+    assert_eq!(spec(json!({"podSelector":{},"egress":[]}))["policyTypes"], json!(["Ingress"]));
+    assert_eq!(
+        spec(
+            json!({"podSelector":{},"ingress":[{"ports":[{"port":80},{"protocol":"UDP"}]}],"egress":[{"ports":[{}]}]})
+        ),
+        json!({"podSelector":{},"policyTypes":["Ingress","Egress"],
+            "ingress":[{"ports":[{"port":80,"protocol":"TCP"},{"protocol":"UDP"}]}],
+            "egress":[{"ports":[{"protocol":"TCP"}]}]})
+    );
+    assert_eq!(spec(json!({"policyTypes":["Egress"],"ingress":[{}]}))["policyTypes"], json!(["Egress"]));
+}

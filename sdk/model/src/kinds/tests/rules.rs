@@ -446,6 +446,86 @@ fn of_ingresses() {
 }
 
 #[test]
+fn of_network_policies() {
+    let port = |p: Value| json!({"spec":{"podSelector":{},"ingress":[{"ports":[p]}]}});
+    let peer = |p: Value| json!({"spec":{"podSelector":{},"egress":[{},{"to":[p]}]}});
+    let block = |cidr: &str, except: &str| peer(json!({"ipBlock":{"cidr":cidr,"except":[except]}}));
+    let strict = "must be a strict subset of `cidr`";
+    for bad in ["11.0.0.0/9", "10.0.0.0/8", "0.0.0.0/0", "::/96"] {
+        let got = errors("networkpolicies.networking.k8s.io", block("10.0.0.0/8", bad));
+        assert_eq!(got, [format!("spec.egress[1].to[0].ipBlock.except[0]: Invalid value: \"{bad}\": {strict}")]);
+    }
+    for good in [
+        block("10.1.2.3/8", "10.255.0.1/9"),
+        block("::/0", "2001:db8::/32"),
+        port(json!({})),
+        port(json!({"port":1,"endPort":1})),
+    ] {
+        assert_eq!(errors("networkpolicies.networking.k8s.io", good), Vec::<String>::new());
+    }
+    each(
+        "networkpolicies.networking.k8s.io",
+        &[
+            (
+                json!({"spec":{"podSelector":{"matchLabels":{"a b":"c"}}}}),
+                "spec.podSelector.matchLabels: Invalid value: \"a b\": name part must",
+            ),
+            (
+                json!({"spec":{"podSelector":{},"policyTypes":["Ingress","Egress","Ingress"]}}),
+                "spec.policyTypes: Invalid value: [\"Ingress\",\"Egress\",\"Ingress\"]: may not specify more than two policyTypes",
+            ),
+            (
+                json!({"spec":{"podSelector":{},"policyTypes":["Ingress","egress"]}}),
+                "spec.policyTypes[1]: Unsupported value: \"egress\": supported values: \"Ingress\", \"Egress\"",
+            ),
+            (
+                port(json!({"protocol":"ICMP"})),
+                "spec.ingress[0].ports[0].protocol: Unsupported value: \"ICMP\": supported values: \"TCP\", \"UDP\", \"SCTP\"",
+            ),
+            (
+                port(json!({"port":70000})),
+                "spec.ingress[0].ports[0].port: Invalid value: 70000: must be between 1 and 65535",
+            ),
+            (port(json!({"port":"A"})), "spec.ingress[0].ports[0].port: Invalid value: \"A\": must contain only"),
+            (
+                port(json!({"port":9,"endPort":8})),
+                "spec.ingress[0].ports[0].endPort: Invalid value: 9: must be greater than or equal to `port`",
+            ),
+            (
+                port(json!({"port":9,"endPort":70000})),
+                "spec.ingress[0].ports[0].endPort: Invalid value: 70000: must be between 1 and 65535",
+            ),
+            (
+                port(json!({"port":"web","endPort":8})),
+                "spec.ingress[0].ports[0].endPort: Invalid value: 8: may not be specified when `port` is non-numeric",
+            ),
+            (
+                port(json!({"endPort":8})),
+                "spec.ingress[0].ports[0].endPort: Invalid value: 8: may not be specified when `port` is not specified",
+            ),
+            (peer(json!({})), "spec.egress[1].to[0]: Required value: must specify a peer"),
+            (
+                peer(json!({"podSelector":{},"ipBlock":{"cidr":"10.0.0.0/8"}})),
+                "spec.egress[1].to[0]: Forbidden: may not specify both ipBlock and another peer",
+            ),
+            (
+                peer(json!({"namespaceSelector":{"matchExpressions":[{"key":"a","operator":"In"}]}})),
+                "spec.egress[1].to[0].namespaceSelector.matchExpressions[0].values: Required value: must be specified when",
+            ),
+            (peer(json!({"ipBlock":{}})), "spec.egress[1].to[0].ipBlock.cidr: Required value"),
+            (
+                peer(json!({"ipBlock":{"cidr":"10.0.0.0"}})),
+                "spec.egress[1].to[0].ipBlock.cidr: Invalid value: \"10.0.0.0\": must be a valid CIDR value, (e.g. 10.9.8.0/24 or 2001:db8::/64)",
+            ),
+            (
+                block("10.0.0.0/8", "10.0.0.0/33"),
+                "spec.egress[1].to[0].ipBlock.except[0]: Invalid value: \"10.0.0.0/33\": must be a valid CIDR value",
+            ),
+        ],
+    );
+}
+
+#[test]
 fn of_rbac() {
     let rule = |r: Value| json!({ "rules": [r] });
     each(
