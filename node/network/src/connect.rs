@@ -131,10 +131,16 @@ impl Network {
         let client = from.ip(self);
         let chosen = self.chosen(port, side, client);
         let (mut last, mut outside) = (NetError::ConnectionRefused, 0);
-        for endpoint in port.candidates(side, chosen, self.sequence()) {
+        // Its requests count, each where it goes.
+        let balanced = |at| {
+            self.taken(port, client, chosen, at);
+            Ok(self.open_balanced(from, side, port, shown))
+        };
+        let choice = self.choice(port, side, chosen);
+        for endpoint in port.in_order(side, &choice) {
             let opened = match self.endpoint_target(endpoint.addr) {
                 Ok(Target::Pod(pod, scope)) => match pod.tcp(scope, endpoint.addr.port()) {
-                    Some(Bound::Http(_)) => Ok(self.open_balanced(from, side, port, shown)),
+                    Some(Bound::Http(_)) => return balanced(endpoint.addr),
                     Some(bound) => {
                         let route = Route { from: from.clone(), side, port: port.clone() };
                         self.open_bound(from, &pod, bound, scope, endpoint.addr, Some(route))
@@ -142,7 +148,7 @@ impl Network {
                     None => Err(NetError::ConnectionRefused),
                 },
                 Ok(Target::Remote(node)) => match self.takes_requests(from, &node, endpoint.addr).await {
-                    Ok(true) => Ok(self.open_balanced(from, side, port, shown)),
+                    Ok(true) => return balanced(endpoint.addr),
                     Ok(false) => self.open_remote(from, &node, endpoint.addr).await,
                     Err(e) => Err(e),
                 },
@@ -158,9 +164,14 @@ impl Network {
             match opened {
                 Ok(conn) => {
                     self.taken(port, client, chosen, endpoint.addr);
-                    return Ok(conn);
+                    self.fared_well(port, side, endpoint.addr);
+                    let stream = conn.stream.counted(self.begun(port, side, endpoint.addr));
+                    return Ok(Conn { stream, ..conn });
                 }
-                Err(e) => last = e,
+                Err(e) => {
+                    self.fared_ill(from, port, side, endpoint.addr, &e);
+                    last = e;
+                }
             }
         }
         Err(last)
@@ -314,7 +325,8 @@ impl Network {
     async fn hand_on(&self, mut conn: Conn, from: &Source, side: Side, port: &Arc<ServicePort>) -> Option<Conn> {
         let client = from.ip(self);
         let chosen = self.chosen(port, side, client);
-        for endpoint in port.candidates(side, chosen, self.sequence()) {
+        let choice = self.choice(port, side, chosen);
+        for endpoint in port.in_order(side, &choice) {
             match self.endpoint_target(endpoint.addr) {
                 Ok(Target::Pod(pod, scope)) => {
                     let Some(bound) = pod.tcp(scope, endpoint.addr.port()) else { continue };

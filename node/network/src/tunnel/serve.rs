@@ -136,7 +136,9 @@ impl Network {
             Err(refusal) => return refuse(&mut respond, refusal, None),
         };
         match *request.method() {
-            Method::CONNECT if heard.capsules => datagrams::receive(heard, pod, request.into_body(), respond).await,
+            Method::CONNECT if heard.capsules => {
+                datagrams::receive(self, heard, pod, request.into_body(), respond).await;
+            }
             Method::CONNECT => self.stream(heard, pod, request.into_body(), respond).await,
             _ => exchange(heard, &pod, request, respond).await,
         }
