@@ -49,6 +49,16 @@ pub struct Server {
     /// Bytes that all objects may have together; above that nothing new is stored. 0 for any number.
     #[arg(long, env = "COPEPOD_QUOTA_BYTES", default_value_t = copepod_server::store::DEFAULT_QUOTA, value_name = "BYTES")]
     quota_bytes: u64,
+    /// Addresses for Services of type LoadBalancer, each its own: networks and ranges, such as
+    /// `192.0.2.0/24,10.0.0.10-10.0.0.20`. They must lead to the nodes. Default: the nodes' own addresses.
+    #[arg(
+        long,
+        env = "COPEPOD_LOAD_BALANCER_POOL",
+        default_value = "",
+        hide_default_value = true,
+        value_name = "NETWORK|FIRST-LAST,…"
+    )]
+    load_balancer_pool: copepod_server::BalancerPool,
 }
 
 /// What a group answered to a server that has not started since; in the folder `server`.
@@ -89,6 +99,7 @@ impl Server {
                 joined,
             }),
             quota_bytes: self.quota_bytes,
+            balancer_pool: self.load_balancer_pool.clone(),
         };
         let server = tokio::select! {
             server = ControlPlane::start(config) => server?,

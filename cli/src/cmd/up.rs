@@ -42,6 +42,16 @@ pub struct Up {
     /// Bytes that all objects may have together; above that nothing new is stored. 0 for any number.
     #[arg(long, default_value_t = copepod_server::store::DEFAULT_QUOTA, value_name = "BYTES")]
     quota_bytes: u64,
+    /// Addresses for Services of type LoadBalancer, each its own: networks and ranges, such as
+    /// `192.0.2.0/24,10.0.0.10-10.0.0.20`. They must lead to the nodes. Default: the nodes' own addresses.
+    #[arg(
+        long,
+        env = "COPEPOD_LOAD_BALANCER_POOL",
+        default_value = "",
+        hide_default_value = true,
+        value_name = "NETWORK|FIRST-LAST,…"
+    )]
+    load_balancer_pool: copepod_server::BalancerPool,
     #[command(flatten)]
     node: NodeFlags,
 }
@@ -65,6 +75,7 @@ impl Up {
             advertise: node::api_alias(self.bind),
             peer: None,
             quota_bytes: self.quota_bytes,
+            balancer_pool: self.load_balancer_pool.clone(),
         };
         let server = Server::start(config).await?;
         say("the API is ready");

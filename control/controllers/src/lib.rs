@@ -28,6 +28,7 @@ mod service_account;
 mod support;
 mod token_cleaner;
 
+pub use load_balancer::BalancerPool;
 pub use support::names::fill_names;
 
 /// What the controllers are told once.
@@ -44,12 +45,21 @@ pub struct Config {
     pub node_grace: Duration,
     /// How long Events are kept.
     pub event_ttl: Duration,
+    /// The addresses that are set aside for load balancers; without any they have the nodes'.
+    pub balancer_pool: BalancerPool,
 }
 
 impl Config {
     /// Kubernetes' defaults: 40 s of grace for nodes, Events for an hour.
     pub fn new(kinds: Arc<Kinds>, ca_pem: String, started: Time) -> Config {
-        Config { kinds, ca_pem, started, node_grace: Duration::from_secs(40), event_ttl: Duration::from_secs(3600) }
+        Config {
+            kinds,
+            ca_pem,
+            started,
+            node_grace: Duration::from_secs(40),
+            event_ttl: Duration::from_secs(3600),
+            balancer_pool: BalancerPool::default(),
+        }
     }
 }
 

@@ -1,5 +1,9 @@
 //! Gives Services of type LoadBalancer the addresses of the nodes, whose own listeners answer there (as k3s' ServiceLB does it
-//! by pods with host ports). Those of a class of load balancers are left to whoever implements that.
+//! by pods with host ports), or addresses of their own where an operator has set some aside. Those of a class of load
+//! balancers are left to whoever implements that.
+
+mod allot;
+mod pool;
 
 use std::collections::BTreeSet;
 
@@ -15,10 +19,26 @@ use crate::support::slices::SLICES;
 use crate::support::{patch, text};
 use crate::{Config, Controller};
 
-struct LoadBalancer;
+pub use pool::BalancerPool;
 
-pub(crate) fn new(_: &Config) -> impl Controller + use<> {
-    LoadBalancer
+struct LoadBalancer {
+    pool: BalancerPool,
+}
+
+pub(crate) fn new(config: &Config) -> impl Controller + use<> {
+    LoadBalancer { pool: config.balancer_pool.clone() }
+}
+
+/// One key stands for all Services that share a pool: two that were looked after at once could get the same address.
+fn every() -> Key {
+    Key::new(SERVICES, "", "")
+}
+
+/// The status that lists these.
+fn list_of(ingress: Vec<Value>) -> Value {
+    // An empty list is as none.
+    let list = if ingress.is_empty() { Value::Null } else { ingress.into() };
+    json!({"status": {"loadBalancer": {"ingress": list}}})
 }
 
 /// Whether a Service is to be looked at: it wants to be balanced, or says that it is.
@@ -47,6 +67,11 @@ impl Controller for LoadBalancer {
     fn keys(&self, view: &dyn View, old: Option<&Object>, new: Option<&Object>) -> Vec<Key> {
         let Some(object) = new.or(old) else { return vec![] };
         match &*object.key.resource {
+            // What goes makes room for those that wait.
+            SERVICES if !self.pool.is_empty() => {
+                old.into_iter().chain(new).any(matters).then(every).into_iter().collect()
+            }
+            _ if !self.pool.is_empty() => vec![],
             SERVICES => new.filter(|s| matters(s)).map(|s| s.key.clone()).into_iter().collect(),
             NODES if node_addresses::changed(old, new) => self.all(view),
             NODES => vec![],
@@ -59,10 +84,16 @@ impl Controller for LoadBalancer {
     }
 
     fn all(&self, view: &dyn View) -> Vec<Key> {
+        if !self.pool.is_empty() {
+            return vec![every()];
+        }
         view.list(SERVICES, None).filter(|s| matters(s)).map(|s| s.key.clone()).collect()
     }
 
     fn reconcile(&self, view: &dyn View, key: &Key, _: Time) -> Plan {
+        if !self.pool.is_empty() {
+            return allot::plan(view, &self.pool);
+        }
         let mut plan = Plan::none();
         let Some(service) = view.get(SERVICES, &key.namespace, &key.name) else { return plan };
         let value = service.value();
@@ -73,10 +104,7 @@ impl Controller for LoadBalancer {
         let wanted = if spec["type"] == "LoadBalancer" { wanted(view, &service, &value) } else { vec![] };
         if ingress(&value) != wanted {
             let why = if wanted.is_empty() { "no node answers for it" } else { "the nodes answer for it" };
-            // An empty list is as none.
-            let list = if wanted.is_empty() { Value::Null } else { wanted.into() };
-            let status = json!({"status": {"loadBalancer": {"ingress": list}}});
-            plan.push(patch(&service, "status", PatchType::Merge, status), why);
+            plan.push(patch(&service, "status", PatchType::Merge, list_of(wanted)), why);
         }
         plan
     }

@@ -19,6 +19,7 @@ pub mod store;
 
 use copepod_machine::{Ids, Time};
 
+pub use copepod_controllers::BalancerPool;
 pub use server::{MEMBER_FILE, PeerConfig, Server, ServerConfig, StartError};
 
 /// What time it is: the only clock of this crate's requests, read once per request.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use copepod_client::Client;
 use copepod_client::tls::{Clients, TlsError};
+use copepod_controllers::BalancerPool;
 use copepod_model::kinds::Kinds;
 use copepod_model::{Status, UserInfo};
 use copepod_registry::{Config as RegistryConfig, KUBELET_CLIENT, Registry, Sealer};
@@ -49,6 +50,9 @@ pub struct ServerConfig {
     pub peer: Option<PeerConfig>,
     /// The bytes that all objects may have together; 0 for any number.
     pub quota_bytes: u64,
+    /// The addresses that are set aside for Services of type LoadBalancer; without any they have the nodes'. All servers should
+    /// have the same.
+    pub balancer_pool: BalancerPool,
 }
 
 /// How a server is one of several.
@@ -211,8 +215,14 @@ impl Server {
         let tls = serving.server_config(Clients::Optional(pki.ca_pem()))?;
         tasks.push(tokio::spawn(listener::serve(socket, tls, api.clone(), stopping.clone())));
         let ca_pem = pki.ca_pem().to_string();
-        let leader =
-            Leader { api: api.clone(), members: members.clone(), ca_pem, advertised, stand_in: config.advertise };
+        let leader = Leader {
+            api: api.clone(),
+            members: members.clone(),
+            ca_pem,
+            balancer_pool: config.balancer_pool,
+            advertised,
+            stand_in: config.advertise,
+        };
         tasks.push(tokio::spawn(leader.forever(stopping.clone())));
         tasks.push(tokio::spawn(renewal.forever(stopping)));
         Ok(Server { api, members, papers, address, kubeconfig, stop, tasks })

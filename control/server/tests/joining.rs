@@ -25,7 +25,14 @@ impl Cluster {
     async fn start() -> Cluster {
         let dir = tempfile::tempdir().unwrap();
         let api = ([127, 0, 0, 1], 0).into();
-        let config = ServerConfig { data_dir: dir.path().into(), api, advertise: None, peer: None, quota_bytes: 0 };
+        let config = ServerConfig {
+            data_dir: dir.path().into(),
+            api,
+            advertise: None,
+            peer: None,
+            quota_bytes: 0,
+            balancer_pool: Default::default(),
+        };
         let server = Server::start(config).await.unwrap();
         let url = format!("https://{}", server.address());
         let ca = std::fs::read_to_string(dir.path().join("server/pki/ca.crt")).unwrap();

@@ -17,13 +17,17 @@ use crate::logs::lock;
 use crate::reflect::{Change, reflect};
 
 /// What is followed, in the order of [`Kind`].
-const RESOURCES: [&str; 5] = [
+const RESOURCES: [&str; 6] = [
     "services",
     "endpointslices.discovery.k8s.io",
     "ingresses.networking.k8s.io",
     "ingressclasses.networking.k8s.io",
     "namespaces",
+    "nodes",
 ];
+
+/// The label of a Node with the zone that it is in.
+const ZONE: &str = "topology.kubernetes.io/zone";
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Kind {
@@ -32,9 +36,11 @@ enum Kind {
     Ingress,
     Class,
     Namespace,
+    /// The node's own Node alone.
+    Node,
 }
 
-const KINDS: [Kind; 5] = [Kind::Service, Kind::Slice, Kind::Ingress, Kind::Class, Kind::Namespace];
+const KINDS: [Kind; 6] = [Kind::Service, Kind::Slice, Kind::Ingress, Kind::Class, Kind::Namespace, Kind::Node];
 
 /// The Services, for environment variables. Cheap to clone; clones see the same.
 #[derive(Clone, Default)]
@@ -86,7 +92,9 @@ pub(crate) async fn run(client: Client, routing: routing::Config, zone: dns::Con
     let Sinks { network, services, tls, ready } = sinks;
     let (tx, mut rx) = mpsc::channel(1024);
     for (kind, resource) in KINDS.into_iter().zip(RESOURCES) {
-        tokio::spawn(reflect(client.clone(), resource, String::new(), tx.clone(), move |c| (kind, c)));
+        let own = || format!("metadata.name={}", routing.node.as_deref().unwrap_or_default());
+        let selector = if kind == Kind::Node { own() } else { String::new() };
+        tokio::spawn(reflect(client.clone(), resource, selector, tx.clone(), move |c| (kind, c)));
     }
     drop(tx);
     let mut state = State {
@@ -195,6 +203,7 @@ impl State {
                 self.slices.entry(service.clone()).or_default().insert(name.1, o);
                 dirty.services.insert(service);
             }
+            Kind::Node => self.set_zone(o.meta.labels.get(ZONE).map(|z| Arc::from(&**z)), dirty),
             other => {
                 dirty.ingresses |= matches!(other, Kind::Ingress | Kind::Class);
                 // Only the names of namespaces matter.
@@ -226,6 +235,14 @@ impl State {
                 dirty.ingresses |= gone && matches!(other, Kind::Ingress | Kind::Class);
                 dirty.namespaces |= gone && other == Kind::Namespace;
             }
+        }
+    }
+
+    /// Which endpoints are near depends on it: every Service counts as changed.
+    fn set_zone(&mut self, zone: Option<Arc<str>>, dirty: &mut Dirty) {
+        if self.table.zone() != zone.as_ref() {
+            self.table = self.table.with_zone(zone);
+            dirty.services.extend(lock(&self.services.0).keys().cloned());
         }
     }
 

@@ -33,6 +33,41 @@ pub(crate) fn incoming(body: Incoming) -> Body {
     if body.is_end_stream() { empty() } else { body.map_err(io::Error::other).boxed() }
 }
 
+/// The same body, which keeps `what` until it is over.
+pub(crate) fn keeping<T: Send + Sync + Unpin + 'static>(body: Body, what: Option<T>) -> Body {
+    match what {
+        Some(what) if !body.is_end_stream() => Keeping { body, what: Some(what) }.boxed(),
+        _ => body,
+    }
+}
+
+struct Keeping<T> {
+    body: Body,
+    what: Option<T>,
+}
+
+impl<T: Unpin> HttpBody for Keeping<T> {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.body).poll_frame(cx);
+        if matches!(polled, Poll::Ready(None | Some(Err(_)))) || this.body.is_end_stream() {
+            this.what = None;
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
 /// How far the sending of a body has come: the time that a response may take does not run while its request is still
 /// on the way.
 #[derive(Debug)]

@@ -132,13 +132,19 @@ impl Network {
         let client = from.ip(self);
         let chosen = self.chosen(port, side, client);
         let (mut last, mut outside) = (NetError::ConnectionRefused, 0);
-        for endpoint in port.candidates(side, chosen, self.sequence()) {
+        // Its requests count, each where it goes.
+        let balanced = |at| {
+            self.taken(port, client, chosen, at);
+            Ok(self.open_balanced(from, side, port, shown))
+        };
+        let choice = self.choice(port, side, chosen);
+        for endpoint in port.in_order(side, &choice) {
             let opened = match self.endpoint_target(endpoint.addr) {
                 Ok(Target::Pod(pod, scope)) => match pod.tcp(scope, endpoint.addr.port()) {
-                    Some(Bound::Http(_)) => {
-                        let target = Target::Pod(pod, scope);
-                        self.permit(from, &target, endpoint.addr).map(|()| self.open_balanced(from, side, port, shown))
-                    }
+                    Some(Bound::Http(_)) => match self.permit(from, &Target::Pod(pod, scope), endpoint.addr) {
+                        Ok(()) => return balanced(endpoint.addr),
+                        Err(e) => Err(e),
+                    },
                     Some(bound) => {
                         let route = Route { from: from.clone(), side, port: port.clone() };
                         self.open_bound(from, &pod, bound, scope, endpoint.addr, Some(route))
@@ -146,7 +152,7 @@ impl Network {
                     None => Err(NetError::ConnectionRefused),
                 },
                 Ok(target @ Target::Remote(_)) => match self.asks_there(from, &target, endpoint.addr).await {
-                    Ok(true) => Ok(self.open_balanced(from, side, port, shown)),
+                    Ok(true) => return balanced(endpoint.addr),
                     Ok(false) => self.open(from, &target, endpoint.addr, None).await,
                     Err(e) => Err(e),
                 },
@@ -162,9 +168,14 @@ impl Network {
             match opened {
                 Ok(conn) => {
                     self.taken(port, client, chosen, endpoint.addr);
-                    return Ok(conn);
+                    self.fared_well(port, side, endpoint.addr);
+                    let stream = conn.stream.counted(self.begun(port, side, endpoint.addr));
+                    return Ok(Conn { stream, ..conn });
                 }
-                Err(e) => last = e,
+                Err(e) => {
+                    self.fared_ill(from, port, side, endpoint.addr, &e);
+                    last = e;
+                }
             }
         }
         Err(last)
@@ -345,7 +356,8 @@ impl Network {
     async fn hand_on(&self, mut conn: Conn, from: &Source, side: Side, port: &Arc<ServicePort>) -> Option<Conn> {
         let client = from.ip(self);
         let chosen = self.chosen(port, side, client);
-        for endpoint in port.candidates(side, chosen, self.sequence()) {
+        let choice = self.choice(port, side, chosen);
+        for endpoint in port.in_order(side, &choice) {
             match self.endpoint_target(endpoint.addr) {
                 Ok(target @ Target::Pod(..)) => {
                     let flow = flow(from, &target, endpoint.addr);

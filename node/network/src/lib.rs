@@ -10,6 +10,7 @@ mod host;
 mod http;
 mod ingress;
 mod listener;
+mod load;
 mod network;
 mod pod;
 mod policy;

@@ -20,6 +20,7 @@ use crate::http::names::Names;
 use crate::http::pool::Pool;
 use crate::http::tls::Tls;
 use crate::http::{HttpService, ServeGuard};
+use crate::load::Load;
 use crate::pod::{Bound, Identity, PodHandle};
 use crate::resolve::{HostResolver, Upstream};
 use crate::sync::{lock, read, write};
@@ -91,6 +92,7 @@ pub(crate) struct Shared {
     pub(crate) changed: Notify,
     pub(crate) waiting: AtomicUsize,
     affinity: Mutex<Affinity>,
+    pub(crate) load: Load,
     /// What the host's listeners are for may have changed. They alone wait for it.
     pub(crate) host_ports_changed: Notify,
     pub(crate) flows: HostFlows,
@@ -137,6 +139,7 @@ impl Network {
             changed: Notify::new(),
             waiting: AtomicUsize::new(0),
             affinity: Mutex::default(),
+            load: Load::default(),
             host_ports_changed: Notify::new(),
             flows: HostFlows::default(),
             names: Names::default(),
@@ -209,10 +212,11 @@ impl Network {
 
     /// Replaces the route table, at once for all new connections.
     pub fn set_routes(&self, routes: Arc<RouteTable>) {
-        let old = std::mem::replace(&mut *write(&self.0.routes), routes);
-        drop(old);
+        let old = std::mem::replace(&mut *write(&self.0.routes), routes.clone());
         self.tell();
-        self.0.host_ports_changed.notify_one();
+        if !old.same_host_ports(&routes) {
+            self.0.host_ports_changed.notify_one();
+        }
     }
 
     /// The route table in use.
@@ -258,6 +262,7 @@ impl Network {
         let pod = self.pod(ip).ok_or(NetError::AddressNotBindable)?;
         let any = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port);
         let port = pod.bind_tcp(any, Bound::Http(service.clone()))?;
+        self.renewed(SocketAddr::new(ip, port));
         self.tell();
         Ok(ServeGuard { pod, port, service })
     }

@@ -113,6 +113,7 @@ impl PodHandle {
         let backlog = Arc::new(Backlog::default());
         let port = self.bind_tcp(addr, Bound::Listener(backlog.clone()))?;
         if let Some(network) = self.network.upgrade() {
+            network.renewed(SocketAddr::new(self.ip(), port));
             network.tell();
         }
         Ok(Listener { pod: self.clone(), addr: SocketAddr::new(addr.ip(), port), backlog })

@@ -106,9 +106,9 @@ impl RouteTable {
         let everywhere = |port: u16, protocol: Protocol| {
             addresses.iter().map(move |ip| HostAddr { addr: SocketAddr::new(*ip, port), protocol })
         };
-        for (key, facts, _) in self.entries().filter(|(_, f, _)| f.health_check_port != 0) {
+        for (key, port) in self.health_ports() {
             let health = HostPort::Health(key.clone());
-            out.listen.extend(everywhere(facts.health_check_port, Protocol::Tcp).map(|at| (at, health.clone())));
+            out.listen.extend(everywhere(port, Protocol::Tcp).map(|at| (at, health.clone())));
         }
         for (number, protocol, port) in self.node_ports() {
             let service = HostPort::Service(port.service.clone());

@@ -5,6 +5,7 @@
 #![deny(clippy::iter_over_hash_type)]
 
 mod affinity;
+mod balance;
 mod flows;
 mod host;
 mod http;
@@ -15,6 +16,7 @@ mod service;
 mod table;
 
 pub use affinity::Affinity;
+pub use balance::{Balancer, Choice};
 pub use flows::{Flow, FlowKey, Flows};
 pub use host::{HostAddr, HostPort, HostPorts, PodPort, PodPorts};
 pub use http::{Backend, BackendPort, External, TlsSecret};

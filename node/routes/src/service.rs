@@ -2,11 +2,14 @@
 
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use copepod_model::Object;
 use copepod_model::facts::{EndpointFacts, EndpointSliceFacts, ServiceFacts, ServicePortFacts};
+
+use crate::balance::Choice;
 
 /// `appProtocol` of an endpoint that speaks HTTP/2 in clear text with prior knowledge.
 pub const H2C: &str = "kubernetes.io/h2c";
@@ -69,7 +72,7 @@ pub struct ServicePort {
     /// Every endpoint, in address order.
     pub endpoints: Arc<[Endpoint]>,
     /// Those that new connections may go to: the ready ones, or, when there is none, those that still serve while they
-    /// terminate. The internal traffic policy is applied.
+    /// terminate. The internal traffic policy is applied, and hints by node and zone are.
     pub eligible: Arc<[Endpoint]>,
     /// The same for connections from outside the cluster: the external traffic policy is applied instead.
     pub external: Arc<[Endpoint]>,
@@ -104,6 +107,15 @@ impl ServicePort {
         list[at..].iter().chain(&list[..at])
     }
 
+    /// The same as the node's experience has it: from the [`Choice`] on, and those that are out last.
+    pub fn in_order<'a>(&'a self, side: Side, choice: &'a Choice) -> impl Iterator<Item = &'a Endpoint> {
+        let list = self.eligible(side);
+        let at = choice.at.min(list.len());
+        let all = move || list[at..].iter().chain(&list[..at]);
+        let is_out = |e: &&Endpoint| choice.out.contains(&e.addr);
+        all().filter(move |e| !is_out(e)).chain(all().filter(is_out))
+    }
+
     /// Whether it is worth waiting when nobody answers: some endpoint is meant to stay, so it starts, restarts or is about
     /// to become ready. Where there is none, or all are going away, only a new pod could help.
     pub fn may_recover(&self) -> bool {
@@ -135,7 +147,7 @@ pub(crate) fn ports<O: Borrow<Object>>(
     key: &ServiceKey,
     service: &ServiceFacts,
     slices: &[O],
-    node: Option<&str>,
+    at: Place<'_>,
 ) -> Vec<Arc<ServicePort>> {
     let slices: Vec<Arc<EndpointSliceFacts>> = slices.iter().map(|o| o.borrow().facts()).collect();
     let wanted = |p: &ServicePortFacts| Protocol::parse(&p.protocol);
@@ -143,7 +155,7 @@ pub(crate) fn ports<O: Borrow<Object>>(
         .ports
         .iter()
         .filter_map(|p| Some((p, wanted(p)?)))
-        .map(|(p, protocol)| Arc::new(one(key, service, p, protocol, &slices, node)))
+        .map(|(p, protocol)| Arc::new(one(key, service, p, protocol, &slices, at)))
         .collect()
 }
 
@@ -153,28 +165,35 @@ fn one(
     port: &ServicePortFacts,
     protocol: Protocol,
     slices: &[Arc<EndpointSliceFacts>],
-    node: Option<&str>,
+    at: Place<'_>,
 ) -> ServicePort {
-    let mut all: BTreeMap<SocketAddr, (Endpoint, bool)> = BTreeMap::new();
+    let mut all: BTreeMap<SocketAddr, Seen> = BTreeMap::new();
     for slice in slices {
         let same = |(name, proto, _): &&(String, String, u16)| *name == port.name && *proto == port.protocol;
         let Some((_, _, number)) = slice.ports.iter().find(same) else { continue };
         for e in &slice.endpoints {
-            let Some((endpoint, draining)) = endpoint(e, *number) else { continue };
+            let Some(new) = seen(e, *number, at) else { continue };
             // An endpoint may stand in two slices while it moves between them.
-            let known = all.entry(endpoint.addr).or_insert_with(|| (endpoint.clone(), draining));
-            known.0.ready |= endpoint.ready;
-            known.0.terminating &= endpoint.terminating;
-            known.1 |= draining;
+            match all.entry(new.endpoint.addr) {
+                Entry::Vacant(free) => {
+                    free.insert(new);
+                }
+                Entry::Occupied(mut known) => known.get_mut().join(new),
+            }
         }
     }
-    let endpoints: Arc<[Endpoint]> = all.values().map(|(e, _)| e.clone()).collect();
+    let endpoints: Arc<[Endpoint]> = all.values().map(|s| s.endpoint.clone()).collect();
+    let near = near(all.values().filter(|s| s.endpoint.ready).map(|s| s.hints));
+    let some = |wanted: &dyn Fn(&Seen) -> bool| -> Arc<[Endpoint]> {
+        all.values().filter(|s| wanted(s)).map(|s| s.endpoint.clone()).collect()
+    };
     let eligible = |local: bool| {
-        let here = |e: &Endpoint| !local || (node.is_some() && e.node.as_deref() == node);
-        let mut list: Arc<[Endpoint]> =
-            all.values().filter(|(e, _)| e.ready && here(e)).map(|(e, _)| e.clone()).collect();
+        let here = |s: &Seen| !local || (at.node.is_some() && s.endpoint.node.as_deref() == at.node);
+        // Hints are for traffic that may go anywhere.
+        let meant = |s: &Seen| local || near(s.hints);
+        let mut list = some(&|s| s.endpoint.ready && here(s) && meant(s));
         if list.is_empty() {
-            list = all.values().filter(|(e, draining)| *draining && here(e)).map(|(e, _)| e.clone()).collect();
+            list = some(&|s| s.draining && here(s));
         }
         if list.len() == endpoints.len() { endpoints.clone() } else { list }
     };
@@ -197,11 +216,64 @@ fn one(
     }
 }
 
-/// The endpoint, and whether it still serves while it terminates.
-fn endpoint(e: &EndpointFacts, port: u16) -> Option<(Endpoint, bool)> {
+/// Where a node is.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Place<'a> {
+    /// Its name.
+    pub(crate) node: Option<&'a str>,
+    /// Its zone.
+    pub(crate) zone: Option<&'a str>,
+}
+
+/// For whom an endpoint is meant.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Hint {
+    /// Nobody has said.
+    Missing,
+    /// Others.
+    Others,
+    /// This node, or those in its zone.
+    Us,
+}
+
+/// An endpoint with what decides whether it is chosen.
+struct Seen {
+    endpoint: Endpoint,
+    /// It still serves while it terminates.
+    draining: bool,
+    /// By node, by zone.
+    hints: [Hint; 2],
+}
+
+impl Seen {
+    fn join(&mut self, other: Seen) {
+        self.endpoint.ready |= other.endpoint.ready;
+        self.endpoint.terminating &= other.endpoint.terminating;
+        self.draining |= other.draining;
+    }
+}
+
+/// By which hints endpoints are chosen, given those of all ready ones, and whether one is: by node, if each has such a hint and
+/// one is for this node; or else by zone, in the same way; or else all are (upstream's `topologyModeFromHints`).
+fn near(ready: impl Iterator<Item = [Hint; 2]> + Clone) -> impl Fn([Hint; 2]) -> bool {
+    let usable = |way: usize| {
+        let mut of = ready.clone().map(|hints| hints[way]);
+        of.clone().all(|h| h != Hint::Missing) && of.any(|h| h == Hint::Us)
+    };
+    let way = [0, 1].into_iter().find(|way| usable(*way));
+    move |hints| way.is_none_or(|way| hints[way] == Hint::Us)
+}
+
+fn seen(e: &EndpointFacts, port: u16, at: Place<'_>) -> Option<Seen> {
     // As upstream's proxy: the addresses of one endpoint are fungible, the first one is used.
     let addr = SocketAddr::new(*e.addresses.first()?, port);
     let endpoint =
         Endpoint { addr, ready: e.ready, terminating: e.terminating, node: e.node.as_deref().map(Into::into) };
-    Some((endpoint, e.serving && e.terminating))
+    let hint = |names: &[String], own: Option<&str>| match names {
+        [] => Hint::Missing,
+        names if own.is_some_and(|own| names.iter().any(|n| n == own)) => Hint::Us,
+        _ => Hint::Others,
+    };
+    let hints = [hint(&e.for_nodes, at.node), hint(&e.for_zones, at.zone)];
+    Some(Seen { endpoint, draining: e.serving && e.terminating, hints })
 }

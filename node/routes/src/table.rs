@@ -12,13 +12,15 @@ use imbl::OrdMap;
 
 use crate::host::HostAddr;
 use crate::http::{Backend, BackendPort, External, HttpTable, TlsSecret};
-use crate::service::{H2C, Protocol, ServiceKey, ServicePort, ports};
+use crate::service::{H2C, Place, Protocol, ServiceKey, ServicePort, ports};
 
 /// What the table must know besides the objects.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// This node's name, for traffic policy `Local`.
     pub node: Option<Arc<str>>,
+    /// This node's zone (label `topology.kubernetes.io/zone`), for endpoints' hints.
+    pub zone: Option<Arc<str>>,
     /// The IngressClass that is ours even without an object of that name.
     pub ingress_class: Arc<str>,
     /// `spec.controller` of the IngressClasses that are ours.
@@ -27,7 +29,18 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Config { node: None, ingress_class: INGRESS_CLASS.into(), ingress_controller: INGRESS_CONTROLLER.into() }
+        Config {
+            node: None,
+            zone: None,
+            ingress_class: INGRESS_CLASS.into(),
+            ingress_controller: INGRESS_CONTROLLER.into(),
+        }
+    }
+}
+
+impl Config {
+    fn place(&self) -> Place<'_> {
+        Place { node: self.node.as_deref(), zone: self.zone.as_deref() }
     }
 }
 
@@ -58,12 +71,17 @@ pub struct RouteTable {
     external: OrdMap<At, Vec<Claim>>,
     node_ports: OrdMap<(u16, Protocol), Arc<ServicePort>>,
     services: OrdMap<ServiceKey, Arc<Entry>>,
+    /// The health check ports of those that have one.
+    health: OrdMap<ServiceKey, u16>,
+    /// Another one whenever it changes for which addresses of the host somebody has to listen.
+    host: Arc<()>,
     http: Arc<HttpTable>,
 }
 
 #[derive(Debug)]
 struct Entry {
     facts: Arc<ServiceFacts>,
+    since: Option<Time>,
     ports: Vec<Arc<ServicePort>>,
 }
 
@@ -119,7 +137,14 @@ impl RouteTable {
         slices: impl IntoIterator<Item = O>,
     ) -> RouteTable {
         let mut table = self.clone();
-        table.remove(&ServiceKey { namespace: namespace.into(), name: name.into() });
+        let key = ServiceKey { namespace: namespace.into(), name: name.into() };
+        let before = table.services.get(&key).cloned();
+        table.remove(&key);
+        let after: Option<Arc<ServiceFacts>> = service.map(Object::facts);
+        let before = before.as_deref().map(|e| host_part(&e.facts, e.since));
+        if before != after.as_deref().map(|facts| host_part(facts, service.and_then(|s| s.meta.created()))) {
+            table.host = Arc::default();
+        }
         if let Some(service) = service {
             let own = |o: &O| {
                 let o: &Object = o.borrow();
@@ -140,10 +165,20 @@ impl RouteTable {
         RouteTable { http, ..self.clone() }
     }
 
+    /// The same table for a node in this zone. Services count as they were put: those that exist have to be put again.
+    pub fn with_zone(&self, zone: Option<Arc<str>>) -> RouteTable {
+        RouteTable { config: Arc::new(Config { zone, ..(*self.config).clone() }), ..self.clone() }
+    }
+
+    /// The zone that the node is in.
+    pub fn zone(&self) -> Option<&Arc<str>> {
+        self.config.zone.as_ref()
+    }
+
     fn put<O: Borrow<Object>>(&mut self, service: &Object, slices: &[O]) {
         let facts: Arc<ServiceFacts> = service.facts();
         let key = ServiceKey { namespace: service.key.namespace.clone(), name: service.key.name.clone() };
-        let ports = ports(&key, &facts, slices, self.config.node.as_deref());
+        let ports = ports(&key, &facts, slices, self.config.place());
         for port in &ports {
             for ip in &facts.cluster_ips {
                 self.vips.insert((*ip, port.port, port.protocol), port.clone());
@@ -159,11 +194,15 @@ impl RouteTable {
                 self.node_ports.insert((node_port, port.protocol), port.clone());
             }
         }
-        self.services.insert(key, Arc::new(Entry { facts, ports }));
+        if facts.health_check_port != 0 {
+            self.health.insert(key.clone(), facts.health_check_port);
+        }
+        self.services.insert(key, Arc::new(Entry { facts, since: service.meta.created(), ports }));
     }
 
     fn remove(&mut self, key: &ServiceKey) {
         let Some(old) = self.services.remove(key) else { return };
+        self.health.remove(key);
         for port in &old.ports {
             for ip in &old.facts.cluster_ips {
                 let at = (*ip, port.port, port.protocol);
@@ -220,9 +259,14 @@ impl RouteTable {
         self.node_ports.get(&(port, protocol))
     }
 
-    /// Every Service with its facts and ports.
-    pub(crate) fn entries(&self) -> impl Iterator<Item = (&ServiceKey, &ServiceFacts, &[Arc<ServicePort>])> {
-        self.services.iter().map(|(key, e)| (key, &*e.facts, e.ports.as_slice()))
+    /// Whether a host listens for the same with both: then one has come of the other by changes that do not matter for it.
+    pub fn same_host_ports(&self, other: &RouteTable) -> bool {
+        Arc::ptr_eq(&self.host, &other.host)
+    }
+
+    /// Every health check port.
+    pub(crate) fn health_ports(&self) -> impl Iterator<Item = (&ServiceKey, u16)> {
+        self.health.iter().map(|(key, port)| (key, *port))
     }
 
     /// Every node port.
@@ -290,6 +334,16 @@ pub(crate) fn within(ip: IpAddr, network: IpAddr, bits: u8) -> bool {
         (IpAddr::V6(a), IpAddr::V6(b)) => same(a.to_bits(), b.to_bits(), 128),
         _ => false,
     }
+}
+
+/// What of a Service decides for which addresses of the host somebody has to listen.
+fn host_part(facts: &ServiceFacts, since: Option<Time>) -> impl PartialEq + '_ {
+    // Numbers of ports, and who is older, matter only where addresses are shared.
+    let outside = !facts.external_ips.is_empty();
+    let since = since.filter(|_| outside);
+    let ports: Vec<_> =
+        facts.ports.iter().map(|p| (p.node_port, &p.protocol, if outside { p.port } else { 0 })).collect();
+    (&facts.external_ips, &facts.balancer_ips, facts.health_check_port, since, ports)
 }
 
 fn node_port(facts: &ServiceFacts, port: &ServicePort) -> Option<u16> {

@@ -1,8 +1,8 @@
 //! Tables of what this cluster costs, with the peer or the limit measured in the same run where there is one.
 //!
-//! `cargo run --release -p bench [-- start | pods | api | raft | http | instantiate | serve | cold | density | hostile]…` after
-//! `cargo build --release --bin copepod`; `raft --quick` only shows that it works. Every table gives CPU per operation beside
-//! times, because times are noisy on a shared machine.
+//! `cargo run --release -p bench [-- start | pods | api | raft | http | instantiate | serve | services | cold | density |
+//! hostile]…` after `cargo build --release --bin copepod`; `raft --quick` only shows that it works. Every table gives CPU per
+//! operation beside times, because times are noisy on a shared machine.
 
 mod api;
 mod cluster;
@@ -15,6 +15,7 @@ mod load;
 mod pods;
 mod raft;
 mod serve;
+mod services;
 mod start;
 
 /// Like `copepod` itself: what runs in this process is what runs there.
@@ -48,6 +49,9 @@ async fn main() -> Result<(), Error> {
     }
     if want("serve") {
         serve::run().await?;
+    }
+    if want("services") {
+        services::run();
     }
     if want("cold") {
         cold::run().await?;

@@ -7,6 +7,7 @@ use copepod_model::{Key, Object, Time};
 use serde_json::{Map, Value};
 
 use crate::support::keys_of;
+use crate::support::node_addresses::NODES;
 use crate::support::services::{self, SERVICES, Selection};
 use crate::support::slices::{self, MANAGED_BY, SERVICE_NAME, SLICES, Slices};
 use crate::{Config, Controller};
@@ -16,6 +17,10 @@ const MANAGER: &str = "endpointslice-controller.k8s.io";
 const MAX: usize = 100;
 
 struct EndpointSlices;
+
+fn zone(node: Option<&Object>) -> Option<&str> {
+    node?.meta.labels.get(endpoints::ZONE).map(|z| &**z)
+}
 
 pub(crate) fn new(_: &Config) -> impl Controller + use<> {
     EndpointSlices
@@ -27,7 +32,7 @@ impl Controller for EndpointSlices {
     }
 
     fn watches(&self) -> &'static [&'static str] {
-        &[SERVICES, SLICES, "pods"]
+        &[SERVICES, SLICES, "pods", NODES]
     }
 
     fn keys(&self, view: &dyn View, old: Option<&Object>, new: Option<&Object>) -> Vec<Key> {
@@ -35,6 +40,9 @@ impl Controller for EndpointSlices {
         match &*object.key.resource {
             SERVICES => vec![object.key.clone()],
             SLICES => slices::keys(MANAGER, SERVICES, old, new),
+            // Endpoints say which zone they are in. It seldom changes.
+            NODES if zone(old) != zone(new) => self.all(view),
+            NODES => vec![],
             _ => services::of_pod(view, old, new),
         }
     }

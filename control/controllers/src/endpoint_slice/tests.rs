@@ -126,6 +126,45 @@ fn a_change_of_one_endpoint_writes_one_slice() {
 }
 
 #[test]
+fn hints_say_for_whom_ready_endpoints_are() {
+    let mut view = TestView::default();
+    let key = view.put(SERVICES, service(|_| {}));
+    view.put("nodes", json!({"metadata": {"name": "n1", "labels": {"topology.kubernetes.io/zone": "z"}}}));
+    view.put("pods", pod(0, true, 80));
+    view.put("pods", pod(1, false, 80));
+    let hints = |view: &TestView| -> Vec<Value> {
+        let of = |s: &Value| s["endpoints"].as_array().unwrap().iter().map(|e| e["hints"].clone()).collect::<Vec<_>>();
+        slices(view).iter().flat_map(of).collect()
+    };
+    converge(&mut view);
+    assert_eq!(hints(&view), [Value::Null, Value::Null]);
+    let zone = json!({"forZones": [{"name": "z"}]});
+    for (distribution, want) in [
+        ("PreferClose", zone.clone()),
+        ("PreferSameNode", json!({"forZones": [{"name": "z"}], "forNodes": [{"name": "n1"}]})),
+        ("PreferSameZone", zone),
+    ] {
+        view.edit(&key, |s| s["spec"]["trafficDistribution"] = distribution.into());
+        assert_eq!(converge(&mut view), 1);
+        assert_eq!(hints(&view), [want, Value::Null], "{distribution}");
+    }
+    // A node that has no zone gives none.
+    let node = Key::new("nodes", "", "n1");
+    let before = view.objects[&node].clone();
+    view.edit(&node, |n| n["metadata"]["labels"] = json!({}));
+    let after = view.objects[&node].clone();
+    let controller = new(&config());
+    assert_eq!(controller.keys(&view, Some(&before), Some(&after)), std::slice::from_ref(&key));
+    assert!(controller.keys(&view, Some(&after), Some(&after)).is_empty(), "a heartbeat");
+    converge(&mut view);
+    assert_eq!(hints(&view), [Value::Null, Value::Null]);
+    view.edit(&node, |n| n["metadata"]["labels"] = json!({"topology.kubernetes.io/zone": "z"}));
+    view.edit(&key, |s| s["metadata"]["annotations"] = json!({"service.kubernetes.io/topology-mode": "Auto"}));
+    converge(&mut view);
+    assert_eq!(hints(&view), [Value::Null, Value::Null], "the annotation wins");
+}
+
+#[test]
 fn only_changes_that_matter_wake_it() {
     let mut view = TestView::default();
     view.put(SERVICES, service(|_| {}));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use copepod_client::{Client, Recorder};
-use copepod_controllers::Controller;
+use copepod_controllers::{BalancerPool, Controller};
 use copepod_machine::{Action, Backoff, Plan, Step, WorkQueue};
 use copepod_model::kinds::Kinds;
 use copepod_model::request::{Body, DeleteOptions};
@@ -233,11 +233,20 @@ fn gone_is_done<T>(result: Result<T, Status>) -> Result<(), Status> {
 }
 
 /// Runs all controllers until `shutdown` turns true, starting over from a snapshot whenever they fall behind.
-pub async fn forever(store: Store, client: Client, ca_pem: String, shutdown: watch::Receiver<bool>) {
+pub async fn forever(
+    store: Store,
+    client: Client,
+    ca_pem: String,
+    balancer_pool: BalancerPool,
+    shutdown: watch::Receiver<bool>,
+) {
     let started = now();
     while !*shutdown.borrow() {
         let kinds = Kinds::shared();
-        let config = copepod_controllers::Config::new(kinds.clone(), ca_pem.clone(), started);
+        let config = copepod_controllers::Config {
+            balancer_pool: balancer_pool.clone(),
+            ..copepod_controllers::Config::new(kinds.clone(), ca_pem.clone(), started)
+        };
         let all = copepod_controllers::all(&config);
         if let Err(e) = run(store.clone(), client.clone(), &kinds, all, shutdown.clone()).await {
             tracing::warn!("the controllers start over: {e}");

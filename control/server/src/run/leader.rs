@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use copepod_client::Client;
+use copepod_controllers::BalancerPool;
 use copepod_model::UserInfo;
 use tokio::net::lookup_host;
 use tokio::sync::watch;
@@ -30,6 +31,8 @@ pub struct Leader {
     pub members: Members,
     /// The CA's certificate, PEM.
     pub ca_pem: String,
+    /// The addresses that are set aside for load balancers.
+    pub balancer_pool: BalancerPool,
     /// Where pods reach this server, if the members' addresses are not to say it.
     pub advertised: Option<SocketAddr>,
     /// What pods reach in place of a member's loopback address.
@@ -86,7 +89,7 @@ impl Leader {
         let manager = client("system:kube-controller-manager", "kube-controller-manager");
         let binder = client("system:kube-scheduler", "kube-scheduler");
         tokio::join!(
-            controllers::forever(store.clone(), manager, self.ca_pem.clone(), stop.clone()),
+            controllers::forever(store.clone(), manager, self.ca_pem.clone(), self.balancer_pool.clone(), stop.clone()),
             scheduler::forever(store, binder, stop.clone()),
             self.members.tend(stop.clone()),
             self.list_servers(term, stop),

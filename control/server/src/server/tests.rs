@@ -45,6 +45,7 @@ impl Node {
             advertise: None,
             peer: Some(peer),
             quota_bytes: 0,
+            balancer_pool: Default::default(),
         };
         Server::start(config).await.unwrap()
     }

@@ -7,19 +7,20 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use copepod_node_routes::{FlowKey, Flows, HostAddr, HostPort, Protocol, ServicePort, Side};
+use copepod_node_routes::{FlowKey, Flows, HostAddr, HostPort, Neighbour, Protocol, ServicePort, Side};
 use tokio::net::UdpSocket;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::sleep;
 
 use super::{BREATH, Meaning};
-use crate::connect::Target;
+use crate::connect::{Source, Target};
 use crate::network::Network;
 use crate::pod::PodHandle;
 use crate::policy::{Flow, Who};
 use crate::sync::lock;
-use crate::udp::Datagram;
+use crate::udp::{Datagram, Mailbox};
 
 /// Clients at once, over all ports; beyond it those give way that have had no conversation.
 const MAX_FLOWS: usize = 16_384;
@@ -27,6 +28,8 @@ const MAX_FLOWS: usize = 16_384;
 const MAX_OUTSIDE: usize = 512;
 /// The longest datagram, and more.
 const BUFFER: usize = 65_536;
+/// Of them those whose endpoint is a pod of another node: each has a stream there.
+const MAX_REMOTE: usize = 4096;
 /// Flows that are over are looked for at most so often.
 const SWEEP: Duration = Duration::from_secs(5);
 
@@ -36,6 +39,7 @@ pub(crate) struct HostFlows {
     /// Whether there may be any: pods' datagrams need not look where there are none.
     any: AtomicBool,
     outside: Arc<Semaphore>,
+    remote: Arc<Semaphore>,
 }
 
 impl Default for HostFlows {
@@ -44,6 +48,7 @@ impl Default for HostFlows {
             table: Mutex::new(Flows::new(MAX_FLOWS)),
             any: AtomicBool::new(false),
             outside: Arc::new(Semaphore::new(MAX_OUTSIDE)),
+            remote: Arc::new(Semaphore::new(MAX_REMOTE)),
         }
     }
 }
@@ -51,9 +56,41 @@ impl Default for HostFlows {
 /// The ways of one flow.
 pub(crate) struct Via {
     /// Where its answers leave.
-    answers: Arc<std::net::UdpSocket>,
-    /// The way to an endpoint that is no pod of this node.
-    outside: Option<Outside>,
+    answers: Back,
+    /// The way to the endpoint.
+    far: Far,
+}
+
+enum Back {
+    /// By this host, to the client.
+    Host(Arc<std::net::UdpSocket>),
+    /// By the node that the client has come to.
+    Node(mpsc::Sender<Bytes>),
+}
+
+enum Far {
+    /// It is a pod of this node.
+    Here,
+    /// It is no pod.
+    Outside(Outside),
+    /// It is a pod of another node.
+    Remote { stream: mpsc::Sender<Bytes>, _permit: OwnedSemaphorePermit },
+}
+
+impl Far {
+    /// Sends what does not stay here; `false` if that leads nowhere any more. What cannot be sent is lost, as datagrams are.
+    fn send(&self, data: &[u8]) -> bool {
+        match self {
+            Far::Here => false,
+            Far::Outside(outside) => {
+                let _ = outside.socket.send(data);
+                true
+            }
+            Far::Remote { stream, .. } => {
+                !matches!(stream.try_send(Bytes::copy_from_slice(data)), Err(TrySendError::Closed(_)))
+            }
+        }
+    }
 }
 
 struct Outside {
@@ -141,13 +178,9 @@ impl Listener {
         };
         let Some((to, shown, via)) = known else { return false };
         let sent = is_good(to)
-            && match &via.outside {
-                Some(outside) => {
-                    // What cannot be sent is lost, as datagrams are.
-                    let _ = outside.socket.send(data);
-                    true
-                }
-                None => self.push(to, key, shown, data),
+            && match &via.far {
+                Far::Here => self.push(to, key, shown, data),
+                far => far.send(data),
             };
         if !sent {
             lock(&flows.table).end(key);
@@ -168,43 +201,49 @@ impl Listener {
     /// Begins a flow to an endpoint with its first datagram; `false` if nobody is there.
     fn begin(&self, key: FlowKey, to: SocketAddr, data: &[u8]) -> bool {
         let network = &self.network;
-        let outside = match network.endpoint_target(to) {
+        // A pod's own loopback is not the host's: clients there show as the node, as with node ports of Kubernetes.
+        let (source, shown) = match key.client.ip().is_loopback() {
+            true => (Source::Node, SocketAddr::new(network.0.config.node_ip, key.client.port())),
+            false => (Source::Client(key.client), key.client),
+        };
+        let far = match network.endpoint_target(to) {
             Ok(Target::Pod(pod, scope))
                 if pod.udp(scope, to.port()).is_some() && network.admits(key.client, &pod, to.port()) =>
             {
-                None
+                Some(Far::Here)
             }
-            Ok(Target::Outside(host)) => match self.outside(key, host) {
-                Ok(outside) => Some(outside),
-                Err(_) => return false,
-            },
-            _ => return false,
+            Ok(Target::Outside(host)) => self.outside(key, host).ok().map(Far::Outside),
+            Ok(Target::Remote(node)) => self.remote(key, node, &source, shown, to),
+            _ => None,
         };
-        // A pod's own loopback is not the host's: clients there show as the node, as with node ports of Kubernetes.
-        let shown = match key.client.ip().is_loopback() {
-            true => SocketAddr::new(network.0.config.node_ip, key.client.port()),
-            false => key.client,
-        };
-        let via = Arc::new(Via { answers: self.answers.clone(), outside });
-        let shown = {
-            let mut table = lock(&network.0.flows.table);
-            let first = table.is_empty();
-            let shown = table.begin(key, to, shown, via.clone(), network.now());
-            network.0.flows.any.store(true, Ordering::Release);
-            drop(table);
-            if first {
-                // Whoever sweeps has had nothing to wait for.
-                network.0.host_ports_changed.notify_one();
-            }
-            shown
-        };
-        match (shown, &via.outside) {
+        let Some(far) = far else { return false };
+        let via = Arc::new(Via { answers: Back::Host(self.answers.clone()), far });
+        match (network.begin_flow(key, to, shown, via.clone()), &via.far) {
             // No room: the datagram is lost.
             (None, _) => {}
-            (Some(shown), None) => drop(self.push(to, key, shown, data)),
-            (Some(_), Some(outside)) => drop(outside.socket.send(data)),
+            (Some(shown), Far::Here) => drop(self.push(to, key, shown, data)),
+            (Some(_), far) => drop(far.send(data)),
         }
         true
+    }
+
+    /// A stream to a pod of another node; none where there is no room.
+    fn remote(
+        &self,
+        key: FlowKey,
+        node: Arc<Neighbour>,
+        source: &Source,
+        shown: SocketAddr,
+        to: SocketAddr,
+    ) -> Option<Far> {
+        let permit = self.network.0.flows.remote.clone().try_acquire_owned().ok()?;
+        let (network, answers) = (self.network.clone(), self.answers.clone());
+        let stream = self.network.carry_datagrams(node, source, shown, to, move |data| {
+            lock(&network.0.flows.table).answered(key, network.now());
+            // A full send buffer loses datagrams; that is UDP.
+            let _ = answers.send_to(&data, key.client);
+        })?;
+        Some(Far::Remote { stream, _permit: permit })
     }
 
     fn outside(&self, key: FlowKey, host: SocketAddr) -> io::Result<Outside> {
@@ -258,13 +297,67 @@ impl Network {
             return true;
         }
         // A full send buffer loses datagrams; that is UDP.
-        let _ = via.answers.send_to(data, client);
+        match &via.answers {
+            Back::Host(socket) => drop(socket.send_to(data, client)),
+            Back::Node(stream) => drop(stream.try_send(Bytes::copy_from_slice(data))),
+        }
         true
     }
 
     /// Whether policies let a client's datagrams into a pod's port.
     fn admits(&self, client: SocketAddr, pod: &PodHandle, port: u16) -> bool {
         self.permits(&Flow::udp(Who::client(client.ip()), Who::of(pod), port))
+    }
+
+    /// Begins a flow; whom the endpoint sees, or none where there is no room.
+    fn begin_flow(&self, key: FlowKey, to: SocketAddr, shown: SocketAddr, via: Arc<Via>) -> Option<SocketAddr> {
+        let mut table = lock(&self.0.flows.table);
+        let first = table.is_empty();
+        let shown = table.begin(key, to, shown, via, self.now());
+        self.0.flows.any.store(true, Ordering::Release);
+        drop(table);
+        if first {
+            // Whoever sweeps has had nothing to wait for.
+            self.0.host_ports_changed.notify_one();
+        }
+        shown
+    }
+
+    /// The flow of one stream of another node, by which `client` has come. No address of the host belongs to it, so one of
+    /// those stands for it that nobody has (RFC 6666).
+    pub(crate) fn stream_flow(&self, client: SocketAddr) -> FlowKey {
+        let at = Ipv6Addr::from_bits((0x0100 << 112) | u128::from(self.sequence()));
+        FlowKey { client, at: SocketAddr::new(at.into(), 0) }
+    }
+
+    /// Gives a pod's port a datagram of a client that has come to another node; its answers go back by `answers`.
+    pub(crate) fn deliver(
+        &self,
+        key: FlowKey,
+        mailbox: &Mailbox,
+        to: SocketAddr,
+        answers: &mpsc::Sender<Bytes>,
+        data: Bytes,
+    ) {
+        let known = lock(&self.0.flows.table).sent(key, self.now()).map(|flow| flow.shown);
+        let shown = known.or_else(|| {
+            let via = Arc::new(Via { answers: Back::Node(answers.clone()), far: Far::Here });
+            self.begin_flow(key, to, key.client, via)
+        });
+        if let Some(from) = shown {
+            mailbox.push(Datagram { from, data });
+        }
+    }
+
+    /// How many flows there are.
+    #[cfg(test)]
+    pub(crate) fn flow_count(&self) -> usize {
+        lock(&self.0.flows.table).len()
+    }
+
+    /// A stream of another node has ended.
+    pub(crate) fn end_flow(&self, key: FlowKey) {
+        lock(&self.0.flows.table).end(key);
     }
 
     /// Ends the flows that are over. Answers when to look again.

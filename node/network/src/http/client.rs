@@ -15,7 +15,7 @@ use tokio::time::timeout;
 use super::pool::{Key, Pool, Returning, Sender};
 use super::server::to_origin_form;
 use super::{ConnInfo, HttpOptions, HttpService, ServiceError};
-use crate::body::{Body, Guarded, Progress, empty};
+use crate::body::{Body, Guarded, Progress, empty, keeping};
 use crate::connect::{Route, Source, Target};
 use crate::error::{HttpError, NetError};
 use crate::hold::Patience;
@@ -203,7 +203,9 @@ impl Network {
         let chosen = self.chosen(port, side, client);
         let mut last = HttpError::Connect(NetError::ConnectionRefused);
         let mut outside = 0;
-        for endpoint in port.candidates(side, chosen, self.sequence()) {
+        let choice = self.choice(port, side, chosen);
+        for endpoint in port.in_order(side, &choice) {
+            let open = self.begun(port, side, endpoint.addr);
             let target = self.endpoint_target(endpoint.addr);
             outside += usize::from(matches!(target, Ok(Target::Outside(_))));
             if outside > ATTEMPTS {
@@ -216,10 +218,17 @@ impl Network {
             match sent {
                 Ok(response) => {
                     self.taken(port, client, chosen, endpoint.addr);
-                    return Ok(response);
+                    self.fared_well(port, side, endpoint.addr);
+                    return Ok(response.map(|body| keeping(body, open)));
                 }
-                Err(Failure::NotSent(e, back)) => (last, request) = (e, *back),
-                Err(failure) => return Err(failure),
+                Err(Failure::NotSent(e, back)) => {
+                    self.fared_ill(from, port, side, endpoint.addr, &e);
+                    (last, request) = (e, *back);
+                }
+                Err(Failure::Final(e)) => {
+                    self.fared_ill(from, port, side, endpoint.addr, &e);
+                    return Err(Failure::Final(e));
+                }
             }
             // An attempt over a connection has taken it out.
             if let Some(info) = info {

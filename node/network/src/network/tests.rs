@@ -676,3 +676,70 @@ async fn a_kept_connection_to_a_service_outlives_its_endpoints() {
     drop(one);
     ask("e2 GET / web").await;
 }
+
+#[tokio::test]
+async fn a_new_stream_goes_where_fewer_are_open() {
+    let net = network();
+    let client = attach(&net, 100);
+    set_web(&net, &[(1, true), (2, true)]);
+    let servers = [1, 2].map(|n| attach(&net, n).listen_tcp(at("0.0.0.0:8080")).unwrap());
+    let open = async || {
+        let near = client.connect_tcp(at("10.96.0.7:80")).await.unwrap();
+        tokio::select! {
+            far = servers[0].accept() => (1, near, far.unwrap()),
+            far = servers[1].accept() => (2, near, far.unwrap()),
+        }
+    };
+    let mut all = Vec::new();
+    for _ in 0..10 {
+        all.push(open().await);
+    }
+    assert_eq!(all.iter().filter(|(to, ..)| *to == 1).count(), 5);
+    all.retain(|(to, ..)| *to == 2);
+    for _ in 0..5 {
+        all.push(open().await);
+        assert_eq!(all.last().unwrap().0, 1, "the other one has five more");
+    }
+}
+
+/// Fails, and counts.
+#[derive(Default)]
+struct Broken(std::sync::atomic::AtomicUsize);
+
+#[async_trait]
+impl HttpService for Broken {
+    async fn handle(&self, _: Request<Body>) -> Result<Response<Body>, ServiceError> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        Err(ServiceError::Failed("broken".into()))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_endpoint_that_fails_again_and_again_is_passed_over_for_a_growing_time() {
+    let net = network();
+    let client = attach(&net, 100);
+    set_web(&net, &[(1, true), (2, true)]);
+    let _two = echo_pod(&net, 2);
+    let one = attach(&net, 1);
+    let broken = Arc::new(Broken::default());
+    let guard = net.serve_http(one.ip(), 8080, broken.clone()).unwrap();
+    let ask = async || {
+        for _ in 0..40 {
+            let before = broken.0.load(Ordering::Relaxed);
+            let answered = by_vip(&client).await;
+            assert_eq!(answered.is_err(), broken.0.load(Ordering::Relaxed) > before, "the other one answers");
+        }
+        broken.0.swap(0, Ordering::Relaxed)
+    };
+    assert_eq!(ask().await, 5);
+    assert_eq!(ask().await, 0);
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert_eq!(ask().await, 5, "it gets another chance");
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert_eq!(ask().await, 0, "and is then out for longer");
+    // Somebody new listens there: that one has failed nobody.
+    drop(guard);
+    let _one = echo_pod(&net, 1);
+    let both = [by_vip(&client).await.unwrap(), by_vip(&client).await.unwrap()];
+    assert!(both.iter().any(|said| said.starts_with("e1 ")), "{both:?}");
+}

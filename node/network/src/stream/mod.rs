@@ -12,12 +12,13 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 pub(crate) use host::HostStream;
 pub(crate) use memory::MemoryStream;
 
+use crate::load::Open;
 use crate::policy::Flow;
 use crate::tracker::{Live, Tracker};
 
 /// One end of a connection. Shutting down its writing side leaves the reading side open; a reset shows as
 /// `ConnectionReset` on both.
-pub struct Stream(Kind);
+pub struct Stream(Kind, Option<Open>);
 
 enum Kind {
     Memory(MemoryStream),
@@ -28,11 +29,11 @@ impl Stream {
     /// Two connected ends.
     pub fn pair() -> (Stream, Stream) {
         let (a, b) = MemoryStream::pair();
-        (Stream(Kind::Memory(a)), Stream(Kind::Memory(b)))
+        (Stream(Kind::Memory(a), None), Stream(Kind::Memory(b), None))
     }
 
     pub(crate) fn host(stream: tokio::net::TcpStream) -> Stream {
-        Stream(Kind::Host(HostStream::new(stream)))
+        Stream(Kind::Host(HostStream::new(stream)), None)
     }
 
     /// Ties the stream to a pod's life.
@@ -55,6 +56,12 @@ impl Stream {
             Kind::Memory(s) => s.live = None,
             Kind::Host(s) => s.live = None,
         }
+        self
+    }
+
+    /// Counts it as open to an endpoint.
+    pub(crate) fn counted(mut self, open: Option<Open>) -> Stream {
+        self.1 = open;
         self
     }
 

@@ -1,5 +1,6 @@
 //! Datagrams to pods of other nodes: a stream for each socket and destination, which ends when nothing comes for a while.
-//! Answers have a stream of their own, since to the pod that answers they are datagrams to another pod.
+//! Answers to pods have a stream of their own, since to the pod that answers they are datagrams to another pod. Those to
+//! clients outside, who have come by a node port, go back on the stream, since only the node there can send them.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -7,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use copepod_node_routes::Neighbour;
-use h2::{Reason, RecvStream};
+use copepod_node_routes::{Neighbour, Whose};
+use h2::{Reason, RecvStream, SendStream};
 use http::Response;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
@@ -128,8 +129,71 @@ impl Network {
     }
 }
 
+impl Network {
+    /// A stream for the datagrams of a client that has come to this node, shown as `shown`, to a pod of another one; `answer`
+    /// gets the answers. It ends when the sender is dropped; if it ends before, the sender is closed.
+    pub(crate) fn carry_datagrams(
+        &self,
+        node: Arc<Neighbour>,
+        from: &Source,
+        shown: SocketAddr,
+        to: SocketAddr,
+        answer: impl Fn(Bytes) + Send + Sync + 'static,
+    ) -> Option<mpsc::Sender<Bytes>> {
+        let head = wire::datagrams(to, &claim(from, shown)?)?;
+        let (tx, mut rx) = mpsc::channel(WAITING);
+        let network = self.clone();
+        self.0.runtime.spawn(async move {
+            let opening = timeout(network.0.config.connect_timeout, network.first_word(&node, &head, false));
+            let Ok(Ok(Ok((mut send, mut recv, _lease)))) = opening.await else { return };
+            let take = |data| {
+                answer(data);
+                Ok(())
+            };
+            tokio::select! {
+                () = outward(&mut rx, &mut send) => {}
+                _ = inward(&mut recv, &take) => {}
+            }
+            drop(send.send_data(Bytes::new(), true));
+        });
+        Some(tx)
+    }
+}
+
+/// Sends datagrams until there are no more or the stream is cut.
+async fn outward(rx: &mut mpsc::Receiver<Bytes>, send: &mut SendStream<Bytes>) {
+    while let Some(data) = rx.recv().await {
+        let mut capsule = encode(&data);
+        while !capsule.is_empty() {
+            if send_some(send, &mut capsule).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Takes datagrams until the other side has no more; fails with what is to be said to one that breaks the protocol, or whose
+/// datagrams nobody takes any more.
+async fn inward(
+    recv: &mut RecvStream,
+    take: &(impl Fn(Bytes) -> Result<(), Reason> + Send + Sync),
+) -> Result<(), Reason> {
+    let mut capsules = Capsules::default();
+    while let Some(Ok(bytes)) = recv.data().await {
+        capsules.feed(&bytes);
+        while let Some(data) = capsules.next().map_err(|_| Reason::PROTOCOL_ERROR)? {
+            take(data)?;
+        }
+        if recv.flow_control().release_capacity(bytes.len()).is_err() {
+            break;
+        }
+    }
+    Ok(())
+}
+
 /// Gives a pod the datagrams of another node's, as long as it has the port bound.
 pub(super) async fn receive(
+    network: &Network,
     heard: Heard,
     pod: Arc<PodHandle>,
     mut recv: RecvStream,
@@ -141,26 +205,41 @@ pub(super) async fn receive(
     }
     let claim = Arc::new(claim);
     let Ok(mut send) = respond.send_response(Response::new(()), false) else { return };
-    let mut capsules = Capsules::default();
-    while let Some(Ok(bytes)) = recv.data().await {
-        capsules.feed(&bytes);
-        loop {
-            match capsules.next() {
-                Ok(Some(data)) => match pod.udp(Scope::Pod, to.port()) {
-                    Some(mailbox) if mailbox.may_receive(&pod, to.port(), &claim) => {
-                        mailbox.push(Datagram { from: claim.address, data });
-                    }
-                    // As on a network that drops it.
-                    Some(_) => {}
-                    None => return send.send_reset(Reason::CONNECT_ERROR),
-                },
-                Ok(None) => break,
-                Err(_) => return send.send_reset(Reason::PROTOCOL_ERROR),
-            }
+    // What policies do not let through is lost, as on a network that drops it.
+    let mailbox = || match pod.udp(Scope::Pod, to.port()) {
+        Some(mailbox) => Ok(Some(mailbox).filter(|m| m.may_receive(&pod, to.port(), &claim))),
+        None => Err(Reason::CONNECT_ERROR),
+    };
+    let done = match claim.whose {
+        Whose::Pod(_) => {
+            let push = |data| {
+                if let Some(mailbox) = mailbox()? {
+                    mailbox.push(Datagram { from: claim.address, data });
+                }
+                Ok(())
+            };
+            inward(&mut recv, &push).await
         }
-        if recv.flow_control().release_capacity(bytes.len()).is_err() {
-            return;
+        Whose::Node | Whose::Client => {
+            let key = network.stream_flow(claim.address);
+            let (answers, mut answered) = mpsc::channel(WAITING);
+            let deliver = |data| {
+                if let Some(mailbox) = mailbox()? {
+                    network.deliver(key, &mailbox, to, &answers, data);
+                }
+                Ok(())
+            };
+            let done = tokio::select! {
+                done = inward(&mut recv, &deliver) => done,
+                // It does not end before the stream is cut: `answers` is here.
+                () = outward(&mut answered, &mut send) => Ok(()),
+            };
+            network.end_flow(key);
+            done
         }
+    };
+    match done {
+        Ok(()) => drop(send.send_data(Bytes::new(), true)),
+        Err(reason) => send.send_reset(reason),
     }
-    drop(send.send_data(Bytes::new(), true));
 }

@@ -149,7 +149,9 @@ impl Network {
             return refuse(&mut respond, Refusal::Denied, None);
         }
         match *request.method() {
-            Method::CONNECT if heard.capsules => datagrams::receive(heard, pod, request.into_body(), respond).await,
+            Method::CONNECT if heard.capsules => {
+                datagrams::receive(self, heard, pod, request.into_body(), respond).await;
+            }
             Method::CONNECT => self.stream(heard, pod, request.into_body(), respond).await,
             _ => match self.watch(&source, &target, heard.to) {
                 Ok(None) => exchange(heard, &pod, request, respond).await,

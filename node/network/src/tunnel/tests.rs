@@ -27,7 +27,10 @@ use super::*;
 use crate::body::{Body, empty, full};
 use crate::http::server;
 use crate::network::tests::{Echo, at, ip, text};
-use crate::{ConnInfo, HttpError, HttpService, Identity, NetError, Network, NetworkConfig, PodHandle, ServiceError};
+use crate::{
+    ConnInfo, HostListeners, HttpError, HttpService, Identity, NetError, Network, NetworkConfig, PodHandle,
+    ServiceError, Source,
+};
 
 mod policy;
 
@@ -503,6 +506,73 @@ async fn datagrams_go_there_and_back_also_by_a_service() {
     client.send_to(pattern(1), to(9)).unwrap();
     client.send_to(pattern(2), to(5353)).unwrap();
     assert_eq!(soon(server.recv_from()).await.unwrap().data.len(), 2);
+}
+
+#[tokio::test]
+async fn a_node_port_over_udp_leads_to_pods_of_other_nodes() {
+    let two = two().await;
+    let port = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let ports = json!([{"port": 53, "protocol": "UDP", "nodePort": port}]);
+    let service = json!({"spec": {"type": "NodePort", "clusterIP": "10.96.0.7", "ports": ports}});
+    let slice = json!({"metadata": {"labels": {SERVICE_NAME_LABEL: "web"}}, "ports": [{"port": 5353, "protocol": "UDP"}],
+        "endpoints": [{"addresses": [B], "conditions": {"ready": true}}]});
+    let services = [object("services", "shop", "web", service)];
+    let slices = [object("endpointslices", "shop", "web", slice)];
+    let none: &[Object] = &[];
+    two.d.net.set_routes(Arc::new(RouteTable::build(&services, &slices, none, none, Config::default())));
+    let mut listeners = HostListeners::new(two.d.net.clone(), vec![ip("127.0.0.1")]);
+    assert_eq!(listeners.apply().await, []);
+    let server = two.b.bind_udp(at("0.0.0.0:5353")).unwrap();
+    let mut clients = Vec::new();
+    for _ in 0..2 {
+        let client = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+        // Connected: an answer from anywhere else would not be seen.
+        client.connect(("127.0.0.1", port)).await.unwrap();
+        clients.push(client);
+    }
+    let mut buffer = vec![0; 65_536];
+    for length in [5, 0, 60_000] {
+        for client in &clients {
+            client.send(&pattern(length)).await.unwrap();
+            let got = soon(server.recv_from()).await.unwrap();
+            let shown = SocketAddr::new(ip("10.244.240.0"), client.local_addr().unwrap().port());
+            assert_eq!((got.from, got.data.len()), (shown, length), "a client on the loopback shows as its node");
+            server.send_to(got.data, got.from).unwrap();
+            let n = soon(client.recv(&mut buffer)).await.unwrap();
+            assert!(buffer[..n] == pattern(length));
+        }
+    }
+    assert_eq!(two.e.net.sessions(), 0, "answers go back by the way that the questions came");
+    assert_eq!((two.d.net.flow_count(), two.e.net.flow_count()), (2, 2), "a flow for each client");
+    drop(listeners);
+    soon(async {
+        while two.e.net.flow_count() > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    })
+    .await;
+    assert_eq!(two.d.net.flow_count(), 0, "they end with the node port");
+}
+
+#[tokio::test]
+async fn a_client_outside_is_shown_to_a_pod_of_another_node_as_it_is() {
+    let two = two().await;
+    let server = two.b.bind_udp(at("0.0.0.0:5353")).unwrap();
+    let node = two.d.net.neighbours().of(ip(B)).cloned().unwrap();
+    let client = at("192.0.2.9:4000");
+    let (tx, mut answers) = tokio::sync::mpsc::unbounded_channel();
+    let take = move |data| drop(tx.send(data));
+    let stream = two.d.net.carry_datagrams(node, &Source::Client(client), client, to(5353), take).unwrap();
+    stream.try_send(Bytes::from_static(b"ask")).unwrap();
+    let got = soon(server.recv_from()).await.unwrap();
+    assert_eq!((got.from, &got.data[..]), (client, &b"ask"[..]));
+    // Answers may be many, and later.
+    for answer in ["one", "two"] {
+        server.send_to(answer, client).unwrap();
+        assert_eq!(soon(answers.recv()).await.unwrap(), answer);
+    }
+    drop(stream);
+    assert_eq!(soon(answers.recv()).await, None, "the stream has ended");
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::{Affinity, HostAddr, HostPort, PodPort, PodPorts, Side};
+use crate::{Affinity, Balancer, HostAddr, HostPort, PodPort, PodPorts, Side};
 
 fn object(resource: &str, name: &str, value: Value) -> Object {
     let namespace = if resource.starts_with("ingressclasses") { "" } else { "shop" };
@@ -102,6 +102,89 @@ fn who_is_eligible() {
         let t = table(&[service("web", spec)], &[slice("web", json!([{"name": "", "port": 8080}]), json!(endpoints))]);
         assert_eq!(t.service(ip("10.96.0.7"), 80, Protocol::Tcp).unwrap().eligible.len(), eligible, "{what}");
     }
+}
+
+#[test]
+fn hints_keep_traffic_near_as_long_as_each_endpoint_has_one() {
+    let spec =
+        |policy: &str| json!({"clusterIP": "10.96.0.7", "internalTrafficPolicy": policy, "ports": [{"port": 80}]});
+    let endpoint = |n: usize, node: &str, zone: Option<&str>, for_node: bool, ready: bool| {
+        let mut e = json!({"addresses": [format!("10.244.0.{n}")], "nodeName": node, "hints": {},
+            "conditions": {"ready": ready, "serving": true, "terminating": !ready}});
+        if let Some(zone) = zone {
+            e["hints"]["forZones"] = json!([{"name": zone}]);
+        }
+        if for_node {
+            e["hints"]["forNodes"] = json!([{"name": node}]);
+        }
+        e
+    };
+    let e = |n, node, zone| endpoint(n, node, Some(zone), false, true);
+    let same_node = |n, node, zone| endpoint(n, node, Some(zone), true, true);
+    let cases = [
+        ("its zone", "Cluster", Some("a"), vec![e(1, "n1", "a"), e(2, "n2", "b"), e(3, "n3", "a")], vec![1, 3]),
+        ("no zone", "Cluster", None, vec![e(1, "n1", "a"), e(2, "n2", "b")], vec![1, 2]),
+        ("nobody in its zone", "Cluster", Some("c"), vec![e(1, "n1", "a"), e(2, "n2", "b")], vec![1, 2]),
+        (
+            "one has no hint",
+            "Cluster",
+            Some("a"),
+            vec![e(1, "n2", "a"), endpoint(2, "n2", None, false, true)],
+            vec![1, 2],
+        ),
+        ("its node", "Cluster", Some("a"), vec![same_node(1, "n1", "a"), same_node(2, "n2", "a")], vec![1]),
+        (
+            "none here, some in its zone",
+            "Cluster",
+            Some("a"),
+            vec![same_node(1, "n3", "b"), same_node(2, "n2", "a")],
+            vec![2],
+        ),
+        ("not each has a node", "Cluster", Some("a"), vec![same_node(1, "n1", "a"), e(2, "n2", "a")], vec![1, 2]),
+        ("the policy comes first", "Local", Some("b"), vec![e(1, "n1", "a"), e(2, "n2", "b")], vec![1]),
+        (
+            "who goes does not count",
+            "Cluster",
+            Some("a"),
+            vec![endpoint(1, "n1", Some("a"), false, false), e(2, "n2", "b")],
+            vec![2],
+        ),
+        (
+            "all go",
+            "Cluster",
+            Some("a"),
+            vec![endpoint(1, "n1", Some("a"), false, false), endpoint(2, "n2", None, false, false)],
+            vec![1, 2],
+        ),
+    ];
+    for (what, policy, zone, endpoints, want) in cases {
+        let slices = [slice("web", json!([{"name": "", "port": 8080}]), json!(endpoints))];
+        let web = service("web", spec(policy));
+        let table = table(&[], &[]).with_zone(zone.map(Into::into)).with_service("shop", "web", Some(&web), &slices);
+        let port = table.service(ip("10.96.0.7"), 80, Protocol::Tcp).unwrap().clone();
+        let found: Vec<String> = port.eligible.iter().map(|e| e.addr.ip().to_string()).collect();
+        let want: Vec<String> = want.into_iter().map(|n| format!("10.244.0.{n}")).collect();
+        assert_eq!(found, want, "{what}");
+    }
+}
+
+#[test]
+fn those_that_are_out_are_tried_after_all_others() {
+    let spec = json!({"clusterIP": "10.96.0.7", "ports": [{"port": 80}]});
+    let endpoints: Vec<Value> = (0..4).map(|i| json!({"addresses": [format!("10.244.0.{i}")]})).collect();
+    let t = table(&[service("web", spec)], &[slice("web", json!([{"name": "", "port": 80}]), json!(endpoints))]);
+    let port = t.service(ip("10.96.0.7"), 80, Protocol::Tcp).unwrap();
+    let mut balancer = Balancer::default();
+    for _ in 0..5 {
+        balancer.failed("10.244.0.2:80".parse().unwrap(), port.eligible(Side::Inside), Duration::ZERO);
+    }
+    let order = |now| {
+        let choice = balancer.choose(port.eligible(Side::Inside), None, 1, now);
+        let last = |e: &crate::Endpoint| e.addr.ip().to_string().rsplit('.').next().unwrap().to_string();
+        port.in_order(Side::Inside, &choice).map(last).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(order(Duration::ZERO), "1 3 0 2");
+    assert_eq!(order(Duration::from_secs(60)), "1 2 3 0");
 }
 
 #[test]
@@ -239,6 +322,34 @@ fn a_change_of_one_service_equals_a_rebuild() {
     let moved = without.with_service("shop", "web", Some(&moved), &slices);
     assert!(!moved.is_vip(ip("10.96.0.7")) && moved.node_port(30000, Protocol::Tcp).is_none());
     assert!(both.is_vip(ip("10.96.0.7")), "tables are immutable");
+}
+
+#[test]
+fn only_changes_that_matter_to_the_host_are_told_it() {
+    let spec = |extra: Value| {
+        let mut spec =
+            json!({"clusterIP": "10.96.0.7", "type": "NodePort", "ports": [{"port": 80, "nodePort": 30000}]});
+        spec.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        service("web", spec)
+    };
+    let slices =
+        |n: u8| [slice("web", json!([{"name": "", "port": 1}]), json!([{"addresses": [format!("10.244.0.{n}")]}]))];
+    let put = |t: &RouteTable, s: &Object, n| t.with_service("shop", "web", Some(s), slices(n));
+    let start = put(&table(&[], &[]), &spec(json!({})), 1);
+    assert!(start.same_host_ports(&put(&start, &spec(json!({})), 2)), "another endpoint");
+    assert!(start.same_host_ports(&put(&start, &spec(json!({"clusterIP": "10.96.0.8"})), 1)));
+    let none: [Object; 0] = [];
+    assert!(!start.same_host_ports(&start.with_service("shop", "web", None, &none)));
+    for change in [
+        json!({"ports": [{"port": 80, "nodePort": 30001}]}),
+        json!({"ports": [{"port": 80, "nodePort": 30000, "protocol": "UDP"}]}),
+        json!({"externalIPs": ["192.0.2.1"]}),
+        json!({"healthCheckNodePort": 31000}),
+    ] {
+        let changed = put(&start, &spec(change.clone()), 1);
+        assert!(!start.same_host_ports(&changed), "{change}");
+        assert_ne!(start.host_ports(&[ip("192.0.2.9")], &[]), changed.host_ports(&[ip("192.0.2.9")], &[]), "{change}");
+    }
 }
 
 #[test]

@@ -78,6 +78,10 @@ pub struct EndpointFacts {
     pub hostname: Option<String>,
     /// `nodeName`.
     pub node: Option<String>,
+    /// `hints.forZones`: the zones whose clients should come here (KEP-4444); empty is no hint.
+    pub for_zones: Vec<String>,
+    /// `hints.forNodes`: the same of nodes (KEP-3015).
+    pub for_nodes: Vec<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -232,6 +236,20 @@ struct Endpoint {
     conditions: Option<Conditions>,
     hostname: Option<String>,
     node_name: Option<String>,
+    hints: Option<Hints>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "camelCase", default)]
+struct Hints {
+    for_zones: Option<Vec<Hint>>,
+    for_nodes: Option<Vec<Hint>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Hint {
+    name: String,
 }
 
 #[derive(Deserialize, Default)]
@@ -263,6 +281,8 @@ fn endpoint(e: Endpoint) -> Option<EndpointFacts> {
     let addresses = addresses(e.addresses.iter().flatten());
     let conditions = e.conditions.unwrap_or_default();
     let ready = conditions.ready.unwrap_or(true);
+    let hints = e.hints.unwrap_or_default();
+    let names = |of: Option<Vec<Hint>>| of.into_iter().flatten().map(|h| h.name).collect();
     (!addresses.is_empty()).then(|| EndpointFacts {
         addresses,
         ready,
@@ -270,6 +290,8 @@ fn endpoint(e: Endpoint) -> Option<EndpointFacts> {
         terminating: conditions.terminating.unwrap_or(false),
         hostname: e.hostname.filter(|h| !h.is_empty()),
         node: e.node_name,
+        for_zones: names(hints.for_zones),
+        for_nodes: names(hints.for_nodes),
     })
 }
 
@@ -319,5 +341,9 @@ mod tests {
         assert_eq!(slice.ports, [(String::new(), "TCP".to_string(), 8080)]);
         let seen: Vec<_> = slice.endpoints.iter().map(|e| (e.ready, e.serving, e.terminating)).collect();
         assert_eq!(seen, [(true, true, false), (false, true, true)]);
+        let hinted = json!({"endpoints": [{"addresses": ["10.244.0.5"],
+            "hints": {"forZones": [{"name": "a"}, {"name": "b"}], "forNodes": null}}]});
+        let hinted = EndpointSliceFacts::of(&object(hinted)).endpoints;
+        assert_eq!((hinted[0].for_zones.join(" "), hinted[0].for_nodes.len()), ("a b".into(), 0));
     }
 }

@@ -63,7 +63,14 @@ impl Stores {
                 }
             };
             let peer = PeerConfig { name, listen, advertise: listen.to_string(), api: api.to_string(), joined };
-            let config = ServerConfig { data_dir, api, advertise: None, peer: Some(peer), quota_bytes: 0 };
+            let config = ServerConfig {
+                data_dir,
+                api,
+                advertise: None,
+                peer: Some(peer),
+                quota_bytes: 0,
+                balancer_pool: Default::default(),
+            };
             servers.push(Server::start(config).await?);
             let count = servers.len();
             until("all members vote", || async {

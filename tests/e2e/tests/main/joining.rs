@@ -262,6 +262,92 @@ fn pods_of_different_nodes_reach_each_other_and_every_ingress_reaches_all() {
     says("as its Service is", &at_e, "front", fetch, "200 Hello from ");
 }
 
+/// On `d` a server of datagrams, and an app on each of both nodes that wants its callers near.
+const NEAR: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: datagrams, labels: {app: datagrams}}
+spec:
+  nodeName: d
+  containers:
+  - {name: c, image: 'file://examples/tcp-echo/tcp-echo.wasm', args: [serve-udp]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: datagrams}
+spec: {type: NodePort, selector: {app: datagrams}, ports: [{port: 71, targetPort: 7000, protocol: UDP, nodePort: 30971}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: on-d, labels: {app: near}}
+spec:
+  nodeName: d
+  containers:
+  - {name: c, image: 'file://examples/hello/hello.wasm', ports: [{containerPort: 8080}]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: on-e, labels: {app: near}}
+spec:
+  nodeName: e
+  containers:
+  - {name: c, image: 'file://examples/hello/hello.wasm', ports: [{containerPort: 8080}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: near}
+spec:
+  type: NodePort
+  trafficDistribution: PreferSameNode
+  selector: {app: near}
+  ports: [{port: 80, targetPort: 8080, nodePort: 30972}]
+";
+
+#[test]
+fn node_ports_lead_to_the_other_nodes_pods_or_to_their_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = ServerProcess::start(&dir.path().join("a"));
+    let token = server.ok(&["token", "create"]).trim().to_string();
+    // Each at an address of its own: both listen at the same node ports.
+    let start = |name: &str, bind: &str| {
+        let flags = ["--join", &server.url, "--token", &token, "--node-name", name, "--bind", bind];
+        let mut node = agent(&dir.path().join(name), &flags);
+        node.value("Node");
+        node
+    };
+    let (_d, _e) = (start("d", "127.0.0.2"), start("e", "127.0.0.3"));
+    let file = dir.path().join("near.yaml");
+    std::fs::write(&file, NEAR).unwrap();
+    server.ok(&["apply", "-f", &file.display().to_string()]);
+
+    // A client that has lost a datagram sends it again.
+    let echo = |ip: &str| {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        socket.set_read_timeout(Some(std::time::Duration::from_millis(500))).unwrap();
+        socket.connect((ip, 30_971)).unwrap();
+        let mut buffer = [0; 100];
+        let answered = socket.send(b"over udp").and_then(|_| socket.recv(&mut buffer));
+        answered.is_ok_and(|n| &buffer[..n] == b"over udp")
+    };
+    until("the pod's own node answers over UDP", || echo("127.0.0.2").then_some(()));
+    until("the other node answers over UDP", || echo("127.0.0.3").then_some(()));
+
+    let get = |ip: &str| {
+        let url = format!("http://{ip}:30972/");
+        text(&Command::new("curl").args(["-s", "-f", "-m", "10", &url]).output().expect("curl runs").stdout)
+    };
+    for (ip, own) in [("127.0.0.2", "Hello from on-d"), ("127.0.0.3", "Hello from on-e")] {
+        // Hints come when both are ready; from then on nobody leaves the node.
+        until("the node's own pod answers, ten times in a row", || {
+            (0..10).all(|_| get(ip).starts_with(own)).then_some(())
+        });
+    }
+    server.ok(&["delete", "pod", "on-e"]);
+    until("where there is none of its own the other one answers", || {
+        get("127.0.0.3").starts_with("Hello from on-d").then_some(())
+    });
+}
+
 #[test]
 fn flags_come_from_the_command_line_before_the_environment_before_the_file() {
     let dir = tempfile::tempdir().unwrap();

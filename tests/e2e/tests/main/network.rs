@@ -440,6 +440,44 @@ fn load_balancers_answer_at_the_nodes_address() {
     });
 }
 
+#[test]
+fn load_balancers_share_the_addresses_of_a_pool() {
+    let Some((_dir, c)) = Cluster::for_kubectl(&["--load-balancer-pool", "127.0.71.1-127.0.71.2"]) else { return };
+    c.apply(TWO);
+    c.ok(&["rollout", "status", "deployment/web", "--timeout=60s"]);
+    let port = free_port();
+    let service = |name: &str, more: &str| {
+        c.apply(&format!(
+            "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}}}\nspec: {{type: LoadBalancer, selector: {{app: web}}, ports: [{{port: {port}, targetPort: http}}]{more}}}\n"
+        ));
+    };
+    let has = |name: &str| {
+        let path = "jsonpath={.status.loadBalancer.ingress[*].ip}";
+        c.ok(&["get", "service", name, "-o", path])
+    };
+    let get = |ip: &str| {
+        let out = Command::new("curl").args(["-s", "-m", "10", &format!("http://{ip}:{port}/")]).output().unwrap();
+        text(&out.stdout)
+    };
+    service("asks", ", loadBalancerIP: 127.0.71.1");
+    until("it has what it asks for", || (has("asks") == "127.0.71.1").then_some(()));
+    service("one", "");
+    until("the next one has the other address", || (has("one") == "127.0.71.2").then_some(()));
+    for ip in ["127.0.71.1", "127.0.71.2"] {
+        until("both answer at the same port", || get(ip).starts_with("Hello from web-").then_some(()));
+    }
+    service("two", "");
+    let why = "Warning AllocationFailed two no address of the pool of load balancers' addresses is free";
+    until("that there is none left is an Event", || {
+        let events = "jsonpath={range .items[*]}{.type} {.reason} {.involvedObject.name} {.message}{\"\\n\"}{end}";
+        c.ok(&["get", "events", "-o", events]).contains(why).then_some(())
+    });
+    assert_eq!(has("two"), "");
+    c.ok(&["delete", "service", "asks"]);
+    until("what was given back is given anew", || (has("two") == "127.0.71.1").then_some(()));
+    until("and answers for it", || get("127.0.71.1").starts_with("Hello from web-").then_some(()));
+}
+
 /// A port of the loopback address that is free, or was a moment ago.
 fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()

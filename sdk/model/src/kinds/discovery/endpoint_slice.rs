@@ -100,6 +100,26 @@ fn endpoints(object: &Value, family: &str, errors: &mut Vec<FieldError>) {
                 check(path.child(field), value, rule, errors);
             }
         }
+        hints(path.child("hints"), &e["hints"], errors);
+    }
+}
+
+/// At most eight zones and eight nodes, each once.
+fn hints(path: Path<'_>, hints: &Value, errors: &mut Vec<FieldError>) {
+    for (field, rule) in [("forZones", names::label_value as fn(&str) -> _), ("forNodes", names::subdomain)] {
+        let (path, all) = (path.child(field), list(hints, field));
+        if all.len() > 8 {
+            errors.push(FieldError::too_many(path, all.len(), 8));
+            continue;
+        }
+        let mut seen = BTreeSet::new();
+        for (i, hint) in all.iter().enumerate() {
+            let (path, name) = (path.index(i), text(hint, "name"));
+            if !seen.insert(name) {
+                errors.push(FieldError::duplicate(path.child("name"), name));
+            }
+            check(path.child("name"), name, rule, errors);
+        }
     }
 }
 

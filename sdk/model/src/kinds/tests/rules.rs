@@ -337,6 +337,11 @@ fn of_services() {
             ),
             (s(json!({"selector":{"a b":"c"}})), "spec.selector: Invalid value: \"a b\""),
             (s(json!({"sessionAffinity":"X"})), "spec.sessionAffinity: Unsupported value: \"X\""),
+            (
+                s(json!({"trafficDistribution":"Near"})),
+                "spec.trafficDistribution: Unsupported value: \"Near\": supported values: \"PreferClose\", \
+                 \"PreferSameNode\", \"PreferSameZone\"",
+            ),
         ],
     );
     assert!(errors("services", json!({"spec":{"clusterIP":"None"}})).is_empty(), "headless without ports");
@@ -627,6 +632,7 @@ fn of_the_rest() {
         )],
     );
     let slice = |kind: &str, address: &str| json!({"addressType":kind,"endpoints":[{"addresses":[address]}]});
+    let hinted = |hints: Value| json!({"addressType":"IPv4","endpoints":[{"addresses":["10.244.0.5"],"hints":hints}]});
     each(
         "endpointslices.discovery.k8s.io",
         &[
@@ -638,6 +644,15 @@ fn of_the_rest() {
             (slice("IPv4", "::1"), "endpoints[0].addresses[0]: Invalid value: \"::1\": must be an IPv4 address"),
             (slice("X", "a"), "addressType: Unsupported value: \"X\": supported values: \"FQDN\", \"IPv4\", \"IPv6\""),
             (json!({"addressType":"IPv4","ports":[{"port":1},{"port":2}]}), "ports[1].name: Duplicate value: \"\""),
+            (
+                hinted(json!({"forZones":[{"name":"a"},{"name":"a"}]})),
+                "endpoints[0].hints.forZones[1].name: Duplicate value: \"a\"",
+            ),
+            (hinted(json!({"forZones":[{"name":"-"}]})), "endpoints[0].hints.forZones[0].name: Invalid value: \"-\""),
+            (
+                hinted(json!({"forNodes":vec![json!({"name":"n"}); 9]})),
+                "endpoints[0].hints.forNodes: Too many: 9: must have at most 8 items",
+            ),
         ],
     );
     let at = |ip: &str, port: Value| json!({"subsets":[{"addresses":[{"ip":ip}],"ports":[port]}]});

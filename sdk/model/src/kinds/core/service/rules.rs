@@ -63,6 +63,14 @@ pub(super) fn validate(spec: &Value, errors: &mut Vec<FieldError>) {
             why,
         ));
     }
+    if let Some(distribution) = spec["trafficDistribution"].as_str() {
+        one_of(
+            SPEC.child("trafficDistribution"),
+            distribution,
+            &["PreferClose", "PreferSameNode", "PreferSameZone"],
+            errors,
+        );
+    }
     families(spec, errors);
 }
 
