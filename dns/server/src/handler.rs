@@ -162,6 +162,8 @@ fn fit(message: &Message, room: usize) -> Result<Vec<u8>, ProtoError> {
     let mut encoder = BinEncoder::new(&mut bytes);
     encoder.set_max_size(u16::try_from(room).unwrap_or(u16::MAX));
     message.emit(&mut encoder)?;
+    // A record that did not fit leaves its beginning behind.
+    encoder.trim();
     Ok(bytes)
 }
 
