@@ -43,9 +43,6 @@ pub(crate) fn bind(at: SocketAddr) -> io::Result<Vec<UdpSocket>> {
 fn socket(at: SocketAddr) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(at), Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_reuse_port(true)?;
-    if at.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
     if let Err(error) = socket.set_recv_buffer_size(RECEIVE_BUFFER) {
         tracing::debug!(%error, "receive buffer of DNS");
     }

@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use copepod_dns_server::{Access, DnsServer, Forwarder, Found, Sockets, ZoneSource};
-use copepod_node_network::{HostResolver, NetError, Upstream};
+use copepod_node_network::{Dns, HostResolver, NameServer, NetError, Upstream};
+use copepod_node_plan::{NameServer as Named, PodDns};
 
 use crate::config::AgentConfig;
 
-/// Whom the pods' own questions are counted as.
+/// Whom the pods' own questions are counted as: all of them together.
 const PODS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// What answers names outside the cluster, for pods and for clients on sockets.
@@ -46,6 +47,20 @@ impl Outside {
     /// Serves `zone` and these names.
     pub fn serve(&self, sockets: Sockets, zone: ZoneSource) -> io::Result<DnsServer> {
         copepod_dns_server::serve(sockets, zone, self.forwarder.clone(), self.access.clone())
+    }
+}
+
+/// How a pod resolves names, in the network's words.
+pub(crate) fn of_pod(dns: &PodDns) -> Dns {
+    let server = |server: &Named| match server {
+        Named::Cluster => NameServer::Cluster,
+        Named::Host => NameServer::Host,
+        Named::At(ip) => NameServer::At(*ip),
+    };
+    Dns {
+        servers: dns.servers.iter().map(server).collect(),
+        search: dns.search.iter().map(ToString::to_string).collect(),
+        ndots: dns.ndots.into(),
     }
 }
 
