@@ -61,8 +61,14 @@ pub fn reply(question: &[u8], message: &[u8]) -> Option<Reply> {
 fn record(message: &[u8], mut at: usize, wanted: &[u8]) -> Option<(usize, Option<IpAddr>)> {
     loop {
         match *message.get(at)? {
-            0 => break at += 1,
-            pointer if pointer & 0xC0 == 0xC0 => break at += 2,
+            0 => {
+                at += 1;
+                break;
+            }
+            pointer if pointer & 0xC0 == 0xC0 => {
+                at += 2;
+                break;
+            }
             length if length & 0xC0 == 0 => at += 1 + usize::from(length),
             _ => return None,
         }
