@@ -70,7 +70,9 @@ async fn resolve(
                     sections.answers.push(wire::record(r, records.ttl, asked).map_err(broken)?);
                 }
                 for r in &records.additional {
-                    sections.additionals.push(wire::record(r, records.ttl, asked).map_err(broken)?);
+                    // In the letters of the record that it goes with, not in those of the question.
+                    let target = wire::name(&r.name).map_err(broken)?;
+                    sections.additionals.push(wire::record(r, records.ttl, &target).map_err(broken)?);
                 }
                 return Ok(sections);
             }
