@@ -1,5 +1,6 @@
 //! What the verbs that run a node share: its flags, its set-up, and what it says when it is there.
 
+mod dns;
 mod images;
 
 use std::net::{IpAddr, SocketAddr};
@@ -35,6 +36,8 @@ pub struct NodeFlags {
     #[arg(long, env = "COPEPOD_METRIC_RESOLUTION", default_value = "15s", value_name = "DURATION", value_parser = period)]
     metric_resolution: Duration,
     #[command(flatten)]
+    dns: dns::DnsFlags,
+    #[command(flatten)]
     images: images::ImageFlags,
 }
 
@@ -65,6 +68,7 @@ impl NodeFlags {
         }
         config.allow_host_path = true;
         self.images.set(&mut config, dir)?;
+        self.dns.set(&mut config)?;
         let manifests = match &self.static_pods {
             Some(given) => std::path::absolute(given).map_err(|e| format!("{}: {e}", given.display()))?,
             None => dir.join("manifests"),

@@ -1,6 +1,8 @@
 //! From a question to the sections of its answer: the zone first, aliases followed, the rest forwarded.
 
-use copepod_dns_zone::{Answer, Data, Record as ZoneRecord, Zone};
+use std::net::IpAddr;
+
+use copepod_dns_zone::{Answer, Data, Record as ZoneRecord, RecordType as ZoneType, Zone};
 use hickory_proto::op::{Message, Query, ResponseCode};
 use hickory_proto::rr::{Name, Record, RecordType};
 
@@ -35,12 +37,23 @@ impl Sections {
     }
 }
 
-/// Answers `query`. `turn` rotates the addresses of an answer, so that clients that take the first one spread.
-pub(crate) async fn answer(zone: &Zone, upstream: &dyn Upstream, query: &Query, turn: u16) -> Sections {
+/// Answers `query`. `upstream` is whom to ask for names outside the zone and for which client, if that is wanted. `turn`
+/// rotates the addresses of an answer, so that clients that take the first one spread.
+pub(crate) async fn answer(
+    zone: &Zone,
+    upstream: Option<(&dyn Upstream, IpAddr)>,
+    query: &Query,
+    turn: u16,
+) -> Sections {
     resolve(zone, upstream, query, turn).await.unwrap_or_else(Sections::error)
 }
 
-async fn resolve(zone: &Zone, upstream: &dyn Upstream, query: &Query, turn: u16) -> Result<Sections, ResponseCode> {
+async fn resolve(
+    zone: &Zone,
+    upstream: Option<(&dyn Upstream, IpAddr)>,
+    query: &Query,
+    turn: u16,
+) -> Result<Sections, ResponseCode> {
     let broken = |_| ResponseCode::ServFail;
     let asked = &query.name;
     let rtype = u16::from(query.query_type).into();
@@ -50,12 +63,16 @@ async fn resolve(zone: &Zone, upstream: &dyn Upstream, query: &Query, turn: u16)
         match zone.lookup(&name, rtype) {
             Answer::Records(mut records) => {
                 let n = records.answers.len();
-                records.answers.rotate_left(usize::from(turn) % n.max(1));
+                if matches!(rtype, ZoneType::A | ZoneType::Aaaa) {
+                    records.answers.rotate_left(usize::from(turn) % n.max(1));
+                }
                 for r in &records.answers {
                     sections.answers.push(wire::record(r, records.ttl, asked).map_err(broken)?);
                 }
                 for r in &records.additional {
-                    sections.additionals.push(wire::record(r, records.ttl, asked).map_err(broken)?);
+                    // In the letters of the record that it goes with, not in those of the question.
+                    let target = wire::name(&r.name).map_err(broken)?;
+                    sections.additionals.push(wire::record(r, records.ttl, &target).map_err(broken)?);
                 }
                 return Ok(sections);
             }
@@ -76,10 +93,14 @@ async fn resolve(zone: &Zone, upstream: &dyn Upstream, query: &Query, turn: u16)
                 name = target;
             }
             Answer::NotOurs => {
-                sections.authoritative = !sections.answers.is_empty();
-                let target =
-                    if sections.answers.is_empty() { asked.clone() } else { wire::name(&name).map_err(broken)? };
-                let message = ask(upstream, target, query.query_type).await?;
+                let alias = !sections.answers.is_empty();
+                sections.authoritative = alias;
+                let Some((upstream, client)) = upstream else {
+                    // The alias is ours to tell, what it leads to is not.
+                    return if alias { Ok(sections) } else { Err(ResponseCode::Refused) };
+                };
+                let target = if alias { wire::name(&name).map_err(broken)? } else { asked.clone() };
+                let message = ask(upstream, target, query.query_type, client).await?;
                 return Ok(sections.forwarded(message));
             }
         }
@@ -87,8 +108,8 @@ async fn resolve(zone: &Zone, upstream: &dyn Upstream, query: &Query, turn: u16)
     Err(ResponseCode::ServFail)
 }
 
-async fn ask(upstream: &dyn Upstream, name: Name, rtype: RecordType) -> Result<Message, ResponseCode> {
-    upstream.forward(Query::query(name, rtype)).await.map_err(|error| {
+async fn ask(upstream: &dyn Upstream, name: Name, rtype: RecordType, client: IpAddr) -> Result<Message, ResponseCode> {
+    upstream.forward(Query::query(name, rtype), client).await.map_err(|error| {
         tracing::debug!(%error, "DNS forwarding");
         ResponseCode::ServFail
     })

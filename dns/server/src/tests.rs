@@ -2,18 +2,23 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use copepod_dns_zone::Config;
+use copepod_dns_zone::{Config, Zone};
 use copepod_model::facts::SERVICE_NAME_LABEL;
 use copepod_model::object::{encode, with_revision};
 use copepod_model::{Key, Object};
 use hickory_proto::op::{Edns, Message, MessageType, OpCode, Query, ResponseCode};
+use hickory_proto::rr::rdata::opt::EdnsOption;
 use hickory_proto::rr::rdata::{A, SOA, TXT};
 use hickory_proto::rr::{DNSClass, Name, RData, Record, RecordType};
+use proptest::prelude::*;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UdpSocket};
 
 use super::*;
+use crate::handler::{Client, Quick, Transport};
+
+const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
 fn object(resource: &str, name: &str, value: Value) -> Object {
     Object::decode(Key::new(resource, "shop", name), 1, with_revision(&encode(&value), 1))
@@ -39,14 +44,13 @@ fn zone() -> Arc<Zone> {
 }
 
 async fn start(upstream: Arc<dyn Upstream>) -> DnsServer {
-    let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    let tcp = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let zone = zone();
-    serve(udp, tcp, Arc::new(move || zone.clone()), upstream).unwrap()
+    let sockets = Sockets::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+    serve(sockets, Arc::new(move || Some(zone.clone())), upstream, Access::default()).unwrap()
 }
 
 fn nobody() -> Arc<dyn Upstream> {
-    Arc::new(Forwarder::new(Vec::new()))
+    Arc::new(Forwarder::new(Vec::new(), &[]))
 }
 
 fn question(name: &str, rtype: RecordType) -> Message {
@@ -101,9 +105,9 @@ async fn the_zone_over_udp_and_tcp() {
         ("ext.shop.svc.cluster.local.", RecordType::CNAME, "NoError www.example.com."),
     ] {
         let message = question(name, rtype);
-        let udp = exchange(server.udp_addr(), &message).await;
+        let udp = exchange(server.addr(), &message).await;
         assert_eq!(show(&udp), want, "{name} {rtype}");
-        assert_eq!(show(&exchange_tcp(server.tcp_addr(), &message).await), want, "{name} {rtype} over TCP");
+        assert_eq!(show(&exchange_tcp(server.addr(), &message).await), want, "{name} {rtype} over TCP");
         let positive = !udp.answers.is_empty();
         let negative = udp.authorities.iter().any(|r| matches!(r.data, RData::SOA(_)));
         assert!(positive || negative || udp.metadata.response_code == ResponseCode::ServFail, "{name} says how long");
@@ -120,7 +124,7 @@ async fn locations_bring_addresses_along() {
     let server = start(nobody()).await;
     let mut message = question("_http._tcp.web.shop.svc.cluster.local.", RecordType::SRV);
     message.set_edns(Edns::new());
-    let answer = exchange(server.udp_addr(), &message).await;
+    let answer = exchange(server.addr(), &message).await;
     assert_eq!(answer.additionals[0].data, RData::A(A("10.96.0.7".parse().unwrap())));
 }
 
@@ -134,11 +138,11 @@ async fn what_does_not_fit_is_truncated_and_whole_over_tcp() {
             edns.set_max_payload(size);
             edns
         });
-        let answer = exchange(server.udp_addr(), &message).await;
+        let answer = exchange(server.addr(), &message).await;
         assert!(answer.metadata.truncation && answer.answers.len() < 200, "{size:?}");
         assert_eq!(answer.edns.is_some(), size.is_some(), "EDNS is answered to those who speak it");
     }
-    let whole = exchange_tcp(server.tcp_addr(), &message).await;
+    let whole = exchange_tcp(server.addr(), &message).await;
     assert!(!whole.metadata.truncation);
     assert_eq!(whole.answers.len(), 200);
 }
@@ -150,7 +154,7 @@ async fn addresses_take_turns() {
     for id in 0..16 {
         let mut message = question("big.shop.svc.cluster.local.", RecordType::A);
         message.metadata.id = id;
-        first.insert(exchange(server.udp_addr(), &message).await.answers[0].data.to_string());
+        first.insert(exchange(server.addr(), &message).await.answers[0].data.to_string());
     }
     assert_eq!(first.len(), 16);
 }
@@ -181,7 +185,7 @@ async fn what_is_not_a_question_for_us() {
         (future, ResponseCode::BADVERS),
     ] {
         // By number: 16 has two names.
-        let code = exchange(server.udp_addr(), &message).await.metadata.response_code;
+        let code = exchange(server.addr(), &message).await.metadata.response_code;
         assert_eq!(u16::from(code), u16::from(want), "{want:?}");
     }
 }
@@ -198,6 +202,9 @@ async fn fake_upstream() -> (SocketAddr, Arc<AtomicUsize>) {
         loop {
             let (n, peer) = udp.recv_from(&mut buf).await.unwrap();
             counter.fetch_add(1, Ordering::Relaxed);
+            if Message::from_vec(&buf[..n]).unwrap().queries[0].name.to_ascii().starts_with("silent.") {
+                continue;
+            }
             // First an answer to another question, which must be passed over.
             let mut stray = reply(&buf[..n], false);
             stray.metadata.id = stray.metadata.id.wrapping_add(1);
@@ -224,6 +231,7 @@ fn reply(bytes: &[u8], tcp: bool) -> Message {
     let query = asked.queries[0].clone();
     let name = query.name.clone();
     match name.to_ascii().as_str() {
+        "www.example.com." if query.query_type == RecordType::AAAA => {}
         "www.example.com." => {
             answer.add_answer(Record::from_rdata(name, 60, RData::A(A("192.0.2.7".parse().unwrap()))));
         }
@@ -231,6 +239,11 @@ fn reply(bytes: &[u8], tcp: bool) -> Message {
             answer.add_answer(Record::from_rdata(name, 0, RData::TXT(TXT::new(vec!["a".repeat(250); 10]))));
         }
         "long.example.com." => answer.metadata.truncation = true,
+        "old.example.com." if asked.edns.is_some() => answer.metadata.response_code = ResponseCode::FormErr,
+        "old.example.com." if query.query_type == RecordType::A => {
+            answer.add_answer(Record::from_rdata(name, 60, RData::A(A("192.0.2.8".parse().unwrap()))));
+        }
+        "old.example.com." => {}
         "broken.example.com." => answer.metadata.response_code = ResponseCode::ServFail,
         _ => {
             answer.metadata.response_code = ResponseCode::NXDomain;
@@ -245,8 +258,8 @@ fn reply(bytes: &[u8], tcp: bool) -> Message {
 #[tokio::test]
 async fn other_names_are_forwarded() {
     let (upstream, count) = fake_upstream().await;
-    let server = start(Arc::new(Forwarder::new(vec![upstream]))).await;
-    let ask = async |name: &str, rtype| exchange(server.udp_addr(), &question(name, rtype)).await;
+    let server = start(Arc::new(Forwarder::new(vec![upstream], &[]))).await;
+    let ask = async |name: &str, rtype| exchange(server.addr(), &question(name, rtype)).await;
     let www = ask("www.example.com.", RecordType::A).await;
     assert_eq!(show(&www), "NoError 192.0.2.7");
     assert!(!www.metadata.authoritative);
@@ -257,7 +270,7 @@ async fn other_names_are_forwarded() {
     assert_eq!(ext.answers[1].name.to_ascii(), "www.example.com.");
     assert_eq!(show(&ask("nobody.example.com.", RecordType::A).await), "NXDomain ");
     assert_eq!(show(&ask("broken.example.com.", RecordType::A).await), "ServFail ");
-    let long = exchange_tcp(server.tcp_addr(), &question("long.example.com.", RecordType::TXT)).await;
+    let long = exchange_tcp(server.addr(), &question("long.example.com.", RecordType::TXT)).await;
     assert_eq!(long.answers.len(), 1, "what does not fit into UDP is fetched over TCP");
 }
 
@@ -266,40 +279,243 @@ async fn a_dead_server_is_passed_over() {
     // Bound and dropped: the port answers with ICMP, if at all.
     let dead = UdpSocket::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let (alive, _) = fake_upstream().await;
-    let forwarder = Forwarder::new(vec![dead, alive]);
+    let forwarder = Forwarder::new(vec![dead, alive], &[]);
     let query = Query::query(Name::from_ascii("www.example.com.").unwrap(), RecordType::A);
-    assert_eq!(show(&forwarder.forward(query.clone()).await.unwrap()), "NoError 192.0.2.7");
-    let alone = Forwarder::new(vec![dead]);
-    assert!(matches!(alone.forward(query).await, Err(ForwardError::Unreachable)));
-}
-
-#[tokio::test]
-async fn answers_are_kept_for_their_time_only() {
-    let cache = crate::cache::Cache::default();
-    let query = Query::query(Name::from_ascii("www.example.com.").unwrap(), RecordType::A);
-    let mut message = Message::new(1, MessageType::Response, OpCode::Query);
-    let record = |ttl| Record::from_rdata(query.name.clone(), ttl, RData::A(A("192.0.2.7".parse().unwrap())));
-    message.add_answer(record(20));
-    tokio::time::pause();
-    cache.put(&query, &message);
-    tokio::time::advance(Duration::from_secs(8)).await;
-    assert_eq!(cache.get(&query).unwrap().answers[0].ttl, 12);
-    tokio::time::advance(Duration::from_secs(13)).await;
-    assert!(cache.get(&query).is_none());
-    message.answers = vec![record(0)];
-    cache.put(&query, &message);
-    assert!(cache.get(&query).is_none(), "a TTL of zero is not kept");
+    assert_eq!(show(&forwarder.forward(query.clone(), HERE).await.unwrap()), "NoError 192.0.2.7");
+    let alone = Forwarder::new(vec![dead], &[]);
+    assert!(matches!(alone.forward(query, HERE).await, Err(ForwardError::Unreachable)));
 }
 
 #[tokio::test]
 async fn our_own_address_is_not_an_upstream() {
     let dir = std::env::temp_dir().join(format!("copepod-resolv-{}", std::process::id()));
-    std::fs::write(&dir, "nameserver 192.0.2.1\n").unwrap();
+    std::fs::write(&dir, "nameserver 192.0.2.1\nnameserver 192.0.2.2\n").unwrap();
     let own = SocketAddr::new(IpAddr::from([192, 0, 2, 1]), 53);
-    let forwarder = Forwarder::from_resolv_conf(&dir, own);
+    let servers = Forwarder::resolv_conf(&dir, own);
     std::fs::remove_file(&dir).unwrap();
+    assert_eq!(servers, ["192.0.2.2:53".parse().unwrap()]);
+    assert!(Forwarder::resolv_conf(&dir, own).is_empty());
     let query = Query::query(Name::from_ascii("x.").unwrap(), RecordType::A);
-    assert!(matches!(forwarder.forward(query).await, Err(ForwardError::NoServer)));
+    assert!(matches!(Forwarder::new(Vec::new(), &[]).forward(query, HERE).await, Err(ForwardError::NoServer)));
+}
+
+#[tokio::test]
+async fn stub_domains_have_servers_of_their_own() {
+    let dead = UdpSocket::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let (alive, _) = fake_upstream().await;
+    let stub: StubDomain = format!("example.com={alive}").parse().unwrap();
+    let forwarder = Forwarder::new(vec![dead], &[stub]);
+    assert_eq!(forwarder.addresses("www.example.com", HERE).await, Found::Addresses(vec![[192, 0, 2, 7].into()]));
+    assert_eq!(forwarder.addresses("nobody.example.com", HERE).await, Found::Nothing);
+    assert_eq!(forwarder.addresses("broken.example.com", HERE).await, Found::Failed);
+    assert_eq!(forwarder.addresses("www.example.org", HERE).await, Found::Failed);
+    assert!(forwarder.is_stub("WWW.example.com") && !forwarder.is_stub("www.example.org"));
+}
+
+#[tokio::test]
+async fn a_server_that_does_not_know_edns_is_asked_without() {
+    let (old, count) = fake_upstream().await;
+    let forwarder = Forwarder::new(vec![old], &[]);
+    assert_eq!(forwarder.addresses("old.example.com", HERE).await, Found::Addresses(vec![[192, 0, 2, 8].into()]));
+    assert_eq!(count.load(Ordering::Relaxed), 4, "both families, with EDNS and without");
+}
+
+#[tokio::test]
+async fn what_is_ready_first_is_answered_first_on_a_connection() {
+    let (upstream, _) = fake_upstream().await;
+    let server = start(Arc::new(Forwarder::new(vec![upstream], &[]))).await;
+    let mut tcp = TcpStream::connect(server.addr()).await.unwrap();
+    // The first one is never answered by its server.
+    for (id, name) in [(1, "silent.example.com."), (2, "web.shop.svc.cluster.local."), (3, "www.example.com.")] {
+        let mut message = question(name, RecordType::A);
+        message.metadata.id = id;
+        let bytes = message.to_vec().unwrap();
+        tcp.write_all(&[&(bytes.len() as u16).to_be_bytes()[..], &bytes].concat()).await.unwrap();
+    }
+    let mut next = async || {
+        let mut buf = vec![0; tcp.read_u16().await.unwrap().into()];
+        tcp.read_exact(&mut buf).await.unwrap();
+        let answer = Message::from_vec(&buf).unwrap();
+        (answer.metadata.id, show(&answer))
+    };
+    assert_eq!(next().await, (2, "NoError 10.96.0.7".into()));
+    assert_eq!(next().await, (3, "NoError 192.0.2.7".into()));
+    assert_eq!(next().await, (1, "ServFail ".into()));
+}
+
+#[tokio::test]
+async fn a_stopped_server_leaves_its_port() {
+    let server = start(nobody()).await;
+    let addr = server.addr();
+    exchange(addr, &question("web.shop.svc.cluster.local.", RecordType::A)).await;
+    tokio::time::timeout(Duration::from_secs(4), server.shutdown()).await.expect("its threads end");
+    drop(std::net::UdpSocket::bind(addr).expect("nobody has the port"));
+}
+
+#[tokio::test]
+async fn a_port_that_is_taken_is_not_shared() {
+    let server = start(nobody()).await;
+    assert!(Sockets::bind(server.addr()).await.is_err());
+}
+
+/// The long way's answer of a client from a stranger's address or a known one.
+async fn answer_to(ip: IpAddr, upstream: Arc<dyn Upstream>, message: &Message) -> Message {
+    let zone = zone();
+    let known = ("192.0.2.0".parse().unwrap(), 24);
+    let handler = Handler { zone: Arc::new(move || Some(zone.clone())), upstream, access: Access::new([known]) };
+    let client = Client { ip, over: Transport::Udp };
+    let bytes = handler.answer(&message.to_vec().unwrap(), client).await.unwrap();
+    assert!(bytes.len() <= 1232);
+    Message::from_vec(&bytes).unwrap()
+}
+
+#[tokio::test]
+async fn strangers_are_told_of_the_cluster_and_of_nothing_else() {
+    let (upstream, count) = fake_upstream().await;
+    let upstream: Arc<dyn Upstream> = Arc::new(Forwarder::new(vec![upstream], &[]));
+    let (stranger, known): (IpAddr, IpAddr) = ([198, 51, 100, 1].into(), [192, 0, 2, 9].into());
+    let ask = async |ip, message: &Message| answer_to(ip, upstream.clone(), message).await;
+    let outside = question("www.example.com.", RecordType::A);
+    let refused = ask(stranger, &outside).await;
+    assert_eq!((show(&refused), refused.metadata.recursion_available), ("Refused ".into(), false));
+    let alias = ask(stranger, &question("ext.shop.svc.cluster.local.", RecordType::A)).await;
+    assert_eq!(show(&alias), "NoError www.example.com.");
+    let mut big = question("big.shop.svc.cluster.local.", RecordType::A);
+    let mut edns = Edns::new();
+    edns.set_max_payload(4096);
+    big.set_edns(edns);
+    let short = ask(stranger, &big).await;
+    assert!(short.metadata.truncation && short.answers.len() < 40, "{}", short.answers.len());
+    let mut unwished = outside.clone();
+    unwished.metadata.recursion_desired = false;
+    assert_eq!(show(&ask(known, &unwished).await), "Refused ");
+    assert_eq!(count.load(Ordering::Relaxed), 0, "nobody was asked");
+    let allowed = ask(known, &outside).await;
+    assert_eq!((show(&allowed), allowed.metadata.recursion_available), ("NoError 192.0.2.7".into(), true));
+    assert!(ask(known, &big).await.answers.len() > 40);
+}
+
+#[tokio::test]
+async fn a_zone_that_is_not_known_yet_denies_nothing() {
+    let handler = Handler { zone: Arc::new(|| None), upstream: nobody(), access: Access::default() };
+    let client = Client { ip: HERE, over: Transport::Udp };
+    let bytes = question("web.shop.svc.cluster.local.", RecordType::A).to_vec().unwrap();
+    assert_eq!(handler.quick(&bytes, client, &mut Vec::new()), Quick::Long);
+    let answer = handler.answer(&bytes, client).await.unwrap();
+    assert_eq!(show(&Message::from_vec(&answer).unwrap()), "ServFail ");
+}
+
+#[tokio::test]
+async fn edns_is_answered_in_kind() {
+    let server = start(nobody()).await;
+    // The short way and the long way.
+    for name in ["web.shop.svc.cluster.local.", "10-244-1-1.shop.pod.cluster.local."] {
+        let mut message = question(name, RecordType::A);
+        assert!(exchange(server.addr(), &message).await.edns.is_none());
+        let mut edns = Edns::new();
+        edns.set_max_payload(4096).set_dnssec_ok(true);
+        let unknown = EdnsOption::Unknown(65_001, vec![1, 2, 3]);
+        edns.options_mut().insert(unknown);
+        message.set_edns(edns);
+        let edns = exchange(server.addr(), &message).await.edns.unwrap();
+        assert_eq!((edns.max_payload(), edns.version(), edns.flags().dnssec_ok), (1232, 0, true), "{name}");
+        assert_eq!(edns.options().as_ref().len(), 0, "{name}");
+    }
+}
+
+fn both_ways(handler: &Handler, bytes: &[u8], client: Client) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let mut quick = Vec::new();
+    let way = handler.quick(bytes, client, &mut quick);
+    let long = runtime.block_on(handler.answer(bytes, client));
+    assert_eq!(way == Quick::Noise, long.is_none());
+    ((way == Quick::Answered).then_some(quick), long)
+}
+
+/// A message without the order of its records where that says nothing.
+fn sorted(bytes: &[u8]) -> (Message, [Vec<String>; 3]) {
+    let mut message = Message::from_vec(bytes).unwrap();
+    let mut take = |section: fn(&mut Message) -> &mut Vec<Record>| {
+        let mut lines: Vec<String> = section(&mut message).drain(..).map(|r| r.to_string()).collect();
+        lines.sort();
+        lines
+    };
+    let sections = [take(|m| &mut m.answers), take(|m| &mut m.authorities), take(|m| &mut m.additionals)];
+    (message, sections)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    /// For all names and types, and all that may be said in a question: what the short way answers is what the long way does.
+    #[test]
+    fn both_ways_give_the_same_answer(
+        labels in prop::collection::vec("([a-z]{1,3}|WEB|web|big|ext|inner|svc|pod|shop|_http|_x|_tcp|10-244-1-7)", 0..6),
+        reverse in prop::option::of((0u8..20, prop::sample::select(vec!["1.244.10", "0.96.10"]))),
+        rtype in prop_oneof![0u16..40, prop::sample::select(vec![41u16, 65, 251, 252, 255, 257]), any::<u16>()],
+        flags in any::<(bool, bool, bool)>(),
+        edns in prop::option::of((any::<u16>(), any::<bool>(), 0u8..10)),
+        tcp in any::<bool>(),
+        id in any::<u16>(),
+        stranger in any::<bool>(),
+    ) {
+        let name = match reverse {
+            Some((last, rest)) => format!("{last}.{rest}.in-addr.arpa."),
+            None => labels.into_iter().chain(["cluster.local.".into()]).collect::<Vec<_>>().join("."),
+        };
+        let mut message = question(&name, rtype.into());
+        message.metadata.id = id;
+        (message.metadata.recursion_desired, message.metadata.checking_disabled, message.metadata.authentic_data) = flags;
+        if let Some((payload, dnssec_ok, version)) = edns {
+            let mut e = Edns::new();
+            e.set_max_payload(payload).set_dnssec_ok(dnssec_ok).set_version(u8::from(version == 0));
+            message.set_edns(e);
+        }
+        let zone = zone();
+        let handler = Handler { zone: Arc::new(move || Some(zone.clone())), upstream: nobody(), access: Access::default() };
+        let ip = if stranger { [192, 0, 2, 1].into() } else { HERE };
+        let client = Client { ip, over: if tcp { Transport::Tcp } else { Transport::Udp } };
+        let bytes = message.to_vec().unwrap();
+        let (quick, long) = both_ways(&handler, &bytes, client);
+        if let (Some(quick), Some(long)) = (quick, long) {
+            prop_assert_eq!(sorted(&quick), sorted(&long));
+            let order = |bytes: &[u8]| Message::from_vec(bytes).unwrap().answers.iter().map(|r| r.to_string()).collect::<Vec<_>>();
+            prop_assert_eq!(order(&quick), order(&long), "in the same order");
+        }
+    }
+
+    /// Whatever comes: no panic, nothing to a response, and no more than was asked for.
+    #[test]
+    fn any_message_is_survived(
+        name in prop::sample::select(vec!["web.shop.svc.cluster.local.", "big.shop.svc.cluster.local.", "x.shop.svc.cluster.local."]),
+        payload in prop::option::of(any::<u16>()),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..6),
+        cut in prop::option::of(any::<prop::sample::Index>()),
+        noise in prop::option::of(prop::collection::vec(any::<u8>(), 0..200)),
+    ) {
+        let mut message = question(name, RecordType::A);
+        if let Some(payload) = payload {
+            let mut edns = Edns::new();
+            edns.set_max_payload(payload);
+            message.set_edns(edns);
+        }
+        let mut bytes = message.to_vec().unwrap();
+        for (at, byte) in changes {
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+        }
+        bytes.truncate(cut.map_or(usize::MAX, |at| at.index(bytes.len() + 1)));
+        let bytes = noise.unwrap_or(bytes);
+        let zone = zone();
+        let handler = Handler { zone: Arc::new(move || Some(zone.clone())), upstream: nobody(), access: Access::default() };
+        let (quick, long) = both_ways(&handler, &bytes, Client { ip: HERE, over: Transport::Udp });
+        let allowed = Message::from_vec(&bytes).map_or(512, |m| m.max_payload().clamp(512, 1232));
+        for answer in quick.into_iter().chain(long) {
+            prop_assert_eq!(bytes[2] & 0x80, 0, "a response was answered");
+            prop_assert!(answer[2] & 0x80 != 0 && answer[..2] == bytes[..2]);
+            prop_assert!(answer.len() <= usize::from(allowed), "{} of {}", answer.len(), allowed);
+        }
+    }
 }
 
 #[tokio::test]
@@ -310,7 +526,7 @@ async fn dig_understands_us() {
         return;
     }
     let server = start(nobody()).await;
-    let port = server.udp_addr().port().to_string();
+    let port = server.addr().port().to_string();
     let run = async |args: &[&str]| {
         let out = tokio::process::Command::new("dig")
             .args(["@127.0.0.1", "-p", &port, "+tries=1"])

@@ -1,14 +1,9 @@
 //! The zone's records in hickory's types.
 
-use copepod_dns_zone::{Data, Record};
+use copepod_dns_zone::{Data, Record, SOA_EXPIRE, SOA_REFRESH, SOA_RETRY};
 use hickory_proto::ProtoError;
 use hickory_proto::rr::rdata::{A, AAAA, CNAME, NS, PTR, SOA, SRV, TXT};
 use hickory_proto::rr::{Name, RData, Record as WireRecord};
-
-/// How a secondary would behave; nobody transfers this zone, but an SOA record has these fields.
-const REFRESH: i32 = 7200;
-const RETRY: i32 = 1800;
-const EXPIRE: i32 = 86_400;
 
 pub(crate) fn name(text: &str) -> Result<Name, ProtoError> {
     let mut name = Name::from_ascii(text)?;
@@ -29,7 +24,8 @@ pub(crate) fn record(record: &Record, ttl: u32, asked: &Name) -> Result<WireReco
         Data::Txt(text) => RData::TXT(TXT::new(vec![text.clone()])),
         Data::Srv { priority, weight, port, target } => RData::SRV(SRV::new(*priority, *weight, *port, name(target)?)),
         Data::Soa { mname, rname, serial, minimum } => {
-            RData::SOA(SOA::new(name(mname)?, name(rname)?, *serial, REFRESH, RETRY, EXPIRE, *minimum))
+            let [refresh, retry, expire] = [SOA_REFRESH, SOA_RETRY, SOA_EXPIRE].map(|n| n as i32);
+            RData::SOA(SOA::new(name(mname)?, name(rname)?, *serial, refresh, retry, expire, *minimum))
         }
     };
     Ok(WireRecord::from_rdata(owner, ttl, data))

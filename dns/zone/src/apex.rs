@@ -6,6 +6,16 @@ use crate::zone::Zone;
 /// The version of the schema that the zone follows.
 const SCHEMA: &str = "1.1.0";
 
+/// The names below the domain that are always there, and the types of their records.
+pub(crate) const NAMES: &[(&str, &[RecordType])] = &[
+    ("", &[RecordType::Soa, RecordType::Ns]),
+    ("dns-version", &[RecordType::Txt]),
+    ("dns", &[]),
+    ("ns.dns", &[RecordType::A, RecordType::Aaaa]),
+    ("svc", &[]),
+    ("pod", &[]),
+];
+
 pub(crate) fn lookup(zone: &Zone, labels: &[&str], rtype: RecordType) -> Option<Answer> {
     let domain = &zone.config.domain;
     let records = match labels {

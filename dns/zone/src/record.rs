@@ -44,6 +44,13 @@ impl From<u16> for RecordType {
     }
 }
 
+/// How a secondary would behave, in seconds; nobody transfers this zone, but an SOA record has these fields.
+pub const SOA_REFRESH: u32 = 7200;
+/// See [`SOA_REFRESH`].
+pub const SOA_RETRY: u32 = 1800;
+/// See [`SOA_REFRESH`].
+pub const SOA_EXPIRE: u32 = 86_400;
+
 /// What a record says. Names are absolute, in lower case and without the final dot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Data {

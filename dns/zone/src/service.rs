@@ -66,6 +66,33 @@ impl Entry {
         }
     }
 
+    /// Every name below and at `service`, the Service's own, and the types of its records.
+    pub(crate) fn names(&self, service: &str) -> Vec<(String, &'static [RecordType])> {
+        use RecordType::{A, Aaaa, Cname, Srv};
+        const ITSELF: &[RecordType] = &[A, Aaaa, Srv];
+        const ALIAS: &[RecordType] = &[Cname, A];
+        const HOST: &[RecordType] = &[A, Aaaa];
+        const LOCATION: &[RecordType] = &[Srv];
+        const BETWEEN: &[RecordType] = &[];
+        let mut names: Vec<(String, &'static [RecordType])> = Vec::new();
+        let (ports, hosts): (Vec<&Port>, Vec<&str>) = match self {
+            Entry::External(_) => return vec![(service.to_string(), ALIAS)],
+            Entry::Vip { ports, .. } => (ports.iter().collect(), Vec::new()),
+            Entry::Headless { hosts, ports } => {
+                (ports.iter().flat_map(|g| &g.ports).collect(), hosts.keys().map(|h| &**h).collect())
+            }
+        };
+        names.push((service.to_string(), ITSELF));
+        names.extend(hosts.iter().map(|host| (format!("{host}.{service}"), HOST)));
+        for port in ports.iter().filter(|p| !p.name.is_empty()) {
+            names.push((format!("_{}._{}.{service}", port.name, port.protocol), LOCATION));
+            names.push((format!("_{}.{service}", port.protocol), BETWEEN));
+        }
+        names.sort_by(|a, b| a.0.cmp(&b.0));
+        names.dedup_by(|a, b| a.0 == b.0);
+        names
+    }
+
     fn has_protocol(&self, protocol: &str) -> bool {
         let fits = |p: &Port| !p.name.is_empty() && *p.protocol == *protocol;
         match self {

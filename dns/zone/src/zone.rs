@@ -10,9 +10,10 @@ use copepod_model::Object;
 use copepod_model::facts::EndpointSliceFacts;
 use imbl::{OrdMap, OrdSet};
 
+use crate::compiled::Compiled;
 use crate::record::{Answer, Data, Record, RecordType};
 use crate::service::Entry;
-use crate::{apex, pod, reverse, service};
+use crate::{apex, compiled, pod, reverse, service};
 
 /// What the zone must know besides the objects.
 #[derive(Clone, Debug)]
@@ -34,7 +35,7 @@ impl Default for Config {
 }
 
 /// All names of the cluster. Immutable and cheap to copy: a change of one Service shares all the rest.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Zone {
     pub(crate) config: Arc<Config>,
     /// The SOA record's serial number.
@@ -42,10 +43,23 @@ pub struct Zone {
     namespaces: OrdSet<Arc<str>>,
     services: OrdMap<Arc<str>, OrdMap<Arc<str>, Arc<Entry>>>,
     pub(crate) reverse: OrdMap<IpAddr, OrdSet<Arc<str>>>,
+    /// The domain on the wire.
+    wire_domain: Arc<[u8]>,
+    /// What is there, by names on the wire in lower case: all names but those of namespaces and of pods' addresses.
+    names: OrdMap<Arc<[u8]>, Arc<Compiled>>,
+}
+
+impl Default for Zone {
+    fn default() -> Self {
+        Zone::new(Config::default())
+    }
 }
 
 /// A source of records: answers for the labels of a name below the zone's domain, leftmost first, or passes.
 type Source = fn(&Zone, &[&str], RecordType) -> Option<Answer>;
+
+/// What names of addresses have.
+const POINTER: &[RecordType] = &[RecordType::Ptr];
 
 /// Every source of names; the first that knows a name answers.
 const SOURCES: &[Source] = &[apex::lookup, service::lookup, pod::lookup];
@@ -58,7 +72,22 @@ impl Zone {
 
     /// A zone without Services.
     pub fn new(config: Config) -> Zone {
-        Zone { config: Arc::new(config), ..Zone::default() }
+        let wire_domain = compiled::name_to_wire(&config.domain).unwrap_or_else(|| vec![0]).into();
+        let mut zone = Zone {
+            config: Arc::new(config),
+            serial: 0,
+            namespaces: OrdSet::new(),
+            services: OrdMap::new(),
+            reverse: OrdMap::new(),
+            wire_domain,
+            names: OrdMap::new(),
+        };
+        let domain = zone.config.domain.clone();
+        for (name, types) in apex::NAMES {
+            let name = if name.is_empty() { domain.to_string() } else { format!("{name}.{domain}") };
+            zone.compile(&name, types);
+        }
+        zone
     }
 
     /// The zone of these objects. Objects keep their decoded facts, so a rebuild costs no parsing.
@@ -126,10 +155,30 @@ impl Zone {
     fn put<O: Borrow<Object>>(&mut self, service: &Object, slices: &[O]) {
         let entry = Entry::of(service, slices);
         let (namespace, name) = (&service.key.namespace, &service.key.name);
-        for (ip, target) in entry.pointers(&self.service_name(name, namespace)) {
-            self.reverse.entry(ip).or_default().insert(target.into());
+        let (entry, own) = (Arc::new(entry), self.service_name(name, namespace));
+        let pointers = entry.pointers(&own);
+        for (ip, target) in &pointers {
+            self.reverse.entry(*ip).or_default().insert(target.as_str().into());
         }
-        self.services.entry(namespace.clone()).or_default().insert(name.clone(), Arc::new(entry));
+        self.services.entry(namespace.clone()).or_default().insert(name.clone(), entry.clone());
+        for (name, types) in entry.names(&own) {
+            self.compile(&name, types);
+        }
+        for (ip, _) in pointers {
+            self.compile(&compiled::reverse_name(ip), POINTER);
+        }
+    }
+
+    /// Makes a name's records anew, or forgets it where there is no such name.
+    fn compile(&mut self, name: &str, types: &[RecordType]) {
+        match compiled::compile(self, name, types) {
+            Some((wire, made)) => drop(self.names.insert(wire, made)),
+            None => {
+                if let Some(wire) = compiled::name_to_wire(name) {
+                    self.names.remove(&wire[..]);
+                }
+            }
+        }
     }
 
     fn remove(&mut self, namespace: &str, name: &str) {
@@ -138,12 +187,18 @@ impl Zone {
         if services.is_empty() {
             self.services.remove(namespace);
         }
-        for (ip, target) in old.pointers(&self.service_name(name, namespace)) {
-            let Some(names) = self.reverse.get_mut(&ip) else { continue };
-            names.remove(target.as_str());
-            if names.is_empty() {
-                self.reverse.remove(&ip);
+        let own = self.service_name(name, namespace);
+        for (name, types) in old.names(&own) {
+            self.compile(&name, types);
+        }
+        for (ip, target) in old.pointers(&own) {
+            if let Some(names) = self.reverse.get_mut(&ip) {
+                names.remove(target.as_str());
+                if names.is_empty() {
+                    self.reverse.remove(&ip);
+                }
             }
+            self.compile(&compiled::reverse_name(ip), POINTER);
         }
     }
 
@@ -189,6 +244,24 @@ impl Zone {
         Record { name: domain.to_string(), data }
     }
 
+    /// Seconds that answers may be kept.
+    pub(crate) fn ttl(&self) -> u32 {
+        self.config.ttl
+    }
+
+    pub(crate) fn wire_domain(&self) -> &[u8] {
+        &self.wire_domain
+    }
+
+    pub(crate) fn compiled(&self, name: &[u8]) -> Option<&Arc<Compiled>> {
+        self.names.get(name)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn names_len(&self) -> usize {
+        self.names.len()
+    }
+
     pub(crate) fn has_namespace(&self, namespace: &str) -> bool {
         self.namespaces.contains(namespace) || self.services.contains_key(namespace)
     }
@@ -203,4 +276,4 @@ impl Zone {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

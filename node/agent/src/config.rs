@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use copepod_client::Client;
+use copepod_dns_server::StubDomain;
 use copepod_images::Registries;
 use copepod_node_plan::ImageGcPolicy;
 use rustls::pki_types::CertificateDer;
@@ -25,6 +26,30 @@ pub struct DataPort {
     pub server: Arc<rustls::ServerConfig>,
     /// For connections to others, which must show the cluster's certificate for their node's name.
     pub client: Arc<rustls::ClientConfig>,
+}
+
+/// What DNS does with names outside the cluster.
+#[derive(Clone, Debug)]
+pub struct DnsConfig {
+    /// Servers to ask, in order; without any those that `resolv_conf` names.
+    pub upstreams: Vec<SocketAddr>,
+    /// Domains with servers of their own.
+    pub stub_domains: Vec<StubDomain>,
+    /// The host's resolv.conf.
+    pub resolv_conf: PathBuf,
+    /// Networks (address, prefix length) whose clients may ask, besides the cluster's own and this node's addresses.
+    pub recursion: Vec<(IpAddr, u8)>,
+}
+
+impl Default for DnsConfig {
+    fn default() -> Self {
+        DnsConfig {
+            upstreams: Vec::new(),
+            stub_domains: Vec::new(),
+            resolv_conf: "/etc/resolv.conf".into(),
+            recursion: Vec::new(),
+        }
+    }
 }
 
 /// How an agent is set up.
@@ -80,6 +105,8 @@ pub struct AgentConfig {
     pub data: Option<DataPort>,
     /// Where DNS is served, over UDP and TCP.
     pub dns_addr: Option<SocketAddr>,
+    /// What it does with names outside the cluster.
+    pub dns: DnsConfig,
     /// How long requests at the ingress may go on after the agent was told to stop.
     pub drain: Duration,
     /// Whether pods may connect to the world outside the cluster.
@@ -124,6 +151,7 @@ impl AgentConfig {
             kubelet: None,
             data: None,
             dns_addr: None,
+            dns: DnsConfig::default(),
             drain: Duration::from_secs(10),
             egress: true,
             eviction_memory: copepod_node_plan::eviction::MEMORY_THRESHOLD,

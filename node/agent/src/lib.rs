@@ -10,6 +10,7 @@ mod clock;
 mod cluster_registry;
 mod config;
 mod dataplane;
+mod dns;
 mod events;
 mod host;
 mod kubelet;
@@ -25,24 +26,25 @@ mod usage;
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use copepod_client::Body;
-use copepod_dns_server::Forwarder;
+use copepod_dns_server::Sockets;
 use copepod_node_network::{
     Beneficiary, Certificates, HostListeners, HostPortFailure, Ingress, IngressConfig, Network, NetworkConfig,
     TunnelConfig, TunnelTiming,
 };
 use copepod_node_plan::{NodeFacts, Observation, balancer_failed};
 use copepod_runtime_wasm::{Runtime, RuntimeConfig, RuntimeError};
-use tokio::net::{TcpListener, UdpSocket};
+use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 pub use addresses::{AddressPool, Cidr};
-pub use config::{AgentConfig, DataPort, POD_CIDR};
+pub use config::{AgentConfig, DataPort, DnsConfig, POD_CIDR};
+pub use copepod_dns_server::{StubDomain, server as dns_server};
 
 use api::NodeApi;
 use copepod_volumes::Volumes;
@@ -123,9 +125,10 @@ impl Agent {
         };
         let data_port = data.as_ref().and_then(|listener| listener.local_addr().ok()).map(|at| at.port());
         let dns = match config.dns_addr {
-            Some(addr) => Some(bind_dns(addr).await.map_err(|e| AgentError::Listen(addr, e))?),
+            Some(addr) => Some(Sockets::bind(addr).await.map_err(|e| AgentError::Listen(addr, e))?),
             None => None,
         };
+        let outside = dns::Outside::new(&config, dns.as_ref().map(Sockets::addr));
         let images_dir = dir.join("images");
         let store = copepod_images::Config {
             allow_file: config.allow_file_images,
@@ -148,6 +151,7 @@ impl Agent {
             node_ip: config.pod_block.unwrap_or(config.pod_cidr).0.into(),
             egress: config.egress,
             roots: config.roots.clone(),
+            upstream: Arc::new(outside.clone()),
             tunnel: config.data.as_ref().map(|data| TunnelConfig {
                 client: data.client.clone(),
                 server: data.server.clone(),
@@ -159,6 +163,7 @@ impl Agent {
         let facts = NodeFacts { api_port: kubelet_addr.map_or(0, |at| at.port()), ..facts(&config) };
         let (stop, stopped) = watch::channel(false);
         let (ready_tx, ready) = watch::channel(false);
+        let listed = ready.clone();
         let (mut tasks, mut front) = (JoinSet::new(), JoinSet::new());
         let (known_tx, known) = watch::channel(false);
         tasks.spawn(neighbours::run(config.client.clone(), config.node_name.clone(), network.clone(), known_tx));
@@ -229,13 +234,12 @@ impl Agent {
         });
 
         let mut dns_addr = None;
-        if let Some((udp, tcp)) = dns {
-            let zones = network.clone();
-            let own = udp.local_addr().unwrap_or(SocketAddr::from(([127, 0, 0, 1], 53)));
-            let upstream = Arc::new(Forwarder::from_resolv_conf(Path::new("/etc/resolv.conf"), own));
-            let server = copepod_dns_server::serve(udp, tcp, Arc::new(move || zones.zone()), upstream);
-            let server = server.map_err(|e| AgentError::Listen(own, e))?;
-            dns_addr = Some(server.udp_addr());
+        if let Some(sockets) = dns {
+            let (at, zones) = (sockets.addr(), network.clone());
+            // Until everything was listed, what is not in the zone is not known to be missing.
+            let zone = Arc::new(move || listed.borrow().then(|| zones.zone()));
+            let server = outside.serve(sockets, zone).map_err(|e| AgentError::Listen(at, e))?;
+            dns_addr = Some(server.addr());
             let mut stopped = stopped.clone();
             front.spawn(async move {
                 let _ = stopped.wait_for(|s| *s).await;
@@ -345,20 +349,6 @@ fn both(tasks: &mut JoinSet<()>, of: [watch::Receiver<bool>; 2]) -> watch::Recei
         tx.send_replace(true);
     });
     rx
-}
-
-/// The same port over UDP and TCP. Where any free one will do, the one that TCP got may be taken over UDP.
-async fn bind_dns(addr: SocketAddr) -> io::Result<(UdpSocket, TcpListener)> {
-    let mut tries = if addr.port() == 0 { 10 } else { 1 };
-    loop {
-        let tcp = TcpListener::bind(addr).await?;
-        tries -= 1;
-        match UdpSocket::bind(tcp.local_addr()?).await {
-            Ok(udp) => return Ok((udp, tcp)),
-            Err(e) if tries == 0 => return Err(e),
-            Err(_) => {}
-        }
-    }
 }
 
 /// A handle on a node's API. Cheap to clone.

@@ -17,6 +17,7 @@ mod policy;
 mod protocol;
 mod resolve;
 mod stream;
+mod stub;
 mod sync;
 mod tracker;
 mod tunnel;
@@ -33,7 +34,7 @@ pub use ingress::{Certificate, Certificates, Ingress, IngressConfig, certificate
 pub use listener::Listener;
 pub use network::{Network, NetworkConfig};
 pub use pod::{Identity, PodHandle};
-pub use resolve::{HostResolver, Upstream};
+pub use resolve::{Dns, HostResolver, NameServer, Upstream};
 pub use stream::Stream;
 pub use tunnel::{TunnelConfig, TunnelTiming};
 pub use udp::{Datagram, UdpSocket};

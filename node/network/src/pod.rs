@@ -15,7 +15,7 @@ use crate::http::pool::Pool;
 use crate::http::{HttpOptions, HttpService};
 use crate::listener::{Backlog, Listener, Waiting};
 use crate::network::{Network, WeakNetwork};
-use crate::resolve::without_dns;
+use crate::resolve::Dns;
 use crate::sync::lock;
 use crate::tracker::Tracker;
 use crate::udp::{Mailbox, UdpSocket};
@@ -38,8 +38,8 @@ pub struct Identity {
     pub ip: IpAddr,
     /// Host name; it resolves to the pod's own address.
     pub hostname: String,
-    /// The search list of name lookups.
-    pub dns_search: Vec<String>,
+    /// How it resolves names.
+    pub dns: Dns,
     /// Names that are known without asking DNS, with their addresses.
     pub hosts: Vec<(IpAddr, Vec<Arc<str>>)>,
     /// Ports of the host that lead to it: `hostPort`.
@@ -144,7 +144,7 @@ impl PodHandle {
     }
 
     /// The addresses of a name, as the pod's resolver finds them.
-    pub async fn resolve(&self, name: &str) -> Result<Vec<IpAddr>, NetError> {
+    pub async fn resolve(self: &Arc<Self>, name: &str) -> Result<Vec<IpAddr>, NetError> {
         let name = name.trim();
         if name.eq_ignore_ascii_case(&self.identity.hostname) && !name.is_empty() {
             return Ok(vec![self.identity.ip]);
@@ -156,15 +156,7 @@ impl PodHandle {
         if !hosts.is_empty() {
             return Ok(hosts);
         }
-        let network = self.network()?;
-        if without_dns(name).is_none() {
-            network.acquainted(self).await;
-            if !network.may_look_up(self) {
-                // As when nobody answers, at once.
-                return Err(NetError::TemporaryResolverFailure);
-            }
-        }
-        network.resolve(name, &self.identity.dns_search).await
+        self.network()?.resolve_for(self, name).await
     }
 
     /// Sends an HTTP request to the authority of its URI, resolved as the pod resolves names.

@@ -1,12 +1,15 @@
 //! Names to addresses: the cluster's zone in process, then the host's resolver.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use copepod_dns_zone::{Answer, NDOTS, RecordType, Zone, search};
 
 use crate::error::NetError;
 use crate::network::Network;
+use crate::pod::PodHandle;
+use crate::stub;
 
 /// How many aliases a lookup follows.
 const ALIASES: usize = 8;
@@ -16,6 +19,39 @@ const ALIASES: usize = 8;
 pub trait Upstream: Send + Sync + 'static {
     /// The addresses of an absolute name (without the final dot), or [`NetError::NameUnresolvable`].
     async fn lookup(&self, name: &str) -> Result<Vec<IpAddr>, NetError>;
+
+    /// The same for a name of any sort, as any program of the host resolves it.
+    async fn lookup_on_host(&self, name: &str) -> Result<Vec<IpAddr>, NetError> {
+        HostResolver.lookup(name).await
+    }
+}
+
+/// How a pod resolves names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dns {
+    /// Whom to ask, in order; the next one where one does not answer.
+    pub servers: Vec<NameServer>,
+    /// The search list.
+    pub search: Vec<String>,
+    /// How many dots make a name be tried as it is before the search list.
+    pub ndots: usize,
+}
+
+/// Whom a pod asks for names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameServer {
+    /// The cluster's zone, and the upstream for what is not in it.
+    Cluster,
+    /// The host's own resolver.
+    Host,
+    /// A server at port 53 of an address, reached from the pod.
+    At(IpAddr),
+}
+
+impl Default for Dns {
+    fn default() -> Self {
+        Dns { servers: vec![NameServer::Cluster], search: Vec::new(), ndots: NDOTS }
+    }
 }
 
 /// The host's own resolver.
@@ -72,8 +108,24 @@ pub(crate) fn without_dns(name: &str) -> Option<IpAddr> {
 }
 
 impl Network {
-    /// The addresses of a name with a search list.
+    /// The addresses of a name with a search list, for the node itself.
     pub async fn resolve(&self, name: &str, list: &[String]) -> Result<Vec<IpAddr>, NetError> {
+        self.find(name, list, NDOTS, None).await
+    }
+
+    /// The addresses of a name as a pod resolves it.
+    pub(crate) async fn resolve_for(&self, pod: &Arc<PodHandle>, name: &str) -> Result<Vec<IpAddr>, NetError> {
+        let Dns { search, ndots, .. } = &pod.identity().dns;
+        self.find(name, search, *ndots, Some(pod)).await
+    }
+
+    async fn find(
+        &self,
+        name: &str,
+        list: &[String],
+        ndots: usize,
+        pod: Option<&Arc<PodHandle>>,
+    ) -> Result<Vec<IpAddr>, NetError> {
         if let Some(ip) = without_dns(name) {
             return Ok(vec![ip]);
         }
@@ -83,12 +135,37 @@ impl Network {
             return Err(NetError::NameUnresolvable);
         }
         let mut result = Err(NetError::NameUnresolvable);
-        for candidate in search(name, list, NDOTS) {
-            match self.resolve_absolute(candidate).await {
+        for candidate in search(name, list, ndots) {
+            let found = match pod {
+                Some(pod) => self.ask_servers(pod, candidate).await,
+                None => self.resolve_absolute(candidate).await,
+            };
+            match found {
                 Ok(ips) if !ips.is_empty() => return Ok(ips),
                 Ok(_) | Err(NetError::NameUnresolvable) => {}
                 // A later candidate may still have an answer.
                 Err(e) => result = Err(e),
+            }
+        }
+        result
+    }
+
+    /// Asks a pod's servers until one has an answer.
+    async fn ask_servers(&self, pod: &Arc<PodHandle>, name: String) -> Result<Vec<IpAddr>, NetError> {
+        let mut result = Err(NetError::TemporaryResolverFailure);
+        self.acquainted(pod).await;
+        for server in &pod.identity().dns.servers {
+            result = match server {
+                // As when nobody answers, at once. Other servers are asked by datagrams of the pod, which policies see.
+                NameServer::Cluster | NameServer::Host if !self.may_look_up(pod) => {
+                    Err(NetError::TemporaryResolverFailure)
+                }
+                NameServer::Cluster => self.resolve_absolute(name.clone()).await,
+                NameServer::Host => self.0.config.upstream.lookup_on_host(&name).await,
+                NameServer::At(ip) => stub::addresses(pod, *ip, &name).await,
+            };
+            if matches!(result, Ok(_) | Err(NetError::NameUnresolvable)) {
+                break;
             }
         }
         result

@@ -11,6 +11,7 @@ use std::time::Duration;
 use copepod_model::Time;
 use serde::{Deserialize, Serialize};
 
+use crate::dns::PodDns;
 use crate::host_port::HostPort;
 use crate::local_storage::{PodStorage, StorageLimits, StorageUse};
 
@@ -40,8 +41,9 @@ pub struct PodIdentity {
     pub ip: IpAddr,
     /// Host name inside the pod.
     pub hostname: Arc<str>,
-    /// DNS search list, most specific first, such as `default.svc.cluster.local`.
-    pub dns_search: Vec<Arc<str>>,
+    /// How it resolves names.
+    #[serde(default)]
+    pub dns: PodDns,
     /// Names that mean an address in this pod whatever DNS says: `hostAliases`, and its own fully qualified name.
     pub hosts: Vec<(IpAddr, Vec<Arc<str>>)>,
     /// Ports of the host that lead to it.

@@ -173,7 +173,7 @@ mod tests {
             hosts: Vec::new(),
             host_ports: Vec::new(),
             storage: Default::default(),
-            dns_search: Vec::new(),
+            dns: crate::PodDns::default(),
         };
         let mut said = Said::default();
         said.add(false, b"out");

@@ -7,6 +7,7 @@ use copepod_model::quantity::Quantity;
 use k8s_openapi::api::core::v1::{Container, Pod, PodSpec};
 
 use crate::args::expand;
+use crate::dns::pod_dns;
 use crate::effect::{ContainerSpec, PodIdentity, TerminationMessage};
 use crate::env::{EnvError, Found, Source, resolve};
 use crate::host_port::host_ports;
@@ -32,7 +33,7 @@ pub(crate) fn identity(pod: &Pod, ip: IpAddr, node: &NodeFacts) -> PodIdentity {
         hosts: hosts(pod, ip, node),
         host_ports: host_ports(pod),
         storage: local_storage::limits(pod),
-        dns_search: search(spec, pod.metadata.namespace.as_deref().unwrap_or_default(), node),
+        dns: pod_dns(spec, pod.metadata.namespace.as_deref().unwrap_or_default(), &node.cluster_domain),
     }
 }
 
@@ -71,23 +72,6 @@ fn hosts(pod: &Pod, ip: IpAddr, node: &NodeFacts) -> Vec<(IpAddr, Vec<Arc<str>>)
         Some((a.ip.parse().ok()?, names))
     });
     own.into_iter().chain(aliases).collect()
-}
-
-fn search(spec: Option<&PodSpec>, namespace: &str, node: &NodeFacts) -> Vec<Arc<str>> {
-    let domain = &node.cluster_domain;
-    let mut list: Vec<Arc<str>> = match spec.and_then(|s| s.dns_policy.as_deref()) {
-        None | Some("" | "ClusterFirst" | "ClusterFirstWithHostNet") => {
-            vec![format!("{namespace}.svc.{domain}").into(), format!("svc.{domain}").into(), domain.as_str().into()]
-        }
-        _ => Vec::new(),
-    };
-    let own = spec.and_then(|s| s.dns_config.as_ref()).and_then(|d| d.searches.as_deref()).unwrap_or_default();
-    for s in own.iter().map(|s| s.trim_end_matches('.')).filter(|s| !s.is_empty()) {
-        if !list.iter().any(|l| **l == *s) {
-            list.push(s.into());
-        }
-    }
-    list
 }
 
 /// Everything to start `container` from `digest`, or why not yet.
@@ -168,9 +152,6 @@ fn pod_wide(spec: Option<&PodSpec>) -> Result<(), String> {
             return Err(format!("{name} is not supported for wasm pods"));
         }
     }
-    if spec.dns_config.as_ref().and_then(|d| d.nameservers.as_ref()).is_some_and(|n| !n.is_empty()) {
-        return Err("nameservers of a pod's own (dnsConfig) are not supported yet".into());
-    }
     match spec.runtime_class_name.as_deref() {
         None | Some("" | "wasm" | "wasmtime") => Ok(()),
         Some(other) => Err(format!("RuntimeClass \"{other}\" not found; this node has \"wasm\" and \"wasmtime\"")),
@@ -241,7 +222,6 @@ mod tests {
             (json!({}), json!({"hostNetwork": true}), "hostNetwork"),
             (json!({}), json!({"hostPID": true}), "hostPID"),
             (json!({}), json!({"hostIPC": true}), "hostIPC"),
-            (json!({}), json!({"dnsConfig": {"nameservers": ["10.0.0.1"]}}), "nameservers"),
             (json!({}), json!({"runtimeClassName": "runc"}), "RuntimeClass \"runc\""),
         ] {
             match spec(container, pod) {
@@ -252,18 +232,5 @@ mod tests {
         let harmless = json!({"hostNetwork": false, "runtimeClassName": "wasm", "hostAliases": []});
         let ports = json!({"ports": [{"containerPort": 80, "hostPort": 80}, {"containerPort": 81, "protocol": "SCTP"}], "securityContext": {"runAsUser": 5}});
         assert!(spec(ports, harmless).is_ok());
-    }
-
-    #[test]
-    fn the_search_list_follows_the_policy() {
-        let list = |spec: serde_json::Value| {
-            let spec: PodSpec = serde_json::from_value(spec).unwrap();
-            search(Some(&spec), "ns", &NodeFacts::example()).join(" ")
-        };
-        let cluster = "ns.svc.cluster.local svc.cluster.local cluster.local";
-        assert_eq!(list(json!({"containers": []})), cluster);
-        let own = json!({"containers": [], "dnsConfig": {"searches": ["a.b", "cluster.local"]}});
-        assert_eq!(list(own), format!("{cluster} a.b"));
-        assert_eq!(list(json!({"containers": [], "dnsPolicy": "None", "dnsConfig": {"searches": ["a.b"]}})), "a.b");
     }
 }

@@ -8,6 +8,7 @@ pub mod access;
 mod admission;
 mod args;
 mod conditions;
+mod dns;
 pub mod effect;
 mod env;
 mod ephemeral;
@@ -37,6 +38,7 @@ mod volumes;
 mod when;
 
 pub use admission::{Claim, Refusal, admit};
+pub use dns::{NameServer, PodDns};
 pub use effect::{
     ContainerId, ContainerSpec, Credential, Disk, Effect, HookHow, HookKind, ImageUse, Limits, Mount, Observation,
     PodIdentity, ProbeHow, ProbeKind, PullRequest, TerminationMessage, VolumeContent, VolumeFile,

@@ -18,6 +18,8 @@ pub struct Cluster {
     dir: PathBuf,
     /// `127.0.0.1:PORT` of the ingress.
     pub ingress: String,
+    /// `127.0.0.1:PORT` of DNS.
+    pub dns: String,
     /// (line of progress, when it came).
     pub progress: Vec<(String, Duration)>,
 }
@@ -51,6 +53,7 @@ impl Cluster {
         let mut out = BufReader::new(child.stdout.take().ok_or("no stdout")?).lines();
         let mut err = BufReader::new(child.stderr.take().ok_or("no stderr")?).lines();
         let (mut ingress, mut progress) = (String::new(), Vec::new());
+        let dns;
         loop {
             tokio::select! {
                 Ok(Some(line)) = err.next_line() => progress.push((line, started.elapsed())),
@@ -59,7 +62,8 @@ impl Cluster {
                     if let Some(at) = line.strip_prefix("Ingress  http://") {
                         ingress = at.trim().into();
                     }
-                    if line.starts_with("DNS") {
+                    if let Some(at) = line.strip_prefix("DNS ") {
+                        dns = at.trim().to_string();
                         break;
                     }
                 }
@@ -67,7 +71,7 @@ impl Cluster {
         }
         tokio::spawn(async move { while let Ok(Some(_)) = out.next_line().await {} });
         tokio::spawn(async move { while let Ok(Some(_)) = err.next_line().await {} });
-        Ok(Cluster { child, dir, ingress, progress })
+        Ok(Cluster { child, dir, ingress, dns, progress })
     }
 
     /// A client over HTTPS, with a connection of its own.

@@ -121,7 +121,7 @@ pub fn start(runtime: &ours::Runtime, module: &Arc<ours::Module>, reuse: u32) ->
         service_account: "default".into(),
         ip,
         hostname: "hello".into(),
-        dns_search: Vec::new(),
+        dns: Default::default(),
         hosts: Vec::new(),
         host_ports: Vec::new(),
         storage: Default::default(),

@@ -1,13 +1,14 @@
 //! Tables of what this cluster costs, with the peer or the limit measured in the same run where there is one.
 //!
 //! `cargo run --release -p bench [-- start | pods | api | raft | http | instantiate | serve | services | cold | density |
-//! hostile]…` after `cargo build --release --bin copepod`; `raft --quick` only shows that it works. Every table gives CPU per
+//! hostile | dns]…` after `cargo build --release --bin copepod`; `raft --quick` only shows that it works. Every table gives CPU per
 //! operation beside times, because times are noisy on a shared machine.
 
 mod api;
 mod cluster;
 mod cold;
 mod density;
+mod dns;
 mod hostile;
 mod http;
 mod instantiate;
@@ -61,6 +62,9 @@ async fn main() -> Result<(), Error> {
     }
     if want("hostile") {
         hostile::run().await?;
+    }
+    if want("dns") {
+        dns::run().await?;
     }
     Ok(())
 }

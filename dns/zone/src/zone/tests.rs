@@ -19,7 +19,7 @@ fn slice(service: &str, ports: Value, endpoints: Value) -> Object {
     object("endpointslices", "shop", service, json!({"metadata": metadata, "ports": ports, "endpoints": endpoints}))
 }
 
-fn example() -> Zone {
+pub(crate) fn example() -> Zone {
     let services = [
         service(
             "web",

@@ -271,7 +271,7 @@ fn identity(pod: &PodIdentity) -> Identity {
         service_account: pod.service_account.clone(),
         ip: pod.ip,
         hostname: pod.hostname.to_string(),
-        dns_search: pod.dns_search.iter().map(ToString::to_string).collect(),
+        dns: crate::dns::of_pod(&pod.dns),
         hosts: pod.hosts.clone(),
         host_ports: pod.host_ports.iter().filter_map(host_port).collect(),
     }

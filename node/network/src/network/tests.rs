@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::*;
 use crate::body::{Body, empty, full};
 use crate::http::{BoxError, ConnInfo, HttpOptions, HttpService, ServiceError};
-use crate::{HttpError, ServeGuard, Source};
+use crate::{Dns, HttpError, NameServer, ServeGuard, Source};
 
 /// A name server that knows one name.
 struct Fixed;
@@ -28,6 +28,10 @@ impl Upstream for Fixed {
             "slow.example.com" => Err(NetError::TemporaryResolverFailure),
             _ => Err(NetError::NameUnresolvable),
         }
+    }
+
+    async fn lookup_on_host(&self, name: &str) -> Result<Vec<IpAddr>, NetError> {
+        if name == "on-host" { Ok(vec![ip("198.51.100.1")]) } else { Err(NetError::NameUnresolvable) }
     }
 }
 
@@ -51,7 +55,7 @@ pub(crate) fn attach(network: &Network, n: u8) -> Arc<PodHandle> {
         service_account: "default".into(),
         ip: IpAddr::from([10, 244, 0, n]),
         hostname: format!("pod-{n}"),
-        dns_search: network.zone().search_list("shop"),
+        dns: Dns { search: network.zone().search_list("shop"), ..Dns::default() },
         hosts: Vec::new(),
         host_ports: Vec::new(),
     })
@@ -556,6 +560,56 @@ async fn names() {
     ] {
         let got = a.resolve(name).await;
         assert_eq!(got, want.map(|w| vec![ip(w)]), "{name}");
+    }
+}
+
+/// Answers from a zone of another domain on a pod's UDP port, and refuses what is not in it.
+fn serve_names(pod: &Arc<PodHandle>) {
+    let db = object("services", "db", json!({"spec": {"clusterIP": "10.96.0.99"}}));
+    let config = dns::Config { domain: "corp.example".into(), ..dns::Config::default() };
+    let zone = Zone::build(Vec::new(), vec![&db], Vec::new(), config);
+    let socket = pod.bind_udp(at("0.0.0.0:5353")).unwrap();
+    tokio::spawn(async move {
+        while let Ok(asked) = socket.recv_from().await {
+            let dns::Reading::Question(question) = dns::Question::read(&asked.data) else { panic!() };
+            let mut answer = Vec::new();
+            if !zone.answer(&question, dns::Room { bytes: 512, recursion: false }, &mut answer) {
+                answer = asked.data.to_vec();
+                answer[2..4].copy_from_slice(&[0x80, 5]);
+            }
+            socket.send_to(answer, asked.from).unwrap();
+        }
+    });
+}
+
+#[tokio::test]
+async fn pods_resolve_by_rules_of_their_own() {
+    let net = network();
+    set_web(&net, &[(2, true)]);
+    serve_names(&attach(&net, 2));
+    let pod = |n: u8, servers: &[NameServer], search: &[&str]| {
+        let like = attach(&net, n).identity().clone();
+        let search = search.iter().map(ToString::to_string).collect();
+        net.attach(Identity { dns: Dns { servers: servers.to_vec(), search, ndots: 1 }, ..like })
+    };
+    // By the Service whose endpoint is the pod.
+    let own = NameServer::At(ip("10.96.0.7"));
+    let none = pod(3, &[own], &["shop.svc.corp.example"]);
+    let both = pod(4, &[own, NameServer::Cluster], &[]);
+    let host = pod(5, &[NameServer::Host], &[]);
+    let (found, unknown) = (|w| Ok(vec![ip(w)]), || Err(NetError::NameUnresolvable));
+    for (pod, name, want) in [
+        (&none, "db", found("10.96.0.99")),
+        (&none, "db.shop.svc.corp.example.", found("10.96.0.99")),
+        (&none, "no.shop.svc.corp.example.", unknown()),
+        (&none, "web.shop.svc.cluster.local", Err(NetError::TemporaryResolverFailure)),
+        (&both, "web.shop.svc.cluster.local", found("10.96.0.7")),
+        (&both, "no.shop.svc.cluster.local", unknown()),
+        (&host, "web.shop.svc.cluster.local", unknown()),
+        (&host, "on-host", found("198.51.100.1")),
+        (&host, "localhost", found("127.0.0.1")),
+    ] {
+        assert_eq!(pod.resolve(name).await, want, "{name}");
     }
 }
 

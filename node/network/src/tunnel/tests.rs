@@ -127,7 +127,7 @@ fn attach(net: &Network, name: &str, address: &str) -> Arc<PodHandle> {
         service_account: "till".into(),
         ip: ip(address),
         hostname: name.into(),
-        dns_search: Vec::new(),
+        dns: crate::Dns::default(),
         hosts: Vec::new(),
         host_ports: Vec::new(),
     })

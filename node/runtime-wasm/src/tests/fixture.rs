@@ -110,7 +110,7 @@ pub(super) fn pod() -> PodIdentity {
         service_account: "default".into(),
         ip: POD,
         hostname: "pod-1".into(),
-        dns_search: Vec::new(),
+        dns: Default::default(),
         hosts: Vec::new(),
         host_ports: Vec::new(),
         storage: Default::default(),

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use e2e::process::{Process, ServerProcess, agent};
-use e2e::{text, until};
+use e2e::{has, needs, text, until};
 
 /// An answer at an agent's ingress.
 fn hello(ingress: &str) -> Option<String> {
@@ -99,6 +99,14 @@ fn an_agent_joins_runs_a_pod_and_comes_back_without_a_token() {
     assert!(said.starts_with("Hello from hello-"), "{said}");
     let pods = server.ok(&["get", "pods", "-o", "wide"]);
     assert!(pods.contains("10.244.240."), "{pods}");
+    if needs("dig", has("dig")) {
+        let at = first.value("DNS");
+        let (ip, port) = at.rsplit_once(':').unwrap();
+        let mut dig = Command::new("dig");
+        dig.args([&format!("@{ip}"), "-p", port, "+short", "hello.default.svc.cluster.local"]);
+        let said = text(&dig.output().unwrap().stdout);
+        assert!(said.starts_with("10.96."), "it knows the cluster's names: {said}");
+    }
 
     // The name is taken, by whoever has its key.
     let other = dir.path().join("other");

@@ -228,6 +228,106 @@ fn dns_answers_dig() {
     assert!(no_data.contains("NOERROR") && no_data.contains("ANSWER: 0"), "{no_data}");
     assert!(dig(&["nothing.default.svc.cluster.local"]).contains("NXDOMAIN"));
     assert!(dig(&["outside.default.svc.cluster.local", "CNAME"]).contains("example.test."));
+    assert_eq!(dig(&["+short", "dns-version.cluster.local", "TXT"]).trim(), "\"1.1.0\"");
+    let denied = dig(&["nothing.default.svc.cluster.local", "AAAA"]);
+    assert!(denied.contains("SOA") && denied.contains("hostmaster.cluster.local."), "{denied}");
+    assert!(dig(&["default.svc.cluster.local"]).contains("NOERROR"), "what lies between exists");
+    let extended = dig(&["+dnssec", "+bufsize=4096", "web.default.svc.cluster.local"]);
+    assert!(extended.contains("EDNS: version: 0, flags: do; udp: 1232"), "{extended}");
+    assert!(dig(&["+edns=1", "+noednsneg", "web.default.svc.cluster.local"]).contains("BADVERS"));
+    assert!(dig(&["cluster.local", "AXFR"]).contains("Transfer failed"));
+    // An address of a pod of the headless Service by its name, and back.
+    let host = dig(&["+short", "each.default.svc.cluster.local", "SRV"]);
+    let host = host.lines().next().and_then(|l| l.split_whitespace().last()).expect("a target").to_string();
+    let address = dig(&["+short", &host]);
+    assert_eq!(dig(&["+short", "-x", address.trim()]).trim(), host);
+    // Two questions on one connection.
+    let both = dig(&["+tcp", "+keepopen", "+short", "web.default.svc.cluster.local", "each.default.svc.cluster.local"]);
+    assert_eq!(both.lines().count(), 4, "{both}");
+}
+
+/// A name server on loopback that says this to every question for an address.
+fn name_server(says: std::net::Ipv4Addr) -> std::net::SocketAddr {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let at = socket.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let mut message = [0; 1500];
+        while let Ok((n, from)) = socket.recv_from(&mut message) {
+            let Some(name) = message[12..n].iter().position(|b| *b == 0) else { continue };
+            let question = 12 + name + 5;
+            let mut answer = message[..question].to_vec();
+            let is_a = message[question - 4..question - 2] == [0, 1];
+            answer[2..4].copy_from_slice(&[0x81, 0x80]);
+            answer[6..12].copy_from_slice(&[0, u8::from(is_a), 0, 0, 0, 0]);
+            if is_a {
+                answer.extend([0xC0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);
+                answer.extend(says.octets());
+            }
+            let _ = socket.send_to(&answer, from);
+        }
+    });
+    at
+}
+
+#[test]
+fn stub_domains_and_named_servers_are_asked() {
+    if !needs("dig", has("dig")) {
+        return;
+    }
+    let (stub, dead) = (name_server([192, 0, 2, 53].into()), UdpSocket::bind("127.0.0.1:0").unwrap());
+    let domain = format!("--dns-stub-domain=corp.test={},{stub}", dead.local_addr().unwrap());
+    let Some((_dir, c)) = Cluster::for_kubectl(&[&domain, "--dns-upstream", &dead.local_addr().unwrap().to_string()])
+    else {
+        return;
+    };
+    let (ip, port) = c.dns.rsplit_once(':').unwrap();
+    let dig = |name: &str| {
+        let out =
+            Command::new("dig").args([&format!("@{ip}"), "-p", port, "+tries=1", "+time=8", name]).output().unwrap();
+        text(&out.stdout)
+    };
+    let found = dig("db.corp.test");
+    assert!(found.contains("192.0.2.53") && found.contains("NOERROR"), "the second server answers: {found}");
+    assert!(dig("db.other.test").contains("SERVFAIL"), "others go elsewhere, where nobody answers");
+    assert!(dig("kubernetes.default.svc.cluster.local").contains("10.96.0.1"));
+}
+
+#[test]
+fn pods_resolve_names_as_their_policy_says() {
+    let Some(std::net::IpAddr::V4(outside)) = host_address() else { return };
+    let server = TcpListener::bind((outside, 0)).unwrap();
+    let port = server.local_addr().unwrap().port();
+    std::thread::spawn(move || server.incoming().flatten().for_each(answer_outside));
+    let domain = format!("--dns-stub-domain=corp.test={}", name_server(outside));
+    let Some((_dir, c)) = Cluster::for_kubectl(&[&domain]) else { return };
+    c.apply(TWO);
+    c.ok(&["rollout", "status", "deployment/web", "--timeout=60s"]);
+    until("a pod reaches a name of the stub domain", || {
+        let fetched = c.get("a.wild.localhost", &format!("/fetch?url=http://db.corp.test:{port}/"));
+        fetched.1.contains("from outside").then_some(())
+    });
+    let pod = |name: &str, more: &str, args: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}, labels: {{app: {name}}}}}\nspec:\n  restartPolicy: Never\n  {more}\n  containers:\n  - {{name: c, image: 'file://examples/tcp-echo/tcp-echo.wasm', args: {args}}}\n---\n"
+        )
+    };
+    c.apply(&format!(
+        "{}apiVersion: v1\nkind: Service\nmetadata: {{name: u}}\nspec: {{selector: {{app: udp}}, ports: [{{name: u, port: 71, targetPort: 7000, protocol: UDP}}]}}\n",
+        pod("udp", "dnsPolicy: ClusterFirst", "[serve-udp]")
+    ));
+    c.ok(&["wait", "pod/udp", "--for=condition=Ready", "--timeout=60s"]);
+    until("it listens", || c.ok(&["logs", "udp"]).contains("listening").then_some(()));
+    // The same question of pods that ask somebody else than the cluster.
+    for (name, more, phase) in [
+        ("first", "dnsPolicy: ClusterFirst", "Succeeded"),
+        ("hosts", "dnsPolicy: Default", "Failed"),
+        ("alone", "dnsPolicy: None\n  dnsConfig: {nameservers: [192.0.2.1]}", "Failed"),
+    ] {
+        c.apply(&pod(name, more, "[udp, 'u.default.svc.cluster.local:71']"));
+        until(&format!("{name} has {phase}"), || {
+            (c.ok(&["get", "pod", name, "-o", "jsonpath={.status.phase}"]) == phase).then_some(())
+        });
+    }
 }
 
 #[test]

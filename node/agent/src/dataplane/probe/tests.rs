@@ -23,7 +23,7 @@ fn network() -> (Network, Arc<PodHandle>) {
         service_account: "default".into(),
         ip: "10.244.0.5".parse().unwrap(),
         hostname: "p".into(),
-        dns_search: Vec::new(),
+        dns: Default::default(),
         hosts: Vec::new(),
         host_ports: Vec::new(),
     });
