@@ -239,7 +239,8 @@ impl UdpSocket {
 
     /// Whether policies let datagrams go to an endpoint.
     fn may_reach(&self, network: &Network, at: SocketAddr) -> bool {
-        let may = |target| self.question(&target, at, network.now()).is_none_or(|(flow, _)| network.permits(&flow));
+        let may =
+            |target: Target| self.question(&target, at, network.now()).is_none_or(|(flow, _)| network.permits(&flow));
         // What cannot be reached is told by whoever tries.
         network.policies().is_empty() || network.endpoint_target(at).map_or(true, may)
     }

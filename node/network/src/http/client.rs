@@ -306,10 +306,7 @@ impl Network {
                     });
                 }
                 Err(Undelivered::StreamsOnly(back)) => request = back,
-                Err(Undelivered::Failed(Failure::NotSent(HttpError::Connect(e), back))) => {
-                    return Err(Failure::NotSent(HttpError::Connect(self.forbidden(e)), back));
-                }
-                Err(Undelivered::Failed(failure)) => return Err(failure),
+                Err(Undelivered::Failed(failure)) => return Err(self.refused_there(failure)),
             }
         }
         // A kept connection may close just as we use it: then the request comes back and takes a new one.
@@ -323,6 +320,17 @@ impl Network {
         match connecting.await.unwrap_or(Err(HttpError::Connect(NetError::Timeout))) {
             Ok(sender) => send(sender, own, &key, request, options).await,
             Err(e) => Err(Failure::NotSent(e, Box::new(request))),
+        }
+    }
+
+    /// A failure at another node, in the words of this one.
+    fn refused_there(&self, failure: Failure) -> Failure {
+        match failure {
+            Failure::NotSent(HttpError::Connect(e), back) => {
+                Failure::NotSent(HttpError::Connect(self.forbidden(e)), back)
+            }
+            Failure::Final(HttpError::Connect(e)) => Failure::Final(HttpError::Connect(self.forbidden(e))),
+            other => other,
         }
     }
 

@@ -22,7 +22,7 @@ async fn soon<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(DEADLINE, what).await.expect("in time")
 }
 
-pub(crate) fn policy(name: &str, spec: Value) -> Object {
+fn policy(name: &str, spec: Value) -> Object {
     let value = json!({ "spec": spec });
     Object::decode(Key::new("networkpolicies", "shop", name), 1, with_revision(&encode(&value), 1))
 }
@@ -238,6 +238,7 @@ async fn requests_are_streams_too() {
     assert_eq!(kind(kept.read(&mut [0; 4])).await, io::ErrorKind::ConnectionReset);
     let word = soon(own.into_body().frame()).await.unwrap().unwrap().into_data().unwrap();
     assert_eq!(&word[..], b"word", "what the node asks is not cut");
+    drop(endless);
     // Nothing of it is remembered, once those who were cut have seen it.
     soon(async {
         while b.tracker.len() > 0 {
