@@ -11,6 +11,7 @@ use copepod_model::kinds::Kinds;
 use copepod_model::{Key, Object, Status, Time};
 
 mod deployment;
+mod disruption;
 mod endpoint_slice;
 mod endpoint_slice_mirroring;
 mod endpoints;
@@ -81,6 +82,7 @@ pub trait Controller: Send + Sync {
 pub fn all(config: &Config) -> Vec<Box<dyn Controller>> {
     vec![
         Box::new(deployment::new(config)),
+        Box::new(disruption::new(config)),
         Box::new(endpoint_slice::new(config)),
         Box::new(endpoint_slice_mirroring::new(config)),
         Box::new(endpoints::new(config)),
