@@ -21,3 +21,4 @@ mod top;
 mod up;
 mod volumes;
 mod websocket;
+mod workload_kinds;
