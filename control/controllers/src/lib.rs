@@ -18,6 +18,7 @@ mod endpoints;
 mod event_expiry;
 mod garbage_collector;
 mod ingress_status;
+mod job;
 mod load_balancer;
 mod namespace;
 mod node_ipam;
@@ -89,6 +90,7 @@ pub fn all(config: &Config) -> Vec<Box<dyn Controller>> {
         Box::new(event_expiry::new(config)),
         Box::new(garbage_collector::new(config)),
         Box::new(ingress_status::new(config)),
+        Box::new(job::new(config)),
         Box::new(load_balancer::new(config)),
         Box::new(namespace::new(config)),
         Box::new(node_ipam::new(config)),

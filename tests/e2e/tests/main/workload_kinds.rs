@@ -91,3 +91,30 @@ fn a_drain_honours_disruption_budgets() {
     c.ok(&["uncordon", "copepod"]);
     allowed("1");
 }
+
+#[test]
+fn jobs_run_to_their_end() {
+    let Some((_dir, c)) = Cluster::for_kubectl(&[]) else { return };
+    let job = |name: &str, more: &str, args: &str| {
+        let container = format!("{{name: c, image: 'file://examples/preview1/preview1.wasm', args: {args}}}");
+        c.apply(&format!(
+            "apiVersion: batch/v1\nkind: Job\nmetadata: {{name: {name}}}\nspec:\n  {more}\n  template:\n    spec: \
+             {{restartPolicy: Never, containers: [{container}]}}\n"
+        ));
+    };
+    let one = |what: &str, path: &str| c.ok(&["get", what, "-o", &format!("jsonpath={{{path}}}")]);
+    job("good", "completions: 2", "[]");
+    c.ok(&["wait", "--for=condition=complete", "job/good", "--timeout=60s"]);
+    assert_eq!(one("job/good", ".status.succeeded"), "2");
+    assert!(c.ok(&["get", "job", "good"]).contains("2/2"));
+    assert_eq!(c.ok(&["get", "pods", "-l", "job-name=good", "-o", "name"]).lines().count(), 2);
+    job("bad", "backoffLimit: 0", "['exit', '42']");
+    c.ok(&["wait", "--for=condition=failed", "job/bad", "--timeout=60s"]);
+    assert_eq!(one("job/bad", ".status.conditions[?(@.type=='Failed')].reason"), "BackoffLimitExceeded");
+    job("brief", "ttlSecondsAfterFinished: 0", "[]");
+    until("the Job and its pod are gone", || {
+        c.ok(&["get", "jobs,pods", "-l", "job-name=brief", "-o", "name"]).is_empty().then_some(())
+    });
+    c.ok(&["delete", "job", "good", "--timeout=60s"]);
+    until("its pods are gone", || c.ok(&["get", "pods", "-l", "job-name=good", "-o", "name"]).is_empty().then_some(()));
+}
