@@ -125,8 +125,10 @@ impl Discovery {
     pub fn expand(&self, list: &str) -> Result<Vec<&Resource>, String> {
         let mut out = Vec::new();
         for name in list.split(',').filter(|n| !n.is_empty()) {
-            let category: Vec<&Resource> =
+            let mut category: Vec<&Resource> =
                 self.0.iter().filter(|r| r.listable && r.categories.iter().any(|c| c == name)).collect();
+            // Of a kind in several versions the first is the one that the server prefers.
+            category.dedup_by(|b, a| (&a.group, &a.plural) == (&b.group, &b.plural));
             if category.is_empty() {
                 out.push(self.find(name)?);
             } else {

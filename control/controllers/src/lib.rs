@@ -11,12 +11,14 @@ use copepod_model::kinds::Kinds;
 use copepod_model::{Key, Object, Status, Time};
 
 mod deployment;
+mod disruption;
 mod endpoint_slice;
 mod endpoint_slice_mirroring;
 mod endpoints;
 mod event_expiry;
 mod garbage_collector;
 mod ingress_status;
+mod job;
 mod load_balancer;
 mod namespace;
 mod node_ipam;
@@ -91,12 +93,14 @@ pub trait Controller: Send + Sync {
 pub fn all(config: &Config) -> Vec<Box<dyn Controller>> {
     vec![
         Box::new(deployment::new(config)),
+        Box::new(disruption::new(config)),
         Box::new(endpoint_slice::new(config)),
         Box::new(endpoint_slice_mirroring::new(config)),
         Box::new(endpoints::new(config)),
         Box::new(event_expiry::new(config)),
         Box::new(garbage_collector::new(config)),
         Box::new(ingress_status::new(config)),
+        Box::new(job::new(config)),
         Box::new(load_balancer::new(config)),
         Box::new(namespace::new(config)),
         Box::new(node_ipam::new(config)),

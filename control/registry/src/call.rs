@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use copepod_model::kinds::{Kind, Scale, metadata};
+use copepod_model::kinds::{Kind, Scale, Version, metadata};
 use copepod_model::object::encode;
 use copepod_model::request::{Body, FieldValidation};
 use copepod_model::{ApiRequest, FieldError, Key, Object, Status};
@@ -46,6 +46,8 @@ pub(crate) struct Call<'a, 'e> {
     pub(crate) env: &'a mut Env<'e>,
     pub(crate) req: &'a ApiRequest,
     pub(crate) kind: Arc<Kind>,
+    /// The version that the client speaks, if it is not the stored one.
+    pub(crate) version: Option<&'static Version>,
     pub(crate) ty: Option<Ty>,
     pub(crate) key: Key,
     pub(crate) part: Part,
@@ -56,7 +58,7 @@ pub(crate) fn resolve(registry: &Registry, req: &ApiRequest) -> Result<(Arc<Kind
     let kind = registry
         .kinds
         .resource(&req.group, &req.resource)
-        .filter(|k| k.version == req.version)
+        .filter(|k| k.serves(&req.version))
         .ok_or_else(Status::no_such_path)?;
     if !kind.namespaced && !req.namespace.is_empty() {
         return Err(Status::no_such_path());
@@ -78,7 +80,53 @@ impl<'a, 'e> Call<'a, 'e> {
     pub(crate) fn new(registry: &'a Registry, env: &'a mut Env<'e>, req: &'a ApiRequest) -> Result<Self, Status> {
         let (kind, part) = resolve(registry, req)?;
         let ty = registry.schema.lookup(&kind.api_version(), kind.kind);
-        Ok(Call { registry, env, req, kind, ty, key: req.key(), part })
+        let version = kind.other_version(&req.version);
+        Ok(Call { registry, env, req, kind, version, ty, key: req.key(), part })
+    }
+
+    /// The API version that the client speaks.
+    pub(crate) fn api_version(&self) -> String {
+        self.kind.api_version_at(&self.req.version)
+    }
+
+    /// The type of the request's objects, in the client's version.
+    pub(crate) fn client_ty(&self) -> Option<Ty> {
+        self.version.map_or(self.ty, |_| self.registry.schema.lookup(&self.api_version(), self.kind.kind))
+    }
+
+    /// Makes a stored object what the client sees.
+    pub(crate) fn shown(&self, object: &mut Value) {
+        if let Some(version) = self.version {
+            self.kind.from_storage(version, object);
+        }
+    }
+
+    /// Makes what the client has sent, checked, an object of the stored version.
+    pub(crate) fn taken(&self, object: &mut Value) {
+        if let Some(version) = self.version {
+            self.kind.to_storage(version, object);
+            adapt::normalise(&self.registry.schema, self.ty, object);
+        }
+    }
+
+    /// The decision with its answer in the client's version.
+    pub(crate) fn answered(&self, mut decision: Decision) -> Decision {
+        if self.version.is_none() {
+            return decision;
+        }
+        let stored = self.kind.api_version();
+        let ours = |object: &Value| object["kind"] == self.kind.kind && object["apiVersion"] == stored.as_str();
+        match &mut decision {
+            Decision::Write(write) if ours(&write.object) => {
+                self.shown(&mut write.object);
+                if write.reply == Reply::Stored {
+                    write.reply = Reply::Revised;
+                }
+            }
+            Decision::Answer(answer) if ours(&answer.object) => self.shown(&mut answer.object),
+            _ => {}
+        }
+        decision
     }
 
     /// The object that the request names.
@@ -134,7 +182,9 @@ impl<'a, 'e> Call<'a, 'e> {
 
     /// The body as an object of the request's own kind.
     pub(crate) fn object(&self) -> Result<(Value, Vec<String>), Status> {
-        self.body(&self.kind.api_version(), self.kind.kind)
+        let (mut object, warnings) = self.body(&self.api_version(), self.kind.kind)?;
+        self.taken(&mut object);
+        Ok((object, warnings))
     }
 
     /// What `fieldValidation` makes of unknown and duplicate fields.

@@ -33,20 +33,33 @@ const ANSWER_OBJECT: &[&str] = &[
 
 /// Decides a DELETE.
 pub(crate) fn delete(call: &mut Call<'_, '_>) -> Result<Decision, Status> {
+    delete_and(call, |_| {})
+}
+
+/// The same, and changes the object further if it stays for a while.
+pub(crate) fn delete_and(call: &mut Call<'_, '_>, also: impl FnOnce(&mut Value)) -> Result<Decision, Status> {
     let old = call.stored()?;
     preconditions(call, &old)?;
     let before = call.registry.unseal(&old)?;
     let mut review = Review::new(call, Operation::Delete, Some(&before));
     admission::validate(&mut review, &before)?;
     let mut after = before.clone();
+    let warnings = warnings(call);
     if let Intent::Remove = intent(call, &mut after) {
-        return remove(call, &old, before);
+        return remove(call, &old, before, warnings);
     }
     if value::same(&after, &before) {
-        return Ok(Decision::Answer(Answer { code: 200, object: before, warnings: Vec::new() }));
+        return Ok(Decision::Answer(Answer { code: 200, object: before, warnings }));
     }
+    also(&mut after);
     let at = Require::At(call.key.clone(), old.revision);
-    call.put(at, after, admission::Effects::default(), 200, Vec::new())
+    call.put(at, after, admission::Effects::default(), 200, warnings)
+}
+
+/// What who deletes without saying how should know.
+fn warnings(call: &Call<'_, '_>) -> Vec<String> {
+    let warning = call.kind.strategy.orphans_warning().filter(|_| call.req.delete.propagation.is_none());
+    warning.map(String::from).into_iter().collect()
 }
 
 /// What a delete does to the object.
@@ -80,7 +93,7 @@ fn preconditions(call: &Call<'_, '_>, old: &Object) -> Result<(), Status> {
 fn intent(call: &Call<'_, '_>, object: &mut Value) -> Intent {
     let now = call.env.now;
     if keeps_own_finalizers(&call.kind) && !object["metadata"]["deletionTimestamp"].is_string() {
-        finalizers(object, call.req.delete.propagation);
+        finalizers(object, propagation(call, object));
         mark(object, now, None);
         value::child(object, "status").insert("phase".into(), "Terminating".into());
         return if is_gone(&call.kind, object) { Intent::Remove } else { Intent::Mark };
@@ -88,7 +101,7 @@ fn intent(call: &Call<'_, '_>, object: &mut Value) -> Intent {
     if call.kind.graceful {
         return gracefully(call, object);
     }
-    finalizers(object, call.req.delete.propagation);
+    finalizers(object, propagation(call, object));
     let kept = keeps_own_finalizers(&call.kind) && !value::list(&object["spec"], "finalizers").is_empty();
     if !kept && object["metadata"]["finalizers"].as_array().is_none_or(Vec::is_empty) {
         return Intent::Remove;
@@ -122,7 +135,7 @@ fn gracefully(call: &Call<'_, '_>, object: &mut Value) -> Intent {
         Some(asked) => asked,
         None => object["spec"]["terminationGracePeriodSeconds"].as_i64().unwrap_or(30).max(0),
     };
-    finalizers(object, call.req.delete.propagation);
+    finalizers(object, propagation(call, object));
     mark(object, call.env.now + seconds(grace), Some(grace));
     if is_gone(&call.kind, object) { Intent::Remove } else { Intent::Mark }
 }
@@ -146,8 +159,18 @@ fn mark(object: &mut Value, at: Time, grace: Option<i64>) {
     }
 }
 
-/// The collector's finalizers follow the propagation policy; without one they stay as they are (the default policy of
-/// every kind served is Background).
+/// What becomes of the dependents: what the client says, or else the finalizers, or else the kind.
+fn propagation(call: &Call<'_, '_>, object: &Value) -> Option<Propagation> {
+    let decided = || {
+        let mut all = value::texts(&object["metadata"], "finalizers");
+        all.any(|f| f == ORPHAN || f == FOREGROUND)
+    };
+    let orphan = || call.kind.strategy.orphans() && !decided();
+    call.req.delete.propagation.or_else(|| orphan().then_some(Propagation::Orphan))
+}
+
+/// The collector's finalizers follow the propagation policy; without one they stay as they are, which is Background where
+/// there are none.
 fn finalizers(object: &mut Value, propagation: Option<Propagation>) {
     let Some(propagation) = propagation else { return };
     let wanted = match propagation {
@@ -168,19 +191,24 @@ fn finalizers(object: &mut Value, propagation: Option<Propagation>) {
     }
 }
 
-fn remove(call: &mut Call<'_, '_>, old: &Arc<Object>, before: Value) -> Result<Decision, Status> {
+fn remove(
+    call: &mut Call<'_, '_>,
+    old: &Arc<Object>,
+    before: Value,
+    warnings: Vec<String>,
+) -> Result<Decision, Status> {
     let mut review = Review::new(call, Operation::Delete, Some(&before));
     admission::released(&mut review, &before);
     let effects = review.effects;
     let whole = ANSWER_OBJECT.contains(&&*call.key.resource);
     let object = if whole { before } else { success(call, old) };
     if call.req.dry_run {
-        return Ok(Decision::Answer(Answer { code: 200, object, warnings: Vec::new() }));
+        return Ok(Decision::Answer(Answer { code: 200, object, warnings }));
     }
     let at = Require::At(call.key.clone(), old.revision);
     let op = Op::Delete { key: call.key.clone() };
     let reply = if whole { Reply::Revised } else { Reply::Fixed };
-    Ok(call.write(at, op, effects, object, reply, 200, Vec::new()))
+    Ok(call.write(at, op, effects, object, reply, 200, warnings))
 }
 
 fn success(call: &Call<'_, '_>, old: &Object) -> Value {

@@ -10,6 +10,7 @@ mod cidr;
 mod create;
 mod decision;
 mod delete;
+mod eviction;
 mod fields;
 mod patch;
 mod pods;
@@ -26,7 +27,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use copepod_machine::{Ids, Time, View};
-use copepod_model::kinds::Kinds;
+use copepod_model::kinds::{Kind, Kinds, Version};
 use copepod_model::schema::Schema;
 use copepod_model::{ApiRequest, Object, Status, Verb};
 use serde_json::Value;
@@ -96,10 +97,10 @@ impl Registry {
             return answer.map(Decision::Answer);
         }
         let mut call = Call::new(self, env, req)?;
-        match (req.verb, &call.part) {
+        let decision = match (req.verb, &call.part) {
             (Verb::Create, Part::Whole) if req.name.is_empty() => create::create(&mut call),
             (Verb::Create, Part::Other("binding")) => pods::bind(&mut call),
-            (Verb::Create, Part::Other("eviction")) => pods::evict(&mut call),
+            (Verb::Create, Part::Other("eviction")) => eviction::evict(&mut call),
             (Verb::Update, Part::Scale(_)) => scale::update(&mut call),
             (Verb::Update, Part::Whole | Part::Status | Part::Other("finalize" | "ephemeralcontainers" | "resize")) => {
                 update::update(&mut call)
@@ -110,13 +111,24 @@ impl Registry {
             }
             (Verb::Delete, Part::Whole) => delete::delete(&mut call),
             _ => Err(Status::method_not_supported(&req.group_resource(), req.verb.as_str())),
-        }
+        };
+        decision.map(|decision| call.answered(decision))
     }
 
     /// The object that a get names; of a subresource `status`, the whole object. A `scale` is made by
     /// [`Registry::get_scale`].
     pub fn get(&self, view: &dyn View, req: &ApiRequest) -> Result<Arc<Object>, Status> {
-        read::get(self, view, req)
+        let object = read::get(self, view, req)?;
+        Ok(match self.version(req) {
+            Some((kind, version)) => kind.convert(version, &object),
+            None => object,
+        })
+    }
+
+    /// The kind of a request and the version that it speaks, if that is not the stored one.
+    pub fn version(&self, req: &ApiRequest) -> Option<(Arc<Kind>, &'static Version)> {
+        let kind = self.kinds.resource(&req.group, &req.resource)?;
+        kind.other_version(&req.version).map(|v| (kind.clone(), v))
     }
 
     /// The `autoscaling/v1` Scale of the object that the request names.
@@ -126,7 +138,11 @@ impl Registry {
 
     /// A page of a collection. `view` is the snapshot at the revision that the request or its token asks for.
     pub fn list(&self, view: &dyn View, req: &ApiRequest) -> Result<Page, Status> {
-        read::list(self, view, req)
+        let mut page = read::list(self, view, req)?;
+        if let Some((kind, version)) = self.version(req) {
+            page.items.iter_mut().for_each(|o| *o = kind.convert(version, o));
+        }
+        Ok(page)
     }
 
     /// What a watch lets through.

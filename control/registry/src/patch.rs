@@ -1,5 +1,7 @@
 //! Patches: JSON (RFC 6902), JSON merge (RFC 7386), strategic merge and server-side apply.
 
+use std::borrow::Cow;
+
 use copepod_model::request::{Body, PatchType};
 use copepod_model::{FieldError, Object, Status};
 use serde_json::Value;
@@ -21,8 +23,13 @@ pub(crate) fn patch(call: &mut Call<'_, '_>) -> Result<Decision, Status> {
     }
     let old = call.stored()?;
     let before = call.registry.unseal(&old)?;
-    let (api_version, kind) = (call.kind.api_version(), call.kind.kind);
-    let (after, warnings) = patched(call, *format, patch, &before, call.ty, &api_version, kind)?;
+    let (api_version, kind) = (call.api_version(), call.kind.kind);
+    let mut seen = Cow::Borrowed(&before);
+    if call.version.is_some() {
+        call.shown(seen.to_mut());
+    }
+    let (mut after, warnings) = patched(call, *format, patch, &seen, call.client_ty(), &api_version, kind)?;
+    call.taken(&mut after);
     same_place(call, &after, &old)?;
     update::finish(call, Change { old, before, after, warnings, applied: None })
 }

@@ -1,14 +1,12 @@
-//! The subresources of pods that write: binding and eviction.
+//! Binding: the subresource of pods by which the scheduler writes.
 
-use copepod_model::request::{DeleteOptions, Propagation};
-use copepod_model::{ApiRequest, FieldError, Status, Verb};
+use copepod_model::{FieldError, Status};
 use copepod_state::Require;
 use serde_json::{Value, json};
 
 use crate::admission::Effects;
 use crate::call::Call;
 use crate::decision::{Decision, Reply};
-use crate::delete;
 use crate::value::{self, list, text};
 
 /// Decides a POST to `pods/NAME/binding`: the scheduler's one write.
@@ -69,7 +67,7 @@ pub(crate) fn bind(call: &mut Call<'_, '_>) -> Result<Decision, Status> {
 }
 
 /// Replaces the condition of the same type; the time of transition stays when the status does.
-fn set_condition(pod: &mut Value, mut condition: Value) {
+pub(crate) fn set_condition(pod: &mut Value, mut condition: Value) {
     let status = value::child(pod, "status");
     let all = status.entry("conditions").or_insert_with(|| json!([]));
     let Some(all) = all.as_array_mut() else { return };
@@ -84,50 +82,8 @@ fn set_condition(pod: &mut Value, mut condition: Value) {
     }
 }
 
-/// Decides a POST to `pods/NAME/eviction`: a delete on the terms that the Eviction names. There are no
-/// PodDisruptionBudgets among the kinds yet; what one forbids will be refused here.
-pub(crate) fn evict(call: &mut Call<'_, '_>) -> Result<Decision, Status> {
-    let (eviction, warnings) = call.body("policy/v1", "Eviction")?;
-    let name = text(&eviction["metadata"], "name");
-    if !name.is_empty() && name != &*call.key.name {
-        return Err(Status::bad_request("name in URL does not match name in Eviction object"));
-    }
-    let options = &eviction["deleteOptions"];
-    let request = ApiRequest {
-        verb: Verb::Delete,
-        subresource: None,
-        dry_run: call.req.dry_run || list(options, "dryRun").iter().any(|d| d == "All"),
-        delete: delete_options(options),
-        body: Default::default(),
-        ..call.req.clone()
-    };
-    let mut inner = Call::new(call.registry, call.env, &request)?;
-    let mut decision = delete::delete(&mut inner)?;
-    match &mut decision {
-        Decision::Write(write) => write.warnings = warnings,
-        Decision::Answer(answer) => answer.warnings = warnings,
-    }
-    let done = json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201 });
-    Ok(answering(decision, done, 201))
-}
-
-fn delete_options(v: &Value) -> DeleteOptions {
-    let preconditions = &v["preconditions"];
-    let owned = |v: &Value| v.as_str().map(String::from);
-    DeleteOptions {
-        grace_period_seconds: v["gracePeriodSeconds"].as_i64(),
-        uid: owned(&preconditions["uid"]),
-        resource_version: owned(&preconditions["resourceVersion"]),
-        propagation: match text(v, "propagationPolicy") {
-            "Background" => Some(Propagation::Background),
-            "Foreground" => Some(Propagation::Foreground),
-            "Orphan" => Some(Propagation::Orphan),
-            _ => None,
-        },
-    }
-}
-
-fn answering(mut decision: Decision, object: Value, code: u16) -> Decision {
+/// The decision, answering something else than the object that it writes.
+pub(crate) fn answering(mut decision: Decision, object: Value, code: u16) -> Decision {
     match &mut decision {
         Decision::Write(write) => {
             write.object = object;

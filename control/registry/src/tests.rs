@@ -3,9 +3,11 @@
 mod create;
 mod delete;
 mod ephemeral;
+mod eviction;
 mod images;
 mod patch;
 mod properties;
 mod read;
 mod services;
 mod update;
+mod versions;

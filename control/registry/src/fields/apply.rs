@@ -68,7 +68,7 @@ fn configuration(call: &Call<'_, '_>, config: &Value) -> Result<(Value, Set), St
         return Err(Status::invalid("meta.k8s.io", "PatchOptions", "", &[error]));
     }
     let mut config = config.clone();
-    let (api_version, kind) = (call.kind.api_version(), call.kind.kind);
+    let (api_version, kind) = (call.api_version(), call.kind.kind);
     if text(&config, "apiVersion") != api_version || text(&config, "kind") != kind {
         return Err(Status::bad_request(format!(
             "the applied object must be of apiVersion {api_version:?} and kind {kind:?}, not {:?} and {:?}",
@@ -77,11 +77,11 @@ fn configuration(call: &Call<'_, '_>, config: &Value) -> Result<(Value, Set), St
         )));
     }
     let wrong = |why: String| {
-        let why = format!("{kind} in version {:?} cannot be handled as a {kind}: {why}", call.kind.version);
+        let why = format!("{kind} in version {:?} cannot be handled as a {kind}: {why}", call.req.version);
         Status::bad_request(why)
     };
     // Whatever fieldValidation says: nobody can own a field that does not exist.
-    let unknown = adapt::conform(&call.registry.schema, call.ty, &mut config).map_err(wrong)?;
+    let unknown = adapt::conform(&call.registry.schema, call.client_ty(), &mut config).map_err(wrong)?;
     if !unknown.is_empty() {
         return Err(wrong(format!("strict decoding error: {}", unknown.join(", "))));
     }
@@ -110,6 +110,8 @@ fn configuration(call: &Call<'_, '_>, config: &Value) -> Result<(Value, Set), St
     if call.kind.status && !matches!(call.part, Part::Status) {
         value::remove(&mut config, "status");
     }
+    // Who owns which field is kept in the stored version's words.
+    call.taken(&mut config);
     adapt::normalise(&call.registry.schema, call.ty, &mut config);
     let mut fields = walk::named(&call.registry.schema, adapt::root(call.ty), &config);
     managers::strip(&mut fields);

@@ -46,7 +46,7 @@ type Groups = BTreeMap<String, BTreeMap<String, Vec<Resource>>>;
 
 fn groups(kinds: &Kinds) -> Groups {
     let mut out = Groups::new();
-    for k in kinds.iter() {
+    for k in kinds.every_version() {
         out.entry(k.group.into()).or_default().entry(k.version.into()).or_default().push(resource(k));
     }
     let reviews = VIRTUAL.map(|r| (r, r.3.to_lowercase(), vec!["create"]));
@@ -113,9 +113,35 @@ pub fn core_versions(server: &str) -> Value {
 }
 
 fn api_group(group: &str, versions: &BTreeMap<String, Vec<Resource>>) -> Value {
-    let list: Vec<Value> =
-        versions.keys().map(|v| json!({"groupVersion": group_version(group, v), "version": v})).collect();
-    json!({"name": group, "versions": list, "preferredVersion": list.last()})
+    let list: Vec<Value> = preferred(versions)
+        .into_iter()
+        .map(|(v, _)| json!({"groupVersion": group_version(group, v), "version": v}))
+        .collect();
+    json!({"name": group, "versions": list, "preferredVersion": list.first()})
+}
+
+/// The versions, the best first: stable ones before beta and alpha ones, and later ones before earlier ones.
+fn preferred(versions: &BTreeMap<String, Vec<Resource>>) -> Vec<(&String, &Vec<Resource>)> {
+    let mut out: Vec<_> = versions.iter().collect();
+    out.sort_by_key(|(v, _)| std::cmp::Reverse(priority(v)));
+    out
+}
+
+/// (how stable, major, minor) of a version such as `v2` or `v1beta3`; what is not of that form comes last.
+fn priority(version: &str) -> (u8, u64, u64) {
+    let parse = || {
+        let rest = version.strip_prefix('v')?;
+        let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        let (major, rest) = rest.split_at(end);
+        let (stable, minor) = match (rest.strip_prefix("beta"), rest.strip_prefix("alpha")) {
+            _ if rest.is_empty() => (3, "0"),
+            (Some(minor), _) => (2, minor),
+            (_, Some(minor)) => (1, minor),
+            _ => return None,
+        };
+        Some((stable, major.parse().ok()?, minor.parse().ok()?))
+    };
+    parse().unwrap_or_default()
 }
 
 /// `/apis`.
@@ -173,8 +199,8 @@ pub fn aggregated(kinds: &Kinds, core: bool, beta: bool) -> Value {
         .iter()
         .filter(|(g, _)| g.is_empty() == core)
         .map(|(group, versions)| {
-            let versions: Vec<Value> = versions
-                .iter()
+            let versions: Vec<Value> = preferred(versions)
+                .into_iter()
                 .map(|(version, list)| {
                     let resources: Vec<Value> = list.iter().map(|r| aggregated_resource(r, group, version)).collect();
                     json!({"version": version, "resources": resources, "freshness": "Current"})

@@ -66,8 +66,8 @@ impl Api {
 
     /// The kind that a request is for; 404 when nothing serves it.
     pub(super) fn kind(&self, request: &ApiRequest) -> Result<Arc<Kind>, Status> {
-        let kind = self.registry.kinds.resource(&request.group, &request.resource);
-        kind.filter(|k| k.version == request.version).cloned().ok_or_else(Status::no_such_path)
+        let kind = self.registry.kinds.served(&request.group, &request.resource, &request.version);
+        kind.cloned().ok_or_else(Status::no_such_path)
     }
 
     /// Does what an authorized request asks, watches apart. With a `fence` what it writes counts in that term only.

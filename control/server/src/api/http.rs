@@ -66,7 +66,7 @@ impl Api {
     /// The answer for a path that nothing serves: a Status within a group and version that there is, else plain text.
     fn nowhere(&self, path: &str) -> Response<Body> {
         let known = |group: &str, version: &str| {
-            self.registry.kinds.iter().any(|k| (k.group, k.version) == (group, version))
+            self.registry.kinds.every_version().any(|k| (k.group, k.version) == (group, version))
                 || discovery::is_virtual(group, version)
         };
         match path::parse(path) {

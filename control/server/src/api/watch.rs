@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use copepod_client::{Body, WatchEvent, WatchStream};
 use copepod_machine::View as _;
-use copepod_model::kinds::Kind;
+use copepod_model::kinds::{Kind, Version};
 use copepod_model::schema::Schema;
 use copepod_model::selector::FieldSelector;
 use copepod_model::{ApiRequest, FieldError, Status};
@@ -41,6 +41,8 @@ struct Session {
     deadline: Instant,
     revision: u64,
     over: bool,
+    /// What objects are converted to, if the watch is of another version than the stored one.
+    version: Option<(Arc<Kind>, &'static Version)>,
 }
 
 impl Api {
@@ -94,10 +96,11 @@ impl Api {
             deadline: Instant::now() + lifetime,
             revision: from,
             over: false,
+            version: self.registry.version(request),
         };
         Ok(Box::pin(stream::unfold(session, |mut session| async move {
             let event = session.next().await?;
-            Some((event, session))
+            Some((session.shown(event), session))
         })))
     }
 
@@ -163,6 +166,17 @@ impl Api {
 }
 
 impl Session {
+    /// An event in the version that was asked for.
+    fn shown(&self, event: WatchEvent) -> WatchEvent {
+        let Some((kind, version)) = &self.version else { return event };
+        match event {
+            WatchEvent::Added(o) => WatchEvent::Added(kind.convert(version, &o)),
+            WatchEvent::Modified(o) => WatchEvent::Modified(kind.convert(version, &o)),
+            WatchEvent::Deleted(o) => WatchEvent::Deleted(kind.convert(version, &o)),
+            other => other,
+        }
+    }
+
     async fn next(&mut self) -> Option<WatchEvent> {
         loop {
             if let Some(event) = self.pending.pop_front() {

@@ -128,6 +128,21 @@ pub trait Strategy: Send + Sync {
     fn cells(&self, object: &Value, now: Time) -> Vec<Value> {
         vec![object["metadata"]["name"].clone(), age(object, now)]
     }
+
+    /// The versions that are served besides the stored one.
+    fn versions(&self) -> &'static [Version] {
+        &[]
+    }
+
+    /// Whether a DELETE that names no propagation policy leaves the dependents alone.
+    fn orphans(&self) -> bool {
+        false
+    }
+
+    /// What who sends such a DELETE is warned of.
+    fn orphans_warning(&self) -> Option<&'static str> {
+        None
+    }
 }
 
 /// The strategy of a kind without rules of its own.
@@ -177,6 +192,8 @@ pub fn field_at(object: &Value, path: &str) -> String {
 #[derive(Clone, Default)]
 pub struct Kinds {
     by_resource: BTreeMap<(String, String), Arc<Kind>>,
+    /// The same kinds at the versions that are not stored.
+    others: BTreeMap<(String, String), Vec<Arc<Kind>>>,
 }
 
 impl Kinds {
@@ -195,7 +212,10 @@ impl Kinds {
     }
     /// Adds or replaces a kind.
     pub fn add(&mut self, kind: Kind) {
-        self.by_resource.insert((kind.group.into(), kind.plural.into()), Arc::new(kind));
+        let key = (kind.group.to_string(), kind.plural.to_string());
+        let others = kind.strategy.versions().iter().map(|v| Arc::new(kind.at(v))).collect();
+        self.others.insert(key.clone(), others);
+        self.by_resource.insert(key, Arc::new(kind));
     }
     /// By group and plural.
     pub fn resource(&self, group: &str, plural: &str) -> Option<&Arc<Kind>> {
@@ -213,11 +233,21 @@ impl Kinds {
     }
     /// By `apiVersion` and `kind`, as a manifest has them.
     pub fn gvk(&self, api_version: &str, kind: &str) -> Option<&Arc<Kind>> {
-        self.iter().find(|k| k.api_version() == api_version && k.kind == kind)
+        self.every_version().find(|k| k.kind == kind && k.api_version() == api_version)
     }
-    /// In the order of group and plural.
+    /// By group, plural and version: the kind as clients of that version see it.
+    pub fn served(&self, group: &str, plural: &str, version: &str) -> Option<&Arc<Kind>> {
+        let key = (group.to_string(), plural.to_string());
+        let others = self.others.get(&key).into_iter().flatten();
+        self.by_resource.get(&key).into_iter().chain(others).find(|k| k.version == version)
+    }
+    /// In the order of group and plural, each once, as it is stored.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Kind>> {
         self.by_resource.values()
+    }
+    /// The same at every version that is served.
+    pub fn every_version(&self) -> impl Iterator<Item = &Arc<Kind>> {
+        self.by_resource.values().chain(self.others.values().flatten())
     }
 }
 
@@ -258,16 +288,24 @@ impl Kind {
 }
 
 pub mod apps;
+pub mod autoscaling;
+pub mod batch;
 pub mod coordination;
 pub mod core;
 pub mod discovery;
 pub mod duration;
 pub mod fields;
+mod int_or_percent;
 pub mod metadata;
 pub mod names;
 pub mod networking;
+pub mod policy;
 pub mod rbac;
 mod table;
+mod version;
+mod workload;
+
+pub use version::Version;
 
 #[cfg(test)]
 mod tests;
@@ -280,16 +318,24 @@ fn builtin() -> Vec<Kind> {
         core::namespace::kind(),
         core::node::kind(),
         core::pod::kind(),
+        core::replication_controller::kind(),
         core::secret::kind(),
         core::service::kind(),
         core::service_account::kind(),
+        apps::controller_revision::kind(),
+        apps::daemon_set::kind(),
         apps::deployment::kind(),
         apps::replica_set::kind(),
+        apps::stateful_set::kind(),
+        autoscaling::horizontal_pod_autoscaler::kind(),
+        batch::cron_job::kind(),
+        batch::job::kind(),
         coordination::lease::kind(),
         discovery::endpoint_slice::kind(),
         networking::ingress::kind(),
         networking::ingress_class::kind(),
         networking::networkpolicy::kind(),
+        policy::pod_disruption_budget::kind(),
         rbac::cluster_role::kind(),
         rbac::cluster_role_binding::kind(),
         rbac::role::kind(),

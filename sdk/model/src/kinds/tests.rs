@@ -7,10 +7,14 @@ use serde_json::{Value, json};
 use super::Kinds;
 use crate::Time;
 
+mod autoscaling;
+mod batch;
+mod budgets;
 mod columns;
 mod defaults;
 mod rules;
 mod updates;
+mod workloads;
 
 /// The object with its kind's defaults; checks that applying them again changes nothing.
 fn defaulted(resource: &str, mut object: Value) -> Value {
@@ -55,6 +59,8 @@ fn row(resource: &str, object: Value) -> Vec<String> {
 fn samples() -> BTreeMap<&'static str, Value> {
     let template = json!({"metadata":{"labels":{"app":"web"}},"spec":{"containers":[{"name":"a","image":"web:1"}]}});
     let replicated = json!({"spec":{"selector":{"matchLabels":{"app":"web"}},"template":template}});
+    let mut once = template.clone();
+    once["spec"]["restartPolicy"] = "Never".into();
     let rules = json!({"rules":[{"verbs":["get"],"apiGroups":[""],"resources":["pods"]}]});
     let binding = json!({"roleRef":{"kind":"ClusterRole","name":"view"},"subjects":[{"kind":"User","name":"eve"}]});
     BTreeMap::from([
@@ -67,8 +73,22 @@ fn samples() -> BTreeMap<&'static str, Value> {
         ("secrets", json!({"stringData":{"a":"b"}})),
         ("services", json!({"spec":{"ports":[{"port":80}]}})),
         ("serviceaccounts", json!({})),
+        ("controllerrevisions.apps", json!({"data":{},"revision":1})),
+        ("cronjobs.batch", json!({"spec":{"schedule":"@daily","jobTemplate":{"spec":{"template":once}}}})),
+        ("daemonsets.apps", replicated.clone()),
         ("deployments.apps", replicated.clone()),
-        ("replicasets.apps", replicated),
+        (
+            "horizontalpodautoscalers.autoscaling",
+            json!({"spec":{"maxReplicas":3,"scaleTargetRef":{"kind":"Deployment","name":"web"}}}),
+        ),
+        (
+            "jobs.batch",
+            json!({"spec":{"manualSelector":true,"selector":{"matchLabels":{"app":"web"}},"template":once}}),
+        ),
+        ("poddisruptionbudgets.policy", json!({"spec":{"minAvailable":1}})),
+        ("replicasets.apps", replicated.clone()),
+        ("replicationcontrollers", json!({"spec":{"template":template}})),
+        ("statefulsets.apps", replicated),
         ("leases.coordination.k8s.io", json!({"spec":{"leaseDurationSeconds":40}})),
         (
             "endpointslices.discovery.k8s.io",
@@ -124,5 +144,5 @@ fn names_are_unique() {
         }
         assert_eq!(kind.singular, kind.kind.to_lowercase());
     }
-    assert_eq!(plurals.len(), 20);
+    assert_eq!(plurals.len(), 28);
 }

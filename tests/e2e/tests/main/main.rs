@@ -22,3 +22,4 @@ mod top;
 mod up;
 mod volumes;
 mod websocket;
+mod workload_kinds;

@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::{SPEC, V1};
 use crate::kinds::core::podspec;
 use crate::kinds::fields::{Path, ensure, fill, fill_absent, immutable, nonnegative, one_of, spec_mut, text};
+use crate::kinds::int_or_percent::{Bound, bound};
 use crate::kinds::table::{col, columns, name, number, selector, wide};
 use crate::kinds::{Column, Kind, Scale, Strategy, age};
 use crate::{FieldError, Time};
@@ -120,36 +121,5 @@ fn strategy(path: Path<'_>, strategy: &Value, errors: &mut Vec<FieldError>) {
             }
         }
         other => one_of(path.child("type"), other, &["Recreate", "RollingUpdate"], errors),
-    }
-}
-
-#[derive(PartialEq)]
-enum Bound {
-    Zero,
-    Some,
-    AboveWhole,
-}
-
-/// A number of pods or a percentage of them; `None` when it is neither.
-fn bound(path: Path<'_>, v: &Value, errors: &mut Vec<FieldError>) -> Option<Bound> {
-    match v {
-        Value::String(s) => {
-            let percent = s.strip_suffix('%').filter(|d| !d.is_empty() && d.bytes().all(|b| b.is_ascii_digit()));
-            let Some(percent) = percent else {
-                let why = "a valid percent string must be a numeric string followed by an ending '%' (e.g. '1%',  or '93%', \
-                           regex used for validation is '[0-9]+%')";
-                errors.push(FieldError::invalid(path, s.as_str(), why));
-                return None;
-            };
-            Some(match percent.parse::<u32>() {
-                Ok(0) => Bound::Zero,
-                Ok(1..=100) => Bound::Some,
-                _ => Bound::AboveWhole,
-            })
-        }
-        other => {
-            nonnegative(path, other, errors);
-            Some(if other.as_i64() == Some(0) { Bound::Zero } else { Bound::Some })
-        }
     }
 }

@@ -1,7 +1,10 @@
 //! The group `apps`.
 
+pub mod controller_revision;
+pub mod daemon_set;
 pub mod deployment;
 pub mod replica_set;
+pub mod stateful_set;
 
 use serde_json::Value;
 
@@ -56,4 +59,9 @@ fn validate_replicated(spec: &Value, errors: &mut Vec<FieldError>) {
         let why = "activeDeadlineSeconds in ReplicaSet is not Supported";
         errors.push(FieldError::forbidden("spec.template.spec.activeDeadlineSeconds", why));
     }
+}
+
+/// Whether a `metav1.LabelSelector` asks for nothing.
+fn is_empty_selector(selector: &Value) -> bool {
+    LabelSelector::from_json(selector).is_ok_and(|s| s.is_empty())
 }

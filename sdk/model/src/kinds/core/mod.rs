@@ -7,6 +7,7 @@ pub mod namespace;
 pub mod node;
 pub mod pod;
 pub mod podspec;
+pub mod replication_controller;
 pub mod secret;
 pub mod service;
 pub mod service_account;

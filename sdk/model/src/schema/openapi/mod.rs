@@ -44,7 +44,7 @@ fn root(group: &str, version: &str) -> String {
 
 /// The index at `/openapi/v3`: where each group and version's document is. The address changes when the document does.
 pub fn v3_index(schema: &Schema, kinds: &Kinds) -> Value {
-    let mut versions: BTreeSet<(&str, &str)> = kinds.iter().map(|k| (k.group, k.version)).collect();
+    let mut versions: BTreeSet<(&str, &str)> = kinds.every_version().map(|k| (k.group, k.version)).collect();
     versions.insert((measured::GROUP, measured::VERSION));
     let mut paths = Map::new();
     for (group, version) in versions {
@@ -60,7 +60,7 @@ pub fn v3_index(schema: &Schema, kinds: &Kinds) -> Value {
 pub fn v3(schema: &Schema, kinds: &Kinds, group: &str, version: &str) -> Option<Value> {
     let mut defined = Definitions::new(schema, Dialect::V3);
     let mut paths = Map::new();
-    for kind in kinds.iter().filter(|k| k.group == group && k.version == version) {
+    for kind in kinds.every_version().filter(|k| k.group == group && k.version == version) {
         paths::add(&mut defined, &mut paths, kind);
     }
     let mut measured = Map::new();
@@ -78,7 +78,7 @@ pub fn v3(schema: &Schema, kinds: &Kinds, group: &str, version: &str) -> Option<
 pub fn v2(schema: &Schema, kinds: &Kinds) -> Value {
     let mut defined = Definitions::new(schema, Dialect::V2);
     let mut paths = Map::new();
-    for kind in kinds.iter() {
+    for kind in kinds.every_version() {
         paths::add(&mut defined, &mut paths, kind);
     }
     let measured = measured::add(&mut defined, &mut paths);
@@ -95,7 +95,7 @@ fn with(mut definitions: Value, more: Map<String, Value>) -> Value {
 /// A hash of all that a document depends on (FNV-1a, twice).
 pub fn hash(schema: &Schema, kinds: &Kinds, group: &str, version: &str) -> String {
     let mut text = format!("{} {}", env!("CARGO_PKG_VERSION"), super::table::TABLE.len());
-    for kind in kinds.iter().filter(|k| k.group == group && k.version == version) {
+    for kind in kinds.every_version().filter(|k| k.group == group && k.version == version) {
         text.push_str(&signature(schema, kind));
     }
     let fnv = |seed: u64| text.bytes().fold(seed, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));

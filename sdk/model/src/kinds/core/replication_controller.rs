@@ -1,0 +1,137 @@
+//! ReplicationController, which Deployments took the place of.
+
+use serde_json::Value;
+
+use super::{V1, podspec};
+use crate::kinds::fields::{Path, ensure, fill_absent, nonnegative, spec_mut};
+use crate::kinds::table::{col, columns, labels, name, number, wide};
+use crate::kinds::{Column, Kind, Scale, Strategy, age, field_at, workload};
+use crate::{FieldError, Time};
+
+/// The kind.
+pub fn kind() -> Kind {
+    Kind {
+        short_names: &["rc"],
+        categories: &["all"],
+        status: true,
+        scale: Some(Scale {
+            spec_replicas: "spec.replicas",
+            status_replicas: "status.replicas",
+            selector: "spec.selector",
+        }),
+        generation: true,
+        ..Kind::new(
+            V1,
+            "ReplicationController",
+            ("replicationcontrollers", "replicationcontroller"),
+            ReplicationController,
+        )
+    }
+}
+
+const SPEC: Path<'static> = Path::root("spec");
+
+struct ReplicationController;
+
+impl Strategy for ReplicationController {
+    fn default(&self, object: &mut Value) {
+        let Some(spec) = spec_mut(object) else { return };
+        fill_absent(spec, "replicas", || 1.into());
+        if let Some(pod) = spec.get_mut("template").and_then(Value::as_object_mut).and_then(|t| ensure(t, "spec")) {
+            podspec::default_template(pod);
+        }
+        // Both come from the template's labels where they are not given.
+        let labels = spec.get("template").map_or(Value::Null, |t| t["metadata"]["labels"].clone());
+        if labels.as_object().is_none_or(|l| l.is_empty()) {
+            return;
+        }
+        let empty = |v: Option<&Value>| v.and_then(Value::as_object).is_none_or(|m| m.is_empty());
+        if empty(spec.get("selector")) {
+            spec.insert("selector".into(), labels.clone());
+        }
+        if let Some(meta) = object.as_object_mut().and_then(|o| ensure(o, "metadata"))
+            && empty(meta.get("labels"))
+        {
+            meta.insert("labels".into(), labels);
+        }
+    }
+
+    fn validate(&self, object: &Value, errors: &mut Vec<FieldError>) {
+        let spec = &object["spec"];
+        nonnegative(SPEC.child("minReadySeconds"), &spec["minReadySeconds"], errors);
+        let selector = spec["selector"].as_object().filter(|s| !s.is_empty());
+        if selector.is_none() {
+            errors.push(FieldError::required(SPEC.child("selector"), ""));
+        }
+        nonnegative(SPEC.child("replicas"), &spec["replicas"], errors);
+        let template = &spec["template"];
+        if template.is_null() {
+            errors.push(FieldError::required(SPEC.child("template"), ""));
+            return;
+        }
+        let labels = &template["metadata"]["labels"];
+        if selector.is_some_and(|s| s.iter().any(|(k, v)| labels[k] != *v)) {
+            let value = if labels.is_null() { serde_json::json!({}) } else { labels.clone() };
+            let why = "`selector` does not match template `labels`";
+            errors.push(FieldError::invalid("spec.template.metadata.labels", value, why));
+        }
+        podspec::validate_template(SPEC.child("template"), template, errors);
+        workload::runs_always(SPEC.child("template"), template, "ReplicationController", errors);
+    }
+
+    fn validate_status(&self, new: &Value, _: &Value, errors: &mut Vec<FieldError>) {
+        let counts = ["replicas", "fullyLabeledReplicas", "readyReplicas", "availableReplicas", "observedGeneration"];
+        let at_most = [
+            ("fullyLabeledReplicas", "replicas"),
+            ("readyReplicas", "replicas"),
+            ("availableReplicas", "replicas"),
+            ("availableReplicas", "readyReplicas"),
+        ];
+        workload::status_counts(&new["status"], &counts, &at_most, errors);
+    }
+
+    fn selectable_fields(&self) -> &'static [&'static str] {
+        &["status.replicas"]
+    }
+
+    fn field(&self, object: &Value, path: &str) -> String {
+        match path {
+            "status.replicas" => object["status"]["replicas"].as_i64().unwrap_or(0).to_string(),
+            _ => field_at(object, path),
+        }
+    }
+
+    fn orphans(&self) -> bool {
+        true
+    }
+
+    fn columns(&self) -> Vec<Column> {
+        columns(
+            &[
+                col("Desired", "integer", "Number of desired replicas."),
+                col("Current", "integer", "Number of pods that exist."),
+                col("Ready", "integer", "Number of pods that are ready."),
+            ],
+            &[
+                wide("Containers", "string", "Names of each container in the template."),
+                wide("Images", "string", "Images referenced by each container in the template."),
+                wide("Selector", "string", "Label selector for pods."),
+            ],
+        )
+    }
+
+    fn cells(&self, o: &Value, now: Time) -> Vec<Value> {
+        let (spec, status) = (&o["spec"], &o["status"]);
+        let (names, images) = podspec::layout(&spec["template"]["spec"]);
+        vec![
+            name(o),
+            number(&spec["replicas"]),
+            number(&status["replicas"]),
+            number(&status["readyReplicas"]),
+            age(o, now),
+            names.into(),
+            images.into(),
+            labels(&spec["selector"]),
+        ]
+    }
+}
