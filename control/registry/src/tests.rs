@@ -1,9 +1,11 @@
 //! Every verb as a client sees it.
 
+mod admission;
 mod create;
 mod delete;
 mod ephemeral;
 mod images;
+mod limits;
 mod patch;
 mod properties;
 mod read;
