@@ -25,8 +25,10 @@ mod node_ipam;
 mod node_lifecycle;
 mod pod_gc;
 mod replica_set;
+mod resource_quota;
 mod root_ca;
 mod service_account;
+mod storage_protection;
 mod support;
 mod token_cleaner;
 
@@ -107,8 +109,10 @@ pub fn all(config: &Config) -> Vec<Box<dyn Controller>> {
         Box::new(node_lifecycle::new(config)),
         Box::new(pod_gc::new(config)),
         Box::new(replica_set::new(config)),
+        Box::new(resource_quota::new(config)),
         Box::new(root_ca::new(config)),
         Box::new(service_account::new(config)),
+        Box::new(storage_protection::new(config)),
         Box::new(token_cleaner::new(config)),
     ]
 }

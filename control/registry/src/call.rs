@@ -40,6 +40,9 @@ impl Part {
     }
 }
 
+/// How often to decide anew where many writers share something that each of them changes: one wins every time.
+const CONTENDED: u32 = 4096;
+
 /// A request with its kind.
 pub(crate) struct Call<'a, 'e> {
     pub(crate) registry: &'a Registry,
@@ -264,10 +267,11 @@ impl<'a, 'e> Call<'a, 'e> {
         &mut self,
         require: Require,
         object: Value,
-        effects: Effects,
+        mut effects: Effects,
         code: u16,
-        warnings: Vec<String>,
+        mut warnings: Vec<String>,
     ) -> Result<Decision, Status> {
+        warnings.append(&mut effects.warnings);
         if self.req.dry_run {
             return Ok(Decision::Answer(Answer { code, object, warnings }));
         }
@@ -298,7 +302,10 @@ impl<'a, 'e> Call<'a, 'e> {
         txn.require.push(require);
         txn.ops.push(op);
         txn.ops.extend(effects.ops);
-        let retry = Retry::of(&self.key);
+        let mut retry = Retry::of(&self.key);
+        if effects.contended {
+            retry.attempts = CONTENDED;
+        }
         Decision::Write(Box::new(Write {
             txn,
             key: self.key.clone(),

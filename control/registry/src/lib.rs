@@ -19,6 +19,7 @@ mod read;
 mod review;
 mod scale;
 pub mod seal;
+mod system_objects;
 mod update;
 mod value;
 mod watch;

@@ -100,7 +100,9 @@ pub(crate) fn settle(call: &mut Call<'_, '_>, mut change: Change) -> Result<Sett
     let mut effects = review.effects;
     if value::same(&after, before) && change.applied.is_none() {
         // Who may not write may not write the same either.
-        admission::validate(&mut Review::new(call, Operation::Update, Some(before)), &after)?;
+        let mut review = Review::new(call, Operation::Update, Some(before));
+        admission::validate(&mut review, &after)?;
+        change.warnings.append(&mut review.effects.warnings);
         return Ok(Settled::Same(change.before, change.warnings));
     }
     if call.kind.generation && !value::same_spec(&after, before) {

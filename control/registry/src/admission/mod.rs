@@ -1,14 +1,23 @@
 //! Rules that look beyond the object itself. Mutating ones run before validation, validating ones after it.
 
 mod default_ingress_class;
+mod default_storage_class;
+mod default_toleration_seconds;
 mod escalation;
 mod image_namespace;
+mod limit_ranger;
 mod namespaces;
 mod node_restriction;
+mod node_taint;
+mod pod_security;
+mod priority;
+mod resource_quota;
+mod runtime_class;
 mod service_account;
 mod service_allocation;
+mod storage_object_in_use;
 
-use copepod_machine::{Ids, View};
+use copepod_machine::{Ids, Time, View};
 use copepod_model::kinds::Kind;
 use copepod_model::{Key, Status, UserInfo};
 use copepod_state::{Op, Require};
@@ -33,6 +42,7 @@ pub(crate) struct Review<'r> {
     pub(crate) config: &'r Config,
     pub(crate) view: &'r dyn View,
     pub(crate) ids: &'r mut dyn Ids,
+    pub(crate) now: Time,
     pub(crate) user: &'r UserInfo,
     pub(crate) kind: &'r Kind,
     pub(crate) key: &'r Key,
@@ -49,12 +59,18 @@ pub(crate) struct Review<'r> {
 pub(crate) struct Effects {
     pub(crate) require: Vec<Require>,
     pub(crate) ops: Vec<Op>,
+    /// What the client is told besides.
+    pub(crate) warnings: Vec<String>,
+    /// Whether many writers are expected to want the same: then losing a race is no failure, however often.
+    pub(crate) contended: bool,
 }
 
 impl Effects {
     pub(crate) fn merge(&mut self, other: Effects) {
         self.require.extend(other.require);
         self.ops.extend(other.ops);
+        self.warnings.extend(other.warnings);
+        self.contended |= other.contended;
     }
 }
 
@@ -64,6 +80,7 @@ impl<'r> Review<'r> {
             config: &call.registry.config,
             view: call.env.view,
             ids: &mut *call.env.ids,
+            now: call.env.now,
             user: &call.req.user,
             kind: &call.kind,
             key: &call.key,
@@ -79,6 +96,11 @@ impl<'r> Review<'r> {
         matches!(self.part, Part::Whole)
     }
 
+    /// Whether the review is of a whole object of this resource that is being created.
+    fn creates(&self, resource: &str) -> bool {
+        self.operation == Operation::Create && self.whole() && &*self.key.resource == resource
+    }
+
     /// A 403 in upstream's words for what admission refuses.
     fn forbid(&self, why: &str) -> Status {
         Status::forbidden(&self.key.resource, &self.key.name, why)
@@ -89,11 +111,31 @@ type Mutate = fn(&mut Review<'_>, &mut Value) -> Result<(), Status>;
 type Validate = fn(&mut Review<'_>, &Value) -> Result<(), Status>;
 type Release = fn(&mut Review<'_>, &Value);
 
-/// The mutating rules, in order.
-const MUTATING: &[Mutate] = &[service_account::mutate, default_ingress_class::mutate, service_allocation::mutate];
-/// The validating rules.
-const VALIDATING: &[Validate] =
-    &[namespaces::validate, node_restriction::validate, escalation::validate, image_namespace::validate];
+/// The mutating rules, in upstream's order; what upstream has in its storage comes last.
+const MUTATING: &[Mutate] = &[
+    limit_ranger::mutate,
+    service_account::mutate,
+    node_taint::mutate,
+    priority::mutate,
+    default_toleration_seconds::mutate,
+    default_storage_class::mutate,
+    storage_object_in_use::mutate,
+    runtime_class::mutate,
+    default_ingress_class::mutate,
+    service_allocation::mutate,
+];
+/// The validating rules, likewise; quotas are charged when nothing else is in the way.
+const VALIDATING: &[Validate] = &[
+    namespaces::validate,
+    limit_ranger::validate,
+    node_restriction::validate,
+    pod_security::validate,
+    priority::validate,
+    runtime_class::validate,
+    escalation::validate,
+    image_namespace::validate,
+    resource_quota::validate,
+];
 /// What takes back what a rule has given to an object, once the object is removed.
 const RELEASING: &[Release] = &[service_allocation::release];
 

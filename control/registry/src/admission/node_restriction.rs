@@ -1,6 +1,8 @@
 //! NodeRestriction: an agent changes its own Node, its own Lease and the pods bound to it, and nothing of others; and tokens it
 //! gets for those pods only.
 
+use std::collections::BTreeSet;
+
 use copepod_machine::View;
 use copepod_model::join_token::AGENT_KEY;
 use copepod_model::{ApiRequest, Status};
@@ -30,20 +32,72 @@ pub(super) fn validate(review: &mut Review<'_>, object: &Value) -> Result<(), St
         "leases.coordination.k8s.io" if &*review.key.name != node => {
             Err(review.forbid("can only access node lease with the same name as the requesting node"))
         }
+        "csinodes.storage.k8s.io" if &*review.key.name != node => {
+            Err(review.forbid("can only access CSINode with the same name as the requesting node"))
+        }
+        "persistentvolumeclaims" => claim(review, object, node),
         _ => Ok(()),
     }
 }
 
+/// Of a claim an agent writes what became of its resizing, and nothing else.
+fn claim(review: &Review<'_>, object: &Value, node: &str) -> Result<(), Status> {
+    let (Part::Status, Some(old)) = (review.part, review.old) else {
+        return Err(review.forbid("may only update PVC status"));
+    };
+    let rest = |v: &Value| {
+        let mut v = v.clone();
+        for field in ["capacity", "conditions", "allocatedResources", "allocatedResourceStatuses"] {
+            crate::value::remove(&mut v["status"], field);
+        }
+        v
+    };
+    if crate::value::same(&rest(object), &rest(old)) {
+        return Ok(());
+    }
+    let why = format!("node {node:?} is not allowed to update fields other than status.capacity and status.conditions");
+    Err(review.forbid(&why))
+}
+
+/// What a kubelet may say of its node among the labels of Kubernetes' own domains (`IsKubeletLabel`); of others anything.
+const OWN_LABELS: [&str; 12] = [
+    "beta.kubernetes.io/arch",
+    "beta.kubernetes.io/instance-type",
+    "beta.kubernetes.io/os",
+    "failure-domain.beta.kubernetes.io/region",
+    "failure-domain.beta.kubernetes.io/zone",
+    "failure-domain.kubernetes.io/region",
+    "failure-domain.kubernetes.io/zone",
+    "kubernetes.io/arch",
+    "kubernetes.io/hostname",
+    "kubernetes.io/os",
+    "topology.kubernetes.io/region",
+    "topology.kubernetes.io/zone",
+];
+
+fn is_own_label(key: &str) -> bool {
+    let Some((domain, _)) = key.split_once('/') else { return true };
+    let within = |of: &str| domain == of || domain.strip_suffix(of).is_some_and(|rest| rest.ends_with('.'));
+    if within("node-restriction.kubernetes.io") {
+        return false;
+    }
+    let reserved = within("kubernetes.io") || within("k8s.io");
+    !reserved || OWN_LABELS.contains(&key) || within("kubelet.kubernetes.io") || within("node.kubernetes.io")
+}
+
 /// An agent may not lift taints or restrictions that keep workloads off its node.
 fn own_node(review: &Review<'_>, object: &Value, node: &str) -> Result<(), Status> {
-    const RESTRICTED: &str = "node-restriction.kubernetes.io/";
-    let labels = |v: &Value| -> Vec<(String, Value)> {
-        let all = v["metadata"]["labels"].as_object().into_iter().flatten();
-        all.filter(|(k, _)| k.contains(RESTRICTED)).map(|(k, v)| (k.clone(), v.clone())).collect()
-    };
-    let before = review.old.map(labels).unwrap_or_default();
-    if review.operation != Operation::Delete && labels(object) != before {
-        return Err(review.forbid(&format!("node {node:?} is not allowed to set labels of the group {RESTRICTED:?}")));
+    let labels = |v: &Value| v["metadata"]["labels"].as_object().cloned().unwrap_or_default();
+    let (before, after) = (review.old.map(labels).unwrap_or_default(), labels(object));
+    let keys: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+    let changed = keys.into_iter().filter(|k| before.get(*k) != after.get(*k));
+    let foreign: Vec<&str> = changed.map(String::as_str).filter(|k| !is_own_label(k)).collect();
+    if review.operation != Operation::Delete && !foreign.is_empty() {
+        let foreign = foreign.join(", ");
+        return Err(review.forbid(&match review.operation {
+            Operation::Create => format!("node {node:?} is not allowed to set the following labels: {foreign}"),
+            _ => format!("is not allowed to modify labels: {foreign}"),
+        }));
     }
     // Which agent a node's name belongs to, the cluster says.
     let key = |v: &Value| v["metadata"]["annotations"].get(AGENT_KEY).cloned();
@@ -86,16 +140,53 @@ fn pod(review: &Review<'_>, object: &Value, node: &str) -> Result<(), Status> {
                     review.forbid(&format!("node {node:?} can only create pods with spec.nodeName set to itself"))
                 );
             }
-            Ok(())
+            match refers(&object["spec"]) {
+                Some(what) => Err(review.forbid(&format!("node {node:?} can not create pods that reference {what}"))),
+                None => Ok(()),
+            }
         }
         Operation::Update if !status => Err(review.forbid(&format!("node {node:?} can only update pod status"))),
         Operation::Update if !review.old.is_some_and(bound) => Err(review
             .forbid(&format!("node {node:?} can only update pod status for pods with spec.nodeName set to itself"))),
+        Operation::Update
+            if review.old.is_some_and(|old| old["metadata"]["labels"] != object["metadata"]["labels"]) =>
+        {
+            Err(review.forbid(&format!("node {node:?} cannot update labels through pod status")))
+        }
         Operation::Delete if !bound(object) => {
             Err(review.forbid(&format!("node {node:?} can only delete pods with spec.nodeName set to itself")))
         }
         _ => Ok(()),
     }
+}
+
+/// What of the API a pod refers to, which an agent could get at by a mirror of its own making.
+fn refers(spec: &Value) -> Option<&'static str> {
+    if !text(spec, "serviceAccountName").is_empty() {
+        return Some("a service account");
+    }
+    let containers = ["initContainers", "containers", "ephemeralContainers"].iter().flat_map(|l| list(spec, l));
+    let froms = || {
+        let env = |c: &'_ Value| list(c, "env").iter().map(|e| e["valueFrom"].clone()).collect::<Vec<_>>();
+        containers.clone().flat_map(move |c| env(c).into_iter().chain(list(c, "envFrom").iter().cloned()))
+    };
+    let volumes = list(spec, "volumes");
+    let in_volumes = |field: &str| {
+        let projected = |v: &Value| list(&v["projected"], "sources").iter().any(|s| s[field].is_object());
+        volumes.iter().any(|v| v[field].is_object() || projected(v))
+    };
+    let env = |fields: [&str; 2]| froms().any(|f| fields.iter().any(|field| f[*field].is_object()));
+    let secrets = !list(spec, "imagePullSecrets").is_empty() || env(["secretKeyRef", "secretRef"]);
+    if secrets || in_volumes("secret") {
+        return Some("secrets");
+    }
+    if env(["configMapKeyRef", "configMapRef"]) || in_volumes("configMap") {
+        return Some("configmaps");
+    }
+    if in_volumes("clusterTrustBundle") {
+        return Some("clustertrustbundles");
+    }
+    in_volumes("persistentVolumeClaim").then_some("persistentvolumeclaims")
 }
 
 /// The verb of who may have tokens for an audience that no pod asks for: the audience is the resource (KEP-4935).

@@ -137,6 +137,20 @@ const KUBELET_API: &[Grant] = &[
 /// As whom the API server asks nodes.
 pub const KUBELET_CLIENT: &str = "kube-apiserver-kubelet-client";
 
+/// What a scheduler does about volumes, and what a provisioner does.
+const VOLUME_SCHEDULER: &[Grant] = &[
+    (&["get", "list", "patch", "update", "watch"], "", &["persistentvolumes"]),
+    (READ, "storage.k8s.io", &["storageclasses"]),
+    (&["get", "list", "patch", "update", "watch"], "", &["persistentvolumeclaims"]),
+];
+const PROVISIONER: &[Grant] = &[
+    (&["create", "delete", "get", "list", "watch"], "", &["persistentvolumes"]),
+    (&["get", "list", "update", "watch"], "", &["persistentvolumeclaims"]),
+    (READ, "storage.k8s.io", &["storageclasses"]),
+    (&["watch"], "", &["events"]),
+    (&["create", "patch", "update"], "", &["events"]),
+];
+
 /// The paths that tell what the server is.
 const DISCOVERY: &[&str] = &[
     "/api",
@@ -188,6 +202,8 @@ pub fn bootstrap_objects() -> Vec<(Key, Value)> {
         role("system:basic-user", basic),
         role("system:auth-delegator", grants(reviews)),
         role("system:kubelet-api-admin", grants(KUBELET_API)),
+        role("system:persistent-volume-provisioner", grants(PROVISIONER)),
+        role("system:volume-scheduler", grants(VOLUME_SCHEDULER)),
         role(
             "system:service-account-issuer-discovery",
             paths(
@@ -226,6 +242,7 @@ pub fn bootstrap_objects() -> Vec<(Key, Value)> {
         // For people to see: agents have their rights from the node authorizer.
         binding("system:node", "system:node", &[]),
     ]);
+    out.extend(crate::system_objects::all());
     out
 }
 

@@ -39,6 +39,10 @@ pub(crate) static RULES: LazyLock<Vec<Rule>> = LazyLock::new(|| {
         (&["create", "get", "list", "watch"], "certificates.k8s.io", &["certificatesigningrequests"]),
         (&["get", "create", "update", "patch", "delete"], "coordination.k8s.io", &["leases"]),
         (read, "node.k8s.io", &["runtimeclasses"]),
+        (&["get", "update", "patch"], "", &["persistentvolumeclaims/status"]),
+        (&["get"], "storage.k8s.io", &["volumeattachments"]),
+        (read, "storage.k8s.io", &["csidrivers"]),
+        (&["get", "create", "update", "patch", "delete"], "storage.k8s.io", &["csinodes"]),
         (read, "discovery.k8s.io", &["endpointslices"]),
         // It pulls what its pods run.
         (&["get"], "copepod.dev", &["images"]),
@@ -65,6 +69,9 @@ pub(super) fn authorize(view: &dyn View, node: &str, a: &Attributes<'_>) -> Resu
         ("", "secrets" | "configmaps" | "serviceaccounts") => true,
         ("coordination.k8s.io", "leases") if a.verb != "create" && a.name != node => {
             return Err(format!("can only access node lease with the same name as the requesting node {node:?}"));
+        }
+        ("storage.k8s.io", "csinodes") if a.verb != "create" && a.name != node => {
+            return Err(format!("can only access CSINode with the same name as the requesting node {node:?}"));
         }
         _ => false,
     };

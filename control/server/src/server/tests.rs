@@ -219,3 +219,44 @@ async fn a_learner_takes_the_place_of_a_server_in_one_step() {
         server.stop().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_race_for_a_quota_never_get_more_than_it_has() {
+    const CLIENTS: usize = 64;
+    const LIMIT: usize = 20;
+    let node = Node::new("a");
+    let server = node.start(None).await;
+    let client = server.admin_client("test");
+    let quota = json!({"apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "q"},
+        "spec": {"hard": {"count/secrets": LIMIT.to_string()}}});
+    until("a leader takes it", async || client.create("resourcequotas", "default", quota.clone()).await.ok()).await;
+    let used = async || client.get("resourcequotas", "default", "q").await.unwrap().value()["status"]["used"].clone();
+    until("it is counted", async || (used().await["count/secrets"] == "0").then_some(())).await;
+    let racers = (0..CLIENTS).map(|i| {
+        let client = server.admin_client("test");
+        tokio::spawn(async move {
+            let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": format!("s{i}")}});
+            client.create("secrets", "default", secret).await
+        })
+    });
+    let mut created = 0;
+    for racer in racers.collect::<Vec<_>>() {
+        match racer.await.unwrap() {
+            Ok(_) => created += 1,
+            Err(e) => {
+                let why =
+                    "exceeded quota: q, requested: count/secrets=1, used: count/secrets=20, limited: count/secrets=20";
+                assert!(e.code == 403 && e.message.ends_with(why), "{e}");
+            }
+        }
+    }
+    let there = client.list("secrets", "default", ListOptions::default()).await.unwrap().items.len();
+    assert_eq!((created, there), (LIMIT, LIMIT));
+    assert_eq!(used().await["count/secrets"], LIMIT.to_string());
+    // What is deleted can be had again.
+    let gone = client.list("secrets", "default", ListOptions::default()).await.unwrap().items[0].name().to_string();
+    client.delete("secrets", "default", &gone, Default::default()).await.unwrap();
+    let again = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "again"}});
+    until("the place is free", async || client.create("secrets", "default", again.clone()).await.ok()).await;
+    server.stop().await;
+}

@@ -295,12 +295,16 @@ pub mod core;
 pub mod discovery;
 pub mod duration;
 pub mod fields;
+pub mod flowcontrol;
 mod int_or_percent;
 pub mod metadata;
 pub mod names;
 pub mod networking;
+pub mod node;
 pub mod policy;
 pub mod rbac;
+pub mod scheduling;
+pub mod storage;
 mod table;
 mod version;
 mod workload;
@@ -315,10 +319,15 @@ fn builtin() -> Vec<Kind> {
         core::config_map::kind(),
         core::endpoints::kind(),
         core::event::kind(),
+        core::limit_range::kind(),
         core::namespace::kind(),
         core::node::kind(),
+        core::persistent_volume::kind(),
+        core::persistent_volume_claim::kind(),
         core::pod::kind(),
+        core::pod_template::kind(),
         core::replication_controller::kind(),
+        core::resource_quota::kind(),
         core::secret::kind(),
         core::service::kind(),
         core::service_account::kind(),
@@ -332,13 +341,22 @@ fn builtin() -> Vec<Kind> {
         batch::job::kind(),
         coordination::lease::kind(),
         discovery::endpoint_slice::kind(),
+        flowcontrol::flow_schema::kind(),
+        flowcontrol::priority_level_configuration::kind(),
         networking::ingress::kind(),
         networking::ingress_class::kind(),
         networking::networkpolicy::kind(),
+        node::runtime_class::kind(),
         policy::pod_disruption_budget::kind(),
         rbac::cluster_role::kind(),
         rbac::cluster_role_binding::kind(),
         rbac::role::kind(),
         rbac::role_binding::kind(),
+        scheduling::priority_class::kind(),
+        storage::csi_driver::kind(),
+        storage::csi_node::kind(),
+        storage::csi_storage_capacity::kind(),
+        storage::storage_class::kind(),
+        storage::volume_attachment::kind(),
     ]
 }

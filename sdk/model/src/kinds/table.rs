@@ -71,3 +71,9 @@ pub(super) fn load_balancer(object: &Value) -> String {
     all.dedup();
     all.join(",")
 }
+
+/// The second column of kinds that upstream has no printer for.
+pub(super) const fn created_at() -> Column {
+    let description = "CreationTimestamp is a timestamp representing the server time when this object was created.";
+    Column { name: "Created At", kind: "date", format: "", priority: 0, description }
+}

@@ -13,6 +13,7 @@ mod budgets;
 mod columns;
 mod defaults;
 mod rules;
+mod storage;
 mod updates;
 mod workloads;
 
@@ -67,9 +68,20 @@ fn samples() -> BTreeMap<&'static str, Value> {
         ("configmaps", json!({"data":{"a":"b"}})),
         ("endpoints", json!({"subsets":[{"addresses":[{"ip":"10.244.0.5"}],"ports":[{"port":80}]}]})),
         ("events", json!({"metadata":{"namespace":"d"},"involvedObject":{"namespace":"d"}})),
+        ("limitranges", json!({"spec":{"limits":[{"type":"Container","max":{"cpu":"1"}}]}})),
         ("namespaces", json!({"metadata":{"name":"a"}})),
         ("nodes", json!({"metadata":{"name":"a"}})),
+        (
+            "persistentvolumes",
+            json!({"spec":{"accessModes":["ReadWriteOnce"],"capacity":{"storage":"1Gi"},"hostPath":{"path":"/data"}}}),
+        ),
+        (
+            "persistentvolumeclaims",
+            json!({"spec":{"accessModes":["ReadWriteOnce"],"resources":{"requests":{"storage":"1Gi"}}}}),
+        ),
         ("pods", json!({"spec":{"containers":[{"name":"a","image":"web:1"}]}})),
+        ("podtemplates", json!({ "template": template })),
+        ("resourcequotas", json!({"spec":{"hard":{"pods":"2"}}})),
         ("secrets", json!({"stringData":{"a":"b"}})),
         ("services", json!({"spec":{"ports":[{"port":80}]}})),
         ("serviceaccounts", json!({})),
@@ -98,6 +110,25 @@ fn samples() -> BTreeMap<&'static str, Value> {
             "ingresses.networking.k8s.io",
             json!({"spec":{"rules":[{"host":"a.b","http":{"paths":[{"path":"/","pathType":"Prefix",
                 "backend":{"service":{"name":"web","port":{"number":80}}}}]}}]}}),
+        ),
+        (
+            "flowschemas.flowcontrol.apiserver.k8s.io",
+            json!({"spec":{"priorityLevelConfiguration":{"name":"a"},"rules":[{"subjects":[{"kind":"User","user":{"name":"eve"}}],
+                "nonResourceRules":[{"verbs":["get"],"nonResourceURLs":["/healthz"]}]}]}}),
+        ),
+        (
+            "prioritylevelconfigurations.flowcontrol.apiserver.k8s.io",
+            json!({"spec":{"type":"Limited","limited":{"limitResponse":{"type":"Queue","queuing":{}}}}}),
+        ),
+        ("runtimeclasses.node.k8s.io", json!({"handler":"wasm"})),
+        ("priorityclasses.scheduling.k8s.io", json!({"value":10})),
+        ("csidrivers.storage.k8s.io", json!({"metadata":{"name":"a"},"spec":{}})),
+        ("csinodes.storage.k8s.io", json!({"spec":{"drivers":[{"name":"a","nodeID":"n"}]}})),
+        ("csistoragecapacities.storage.k8s.io", json!({"storageClassName":"a","capacity":"1Gi"})),
+        ("storageclasses.storage.k8s.io", json!({"provisioner":"example.com/a"})),
+        (
+            "volumeattachments.storage.k8s.io",
+            json!({"spec":{"attacher":"a","nodeName":"n","source":{"persistentVolumeName":"v"}}}),
         ),
         ("ingressclasses.networking.k8s.io", json!({"spec":{"controller":"copepod.dev/ingress"}})),
         (
@@ -144,5 +175,5 @@ fn names_are_unique() {
         }
         assert_eq!(kind.singular, kind.kind.to_lowercase());
     }
-    assert_eq!(plurals.len(), 28);
+    assert_eq!(plurals.len(), 42);
 }

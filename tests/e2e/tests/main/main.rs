@@ -1,5 +1,6 @@
 //! End to end, with real clients, against the real binary.
 
+mod admission;
 mod api;
 mod clients;
 mod examples;

@@ -1,13 +1,20 @@
 //! The core group, `v1`.
 
+mod access_modes;
 pub mod config_map;
 pub mod endpoints;
 pub mod event;
+pub mod limit_range;
 pub mod namespace;
 pub mod node;
+pub mod persistent_volume;
+pub mod persistent_volume_claim;
 pub mod pod;
+pub mod pod_template;
 pub mod podspec;
 pub mod replication_controller;
+mod resource_names;
+pub mod resource_quota;
 pub mod secret;
 pub mod service;
 pub mod service_account;

@@ -18,7 +18,9 @@ pub use defaults::{default_pod, default_template};
 pub use ephemeral::{only_ephemeral_containers, validate_ephemeral_update};
 pub(crate) use handler::port;
 pub use qos::qos_class;
+pub use resources::validate as validate_resources;
 pub use restart::periods;
+pub use scheduling::{node_selector, tolerations as validate_tolerations};
 pub use update::validate_update;
 pub use validate::{validate_pod_spec, validate_template};
 

@@ -8,7 +8,7 @@ use crate::kinds::names;
 use crate::quantity::Quantity;
 
 /// Rules of a container's requests and limits; also of a pod's own.
-pub(super) fn validate(path: Path<'_>, resources: &Value, errors: &mut Vec<FieldError>) {
+pub fn validate(path: Path<'_>, resources: &Value, errors: &mut Vec<FieldError>) {
     for kind in ["limits", "requests"] {
         let path = path.child(kind);
         for (name, amount) in entries(resources, kind) {

@@ -9,7 +9,7 @@ use crate::kinds::fields::{Path, check, list, one_of, required, text, within};
 use crate::kinds::{metadata, names};
 
 /// Rules of `tolerations`.
-pub(super) fn tolerations(path: Path<'_>, spec: &Value, errors: &mut Vec<FieldError>) {
+pub fn tolerations(path: Path<'_>, spec: &Value, errors: &mut Vec<FieldError>) {
     for (i, t) in list(spec, "tolerations").iter().enumerate() {
         let path = path.index(i);
         let (key, operator, value, effect) = (text(t, "key"), text(t, "operator"), text(t, "value"), text(t, "effect"));
@@ -45,15 +45,7 @@ pub(super) fn affinity(path: Path<'_>, affinity: &Value, errors: &mut Vec<FieldE
         let path = path.child("nodeAffinity");
         let hard = &node["requiredDuringSchedulingIgnoredDuringExecution"];
         if hard.is_object() {
-            let path = path.child("requiredDuringSchedulingIgnoredDuringExecution");
-            let path = path.child("nodeSelectorTerms");
-            let terms = list(hard, "nodeSelectorTerms");
-            if terms.is_empty() {
-                errors.push(FieldError::required(path, "must have at least one node selector term"));
-            }
-            for (i, term) in terms.iter().enumerate() {
-                node_term(path.index(i), term, errors);
-            }
+            node_selector(path.child("requiredDuringSchedulingIgnoredDuringExecution"), hard, errors);
         }
         let path = path.child("preferredDuringSchedulingIgnoredDuringExecution");
         for (i, soft) in list(node, "preferredDuringSchedulingIgnoredDuringExecution").iter().enumerate() {
@@ -74,6 +66,18 @@ pub(super) fn affinity(path: Path<'_>, affinity: &Value, errors: &mut Vec<FieldE
             weight(path, soft, errors);
             pod_term(path.child("podAffinityTerm"), &soft["podAffinityTerm"], errors);
         }
+    }
+}
+
+/// Rules of a `NodeSelector`.
+pub fn node_selector(path: Path<'_>, selector: &Value, errors: &mut Vec<FieldError>) {
+    let path = path.child("nodeSelectorTerms");
+    let terms = list(selector, "nodeSelectorTerms");
+    if terms.is_empty() {
+        errors.push(FieldError::required(path, "must have at least one node selector term"));
+    }
+    for (i, term) in terms.iter().enumerate() {
+        node_term(path.index(i), term, errors);
     }
 }
 

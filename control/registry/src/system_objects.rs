@@ -1,0 +1,28 @@
+//! What a cluster has from its first start besides namespaces and roles: the system's priority classes, the classes of the
+//! runtime that nodes bring, and the mandatory objects of API priority and fairness.
+
+use copepod_model::Key;
+use copepod_model::kinds::flowcontrol::{flow_schema, priority_level_configuration};
+use copepod_model::kinds::scheduling::priority_class;
+use serde_json::{Value, json};
+
+/// Under which names nodes run WebAssembly.
+const RUNTIMES: [&str; 2] = ["wasm", "wasmtime"];
+
+/// These objects, in no need of each other.
+pub(crate) fn all() -> Vec<(Key, Value)> {
+    let runtimes = RUNTIMES.iter().map(|name| {
+        let object = json!({
+            "apiVersion": "node.k8s.io/v1", "kind": "RuntimeClass", "metadata": {"name": name}, "handler": name,
+        });
+        (*name, object)
+    });
+    let of = |resource: &'static str| move |(name, object): (&str, Value)| (Key::new(resource, "", name), object);
+    let mut out: Vec<(Key, Value)> = Vec::new();
+    out.extend(priority_class::system().into_iter().map(of("priorityclasses.scheduling.k8s.io")));
+    out.extend(runtimes.map(of("runtimeclasses.node.k8s.io")));
+    let levels = priority_level_configuration::system().into_iter();
+    out.extend(levels.map(of("prioritylevelconfigurations.flowcontrol.apiserver.k8s.io")));
+    out.extend(flow_schema::system().into_iter().map(of("flowschemas.flowcontrol.apiserver.k8s.io")));
+    out
+}

@@ -1,0 +1,334 @@
+//! The rules that give pods and volumes what they do not say, and those that say no.
+
+use copepod_model::Verb;
+use copepod_model::request::Body;
+use serde_json::{Value, json};
+
+use crate::testing::{Cluster, deployment, error, pod, request, user};
+use crate::{Decision, Env};
+
+#[test]
+fn a_pod_gets_its_priority_from_its_class() {
+    let mut c = Cluster::new();
+    let class = |name: &str, more: Value| {
+        let mut class = json!({"metadata": {"name": name}, "value": 5});
+        class.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        class
+    };
+    const CLASSES: &str = "priorityclasses.scheduling.k8s.io";
+    let of = |v: &Value| {
+        let s = &v["spec"];
+        (s["priorityClassName"].clone(), s["priority"].clone(), s["preemptionPolicy"].clone())
+    };
+    let (_, v) = c.create("pods default/", pod("none")).unwrap();
+    assert_eq!(of(&v), (Value::Null, json!(0), json!("PreemptLowerPriority")));
+    c.create(CLASSES, class("polite", json!({"preemptionPolicy": "Never"}))).unwrap();
+    c.create(CLASSES, class("usual", json!({"value": 7, "globalDefault": true}))).unwrap();
+    let (_, v) = c.create("pods default/", pod("default")).unwrap();
+    assert_eq!(of(&v), (json!("usual"), json!(7), json!("PreemptLowerPriority")));
+    let with = |name: &str, spec: Value| {
+        let mut p = pod(name);
+        p["spec"].as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+        p
+    };
+    let (_, v) = c.create("pods default/", with("p", json!({"priorityClassName": "polite"}))).unwrap();
+    assert_eq!(of(&v), (json!("polite"), json!(5), json!("Never")));
+    // The system's classes are for pods of all namespaces.
+    let (_, v) = c.create("pods default/", with("s", json!({"priorityClassName": "system-node-critical"}))).unwrap();
+    assert_eq!(v["spec"]["priority"], 2_000_001_000);
+    for (spec, want) in [
+        (
+            json!({"priorityClassName": "none"}),
+            "403 pods \"x\" is forbidden: no PriorityClass with name none was found",
+        ),
+        (
+            json!({"priorityClassName": "polite", "priority": 6}),
+            "403 pods \"x\" is forbidden: the integer value of priority (6) must not be provided in pod spec; priority admission \
+             controller computed 5 from the given PriorityClass name",
+        ),
+        (
+            json!({"priorityClassName": "polite", "preemptionPolicy": "PreemptLowerPriority"}),
+            "403 pods \"x\" is forbidden: the string value of PreemptionPolicy (PreemptLowerPriority) must not be provided in pod \
+             spec; priority admission controller computed Never from the given PriorityClass name",
+        ),
+    ] {
+        assert_eq!(error(c.create("pods default/", with("x", spec))), want);
+    }
+    for (name, more, want) in [
+        (
+            "second",
+            json!({"globalDefault": true}),
+            "403 priorityclasses.scheduling.k8s.io \"second\" is forbidden: PriorityClass usual is already marked as default. Only \
+             one default can exist",
+        ),
+        (
+            "system-mine",
+            json!({}),
+            "422 PriorityClass.scheduling.k8s.io \"system-mine\" is invalid: metadata.name: Forbidden: priority class names with \
+             'system-' prefix are reserved for system use only. error: system-mine is not a known system priority class",
+        ),
+    ] {
+        assert_eq!(error(c.create(CLASSES, class(name, more))), want);
+    }
+    assert_eq!(
+        error(c.delete("priorityclasses.scheduling.k8s.io system-node-critical")),
+        "403 priorityclasses.scheduling.k8s.io \"system-node-critical\" is forbidden: this is a system priority class and cannot \
+         be deleted"
+    );
+    // Whoever updates a pod need not know of any of this.
+    let mut v = c.value("pods default/p");
+    for field in ["priority", "preemptionPolicy"] {
+        v["spec"].as_object_mut().unwrap().remove(field);
+    }
+    v["metadata"]["labels"] = json!({"a": "b"});
+    let (_, v) = c.update("pods default/p", v).unwrap();
+    assert_eq!(of(&v), (json!("polite"), json!(5), json!("Never")));
+}
+
+#[test]
+fn pods_stay_five_minutes_on_a_node_that_is_lost() {
+    let mut c = Cluster::new();
+    let toleration = |key: &str| json!({"key": format!("node.kubernetes.io/{key}"), "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 300});
+    for (given, want) in [
+        (json!([]), json!([toleration("not-ready"), toleration("unreachable")])),
+        (json!([{"operator": "Exists"}]), json!([{"operator": "Exists"}])),
+        (
+            json!([{"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute"}]),
+            json!([{"key": "node.kubernetes.io/not-ready", "operator": "Exists", "effect": "NoExecute"}, toleration("unreachable")]),
+        ),
+        (
+            json!([{"key": "a", "operator": "Exists", "effect": "NoSchedule"}]),
+            json!([{"key": "a", "operator": "Exists", "effect": "NoSchedule"}, toleration("not-ready"), toleration("unreachable")]),
+        ),
+    ] {
+        let mut p = json!({"metadata": {"generateName": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+        p["spec"]["tolerations"] = given;
+        let (_, v) = c.create("pods default/", p).unwrap();
+        assert_eq!(v["spec"]["tolerations"], want);
+    }
+}
+
+#[test]
+fn claims_get_the_default_class_and_are_protected() {
+    let mut c = Cluster::new();
+    let claim = |name: &str| {
+        json!({"metadata": {"name": name}, "spec": {"accessModes": ["ReadWriteOnce"],
+            "resources": {"requests": {"storage": "1Gi"}}}})
+    };
+    let (_, v) = c.create("persistentvolumeclaims default/", claim("early")).unwrap();
+    assert!(v["spec"].get("storageClassName").is_none());
+    assert_eq!(v["metadata"]["finalizers"], json!(["kubernetes.io/pvc-protection"]));
+    assert_eq!(v["status"], json!({"phase": "Pending"}));
+    for (name, default) in [("a", "false"), ("b", "true"), ("c", "true")] {
+        let annotations = json!({"storageclass.kubernetes.io/is-default-class": default});
+        let class = json!({"metadata": {"name": name, "annotations": annotations}, "provisioner": "example.com/x"});
+        c.create("storageclasses.storage.k8s.io", class).unwrap();
+    }
+    let (_, v) = c.create("persistentvolumeclaims default/", claim("usual")).unwrap();
+    assert_eq!(v["spec"]["storageClassName"], "b");
+    let mut none = claim("none");
+    none["spec"]["storageClassName"] = "".into();
+    let (_, v) = c.create("persistentvolumeclaims default/", none).unwrap();
+    assert_eq!(v["spec"]["storageClassName"], "", "who wants no class says so");
+    let volume = json!({"metadata": {"name": "v"}, "spec": {"accessModes": ["ReadWriteOnce"], "capacity": {"storage": "1Gi"},
+        "hostPath": {"path": "/data"}}});
+    let (_, v) = c.create("persistentvolumes", volume).unwrap();
+    assert_eq!(v["metadata"]["finalizers"], json!(["kubernetes.io/pv-protection"]));
+    c.delete("persistentvolumes v").unwrap();
+    assert!(c.find("persistentvolumes v").is_some(), "it waits for its finalizer");
+}
+
+#[test]
+fn a_runtime_class_says_what_its_pods_cost_and_where_they_run() {
+    let mut c = Cluster::new();
+    let class = json!({"metadata": {"name": "heavy"}, "handler": "wasm", "overhead": {"podFixed": {"memory": "64Mi"}},
+        "scheduling": {"nodeSelector": {"big": "yes"}, "tolerations": [{"key": "big", "operator": "Exists"}]}});
+    c.create("runtimeclasses.node.k8s.io", class).unwrap();
+    let with = |name: &str, more: Value| {
+        let mut p = pod(name);
+        p["spec"].as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        p
+    };
+    let (_, v) = c.create("pods default/", with("p", json!({"runtimeClassName": "heavy"}))).unwrap();
+    assert_eq!(v["spec"]["overhead"], json!({"memory": "64Mi"}));
+    assert_eq!(v["spec"]["nodeSelector"], json!({"big": "yes"}));
+    assert!(v["spec"]["tolerations"].as_array().unwrap().contains(&json!({"key": "big", "operator": "Exists"})));
+    c.create("pods default/", with("w", json!({"runtimeClassName": "wasm"}))).unwrap();
+    for (more, want) in [
+        (json!({"runtimeClassName": "runc"}), "pod rejected: RuntimeClass \"runc\" not found"),
+        (
+            json!({"runtimeClassName": "heavy", "overhead": {"memory": "1Mi"}}),
+            "pod rejected: Pod's Overhead doesn't match RuntimeClass's defined Overhead",
+        ),
+        (
+            json!({"overhead": {"memory": "1Mi"}}),
+            "pod rejected: Pod Overhead set without corresponding RuntimeClass defined Overhead",
+        ),
+        (
+            json!({"runtimeClassName": "heavy", "nodeSelector": {"big": "no"}}),
+            "conflict: runtimeClass.scheduling.nodeSelector[big] = yes; pod.spec.nodeSelector[big] = no",
+        ),
+    ] {
+        let got = error(c.create("pods default/", with("x", more)));
+        assert_eq!(got, format!("403 pods \"x\" is forbidden: {want}"));
+    }
+}
+
+#[test]
+fn nothing_is_scheduled_on_a_node_before_it_reports() {
+    let mut c = Cluster::new();
+    let (_, v) = c.create("nodes", json!({"metadata": {"name": "n"}})).unwrap();
+    assert_eq!(v["spec"]["taints"], json!([{"key": "node.kubernetes.io/not-ready", "effect": "NoSchedule"}]));
+}
+
+fn labelled(name: &str, labels: Value) -> Value {
+    let labels: Value = labels
+        .as_object()
+        .unwrap()
+        .iter()
+        .map(|(k, v)| (format!("pod-security.kubernetes.io/{k}"), v.clone()))
+        .collect();
+    json!({"metadata": {"name": name, "labels": labels}})
+}
+
+/// What a decision says besides.
+fn warnings(c: &mut Cluster, verb: Verb, what: &str, object: Value) -> Vec<String> {
+    let mut req = request(verb, what);
+    req.body = Body::Object(object);
+    let mut env = Env { view: &c.tables, now: c.now, ids: &mut c.ids };
+    match c.registry.decide(&mut env, &req).unwrap() {
+        Decision::Write(write) => write.warnings,
+        Decision::Answer(answer) => answer.warnings,
+    }
+}
+
+#[test]
+fn a_namespace_enforces_a_level_and_warns_of_another() {
+    let mut c = Cluster::new();
+    c.create("namespaces", labelled("safe", json!({"enforce": "baseline", "warn": "restricted"}))).unwrap();
+    c.create("serviceaccounts safe/", json!({"metadata": {"name": "default"}})).unwrap();
+    let mut bad = pod("p");
+    bad["spec"]["hostPID"] = true.into();
+    let e = c.create("pods safe/", bad.clone()).unwrap_err();
+    assert_eq!(
+        (e.code, e.reason, e.message.as_str()),
+        (
+            403,
+            "Forbidden",
+            "pods \"p\" is forbidden: violates PodSecurity \"baseline:latest\": host namespaces (hostPID=true)"
+        )
+    );
+    c.create("pods default/", bad.clone()).unwrap();
+    let restricted = "would violate PodSecurity \"restricted:latest\": allowPrivilegeEscalation != false (container \"c\" must set \
+        securityContext.allowPrivilegeEscalation=false), unrestricted capabilities (container \"c\" must set \
+        securityContext.capabilities.drop=[\"ALL\"]), runAsNonRoot != true (pod or container \"c\" must set \
+        securityContext.runAsNonRoot=true), seccompProfile (pod or container \"c\" must set \
+        securityContext.seccompProfile.type to \"RuntimeDefault\" or \"Localhost\")";
+    assert_eq!(warnings(&mut c, Verb::Create, "pods safe/", pod("p")), [restricted]);
+    // What will make pods is let in, with a warning.
+    assert_eq!(warnings(&mut c, Verb::Create, "deployments.apps safe/", deployment("d")), [restricted]);
+    assert_eq!(warnings(&mut c, Verb::Create, "deployments.apps default/", deployment("d")), Vec::<String>::new());
+    // A change of what does not matter is no new offence.
+    c.create("pods safe/", pod("p")).unwrap();
+    let mut relabelled = c.value("pods safe/p");
+    relabelled["metadata"]["labels"] = json!({"a": "b"});
+    assert_eq!(warnings(&mut c, Verb::Update, "pods safe/p", relabelled), Vec::<String>::new());
+}
+
+#[test]
+fn a_namespace_is_told_which_of_its_pods_do_not_fit() {
+    let mut c = Cluster::new();
+    for name in ["b", "a", "c"] {
+        let mut p = pod(name);
+        if name != "c" {
+            p["spec"]["hostIPC"] = true.into();
+        }
+        c.create("pods default/", p).unwrap();
+    }
+    let mut namespace = c.value("namespaces default");
+    namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] = "baseline".into();
+    assert_eq!(
+        warnings(&mut c, Verb::Update, "namespaces default", namespace.clone()),
+        [
+            "existing pods in namespace \"default\" violate the new PodSecurity enforce level \"baseline:latest\"",
+            "a (and 1 other pod): host namespaces",
+        ]
+    );
+    namespace["metadata"]["labels"]["pod-security.kubernetes.io/enforce"] = "strict".into();
+    let e = c.update("namespaces default", namespace).unwrap_err();
+    assert_eq!(
+        (e.code, e.reason, e.message.as_str()),
+        (
+            422,
+            "Invalid",
+            "Namespace \"default\" is invalid: metadata.labels[pod-security.kubernetes.io/enforce]: Invalid value: \"strict\": must \
+             be one of privileged, baseline, restricted"
+        )
+    );
+    let causes = e.details.unwrap().causes;
+    assert_eq!(causes[0].field, "metadata.labels[pod-security.kubernetes.io/enforce]");
+    assert_eq!(causes[0].reason, "FieldValueInvalid");
+}
+
+#[test]
+fn an_agent_sets_no_labels_and_mirrors_that_are_not_its_own() {
+    let mut c = Cluster::new();
+    c.create("nodes", json!({"metadata": {"name": "n1", "labels": {"kubernetes.io/os": "linux"}}})).unwrap();
+    let agent = user("system:node:n1", &["system:nodes", "system:authenticated"]);
+    let as_agent = |c: &mut Cluster, verb: Verb, what: &str, object: Value| {
+        let mut req = request(verb, what);
+        req.user = agent.clone();
+        req.body = Body::Object(object);
+        error(c.send(&req))
+    };
+    for (label, allowed) in [
+        ("example.com/a", true),
+        ("kubernetes.io/hostname", true),
+        ("node.kubernetes.io/instance-type", true),
+        ("x.kubelet.kubernetes.io/a", true),
+        ("node-role.kubernetes.io/master", false),
+        ("node-restriction.kubernetes.io/a", false),
+        ("a.node-restriction.kubernetes.io/a", false),
+        ("k8s.io/a", false),
+    ] {
+        let mut node = c.value("nodes n1");
+        node["metadata"]["labels"] = json!({"kubernetes.io/os": "linux"});
+        node["metadata"]["labels"][label] = "x".into();
+        let got = as_agent(&mut c, Verb::Update, "nodes n1", node);
+        let want = format!("403 nodes \"n1\" is forbidden: is not allowed to modify labels: {label}");
+        assert_eq!(!got.starts_with("403"), allowed, "{label}: {got}");
+        assert!(allowed || got == want, "{got}");
+    }
+    let mirror = |spec: Value| {
+        let mut p = json!({"metadata": {"name": "m", "annotations": {"kubernetes.io/config.mirror": "x"}},
+            "spec": {"nodeName": "n1", "containers": [{"name": "c", "image": "i"}]}});
+        p["spec"].as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+        p
+    };
+    let volume = |source: Value| {
+        let mut v = json!({"name": "v"});
+        v.as_object_mut().unwrap().extend(source.as_object().unwrap().clone());
+        json!({ "volumes": [v] })
+    };
+    for (spec, what) in [
+        (json!({"serviceAccountName": "default"}), "a service account"),
+        (volume(json!({"secret": {"secretName": "s"}})), "secrets"),
+        (volume(json!({"configMap": {"name": "m"}})), "configmaps"),
+        (volume(json!({"persistentVolumeClaim": {"claimName": "c"}})), "persistentvolumeclaims"),
+        (json!({"imagePullSecrets": [{"name": "s"}]}), "secrets"),
+    ] {
+        let got = as_agent(&mut c, Verb::Create, "pods default/", mirror(spec));
+        let why = format!("403 pods \"m\" is forbidden: node \"n1\" can not create pods that reference {what}");
+        assert_eq!(got, why);
+    }
+    let got = as_agent(&mut c, Verb::Create, "pods default/", mirror(json!({})));
+    assert!(got.starts_with("201"), "{got}");
+    let mut relabelled = c.value("pods default/m");
+    relabelled["metadata"]["labels"] = json!({"app": "web"});
+    let (_, _) = c.update("pods default/m", relabelled).unwrap();
+    let drivers = json!({"metadata": {"name": "n2"}, "spec": {"drivers": []}});
+    assert_eq!(
+        as_agent(&mut c, Verb::Create, "csinodes.storage.k8s.io", drivers),
+        "403 csinodes.storage.k8s.io \"n2\" is forbidden: can only access CSINode with the same name as the requesting node"
+    );
+}
