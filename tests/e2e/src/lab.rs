@@ -28,7 +28,7 @@ const SWITCH: &str = "switch";
 pub enum Fault<'a> {
     /// Nothing that this machine sends arrives here. The other direction is another machine's fault.
     Deaf(&'a str),
-    /// So many of a hundred packets that come in and that go out are lost.
+    /// So many of a hundred packets that should arrive here are lost.
     Loss(u8),
 }
 
@@ -108,22 +108,18 @@ impl Lab {
 
     /// From now on this is what is wrong with a machine's network; nothing else is.
     pub fn faults(&self, machine: &str, faults: &[Fault<'_>]) {
-        let (mut hears, mut says) = (String::new(), String::new());
+        let mut hears = String::new();
         for fault in faults {
             match fault {
                 Fault::Deaf(to) => hears += &format!("ip saddr {} drop\n", self.ip(to)),
+                // What a machine says to itself does not travel.
                 Fault::Loss(percent) => {
-                    let lose = format!("meta oifname eth0 numgen random mod 100 < {percent} drop\n");
-                    hears += &lose.replace("oifname", "iifname");
-                    says += &lose;
+                    hears += &format!("meta iifname eth0 numgen random mod 100 < {percent} drop\n");
                 }
             }
         }
         let rules = format!(
-            "table ip lab\ndelete table ip lab\ntable ip lab {{
-chain hears {{ type filter hook input priority 0; {hears} }}
-chain says {{ type filter hook output priority 0; {says} }}
-}}\n"
+            "table ip lab\ndelete table ip lab\ntable ip lab {{ chain hears {{ type filter hook input priority 0; {hears} }} }}\n"
         );
         let mut nft = self.command(machine, "nft");
         feed(nft.args(["-f", "-"]), &rules);

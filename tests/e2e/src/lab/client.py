@@ -3,7 +3,8 @@
 lines HOST PORT TEXT          one line there and back over TCP
 datagram HOST PORT TEXT       the same over UDP, up to five times
 probe URL HOST SECONDS        GETs a URL again and again, on a connection of its own each time, until standard input ends
-write KUBECONFIG NAME URL…    makes ConfigMaps at the first URL, and reads each one back from all, until standard input ends
+write KUBECONFIG NAME URL…    makes objects at the first URL, and reads each one back from the others, until standard input ends
+list KUBECONFIG URL           all that `write` has made, as one server tells it
 """
 
 import base64
@@ -82,15 +83,17 @@ def probe(url, host, seconds):
 class Api:
     """One server, by a kept connection with the credentials of a kubeconfig."""
 
-    def __init__(self, context, url):
-        self.context, self.url, self.connection = context, urlsplit(url), None
+    def __init__(self, context, url, patience=PATIENCE):
+        self.context, self.url, self.patience, self.connection = context, urlsplit(url), patience, None
 
     def call(self, method, path, body=None):
         """(code, body); code 0 if nobody has answered, and then whether it has happened is not known."""
         try:
             if self.connection is None:
                 at = self.url
-                self.connection = http.client.HTTPSConnection(at.hostname, at.port, timeout=PATIENCE, context=self.context)
+                self.connection = http.client.HTTPSConnection(
+                    at.hostname, at.port, timeout=self.patience, context=self.context
+                )
             text = None if body is None else json.dumps(body)
             self.connection.request(method, path, text, {"Content-Type": "application/json"})
             answer = self.connection.getresponse()
@@ -117,27 +120,44 @@ def credentials(kubeconfig):
     return context
 
 
+RESOURCES = {kind: f"/api/v1/namespaces/default/{kind}" for kind in ["configmaps", "services"]}
+
+
 def write(kubeconfig, name, *urls):
     until_the_input_ends()
     context = credentials(kubeconfig)
-    servers = [Api(context, url) for url in urls]
-    maps, n = "/api/v1/namespaces/default/configmaps", 0
+    # One that does not answer a read must not keep the writer for long.
+    own, readers, n = Api(context, urls[0]), [Api(context, url, 0.5) for url in urls[1:]], 0
     while not over.is_set():
         n += 1
-        begun, object_name = time.time(), f"{name}-{n}"
-        body = {"metadata": {"name": object_name}, "data": {"n": str(n), "padding": "x" * 512}}
-        code, said = servers[0].call("POST", maps, body)
-        at = time.time()
-        say(wrote=object_name, begun=begun, at=at, code=code, said="" if code == 201 else said[:300])
+        # A Service takes an address, so that several things must happen or none.
+        kind = "configmaps" if n % 5 else "services"
+        object_name = f"{name}-{n}"
+        body = {"metadata": {"name": object_name}}
+        body |= {"data": {"padding": "x" * 512}} if n % 5 else {"spec": {"ports": [{"port": 80}]}}
+        begun = time.time()
+        code, said = own.call("POST", RESOURCES[kind], body)
+        say(wrote=object_name, begun=begun, at=time.time(), code=code, said="" if code == 201 else said[:300])
         if code != 201:
             # Nobody is helped by a hundred refusals a second.
             over.wait(0.05)
             continue
         # What is acknowledged is there, whoever is asked.
-        for server in servers[1 + n % 2 :: 2]:
-            code, said = server.call("GET", f"{maps}/{object_name}")
-            say(read=object_name, of=server.url.netloc, at=time.time(), code=code, said="" if code == 200 else said[:300])
+        server = readers[n % len(readers)]
+        code, said = server.call("GET", f"{RESOURCES[kind]}/{object_name}")
+        say(read=object_name, of=server.url.netloc, at=time.time(), code=code, said="" if code == 200 else said[:300])
 
 
-commands = {"lines": lines, "datagram": datagram, "probe": probe, "write": write}
+def list_all(kubeconfig, url):
+    server, found = Api(credentials(kubeconfig), url), {}
+    for kind, path in RESOURCES.items():
+        code, said = server.call("GET", path)
+        if code != 200:
+            sys.exit(f"{url}: {code} {said[:300]}")
+        for item in json.loads(said)["items"]:
+            found[item["metadata"]["name"]] = item
+    say(**found)
+
+
+commands = {"lines": lines, "datagram": datagram, "probe": probe, "write": write, "list": list_all}
 commands[sys.argv[1]](*sys.argv[2:])

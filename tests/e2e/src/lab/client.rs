@@ -10,7 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::Value;
 
 use super::Lab;
-use crate::text;
+use crate::{text, until};
 
 const SCRIPT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/lab/client.py");
 
@@ -30,6 +30,15 @@ impl Lab {
         let (host, port) = at.rsplit_once(':').expect("HOST:PORT");
         let out = self.run(machine, "python3", &[SCRIPT, how, host, port, line]);
         out.status.success().then(|| text(&out.stdout).trim_end().to_string())
+    }
+
+    /// Everything that writers have made, whole and by name, as the server at `url` tells it to a client on a machine.
+    pub fn list(&self, machine: &str, kubeconfig: &str, url: &str) -> BTreeMap<String, Value> {
+        until("the server lists what it has", || {
+            let out = self.run(machine, "python3", &[SCRIPT, "list", kubeconfig, url]);
+            eprint!("{}", text(&out.stderr));
+            out.status.success().then(|| serde_json::from_slice(&out.stdout).expect("JSON"))
+        })
     }
 }
 
@@ -111,6 +120,8 @@ impl Sample {
 /// One write.
 #[derive(Clone, Debug)]
 pub struct Written {
+    /// When it was asked for.
+    pub begun: f64,
     /// When it was answered or given up.
     pub at: f64,
     /// 0 if nobody has answered.
@@ -149,7 +160,8 @@ impl Seen {
             let (at, code) = (v["at"].as_f64().unwrap_or(0.0), v["code"].as_u64().unwrap_or(0));
             let said = v["said"].as_str().unwrap_or_default().to_string();
             if let Some(name) = v["wrote"].as_str() {
-                seen.writes.insert(name.into(), Written { at, code, said });
+                let begun = v["begun"].as_f64().unwrap_or(at);
+                seen.writes.insert(name.into(), Written { begun, at, code, said });
             } else if let Some(name) = v["read"].as_str() {
                 if code == 404 {
                     seen.missed.push(format!("{name} of {}: {said}", v["of"]));
@@ -170,6 +182,23 @@ impl Seen {
     pub fn next_write(&self, since: f64) -> Option<f64> {
         let later = self.writes.values().filter(|w| w.acknowledged() && w.at > since);
         later.map(|w| w.at - since).min_by(f64::total_cmp)
+    }
+
+    /// Seconds of the longest time after `since` in which the writer asked and was not acknowledged.
+    pub fn longest_wait(&self, since: f64) -> f64 {
+        let mut writes: Vec<&Written> = self.writes.values().collect();
+        writes.sort_by(|a, b| a.begun.total_cmp(&b.begun));
+        let (mut longest, mut begun) = (0.0, None);
+        for write in writes {
+            let first = *begun.get_or_insert(write.begun);
+            if write.acknowledged() {
+                begun = None;
+                if write.at > since {
+                    longest = f64::max(longest, write.at - first);
+                }
+            }
+        }
+        longest
     }
 
     /// Requests that were not answered as they should be.

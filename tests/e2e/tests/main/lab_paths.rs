@@ -135,11 +135,11 @@ impl Paths<'_> {
             self.pod_says(verb, &format!("{pod}:70"));
             self.pod_says(verb, &format!("{pod}-each:7000"));
         }
-        self.from_outside(node, "n1");
+        self.outside(node, "n1");
     }
 
     /// By node ports and the ingress of the node `by`, from the client.
-    fn from_outside(&self, node: &str, by: &str) {
+    fn outside(&self, node: &str, by: &str) {
         let (http, tcp, at) = (format!("http-{node}"), format!("tcp-{node}"), self.host(by));
         self.client_gets(&http, &format!("http://{at}:{}/{MARKER}", Paths::node_port(self.cluster, &http)), &[]);
         self.client_gets(&http, &format!("http://{at}:8080/{node}/{MARKER}"), &[]);
@@ -235,7 +235,7 @@ fn every_path_leads_to_its_pod_and_none_between_nodes_can_be_read() {
         paths.names(by);
         for node in ["n1", "n2"] {
             if by != "n1" {
-                paths.from_outside(node, by);
+                paths.outside(node, by);
             }
             paths.by_hosts_from_a_pod(node, by);
         }

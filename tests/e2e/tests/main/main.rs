@@ -8,6 +8,7 @@ mod images;
 mod joining;
 mod kubectl;
 mod kubelet;
+mod lab_control;
 mod lab_paths;
 mod network;
 mod no_loss;
