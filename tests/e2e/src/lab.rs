@@ -119,7 +119,9 @@ impl Lab {
             }
         }
         let rules = format!(
-            "table ip lab\ndelete table ip lab\ntable ip lab {{ chain hears {{ type filter hook input priority 0; {hears} }} }}\n"
+            "table ip lab\ndelete table ip lab\ntable ip lab {{
+chain hears {{ type filter hook input priority 0; {hears} }}
+}}\n"
         );
         let mut nft = self.command(machine, "nft");
         feed(nft.args(["-f", "-"]), &rules);

@@ -2,7 +2,7 @@
 
 lines HOST PORT TEXT          one line there and back over TCP
 datagram HOST PORT TEXT       the same over UDP, up to five times
-probe URL HOST SECONDS        GETs a URL again and again, on a connection of its own each time, until standard input ends
+probe URL HOST SECONDS        GETs a URL about so often, on a connection of its own each time, until standard input ends
 write KUBECONFIG NAME URL…    makes objects at the first URL, and reads each one back from the others, until standard input ends
 list KUBECONFIG URL           all that `write` has made, as one server tells it
 """
@@ -10,6 +10,7 @@ list KUBECONFIG URL           all that `write` has made, as one server tells it
 import base64
 import http.client
 import json
+import random
 import re
 import socket
 import ssl
@@ -21,6 +22,8 @@ from urllib.parse import urlsplit
 
 # How long a request may take before its client gives up, in seconds.
 PATIENCE = 5.0
+# The same for a prober: less than the five seconds in which nodes try to connect to each other.
+PROBE_PATIENCE = 3.0
 over = threading.Event()
 
 
@@ -68,7 +71,7 @@ def probe(url, host, seconds):
     while not over.is_set():
         begun = time.time()
         try:
-            connection = http.client.HTTPConnection(at.hostname, at.port, timeout=PATIENCE)
+            connection = http.client.HTTPConnection(at.hostname, at.port, timeout=PROBE_PATIENCE)
             connection.request("GET", f"{at.path}?{at.query}", headers={"Host": host})
             answer = connection.getresponse()
             code, said = answer.status, answer.read().decode(errors="replace")
@@ -77,7 +80,8 @@ def probe(url, host, seconds):
             code, said = 0, why(error)
         took = time.time() - begun
         say(at=begun, took=took, good=code == 200, code=code, said=said.split("\n")[0])
-        over.wait(max(0, float(seconds) - took))
+        # Several of them must not fall into step: their requests would meet the same endpoints again and again.
+        over.wait(max(0, float(seconds) * random.uniform(0.5, 1.5) - took))
 
 
 class Api:

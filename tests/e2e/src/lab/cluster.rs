@@ -105,6 +105,11 @@ impl LabCluster {
         assert!(agent.interrupt().success(), "{name} ends well");
     }
 
+    /// The process id of an agent that runs.
+    pub fn agent(&self, name: &str) -> u32 {
+        self.agents[name].id()
+    }
+
     /// The URL of a server.
     pub fn url(&self, server: &str) -> String {
         format!("https://{}:6443", self.lab.ip(server))

@@ -9,6 +9,8 @@ mod joining;
 mod kubectl;
 mod kubelet;
 mod lab_control;
+mod lab_loss;
+mod lab_measure;
 mod lab_paths;
 mod network;
 mod no_loss;
