@@ -138,7 +138,6 @@ fn agents_killed_and_restarted_cost_no_more_than_what_they_were_doing() {
 }
 
 #[test]
-#[ignore = "fails: each attempt to reach the other node makes a request wait for five seconds"]
 fn two_nodes_cut_off_from_each_other_go_on_with_the_rest() {
     let Some(used) = Used::start() else { return };
     // Both are ready all the time, and so is the pod that the one cannot reach.
