@@ -1,6 +1,7 @@
 //! What the end-to-end tests share: a cluster in a process of its own, real clients as processes, and waiting for a
 //! condition with a deadline.
 
+pub mod lab;
 pub mod process;
 
 use std::io::{BufRead as _, BufReader, Read as _};

@@ -72,6 +72,11 @@ impl Process {
         (status, self.seen.join("\n"))
     }
 
+    /// The process' id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// SIGKILL.
     pub fn kill(&mut self) {
         self.child.kill().expect("kill");

@@ -72,7 +72,7 @@ pub struct TunnelTiming {
 impl Default for TunnelTiming {
     fn default() -> Self {
         let s = Duration::from_secs;
-        TunnelTiming { ping: s(10), patience: s(10), idle: s(120), retire: s(3600), connect: s(5) }
+        TunnelTiming { ping: s(3), patience: s(5), idle: s(120), retire: s(3600), connect: s(5) }
     }
 }
 

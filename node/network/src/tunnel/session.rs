@@ -26,14 +26,18 @@ use crate::sync::lock;
 
 /// After a failure nobody tries for so long.
 const PAUSE: Duration = Duration::from_secs(1);
+/// How long whoever tries then waits: enough for a node that is back, and no burden to who has other nodes to ask.
+const RETRY: Duration = Duration::from_millis(250);
+/// Why a connection is closed whose other side has gone without a word.
+const SILENT: &str = "nobody answers";
 
 /// Another node, with the connections to it.
 pub(super) struct Peer {
     data: SocketAddr,
     open: Mutex<Vec<Arc<Session>>>,
     /// Held by whoever makes a connection.
-    dialing: tokio::sync::Mutex<()>,
-    /// When the last attempt has failed, if it has.
+    dialing: Arc<tokio::sync::Mutex<()>>,
+    /// When the last attempt has failed, or the node has fallen silent; none once it was reached.
     failed: Mutex<Option<Instant>>,
 }
 
@@ -232,44 +236,30 @@ impl Network {
         }
         let failed = *lock(&peer.failed);
         // While a node is not reached, one finds out whether it is again, and nobody else waits for that.
-        let _dialing = match peer.dialing.try_lock() {
+        let dialing = match peer.dialing.clone().try_lock_owned() {
             Ok(dialing) => dialing,
             Err(_) if failed.is_some() => return Err(NetError::RemoteUnreachable),
-            Err(_) => peer.dialing.lock().await,
+            Err(_) => peer.dialing.clone().lock_owned().await,
         };
         // Somebody else may have made one meanwhile, or tried to.
         if let Some(lease) = peer.lease(config.timing) {
             return Ok(lease);
         }
-        if lock(&peer.failed).is_some_and(|at| at.elapsed() < PAUSE) {
+        let failed = *lock(&peer.failed);
+        if failed.is_some_and(|at| at.elapsed() < PAUSE) {
             return Err(NetError::RemoteUnreachable);
         }
         if lock(&peer.open).len() >= CONNECTIONS {
             return Err(NetError::NewSocketLimit);
         }
-        // Not here: guests' threads must not be those that watch the connection's socket.
-        let (dialing, to) = (config.clone(), node.clone());
-        let dialed = self.0.runtime.spawn(async move {
-            let dialed = timeout(dialing.timing.connect, dial(&dialing, &to)).await;
-            dialed.unwrap_or(Err(NetError::Timeout))
-        });
-        match dialed.await.unwrap_or(Err(NetError::RemoteUnreachable)) {
-            Ok((sender, connection)) => {
-                *lock(&peer.failed) = None;
-                let load = Load { streams: 0, since: Instant::now(), closed: false };
-                let session = Arc::new(Session { sender, load: Mutex::new(load), made: Instant::now() });
-                let lease = session.lease().ok_or(NetError::NewSocketLimit)?;
-                self.0.runtime.spawn(drive(session.clone(), connection, config.timing, node.name.clone()));
-                lock(&peer.open).push(session);
-                Ok(lease)
-            }
-            Err(error) => {
-                tracing::warn!(node = %node.name, at = %node.data, %error, "another node is not reached");
-                *lock(&peer.failed) = Some(Instant::now());
-                // Whatever it is, the way there is what does not work: another endpoint may.
-                Err(NetError::RemoteUnreachable)
-            }
-        }
+        // Not here: guests' threads must not be those that watch the connection's socket. And not for this stream alone: an
+        // attempt goes on when nobody waits for it any more.
+        let dialed = self.0.runtime.spawn(establish(config.clone(), node.clone(), peer, dialing));
+        let dialed = match failed {
+            None => dialed.await,
+            Some(_) => timeout(RETRY, dialed).await.map_err(|_| NetError::RemoteUnreachable)?,
+        };
+        dialed.unwrap_or(Err(NetError::RemoteUnreachable))
     }
 
     fn peer_of(&self, node: &Neighbour) -> Arc<Peer> {
@@ -309,6 +299,33 @@ impl Network {
 
 type Dialed = (SendRequest<Bytes>, Connection<TlsStream<TcpStream>, Bytes>);
 
+/// Makes a connection and leaves it, or that it has failed, with the peer.
+async fn establish(
+    config: TunnelConfig,
+    node: Neighbour,
+    peer: Arc<Peer>,
+    _dialing: tokio::sync::OwnedMutexGuard<()>,
+) -> Result<Lease, NetError> {
+    let dialed = timeout(config.timing.connect, dial(&config, &node)).await;
+    match dialed.unwrap_or(Err(NetError::Timeout)) {
+        Ok((sender, connection)) => {
+            *lock(&peer.failed) = None;
+            let load = Load { streams: 0, since: Instant::now(), closed: false };
+            let session = Arc::new(Session { sender, load: Mutex::new(load), made: Instant::now() });
+            let lease = session.lease().ok_or(NetError::NewSocketLimit)?;
+            lock(&peer.open).push(session.clone());
+            tokio::spawn(drive(peer, session, connection, config.timing, node.name));
+            Ok(lease)
+        }
+        Err(error) => {
+            tracing::warn!(node = %node.name, at = %node.data, %error, "another node is not reached");
+            *lock(&peer.failed) = Some(Instant::now());
+            // Whatever it is, the way there is what does not work: another endpoint may.
+            Err(NetError::RemoteUnreachable)
+        }
+    }
+}
+
 async fn dial(config: &TunnelConfig, node: &Neighbour) -> Result<Dialed, NetError> {
     let tcp = TcpStream::connect(node.data).await?;
     let _ = tcp.set_nodelay(true);
@@ -341,6 +358,7 @@ async fn dial(config: &TunnelConfig, node: &Neighbour) -> Result<Dialed, NetErro
 
 /// Moves a connection's frames until it ends, has nothing to do or the other side does not answer: then its streams are cut.
 async fn drive(
+    peer: Arc<Peer>,
     session: Arc<Session>,
     mut connection: Connection<TlsStream<TcpStream>, Bytes>,
     timing: TunnelTiming,
@@ -351,6 +369,11 @@ async fn drive(
         done = &mut connection => tracing::debug!(%node, ?done, "a connection to another node has ended"),
         why = look_after(pings, timing, || session.rest(timing)) => {
             tracing::debug!(%node, why, "a connection to another node is closed");
+            // Nor will a new one be answered soon, so whoever tries must not wait for it. If one that was made meanwhile is
+            // better, it is used all the same.
+            if why == SILENT {
+                *lock(&peer.failed) = Some(Instant::now());
+            }
         }
     }
     session.close();
@@ -372,7 +395,7 @@ pub(super) async fn look_after(
         match timeout(timing.patience, pings.ping(Ping::opaque())).await {
             Ok(Ok(_)) => {}
             Ok(Err(_)) => return "it is broken",
-            Err(_) => return "nobody answers",
+            Err(_) => return SILENT,
         }
     }
 }

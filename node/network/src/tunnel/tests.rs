@@ -633,6 +633,51 @@ async fn a_node_that_does_not_answer_any_more_counts_as_dead() {
 }
 
 #[tokio::test]
+async fn nobody_waits_for_a_node_that_is_silent() {
+    let timing = TunnelTiming {
+        ping: Duration::from_millis(20),
+        patience: Duration::from_millis(200),
+        connect: Duration::from_secs(3600),
+        ..TunnelTiming::default()
+    };
+    let two = two_with(timing, HOLD).await;
+    let relay = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let e = Node { net: two.e.net.clone(), at: relay.local_addr().unwrap(), serving: two.e.serving };
+    introduce(&two.d, &e);
+    let listener = two.b.listen_tcp(at("0.0.0.0:7000")).unwrap();
+    let (near, through) = tokio::join!(two.a.connect_tcp(to(7000)), async {
+        let (mut near, _) = relay.accept().await.unwrap();
+        let mut far = tokio::net::TcpStream::connect(two.e.at).await.unwrap();
+        // As long as it takes to open the stream; then nothing goes through, and everything stays open.
+        tokio::select! {
+            _ = tokio::io::copy_bidirectional(&mut near, &mut far) => {}
+            _ = listener.accept() => {}
+        }
+        (near, far)
+    });
+    // The answer to it may have been stopped on its way.
+    if let Ok(mut near) = near {
+        assert!(soon(near.stream.read(&mut [0; 4])).await.is_err());
+    }
+    let refused = async || soon(two.a.connect_tcp(to(7000))).await.map(drop);
+    // Somebody tries again, and is not answered either; nobody waits for that.
+    let again = soon(async {
+        tokio::select! {
+            again = relay.accept() => again.unwrap(),
+            () = async {
+                loop {
+                    assert_eq!(refused().await, Err(NetError::RemoteUnreachable));
+                    tokio::task::yield_now().await;
+                }
+            } => unreachable!(),
+        }
+    })
+    .await;
+    assert_eq!(refused().await, Err(NetError::RemoteUnreachable));
+    drop((through, again));
+}
+
+#[tokio::test]
 async fn a_connection_without_streams_is_closed_and_made_anew() {
     let (ping, idle) = (Duration::from_millis(10), Duration::from_millis(10));
     let two = two_with(TunnelTiming { ping, idle, ..TunnelTiming::default() }, HOLD).await;

@@ -52,10 +52,10 @@ fn no_acknowledged_write_is_lost_by_kill_9() {
 }
 
 /// A small file system of its own.
-struct Small(PathBuf);
+pub(crate) struct Small(PathBuf);
 
 impl Small {
-    fn mount(at: PathBuf, size: &str) -> Option<Small> {
+    pub(crate) fn mount(at: PathBuf, size: &str) -> Option<Small> {
         std::fs::create_dir_all(&at).unwrap();
         let args = ["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"];
         let done = Command::new("mount").args(args).arg(&at).output().is_ok_and(|o| o.status.success());
@@ -63,7 +63,7 @@ impl Small {
     }
 
     /// Takes all that is left but for some bytes.
-    fn fill(&self, but: u64) -> PathBuf {
+    pub(crate) fn fill(&self, but: u64) -> PathBuf {
         let path = self.0.join("filler");
         let mut file = File::create(&path).unwrap();
         let mut size = 0;

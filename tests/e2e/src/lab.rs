@@ -1,0 +1,192 @@
+//! Machines for tests, as network namespaces: each has a network of its own, wired to the others by a switch. Links can be
+//! taken down, packets lost, directions cut, and what is on the wire seen. A test needs nothing but root, iproute2 and
+//! nftables, and leaves nothing behind.
+
+mod client;
+mod cluster;
+mod wire;
+
+use std::net::Ipv4Addr;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+pub use client::{Client, Sample, Seen, Written, now, seconds};
+pub use cluster::{CLIENT, LabCluster};
+pub use wire::{Capture, Packet};
+
+use crate::{has, needs, text};
+
+/// What all namespaces' names begin with; the process that made them and a number follow.
+const PREFIX: &str = "copepod-lab";
+/// The machine that wires the others.
+const SWITCH: &str = "switch";
+
+/// Something that is wrong with a machine's network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault<'a> {
+    /// Nothing that this machine sends arrives here. The other direction is another machine's fault.
+    Deaf(&'a str),
+    /// So many of a hundred packets that should arrive here are lost.
+    Loss(u8),
+}
+
+/// Machines on one network, `10.0.0.0/24`; they are gone when it is dropped, with all that runs on them.
+pub struct Lab {
+    prefix: String,
+    machines: Vec<String>,
+}
+
+impl Lab {
+    /// Makes the machines; `None` where that cannot be done.
+    pub fn new(machines: &[&str]) -> Option<Lab> {
+        let root = std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0);
+        if !needs("root", root) || !needs("iproute2 and nftables", has("ip") && has("nft")) {
+            return None;
+        }
+        sweep();
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let prefix = format!("{PREFIX}-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let may = Command::new("ip").args(["netns", "add", &format!("{prefix}-{SWITCH}")]).output();
+        if !needs("a root who may make network namespaces", may.is_ok_and(|o| o.status.success())) {
+            return None;
+        }
+        let mut lab = Lab { prefix, machines: Vec::new() };
+        let switch = lab.namespace(SWITCH);
+        let commands = "link set lo up\nlink add br0 type bridge forward_delay 0 mcast_snooping 0\nlink set br0 up\n";
+        ip(&["-n", &switch, "-batch", "-"], commands);
+        for name in machines {
+            lab.machines.push((*name).into());
+            let (own, at) = (lab.namespace(name), lab.ip(name));
+            ip(&["netns", "add", &own], "");
+            let commands = format!(
+                "link set lo up\nlink add name eth0 type veth peer name {name} netns {switch}\naddr add {at}/24 dev eth0\nlink set eth0 up\n"
+            );
+            ip(&["-n", &own, "-batch", "-"], &commands);
+            ip(&["-n", &switch, "link", "set", name, "master", "br0", "up"], "");
+        }
+        Some(lab)
+    }
+
+    fn namespace(&self, machine: &str) -> String {
+        format!("{}-{machine}", self.prefix)
+    }
+
+    /// A machine's address: the first has 10.0.0.1.
+    pub fn ip(&self, machine: &str) -> Ipv4Addr {
+        let place = self.machines.iter().position(|m| m == machine).unwrap_or_else(|| panic!("no machine {machine}"));
+        Ipv4Addr::new(10, 0, 0, u8::try_from(place + 1).expect("few machines"))
+    }
+
+    /// A program on a machine; its process is the program's own.
+    pub fn command(&self, machine: &str, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.namespace(machine)]).arg(program);
+        command
+    }
+
+    /// Runs a program on a machine to its end.
+    pub fn run(&self, machine: &str, program: impl AsRef<std::ffi::OsStr>, args: &[&str]) -> Output {
+        self.command(machine, program).args(args).stdin(Stdio::null()).output().expect("ip runs")
+    }
+
+    /// GET by curl on a machine: (code, body), and code 0 if nobody has answered.
+    pub fn curl(&self, machine: &str, url: &str, more: &[&str]) -> (u16, String) {
+        let out = self.run(machine, "curl", &[&["-s", "-m", "10", "-w", "\n%{http_code}"], more, &[url]].concat());
+        let all = text(&out.stdout);
+        let (body, code) = all.rsplit_once('\n').unwrap_or(("", "0"));
+        (code.parse().unwrap_or(0), body.into())
+    }
+
+    /// Takes a machine's cable out, or puts it in again.
+    pub fn link(&self, machine: &str, up: bool) {
+        let way = if up { "up" } else { "down" };
+        // At the switch: a machine whose own end is down would know.
+        ip(&["-n", &self.namespace(SWITCH), "link", "set", machine, way], "");
+    }
+
+    /// From now on this is what is wrong with a machine's network; nothing else is.
+    pub fn faults(&self, machine: &str, faults: &[Fault<'_>]) {
+        let mut hears = String::new();
+        for fault in faults {
+            match fault {
+                Fault::Deaf(to) => hears += &format!("ip saddr {} drop\n", self.ip(to)),
+                // What a machine says to itself does not travel.
+                Fault::Loss(percent) => {
+                    hears += &format!("meta iifname eth0 numgen random mod 100 < {percent} drop\n");
+                }
+            }
+        }
+        let rules = format!(
+            "table ip lab\ndelete table ip lab\ntable ip lab {{
+chain hears {{ type filter hook input priority 0; {hears} }}
+}}\n"
+        );
+        let mut nft = self.command(machine, "nft");
+        feed(nft.args(["-f", "-"]), &rules);
+    }
+
+    /// Cuts all that is between two machines, or joins them again; other faults of theirs end.
+    pub fn cut(&self, one: &str, other: &str) {
+        self.faults(one, &[Fault::Deaf(other)]);
+        self.faults(other, &[Fault::Deaf(one)]);
+    }
+
+    /// Nothing is wrong with any machine's network any more.
+    pub fn heal(&self) {
+        for machine in &self.machines {
+            self.faults(machine, &[]);
+            self.link(machine, true);
+        }
+    }
+
+    /// Sees what goes in and out of a machine from now on.
+    pub fn capture(&self, machine: &str, dir: &Path) -> Capture {
+        let mut tcpdump = self.command(SWITCH, "tcpdump");
+        tcpdump.args(["-i", machine]);
+        Capture::start(tcpdump, &dir.join(format!("{machine}.pcap")))
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        for machine in self.machines.iter().map(String::as_str).chain([SWITCH]) {
+            remove(&self.namespace(machine));
+        }
+    }
+}
+
+/// Ends what still runs in a namespace and deletes it.
+fn remove(namespace: &str) {
+    let pids = Command::new("ip").args(["netns", "pids", namespace]).output();
+    for pid in pids.iter().flat_map(|out| text(&out.stdout).lines().map(str::to_string).collect::<Vec<_>>()) {
+        let _ = Command::new("kill").args(["-KILL", &pid]).stderr(Stdio::null()).status();
+    }
+    let _ = Command::new("ip").args(["netns", "delete", namespace]).status();
+}
+
+/// Removes what a test has left that was killed itself.
+fn sweep() {
+    for entry in std::fs::read_dir("/run/netns").into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let maker = name.strip_prefix(PREFIX).and_then(|rest| rest.trim_start_matches('-').split('-').next());
+        if maker.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            remove(&name);
+        }
+    }
+}
+
+/// `ip`, which must succeed, with an input.
+fn ip(args: &[&str], input: &str) {
+    feed(Command::new("ip").args(args), input);
+}
+
+fn feed(command: &mut Command, input: &str) {
+    use std::io::Write as _;
+    let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it starts");
+    // One that has failed already does not read; it says why.
+    let _ = child.stdin.take().expect("stdin").write_all(input.as_bytes());
+    let out = child.wait_with_output().expect("it ends");
+    assert!(out.status.success(), "{command:?}: {}\n{input}", text(&out.stderr));
+}

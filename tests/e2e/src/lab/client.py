@@ -1,0 +1,167 @@
+"""Clients of the lab (lab.rs), to be run on one of its machines. What they have seen they print as JSON, a line each.
+
+lines HOST PORT TEXT          one line there and back over TCP
+datagram HOST PORT TEXT       the same over UDP, up to five times
+probe URL HOST SECONDS        GETs a URL about so often, on a connection of its own each time, until standard input ends
+write KUBECONFIG NAME URL…    makes objects at the first URL, and reads each one back from the others, until standard input ends
+list KUBECONFIG URL           all that `write` has made, as one server tells it
+"""
+
+import base64
+import http.client
+import json
+import random
+import re
+import socket
+import ssl
+import sys
+import tempfile
+import threading
+import time
+from urllib.parse import urlsplit
+
+# How long a request may take before its client gives up, in seconds.
+PATIENCE = 5.0
+# The same for a prober: less than the five seconds in which nodes try to connect to each other.
+PROBE_PATIENCE = 3.0
+over = threading.Event()
+
+
+def say(**what):
+    print(json.dumps(what), flush=True)
+
+
+def until_the_input_ends():
+    threading.Thread(target=lambda: (sys.stdin.read(), over.set()), daemon=True).start()
+
+
+def why(error):
+    return f"{type(error).__name__}: {error}"
+
+
+def lines(host, port, text):
+    with socket.create_connection((host, int(port)), PATIENCE) as stream:
+        stream.sendall(text.encode() + b"\n")
+        answer = b""
+        while not answer.endswith(b"\n"):
+            piece = stream.recv(4096)
+            if not piece:
+                break
+            answer += piece
+    print(answer.decode().rstrip("\n"))
+
+
+def datagram(host, port, text):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        s.settimeout(1)
+        s.connect((host, int(port)))
+        for _ in range(5):
+            s.send(text.encode())
+            try:
+                print(s.recv(1500).decode())
+                return
+            except (TimeoutError, ConnectionError):
+                pass
+    sys.exit("no answer")
+
+
+def probe(url, host, seconds):
+    until_the_input_ends()
+    at = urlsplit(url)
+    while not over.is_set():
+        begun = time.time()
+        try:
+            connection = http.client.HTTPConnection(at.hostname, at.port, timeout=PROBE_PATIENCE)
+            connection.request("GET", f"{at.path}?{at.query}", headers={"Host": host})
+            answer = connection.getresponse()
+            code, said = answer.status, answer.read().decode(errors="replace")
+            connection.close()
+        except (OSError, http.client.HTTPException) as error:
+            code, said = 0, why(error)
+        took = time.time() - begun
+        say(at=begun, took=took, good=code == 200, code=code, said=said.split("\n")[0])
+        # Several of them must not fall into step: their requests would meet the same endpoints again and again.
+        over.wait(max(0, float(seconds) * random.uniform(0.5, 1.5) - took))
+
+
+class Api:
+    """One server, by a kept connection with the credentials of a kubeconfig."""
+
+    def __init__(self, context, url, patience=PATIENCE):
+        self.context, self.url, self.patience, self.connection = context, urlsplit(url), patience, None
+
+    def call(self, method, path, body=None):
+        """(code, body); code 0 if nobody has answered, and then whether it has happened is not known."""
+        try:
+            if self.connection is None:
+                at = self.url
+                self.connection = http.client.HTTPSConnection(
+                    at.hostname, at.port, timeout=self.patience, context=self.context
+                )
+            text = None if body is None else json.dumps(body)
+            self.connection.request(method, path, text, {"Content-Type": "application/json"})
+            answer = self.connection.getresponse()
+            return answer.status, answer.read().decode()
+        except (OSError, http.client.HTTPException) as error:
+            self.connection = None
+            return 0, why(error)
+
+
+def credentials(kubeconfig):
+    with open(kubeconfig) as file:
+        text = file.read()
+
+    def file_of(field):
+        found = re.search(rf'{field}: *"?([A-Za-z0-9+/=]+)', text)
+        file = tempfile.NamedTemporaryFile()
+        file.write(base64.b64decode(found[1]))
+        file.flush()
+        return file
+
+    ca, cert, key = map(file_of, ["certificate-authority-data", "client-certificate-data", "client-key-data"])
+    context = ssl.create_default_context(cafile=ca.name)
+    context.load_cert_chain(cert.name, key.name)
+    return context
+
+
+RESOURCES = {kind: f"/api/v1/namespaces/default/{kind}" for kind in ["configmaps", "services"]}
+
+
+def write(kubeconfig, name, *urls):
+    until_the_input_ends()
+    context = credentials(kubeconfig)
+    # One that does not answer a read must not keep the writer for long.
+    own, readers, n = Api(context, urls[0]), [Api(context, url, 0.5) for url in urls[1:]], 0
+    while not over.is_set():
+        n += 1
+        # A Service takes an address, so that several things must happen or none.
+        kind = "configmaps" if n % 5 else "services"
+        object_name = f"{name}-{n}"
+        body = {"metadata": {"name": object_name}}
+        body |= {"data": {"padding": "x" * 512}} if n % 5 else {"spec": {"ports": [{"port": 80}]}}
+        begun = time.time()
+        code, said = own.call("POST", RESOURCES[kind], body)
+        say(wrote=object_name, begun=begun, at=time.time(), code=code, said="" if code == 201 else said[:300])
+        if code != 201:
+            # Nobody is helped by a hundred refusals a second.
+            over.wait(0.05)
+            continue
+        # What is acknowledged is there, whoever is asked.
+        server = readers[n % len(readers)]
+        code, said = server.call("GET", f"{RESOURCES[kind]}/{object_name}")
+        say(read=object_name, of=server.url.netloc, at=time.time(), code=code, said="" if code == 200 else said[:300])
+
+
+def list_all(kubeconfig, url):
+    server, found = Api(credentials(kubeconfig), url), {}
+    for kind, path in RESOURCES.items():
+        code, said = server.call("GET", path)
+        if code != 200:
+            sys.exit(f"{url}: {code} {said[:300]}")
+        for item in json.loads(said)["items"]:
+            found[item["metadata"]["name"]] = item
+    say(**found)
+
+
+commands = {"lines": lines, "datagram": datagram, "probe": probe, "write": write, "list": list_all}
+commands[sys.argv[1]](*sys.argv[2:])

@@ -1,0 +1,309 @@
+//! Three servers and three agents on three machines of which something is taken away, while clients of each machine write
+//! and read: what was acknowledged is there, by every server; all servers have the same; pods answer throughout.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use e2e::lab::{CLIENT, Client, Fault, LabCluster, Seen, now, seconds};
+use e2e::{has, needs, until};
+
+use crate::faults::Small;
+
+const MACHINES: [&str; 3] = ["n1", "n2", "n3"];
+
+/// On each machine a pod that answers at that machine's node port.
+fn manifest() -> String {
+    let mut out = String::new();
+    for name in MACHINES {
+        let _ = write!(
+            out,
+            "
+apiVersion: v1
+kind: Pod
+metadata: {{name: web-{name}, labels: {{app: web-{name}}}}}
+spec:
+  nodeName: {name}
+  containers:
+  - {{name: c, image: 'file://examples/hello/hello.wasm', ports: [{{containerPort: 8080}}]}}
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: web-{name}}}
+spec: {{type: NodePort, selector: {{app: web-{name}}}, ports: [{{port: 80, targetPort: 8080, nodePort: {}}}]}}
+---",
+            node_port(name)
+        );
+    }
+    out
+}
+
+fn node_port(machine: &str) -> u16 {
+    30080 + u16::try_from(place(machine)).expect("few machines")
+}
+
+fn place(machine: &str) -> usize {
+    MACHINES.iter().position(|m| *m == machine).expect("a machine")
+}
+
+fn others(machine: &str) -> Vec<&'static str> {
+    MACHINES.into_iter().filter(|m| *m != machine).collect()
+}
+
+/// The cluster with a writer and a prober on each machine: the writer at that machine's server, the prober at its pod.
+struct Group {
+    /// Of n1's server, if it has one of its own: unmounted before the folder goes.
+    disk: Option<Small>,
+    cluster: LabCluster,
+    writers: Vec<Client>,
+    probers: Vec<Client>,
+}
+
+impl Group {
+    fn start() -> Option<Group> {
+        Group::start_in(tempfile::tempdir().expect("a folder"), None)
+    }
+
+    fn start_in(dir: tempfile::TempDir, disk: Option<Small>) -> Option<Group> {
+        if !needs("python3", has("python3")) {
+            return None;
+        }
+        let cluster = LabCluster::start_in(dir, &MACHINES, &MACHINES)?;
+        cluster.apply(&manifest());
+        for name in MACHINES {
+            let url = format!("http://{}:{}/", cluster.lab.ip(name), node_port(name));
+            until("the pod answers", || (cluster.lab.curl(name, &url, &[]).0 == 200).then_some(()));
+        }
+        let lab = &cluster.lab;
+        let writer = |name: &&str| {
+            let mut urls = vec![cluster.url(name)];
+            urls.extend(others(name).iter().map(|other| cluster.url(other)));
+            Client::write(lab, name, &cluster.kubeconfig(name), &format!("of-{name}"), &urls)
+        };
+        let prober = |name: &&str| {
+            let url = format!("http://{}:{}/", lab.ip(name), node_port(name));
+            Client::probe(lab, name, &url, "web")
+        };
+        let (writers, probers) = (MACHINES.iter().map(writer).collect(), MACHINES.iter().map(prober).collect());
+        let group = Group { disk, cluster, writers, probers };
+        group.go_on("all write", &MACHINES);
+        Some(group)
+    }
+
+    /// The one leader that all servers know.
+    fn leader(&self) -> &'static str {
+        let leader = until("all servers know one leader", || {
+            let all: BTreeSet<_> = MACHINES.iter().map(|name| self.cluster.leader(name)).collect();
+            (all.len() == 1).then(|| all.into_iter().next().flatten()).flatten()
+        });
+        MACHINES[place(&leader)]
+    }
+
+    fn acknowledged(&self, machine: &str) -> usize {
+        self.writers[place(machine)].seen().acknowledged()
+    }
+
+    /// Waits until each of some machines' writers has been acknowledged five times more.
+    fn go_on(&self, what: &str, machines: &[&str]) {
+        let before: Vec<usize> = machines.iter().map(|m| self.acknowledged(m)).collect();
+        until(what, || machines.iter().zip(&before).all(|(m, b)| self.acknowledged(m) >= b + 5).then_some(()));
+    }
+
+    /// Waits until some of the machines have a leader (another one than `not`) and their writers are acknowledged again;
+    /// prints how long that has taken since something happened.
+    fn recovers(&self, what: &str, since: f64, survivors: &[&str], not: Option<&str>) {
+        let leader = until("there is a leader", || self.cluster.leader(survivors[0]).filter(|l| Some(&**l) != not));
+        let led = now() - since;
+        self.go_on(what, survivors);
+        let write = survivors.iter().filter_map(|m| self.writers[place(m)].seen().next_write(since));
+        let waited = survivors.iter().map(|m| self.writers[place(m)].seen().longest_wait(since)).fold(0.0, f64::max);
+        println!(
+            "{what}: {leader} leads after {}, next acknowledged write after {}, longest wait for one {waited:.2} s",
+            seconds(Some(led)),
+            seconds(write.min_by(f64::total_cmp)),
+        );
+    }
+
+    /// Whether a machine's writer has been told of a failure since, and of nothing else.
+    fn writes_nothing(&self, machine: &str, since: f64) {
+        let seen = || self.writers[place(machine)].seen();
+        until("the minority's client hears of it", || {
+            seen().writes.values().any(|w| w.at > since && !w.acknowledged()).then_some(())
+        });
+        let wrong: Vec<_> = seen().writes.into_iter().filter(|(_, w)| w.at > since && w.acknowledged()).collect();
+        assert!(wrong.is_empty(), "acknowledged by a minority: {wrong:?}");
+    }
+
+    /// Ends the clients, compares what the servers have with what was acknowledged, and with each other.
+    fn ends_well(self) {
+        self.go_on("all go on in the end", &MACHINES);
+        let Group { cluster, writers, probers, disk } = self;
+        let seen: Vec<Seen> = writers.into_iter().map(Client::stop).collect();
+        let lists = MACHINES.map(|name| cluster.lab.list(CLIENT, &cluster.kubeconfig(name), &cluster.url(name)));
+        let (mut known, mut unknown) = (0, 0);
+        for (writer, name) in seen.iter().zip(MACHINES) {
+            assert!(writer.missed.is_empty(), "not there when it was read: {:?}", writer.missed);
+            let lost: Vec<_> =
+                writer.writes.iter().filter(|(n, w)| w.acknowledged() && !lists[0].contains_key(*n)).collect();
+            assert!(lost.is_empty(), "acknowledged to {name} and gone: {lost:?}");
+            let made: Vec<_> = writer.writes.iter().filter(|(n, w)| w.refused() && lists[0].contains_key(*n)).collect();
+            assert!(made.is_empty(), "refused to {name} and there: {made:?}");
+            known += writer.acknowledged();
+            unknown += writer.writes.values().filter(|w| !w.acknowledged() && !w.refused()).count();
+            let mut told = BTreeMap::<String, usize>::new();
+            for write in writer.writes.values().filter(|w| !w.acknowledged()) {
+                let message = write.said.rsplit(r#""message":""#).next().and_then(|m| m.split('"').next());
+                *told.entry(format!("{} {}", write.code, message.unwrap_or_default())).or_default() += 1;
+            }
+            println!("  the client of {name} was told beside its acknowledgements: {told:?}");
+        }
+        for (list, name) in lists.iter().zip(MACHINES).skip(1) {
+            assert!(list == &lists[0], "{name} has something else than n1");
+        }
+        let addresses: Vec<_> = lists[0].values().filter_map(|item| item["spec"]["clusterIP"].as_str()).collect();
+        let distinct: BTreeSet<_> = addresses.iter().collect();
+        assert_eq!(distinct.len(), addresses.len(), "an address was given twice: {addresses:?}");
+        let mut requests = 0;
+        for (prober, name) in probers.into_iter().zip(MACHINES) {
+            let seen = prober.stop();
+            assert!(seen.failures().is_empty(), "the pod of {name} did not answer: {:?}", seen.failures());
+            requests += seen.samples.len();
+        }
+        println!(
+            "{known} writes acknowledged and there, {unknown} of which nobody knew, {requests} requests to pods answered"
+        );
+        drop(disk);
+    }
+}
+
+#[test]
+fn a_leader_killed_and_one_cut_off_take_nothing_with_them() {
+    let Some(mut group) = Group::start() else { return };
+    let old = group.leader();
+    let since = now();
+    group.cluster.kill_server(old);
+    group.recovers("kill -9 of the leader", since, &others(old), Some(old));
+    group.cluster.start_server(old, &[]);
+    group.go_on("the old leader is back", &MACHINES);
+
+    let old = group.leader();
+    for other in others(old) {
+        group.cluster.lab.faults(other, &[Fault::Deaf(old)]);
+    }
+    group.cluster.lab.faults(old, &others(old).into_iter().map(Fault::Deaf).collect::<Vec<_>>());
+    let since = now();
+    group.recovers("the leader alone", since, &others(old), Some(old));
+    group.writes_nothing(old, since + 0.5);
+    group.cluster.lab.heal();
+    group.ends_well();
+}
+
+#[test]
+#[ignore = "takes long: COPEPOD_LAB=all ./dev test"]
+fn all_servers_killed_at_once_come_back_with_everything() {
+    let Some(mut group) = Group::start() else { return };
+    for name in MACHINES {
+        group.cluster.kill_server(name);
+    }
+    let since = now();
+    for name in MACHINES {
+        group.cluster.start_server(name, &[]);
+    }
+    group.recovers("kill -9 of all", since, &MACHINES, None);
+    group.ends_well();
+}
+
+#[test]
+#[ignore = "takes long: COPEPOD_LAB=all ./dev test"]
+fn a_minority_with_clients_in_it_writes_nothing() {
+    let Some(group) = Group::start() else { return };
+    let leader = group.leader();
+    let alone = others(leader)[0];
+    group.cluster.lab.link(alone, false);
+    let since = now();
+    let rest: Vec<&str> = MACHINES.into_iter().filter(|m| *m != alone).collect();
+    group.recovers("a follower without a cable", since, &rest, None);
+    group.writes_nothing(alone, since + 0.5);
+    group.cluster.lab.heal();
+    group.ends_well();
+}
+
+#[test]
+#[ignore = "takes long: COPEPOD_LAB=all ./dev test"]
+fn directions_cut_one_at_a_time_stop_nobody_for_long() {
+    let Some(group) = Group::start() else { return };
+    let lab = &group.cluster.lab;
+    let old = group.leader();
+    // It goes on telling that it leads, and hears nobody.
+    lab.faults(old, &others(old).into_iter().map(Fault::Deaf).collect::<Vec<_>>());
+    let since = now();
+    group.recovers("a leader that hears nobody", since, &others(old), Some(old));
+    lab.heal();
+    group.go_on("after that", &MACHINES);
+
+    let old = group.leader();
+    for other in others(old) {
+        lab.faults(other, &[Fault::Deaf(old)]);
+    }
+    let since = now();
+    group.recovers("a leader that nobody hears", since, &others(old), Some(old));
+    lab.heal();
+    group.go_on("after that", &MACHINES);
+
+    // One way between the leader and one follower; the majority is there.
+    let old = group.leader();
+    let [one, other] = others(old)[..] else { panic!("three machines") };
+    lab.faults(one, &[Fault::Deaf(old)]);
+    let since = now();
+    group.recovers("a follower that does not hear the leader", since, &[other], None);
+    lab.heal();
+    group.ends_well();
+}
+
+#[test]
+#[ignore = "takes long: COPEPOD_LAB=all ./dev test"]
+fn a_third_of_all_packets_lost_is_slow_and_nothing_else() {
+    let Some(group) = Group::start() else { return };
+    for name in MACHINES {
+        group.cluster.lab.faults(name, &[Fault::Loss(30)]);
+    }
+    let (since, all) = (now(), || MACHINES.iter().map(|m| group.acknowledged(m)).sum::<usize>());
+    let before = all();
+    // Connections stall for seconds and leaders change, so a minute can bring few.
+    until("some writes are acknowledged", || (all() >= before + 5).then_some(()));
+    println!("30 % of packets lost: 5 writes acknowledged in {:.2} s", now() - since);
+    group.cluster.lab.heal();
+    group.ends_well();
+}
+
+#[test]
+#[ignore = "takes long: COPEPOD_LAB=all ./dev test"]
+fn a_full_disk_is_one_server_less_until_there_is_room() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let Some(disk) = Small::mount(dir.path().join("server-n1"), "64m") else { return };
+    let Some(group) = Group::start_in(dir, Some(disk)) else { return };
+    let full = group.leader() == "n1";
+    let filler = group.disk.as_ref().expect("it has one").fill(0);
+    let since = now();
+    let what = if full { "a full disk of the leader" } else { "a full disk of a follower" };
+    let rest = others("n1");
+    // What fits into what is allocated already may still be written.
+    until("its own client hears of it", || {
+        group.writers[0].seen().writes.values().any(|w| w.at > since && !w.acknowledged()).then_some(())
+    });
+    group.recovers(what, since, &rest, Some("n1"));
+    std::fs::remove_file(filler).expect("it is there");
+    group.ends_well();
+}
+
+#[test]
+#[ignore = "takes long: COPEPOD_LAB=all ./dev test"]
+fn servers_restarted_one_by_one_are_hardly_missed() {
+    let Some(mut group) = Group::start() else { return };
+    for name in MACHINES {
+        let since = now();
+        group.cluster.stop_server(name);
+        group.cluster.start_server(name, &[]);
+        group.recovers(&format!("{name} restarted"), since, &MACHINES, None);
+    }
+    group.ends_well();
+}

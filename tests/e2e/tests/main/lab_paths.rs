@@ -1,0 +1,243 @@
+//! Every way to a pod, of the client's or a pod's own node and of another one, over HTTP, TCP and UDP; and that what goes
+//! between nodes cannot be read on the way.
+
+use std::fmt::Write as _;
+
+use e2e::lab::{CLIENT, LabCluster, Packet};
+use e2e::{has, needs, until};
+
+/// What is looked for on the wire, beside what guests say of themselves.
+const MARKER: &str = "marker-6c1f0e-in-plain-sight";
+
+/// A pod of a node with a Service that has an address and a node port, and one that has neither: HTTP, lines or datagrams.
+fn pod(out: &mut String, name: &str, node: &str, image: &str, args: &str) {
+    let (port, target) = if image == "hello" { (80, 8080) } else { (70, 7000) };
+    let protocol = if args.is_empty() { "TCP" } else { "UDP" };
+    let _ = write!(
+        out,
+        "
+apiVersion: v1
+kind: Pod
+metadata: {{name: {name}, labels: {{app: {name}}}}}
+spec:
+  nodeName: {node}
+  containers:
+  - name: c
+    image: file://examples/{image}/{image}.wasm
+    args: [{args}]
+    ports: [{{containerPort: {target}, protocol: {protocol}}}]
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: {name}}}
+spec: {{type: NodePort, selector: {{app: {name}}}, ports: [{{port: {port}, targetPort: {target}, protocol: {protocol}}}]}}
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: {name}-each}}
+spec: {{clusterIP: None, selector: {{app: {name}}}, ports: [{{port: {target}, protocol: {protocol}}}]}}
+---"
+    );
+}
+
+/// On n1 and n2 one server each of every kind; on n1 those that ask: one by HTTP, one by lines and datagrams. On n3 nothing.
+fn manifest() -> String {
+    let mut out = String::new();
+    for node in ["n1", "n2"] {
+        pod(&mut out, &format!("http-{node}"), node, "hello", "");
+        pod(&mut out, &format!("tcp-{node}"), node, "tcp-echo", "");
+        pod(&mut out, &format!("udp-{node}"), node, "tcp-echo", "serve-udp");
+    }
+    pod(&mut out, "front", "n1", "hello", "");
+    pod(&mut out, "relay", "n1", "tcp-echo", "");
+    let path = |node: &str| {
+        format!(
+            "{{path: /{node}, pathType: Prefix, backend: {{service: {{name: http-{node}, port: {{number: 80}}}}}}}}"
+        )
+    };
+    let _ = write!(
+        out,
+        "
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {{name: both}}
+spec: {{rules: [{{http: {{paths: [{}, {}]}}}}]}}
+",
+        path("n1"),
+        path("n2")
+    );
+    out
+}
+
+/// What the test asks and whom.
+struct Paths<'a> {
+    cluster: &'a LabCluster,
+    front: u64,
+    relay: u64,
+}
+
+impl Paths<'_> {
+    fn node_port(cluster: &LabCluster, service: &str) -> u64 {
+        cluster.get("service", service)["spec"]["ports"][0]["nodePort"].as_u64().expect("a node port")
+    }
+
+    fn address(&self, pod: &str) -> String {
+        self.cluster.get("pod", pod)["status"]["podIP"].as_str().expect("an address").to_string()
+    }
+
+    fn host(&self, node: &str) -> String {
+        self.cluster.lab.ip(node).to_string()
+    }
+
+    /// The client GETs from outside.
+    fn client_gets(&self, pod: &str, url: &str, more: &[&str]) {
+        until(&format!("{pod} answers the client at {url}"), || {
+            let (code, body) = self.cluster.lab.curl(CLIENT, url, more);
+            (code == 200 && body.starts_with(&format!("Hello from {pod}\n")) && body.contains(MARKER)).then_some(())
+        });
+    }
+
+    /// The pod `front` GETs.
+    fn pod_gets(&self, pod: &str, url: &str) {
+        let ask = format!("http://{}:{}/fetch?url={url}", self.host("n1"), self.front);
+        until(&format!("{pod} answers a pod at {url}"), || {
+            let (code, body) = self.cluster.lab.curl(CLIENT, &ask, &[]);
+            (code == 200 && body.starts_with(&format!("200 Hello from {pod}\n")) && body.contains(MARKER)).then_some(())
+        });
+    }
+
+    /// The client sends a line or a datagram from outside.
+    fn client_says(&self, how: &str, at: &str) {
+        until(&format!("{how} from the client come back from {at}"), || {
+            self.cluster.lab.echo(CLIENT, how, at, MARKER).filter(|said| said == MARKER)
+        });
+    }
+
+    /// The pod `relay` sends one: its own words, of which `HOST:PORT` is said to have heard them.
+    fn pod_says(&self, verb: &str, at: &str) {
+        let relay = format!("{}:{}", self.host("n1"), self.relay);
+        until(&format!("{verb} {at} by a pod"), || {
+            let said = self.cluster.lab.echo(CLIENT, "lines", &relay, &format!("{verb} {at}"))?;
+            said.contains(" says: hello from ").then_some(())
+        });
+    }
+
+    /// What the pod network carries: to pods by their addresses and Services, from pods and from node ports and the
+    /// ingress of n1.
+    fn inside(&self, node: &str) {
+        let [http, tcp, udp] = ["http", "tcp", "udp"].map(|kind| format!("{kind}-{node}"));
+        self.pod_gets(&http, &format!("http://{}:8080/{MARKER}", self.address(&http)));
+        self.pod_gets(&http, &format!("http://{http}/{MARKER}"));
+        self.pod_gets(&http, &format!("http://{http}.default.svc.cluster.local/{MARKER}"));
+        self.pod_gets(&http, &format!("http://{http}-each:8080/{MARKER}"));
+        for (verb, pod) in [("connect", &tcp), ("udp", &udp)] {
+            self.pod_says(verb, &format!("{}:7000", self.address(pod)));
+            self.pod_says(verb, &format!("{pod}:70"));
+            self.pod_says(verb, &format!("{pod}-each:7000"));
+        }
+        self.outside(node, "n1");
+    }
+
+    /// By node ports and the ingress of the node `by`, from the client.
+    fn outside(&self, node: &str, by: &str) {
+        let (http, tcp, at) = (format!("http-{node}"), format!("tcp-{node}"), self.host(by));
+        self.client_gets(&http, &format!("http://{at}:{}/{MARKER}", Paths::node_port(self.cluster, &http)), &[]);
+        self.client_gets(&http, &format!("http://{at}:8080/{node}/{MARKER}"), &[]);
+        self.client_gets(&http, &format!("https://{at}:8443/{node}/{MARKER}"), &["-k"]);
+        self.client_says("lines", &format!("{at}:{}", Paths::node_port(self.cluster, &tcp)));
+        if by == node {
+            // Node ports over UDP lead to their node's own pods.
+            let port = Paths::node_port(self.cluster, &format!("udp-{node}"));
+            self.client_says("datagram", &format!("{at}:{port}"));
+        }
+    }
+
+    /// By node ports and the ingress of any node, from a pod: that is traffic with hosts, and as open as the pod makes it.
+    fn by_hosts_from_a_pod(&self, node: &str, by: &str) {
+        let (http, tcp, at) = (format!("http-{node}"), format!("tcp-{node}"), self.host(by));
+        self.pod_gets(&http, &format!("http://{at}:{}/{MARKER}", Paths::node_port(self.cluster, &http)));
+        self.pod_gets(&http, &format!("http://{at}:8080/{node}/{MARKER}"));
+        self.pod_says("connect", &format!("{at}:{}", Paths::node_port(self.cluster, &tcp)));
+        if by == node {
+            let port = Paths::node_port(self.cluster, &format!("udp-{node}"));
+            self.pod_says("udp", &format!("{at}:{port}"));
+        }
+    }
+
+    /// A node's DNS.
+    fn names(&self, by: &str) {
+        let server = format!("@{}", self.host(by));
+        let dig = |args: &[&str]| {
+            let all = [&[server.as_str(), "-p", "8053", "+short", "+tries=1", "+time=5"], args].concat();
+            e2e::text(&self.cluster.lab.run(CLIENT, "dig", &all).stdout).trim().to_string()
+        };
+        let vip = self.cluster.get("service", "http-n2")["spec"]["clusterIP"].as_str().expect("a VIP").to_string();
+        for way in ["+notcp", "+tcp"] {
+            until(&format!("{by} knows the Service"), || {
+                (dig(&[way, "http-n2.default.svc.cluster.local"]) == vip).then_some(())
+            });
+            assert_eq!(dig(&[way, "http-n2-each.default.svc.cluster.local"]), self.address("http-n2"));
+        }
+    }
+}
+
+#[test]
+fn every_path_leads_to_its_pod_and_none_between_nodes_can_be_read() {
+    let tools = ["curl", "dig", "python3", "tcpdump"];
+    if !needs("curl, dig, python3 and tcpdump", tools.iter().all(|tool| has(tool))) {
+        return;
+    }
+    let Some(cluster) = LabCluster::start(&["n1"], &["n1", "n2", "n3"]) else { return };
+    cluster.apply(&manifest());
+    until("all pods run", || (cluster.ok(&["get", "pods"]).matches(" 1/1 ").count() == 8).then_some(()));
+    for pod in ["udp-n1", "udp-n2"] {
+        // A datagram that comes too early is lost.
+        until("it listens", || cluster.ok(&["logs", pod]).contains("listening").then_some(()));
+    }
+    let paths = Paths {
+        cluster: &cluster,
+        front: Paths::node_port(&cluster, "front"),
+        relay: Paths::node_port(&cluster, "relay"),
+    };
+    let (n1, n2) = (cluster.lab.ip("n1"), cluster.lab.ip("n2"));
+
+    let capture = cluster.lab.capture("n2", cluster.dir.path());
+    for node in ["n1", "n2"] {
+        paths.inside(node);
+    }
+    // What is not encrypted is seen.
+    let port = Paths::node_port(&cluster, "tcp-n2");
+    paths.client_says("lines", &format!("{n2}:{port}"));
+    let (says, port) = (|p: &Packet| p.says(MARKER) || p.says("ello from "), u16::try_from(port).expect("a port"));
+    let packets = capture.until("plain text is seen", |p| p.is_of(port) && says(p));
+    let between: Vec<&Packet> = packets.iter().filter(|p| p.between(n1, n2)).collect();
+    let read: Vec<_> = between.iter().filter(|p| says(p)).collect();
+    assert!(read.is_empty(), "can be read between the nodes: {:?}", read[0]);
+    let data = between.iter().filter(|p| p.is_of(10251) && !p.payload.is_empty()).count();
+    // A record of a TLS handshake (RFC 8446, section 5.1).
+    assert!(between.iter().any(|p| p.is_of(10251) && p.payload.starts_with(&[22, 3])), "TLS on the data port");
+    let known = [6443, 10250, 10251];
+    let others: Vec<_> = between.iter().filter(|p| p.udp || !known.iter().any(|port| p.is_of(*port))).collect();
+    assert!(others.is_empty(), "something else goes between the nodes: {:?}", others[0]);
+    println!(
+        "{} packets of which {} between the nodes, {data} with data on the data port",
+        packets.len(),
+        between.len()
+    );
+    assert!(data >= 20, "{data} packets for twenty paths and more");
+
+    // The server of another node knows who has come.
+    let relay = paths.address("relay");
+    until("the relay's address is in the server's log", || {
+        cluster.ok(&["logs", "tcp-n2"]).contains(&format!("{relay}:")).then_some(())
+    });
+    for by in ["n1", "n2", "n3"] {
+        paths.names(by);
+        for node in ["n1", "n2"] {
+            if by != "n1" {
+                paths.outside(node, by);
+            }
+            paths.by_hosts_from_a_pod(node, by);
+        }
+    }
+}
