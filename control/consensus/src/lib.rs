@@ -19,6 +19,7 @@
 mod log;
 mod machine;
 pub mod record;
+pub mod rules;
 
 pub use log::Position;
 pub use machine::{Committed, Done, Error, Machine, Options, Progress, Restored, What, Work};

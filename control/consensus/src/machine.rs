@@ -155,7 +155,9 @@ impl Machine {
             max_size_per_msg: 1 << 20,
             check_quorum: true,
             pre_vote: true,
-            batch_append: true,
+            // Raft 0.7.0 hangs entries on a message that waits to be sent and has none, whatever index that one follows
+            // (`try_batching`): a follower then confirms what it does not have. One round is one message as it is.
+            batch_append: false,
             ..Config::default()
         };
         let bytes = restored.entries.iter().map(|e| e.data.len()).sum();
@@ -293,6 +295,11 @@ impl Machine {
             ids.sort_unstable();
         }
         self.node.raft.mut_store().conf_state = members.clone();
+        if self.is_leader() && !self.is_member() {
+            // Raft 0.7.0 lets it lead on, and panics when it next counts itself; etcd lets it step down (StepDownOnRemoval).
+            let term = self.term();
+            self.node.raft.become_follower(term, 0);
+        }
         Ok(What::Members(members))
     }
 

@@ -304,3 +304,63 @@ fn one_member_cut_off_commits_nothing() {
     g.heal();
     assert!(g.members.values().all(|m| !m.applied.contains(&b"lost".to_vec()) && m.applied.len() == 1));
 }
+
+#[test]
+fn entries_follow_the_index_of_their_message_whatever_comes_between_two_rounds() {
+    let mut g = Group::new(&[1, 2, 3]);
+    g.heal();
+    let leader = g.leader().unwrap();
+    let (far, near) = (leader % 3 + 1, (leader + 1) % 3 + 1);
+    // Of two entries `far` gets the second one only, and refuses it; `near` confirms both.
+    let mut answers = VecDeque::new();
+    for lost in [true, false] {
+        g.propose();
+        for m in std::mem::take(&mut g.network) {
+            if m.to == far && lost {
+                continue;
+            }
+            let to = g.members.get_mut(&m.to).unwrap();
+            to.machine.step(m).unwrap();
+            to.settle(&mut answers);
+        }
+    }
+    // The leader hears of a commit, which it wants to tell, and then of the refusal, before it sends anything.
+    let (confirmed, refused): (Vec<_>, Vec<_>) = answers.into_iter().partition(|m| m.from == near);
+    assert!(!confirmed.is_empty() && refused.iter().any(|m| m.reject));
+    let m = g.members.get_mut(&leader).unwrap();
+    for answer in confirmed.into_iter().chain(refused) {
+        m.machine.step(answer).unwrap();
+    }
+    m.settle(&mut g.network);
+    let sent: Vec<_> = g.network.iter().filter(|m| m.to == far && !m.entries.is_empty()).collect();
+    assert!(!sent.is_empty());
+    for m in sent {
+        assert_eq!(m.entries[0].index, m.index + 1, "{m:?}");
+    }
+    g.heal();
+    g.check();
+    assert!(g.members.values().all(|m| m.applied.len() == 2));
+}
+
+#[test]
+fn a_leader_that_is_taken_out_leads_no_more() {
+    let mut g = Group::new(&[1, 2, 3]);
+    g.heal();
+    let leader = g.leader().unwrap();
+    let change = ConfChangeV2 {
+        changes: vec![ConfChangeSingle { change_type: ConfChangeType::RemoveNode as i32, node_id: leader }],
+        ..ConfChangeV2::default()
+    };
+    let m = g.members.get_mut(&leader).unwrap();
+    m.machine.propose_members(change).unwrap();
+    m.settle(&mut g.network);
+    // This one is confirmed after the change is in force.
+    m.machine.propose([b"later".to_vec()]).unwrap();
+    m.settle(&mut g.network);
+    g.deliver(usize::MAX);
+    assert!(!g.members[&leader].machine.is_leader());
+    g.heal();
+    let next = g.leader().unwrap();
+    assert_ne!(next, leader);
+    assert_eq!(g.members[&next].applied.last().map(Vec::as_slice), Some(&b"later"[..]));
+}

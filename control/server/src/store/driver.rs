@@ -10,7 +10,8 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use copepod_consensus::{Committed, ConfChangeV2, ConfState, Entry, HardState, Message, Position, Progress, What};
+use copepod_consensus::rules::Waiting;
+use copepod_consensus::{Committed, ConfChangeV2, ConfState, Entry, HardState, Message, Progress, What};
 use copepod_state::{Change, Outcome, Tables, apply, codec};
 use tokio::sync::oneshot;
 
@@ -89,8 +90,8 @@ pub(super) struct Driver {
     pub(super) keep: Keep,
     /// Up to where readers and watchers have seen everything already when this began.
     shown: u64,
-    /// Proposals that are in the log and not committed, in the order of their positions.
-    waiting: VecDeque<(Position, ProposeReply)>,
+    /// Proposals that are in the log and not committed.
+    waiting: Waiting<ProposeReply>,
     /// Reads that raft has not answered, and those that wait until an index is applied.
     asked: BTreeMap<u64, ReadReply>,
     reads: Vec<(u64, ReadReply)>,
@@ -117,7 +118,7 @@ impl Driver {
             open,
             shown: keep.shared.snapshot().revision(),
             keep,
-            waiting: VecDeque::new(),
+            waiting: Waiting::default(),
             asked: BTreeMap::new(),
             reads: Vec::new(),
             next_read: crate::now().0,
@@ -346,16 +347,7 @@ impl Driver {
         }
         self.keep.shared.stats.proposals.fetch_add(batch.len() as u64, Ordering::Relaxed);
         match self.open.machine.propose(batch) {
-            Ok(first) => {
-                // What this server proposed when it led before may stand at the same indexes, or behind them; what became
-                // of it is known when something is committed there.
-                let crossed = self.waiting.back().is_some_and(|(p, _)| p.index >= first.index);
-                let at = |i| Position { index: first.index + i, term: first.term };
-                self.waiting.extend(replies.into_iter().enumerate().map(|(i, reply)| (at(i as u64), reply)));
-                if crossed {
-                    self.waiting.make_contiguous().sort_by_key(|(p, _)| (p.index, p.term));
-                }
-            }
+            Ok(first) => self.waiting.add(first, replies),
             Err(_) => {
                 let leader = self.open.machine.leader();
                 replies.into_iter().for_each(|r| answer(r, Err(ProposeError::NotLeader { leader })));
@@ -446,9 +438,8 @@ impl Driver {
                     Some(outcome)
                 }
             };
-            // What waits at or before this index and is not this entry was overwritten by another leader's.
-            while let Some((position, reply)) = self.waiting.pop_front_if(|(p, _)| p.index <= at.index) {
-                answers.push((reply, (position == at).then(|| outcome.clone()).flatten().map(|o| (o, at.index))));
+            while let Some((reply, own)) = self.waiting.decided(at) {
+                answers.push((reply, own.then(|| outcome.clone()).flatten().map(|o| (o, at.index))));
             }
         }
         // What the mirror does not have has to be written, whether it was shown before or not.
@@ -488,7 +479,7 @@ impl Driver {
 
     /// After a failure: what is in the log has an unknown outcome, everything else is turned away, and the files are closed.
     fn fail(mut self, reason: &str) -> Failed {
-        for (_, reply) in self.waiting.drain(..) {
+        for reply in self.waiting.drain() {
             answer(reply, Err(ProposeError::Unknown(reason.into())));
         }
         for (_, reply) in self.changing.drain(..) {
@@ -506,7 +497,7 @@ impl Driver {
 
     /// What waits when the store is closed.
     fn turn_away(&mut self) {
-        for (_, reply) in self.waiting.drain(..) {
+        for reply in self.waiting.drain() {
             answer(reply, Err(ProposeError::Unknown("the store was closed".into())));
         }
         self.later.drain(..).for_each(|c| decline(c, ProposeError::Stopped, ReadError::Stopped));

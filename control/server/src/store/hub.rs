@@ -1,18 +1,13 @@
 //! Watchers. The writer files a change with those whom it interests and goes on; a watcher that does not keep up is
 //! moved aside and reads the window when it comes back.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
 
 use copepod_state::{Change, Compacted, Interest, WatchIndex, Window, WindowLimits};
-
-/// The most changes that wait for one watcher before it is moved aside.
-const QUEUE: usize = 256;
-/// The most changes of the window that are looked through under the lock at once.
-const STRIDE: usize = 1024;
 
 /// Why a watch ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -48,16 +43,10 @@ struct Seat {
     state: Mutex<State>,
 }
 
-/// Where a watcher is.
+/// Where a watcher is, and how it is woken.
 #[derive(Debug)]
 struct State {
-    /// Changes that wait for it, in order.
-    queue: VecDeque<Arc<Change>>,
-    /// Set while it is aside: what comes after the queue is in the window, behind this revision, and the writer puts
-    /// nothing into the queue.
-    aside: Option<u64>,
-    /// The revision of the last change that waited or was handed out; nothing up to it comes again.
-    last: u64,
+    at: copepod_state::Seat,
     waker: Option<Waker>,
     stopped: bool,
 }
@@ -103,9 +92,7 @@ impl Hub {
             inner.window.reset(revision);
             for seat in inner.seats.values() {
                 let mut state = lock(&seat.state);
-                if state.last < revision {
-                    // What waits was seen here; what follows it cannot be read in the window any more.
-                    state.aside = Some(state.aside.unwrap_or(state.last));
+                if state.at.reset(revision) {
                     wakers.extend(state.waker.take());
                 }
             }
@@ -140,11 +127,8 @@ impl Hub {
 
     pub(super) fn watch(self: &Arc<Self>, interest: Interest, from: u64) -> Result<Watcher, Compacted> {
         let mut inner = lock(&self.inner);
-        // A watch from the present needs nothing of the window; any other begins aside and catches up.
-        inner.window.covers(from)?;
-        let aside = (from < inner.window.newest()).then_some(from);
-        let stopped = inner.stopped;
-        let state = State { queue: VecDeque::new(), aside, last: from, waker: None, stopped };
+        let at = copepod_state::Seat::new(from, &inner.window)?;
+        let state = State { at, waker: None, stopped: inner.stopped };
         let seat = Arc::new(Seat { interest: interest.clone(), state: Mutex::new(state) });
         let id = inner.next_id;
         inner.next_id += 1;
@@ -158,16 +142,7 @@ impl Hub {
 impl State {
     /// A change for this watcher; gives back whom to wake.
     fn offer(&mut self, change: &Arc<Change>) -> Option<Waker> {
-        if self.aside.is_some() || change.revision <= self.last {
-            return None;
-        }
-        if self.queue.len() >= QUEUE {
-            self.aside = Some(self.last);
-            return None;
-        }
-        self.last = change.revision;
-        self.queue.push_back(change.clone());
-        self.waker.take()
+        if self.at.offer(change) { self.waker.take() } else { None }
     }
 }
 
@@ -198,12 +173,7 @@ impl Watcher {
     pub fn progress(&self) -> u64 {
         // In this order: what was routed before is in the queue, or was taken out of it.
         let routed = self.hub.routed.load(Ordering::Acquire);
-        let state = lock(&self.seat.state);
-        match (state.queue.front(), state.aside) {
-            (Some(change), _) => change.revision - 1,
-            (None, Some(cursor)) => cursor,
-            (None, None) => routed.max(state.last),
-        }
+        lock(&self.seat.state).at.progress(routed)
     }
 
     /// What is watched.
@@ -215,13 +185,13 @@ impl Watcher {
         loop {
             {
                 let mut state = lock(&self.seat.state);
-                if !state.queue.is_empty() {
-                    return Poll::Ready(Ok(std::mem::take(&mut state.queue).into()));
+                if !state.at.is_empty() {
+                    return Poll::Ready(Ok(state.at.take()));
                 }
                 if state.stopped {
                     return Poll::Ready(Err(WatchError::Stopped));
                 }
-                if state.aside.is_none() {
+                if !state.at.is_aside() {
                     if !state.waker.as_ref().is_some_and(|w| w.will_wake(waker)) {
                         state.waker = Some(waker.clone());
                     }
@@ -239,20 +209,7 @@ impl Watcher {
     fn catch_up(&self) -> Result<Vec<Arc<Change>>, Compacted> {
         // Under the hub's lock no change is routed, so that the end of the window is the present.
         let inner = lock(&self.hub.inner);
-        let mut state = lock(&self.seat.state);
-        let Some(cursor) = state.aside else { return Ok(Vec::new()) };
-        let mut changes = inner.window.since(cursor)?;
-        let mut found = Vec::new();
-        let mut last = cursor;
-        for change in changes.by_ref().take(STRIDE) {
-            last = change.revision;
-            if self.seat.interest.matches(change) {
-                found.push(change.clone());
-            }
-        }
-        state.last = last;
-        state.aside = changes.next().map(|_| last);
-        Ok(found)
+        lock(&self.seat.state).at.catch_up(&self.seat.interest, &inner.window)
     }
 }
 

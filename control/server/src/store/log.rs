@@ -1,7 +1,7 @@
 //! `raft.redb`: the log and the hard state. Every batch is one durable commit.
 
 use copepod_consensus::record::{seal, unseal};
-use copepod_consensus::{ConfState, Entry, HardState, Position, Restored, SnapshotMetadata};
+use copepod_consensus::{ConfState, Entry, HardState, Position, Restored, SnapshotMetadata, rules};
 use redb::{Builder, Database, Durability, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 
 use super::backend::Counted;
@@ -185,17 +185,11 @@ impl LogFile {
     /// go), else forgets it. The log of before is no continuation of the new objects.
     pub(super) fn settle_install(&mut self, contents: &mut LogContents, applied: u64) -> Result<(), redb::Error> {
         let Some(metadata) = contents.installing.take() else { return Ok(()) };
-        if applied < metadata.index {
+        if !rules::is_installed(&mut contents.hard_state, &metadata, applied) {
             let txn = self.db.begin_write()?;
             txn.open_table(meta::TABLE)?.remove(INSTALLING)?;
             return Ok(txn.commit()?);
         }
-        let state = &mut contents.hard_state;
-        if state.term < metadata.term {
-            // In a term that this member has not been in it has not voted.
-            (state.term, state.vote) = (metadata.term, 0);
-        }
-        state.commit = metadata.index;
         self.finish_install(&contents.hard_state, &metadata)?;
         contents.entries.clear();
         contents.truncated = metadata;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use copepod_consensus::SnapshotMetadata;
+use copepod_consensus::{SnapshotMetadata, rules};
 use copepod_model::Key;
 use tokio::sync::oneshot;
 
@@ -78,13 +78,11 @@ impl Driver {
         self.keep.shared.stats.checkpoints.fetch_add(1, Ordering::Relaxed);
         self.checkpoint.running = false;
         self.open.machine.checkpointed(done.at, done.members.clone(), Vec::new());
-        // Members that are a little behind go on from the log: it keeps what the slowest of those that are there lacks,
-        // but not more than since the checkpoint before.
-        let slowest = self.progress().into_iter().filter(|p| p.active).map(|p| p.matched).min().unwrap_or(0);
+        let progress = self.progress();
         let machine = &mut self.open.machine;
-        let keep = if machine.has_peers() { slowest.max(self.checkpoint.last) } else { done.at.index };
+        let upto = rules::cut(done.at.index, self.checkpoint.last, &progress, machine.has_peers());
         self.checkpoint.last = done.at.index;
-        let truncated = machine.compact(done.at.index.min(keep));
+        let truncated = machine.compact(upto);
         self.checkpoint.cut =
             Some(SnapshotMetadata { index: truncated.index, term: truncated.term, conf_state: Some(done.members) });
     }

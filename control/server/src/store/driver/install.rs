@@ -32,7 +32,7 @@ impl Driver {
         self.checkpoint.cut = None;
         self.open.log.finish_install(state, &metadata).map_err(fail)?;
         self.open.persisted_commit = metadata.index.max(state.commit);
-        for (_, reply) in self.waiting.drain(..) {
+        for reply in self.waiting.drain() {
             answer(reply, Err(ProposeError::Unknown("this server fell behind the others".into())));
         }
         for (_, reply) in self.changing.drain(..) {

@@ -1,4 +1,5 @@
 use copepod_model::{Key, Object};
+use copepod_state::seat::{QUEUE, STRIDE};
 use proptest::prelude::*;
 
 use super::*;
@@ -129,7 +130,7 @@ fn a_slow_watcher_holds_a_bounded_queue() {
     let hub = Arc::new(Hub::new(limits(100_000), 0));
     let mut slow = hub.watch(interest(None, None), 0).unwrap();
     (1..=50_000).for_each(|r| hub.publish(vec![change(r, "a", None)]));
-    assert_eq!(lock(&slow.seat.state).queue.len(), QUEUE);
+    assert_eq!(lock(&slow.seat.state).at.len(), QUEUE);
     let mut got = Vec::new();
     while let Some(found) = slow.try_next().unwrap() {
         assert!(found.len() <= STRIDE);
@@ -137,7 +138,7 @@ fn a_slow_watcher_holds_a_bounded_queue() {
     }
     assert_eq!(got, (1..=50_000).collect::<Vec<_>>());
     // It is in step again, and then costs nothing but its seat.
-    assert!(lock(&slow.seat.state).aside.is_none());
+    assert!(!lock(&slow.seat.state).at.is_aside());
     assert_eq!(lock(&slow.seat.state).queue.capacity(), 0);
     hub.publish(vec![change(50_001, "a", None)]);
     assert_eq!(revisions(slow.try_next().unwrap().unwrap()), [50_001]);
