@@ -8,7 +8,9 @@ pub struct Chance(SeededIds);
 impl Chance {
     /// The stream of a seed.
     pub fn new(seed: u64) -> Chance {
-        Chance(SeededIds(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x5eed))
+        // Neighbouring seeds begin far apart: SplitMix's states are one constant apart from each other.
+        let mixed = (seed ^ 0x5eed).wrapping_add(1).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        Chance(SeededIds((mixed ^ (mixed >> 29)).wrapping_mul(0x94d0_49bb_1331_11eb)))
     }
     /// Another stream.
     pub fn split(&mut self) -> Chance {

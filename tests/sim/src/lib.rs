@@ -1,119 +1,185 @@
-//! A cluster in one thread: the API (registry and state machine), the controllers, the scheduler and a node's plan, with
-//! virtual time and a seeded order of everything. First chaos, then heal: after healing the cluster converges and goes
-//! quiet. A failure names its seed; `cargo run -p sim -- --seed N` replays it exactly.
+//! Whole clusters in one thread, in virtual time and in an order that a seed decides: servers (the real raft machine, the
+//! real apply, the real registry), controllers, scheduler, agents (the real plan over a simulated data plane), clients.
+//! First chaos, then heal: after healing everything converges and goes quiet. A failure names its seed; `cargo run -p sim
+//! -- --seed N` replays it exactly, in any process.
 
-pub mod api;
+pub mod bug;
 pub mod chance;
-pub mod client;
-pub mod control;
-pub mod fault;
+pub mod cluster;
+pub mod exec;
+pub mod faults;
+pub mod group;
 pub mod invariants;
-pub mod node;
+pub mod kv;
+pub mod scenario;
+pub mod scenarios;
+pub mod shape;
+pub mod trace;
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
 
-use api::Api;
+use bug::Bug;
 use chance::Chance;
-use client::Client;
-use control::Control;
+use cluster::Cluster;
 use copepod_model::Time;
-use fault::Fault;
-use invariants::Invariants;
-use node::Node;
-
-/// What a run came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Report {
-    /// Steps taken.
-    pub steps: u64,
-    /// The last revision.
-    pub revision: u64,
-    /// A digest of every change in order: two runs of a seed must agree on it.
-    pub digest: u64,
-}
-
-/// How long the chaos lasts, in steps.
-const CHAOS: u64 = 1500;
-/// Steps after which a healed cluster that still has work to do has failed to converge.
-const HEAL: u64 = 60_000;
-/// Virtual time that a converged cluster must stay quiet for.
-const QUIET: Duration = Duration::from_secs(600);
-
-/// Runs one seed to its end; the error says which invariant broke, with the replay command.
-pub fn run(seed: u64) -> Result<Report, String> {
-    run_with(seed, None)
-}
-
-/// The same with a fault that the invariants should find.
-pub fn run_with(seed: u64, fault: Option<Fault>) -> Result<Report, String> {
-    simulate(seed, fault).map_err(|e| format!("seed {seed}: {e}\nreplay: cargo run -p sim -- --seed {seed}"))
-}
-
-fn simulate(seed: u64, fault: Option<Fault>) -> Result<Report, String> {
-    let mut chance = Chance::new(seed);
-    let mut api = Api::new(chance.split());
-    let mut invariants = Invariants::new(chance.split());
-    let overlooks = (fault == Some(Fault::Overlooked)).then_some(10);
-    let mut control = Control::new(&api, chance.split()).overlooking(overlooks);
-    let mut client = Client::new(chance.split());
-    let mut nodes = vec![Node::new("n1", 1, chance.split()), Node::new("n2", 2, chance.split())];
-    for node in &mut nodes {
-        node.register(&mut api)?;
-    }
-    let mut steps = 0;
-    while steps < CHAOS {
-        steps += 1;
-        match chance.below(1200) {
-            // The leader's process ends, or a node's.
-            0..5 => control = Control::new(&api, chance.split()).overlooking(overlooks),
-            5..10 => {
-                let at = chance.below(nodes.len() as u64) as usize;
-                nodes[at].restart();
-            }
-            10..100 => client.step(&mut api)?,
-            100..700 => drop(control.step(&mut api, true)?),
-            700..1100 => {
-                let at = chance.below(nodes.len() as u64) as usize;
-                nodes[at].step(&mut api, true)?;
-            }
-            _ => api.advance(Duration::from_millis(chance.below(3000))),
-        }
-        if let Some(fault) = fault {
-            fault.step(&mut api, &mut chance);
-        }
-        invariants.check(&api)?;
-    }
-    // Heal: whatever can act acts; time passes only when nothing can.
-    let mut idle_since = api.now();
-    let mut last = api.revision();
-    let end = steps + HEAL;
-    loop {
-        steps += 1;
-        if steps > end {
-            return Err(format!("still busy {HEAL} steps after healing; last: {}", api.last_change()));
-        }
-        let mut acted = control.step(&mut api, false)?;
-        for node in &mut nodes {
-            acted |= node.step(&mut api, false)?;
-        }
-        invariants.check(&api)?;
-        if api.spoken() != last {
-            last = api.spoken();
-            idle_since = api.now();
-        }
-        if acted {
-            continue;
-        }
-        if api.now().since(idle_since) >= QUIET {
-            break;
-        }
-        let next = [control.next_due(), nodes.iter().filter_map(Node::next_due).min()].into_iter().flatten().min();
-        let limit = idle_since + QUIET;
-        api.advance_to(next.map_or(limit, |t| t.min(limit)).max(api.now() + Duration::from_millis(1)));
-    }
-    invariants.converged(&api)?;
-    Ok(Report { steps, revision: api.revision(), digest: api.digest() })
-}
+use copepod_state::{Op, Tables, Txn};
+use group::{Group, Origin};
+use shape::Shape;
 
 /// The start of virtual time.
 pub const START: Time = Time::from_secs(1_800_000_000);
+
+/// What a run came to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// What was run.
+    pub shape: String,
+    /// Events.
+    pub steps: u64,
+    /// Virtual time in milliseconds.
+    pub millis: u64,
+    /// The last revision.
+    pub revision: u64,
+    /// Transactions that were acknowledged.
+    pub acknowledged: usize,
+    /// The last term.
+    pub term: u64,
+    /// Keys whose order could not be found in time.
+    pub undecided: usize,
+    /// A digest of everything that happened in order: two runs of a seed must agree on it.
+    pub trace: u64,
+}
+
+/// How a run failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The seed.
+    pub seed: u64,
+    /// Which invariant broke.
+    pub invariant: &'static str,
+    /// How.
+    pub how: String,
+}
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Failure { seed, invariant, how } = self;
+        write!(f, "seed {seed}: {invariant}: {how}\nreplay: cargo run -p sim -- --seed {seed}")
+    }
+}
+
+/// Runs one seed to its end.
+pub fn run(seed: u64) -> Result<Report, Failure> {
+    run_with(seed, None)
+}
+
+/// The same with a bug that the invariants should find.
+pub fn run_with(seed: u64, bug: Option<Bug>) -> Result<Report, Failure> {
+    go(seed, bug, bug)
+}
+
+/// The run in which [`run_with`] looks for a bug, without the bug.
+pub fn run_shaped(seed: u64, bug: Bug) -> Result<Report, Failure> {
+    go(seed, Some(bug), None)
+}
+
+fn go(seed: u64, shaped: Option<Bug>, bug: Option<Bug>) -> Result<Report, Failure> {
+    let mut chance = Chance::new(seed);
+    let shape = Shape::draw(&mut chance, shaped);
+    let failed = |invariant, how| Failure { seed, invariant, how: format!("{how} ({shape:?})") };
+    simulate(&shape, bug, chance).map_err(|(invariant, how)| failed(invariant, how))
+}
+
+/// Events after which a run that is not over never will be.
+const MOST: u64 = 20_000_000;
+
+fn simulate(shape: &Shape, bug: Option<Bug>, mut chance: Chance) -> Result<Report, (&'static str, String)> {
+    let first = if shape.cluster { cluster::first() } else { Tables::default() };
+    let group = Group::new(shape.servers, first, shape.quota, bug, chance.split());
+    let done = Rc::new(Cell::new(false));
+    {
+        let (g, shape, done) = (group.clone(), shape.clone(), done.clone());
+        group.exec.spawn(kv::OUTSIDE, async move {
+            direct(&g, &shape, chance).await;
+            done.set(true);
+        });
+    }
+    let mut steps = 0;
+    let result = loop {
+        if let Some((which, how)) = group.failure.borrow_mut().take() {
+            break Err((which, how));
+        }
+        if done.get() {
+            break Ok(());
+        }
+        steps += 1;
+        if !group.exec.step() || steps > MOST {
+            break Err(("progress", format!("the run does not end: {steps} events, {:?}", group.elapsed())));
+        }
+    };
+    // Tasks hold the group, and the group holds the tasks.
+    group.exec.end();
+    result?;
+    let invariants = group.invariants.borrow();
+    Ok(Report {
+        shape: format!("{shape:?}"),
+        steps,
+        millis: group.elapsed().as_millis() as u64,
+        revision: invariants.canon.tables.revision(),
+        acknowledged: invariants.acknowledged(),
+        term: group.leader().and_then(|l| group.ask(l, |p| p.role.term)).unwrap_or(0),
+        undecided: invariants.history.undecided,
+        trace: group.trace.borrow().0 ^ invariants.canon.digest,
+    })
+}
+
+/// What happens in a run.
+async fn direct(group: &Rc<Group>, shape: &Shape, mut chance: Chance) {
+    let over = Rc::new(Cell::new(false));
+    let cluster = shape.cluster.then(|| Cluster::start(group, &shape.faults, &over, chance.split()));
+    kv::start(group, shape.load, &over, chance.split());
+    faults::chaos(group, shape, chance.split()).await;
+    // A healed group works, for everybody, within the time that an election takes.
+    group.exec.sleep(Duration::from_secs(8)).await;
+    over.set(true);
+    // Those who were asked before answer, or have had their time.
+    group.exec.sleep(Duration::from_secs(27)).await;
+    if let Some(cluster) = cluster {
+        cluster.rest().await;
+    }
+    if let Err(how) = works(group).await {
+        return group.broke("progress", how);
+    }
+    let all = group.members();
+    let Some(last) = group.leader().and_then(|id| group.read_revision(id)) else {
+        return group.broke("progress", "nobody leads a healed group".into());
+    };
+    for id in &all {
+        for _ in 0..200 {
+            if group.read_revision(*id).is_some_and(|r| r >= last) {
+                break;
+            }
+            group.exec.sleep(Duration::from_millis(50)).await;
+        }
+    }
+    let servers: Vec<(u64, Tables)> = all.iter().filter_map(|id| Some((*id, group.snapshot(*id)?))).collect();
+    group.check(|all| all.settled(&servers));
+}
+
+/// Whether every member takes a write and a read.
+async fn works(group: &Rc<Group>) -> Result<(), String> {
+    for id in group.members() {
+        let key = copepod_model::Key::new("_counts", "", "probe");
+        let txn = Txn { ops: vec![Op::CheckedAdd { key, delta: 1, max: i64::MAX }], ..Txn::default() };
+        let origin = Origin { actor: "probe", term: None, view: None };
+        if let Err((e, _)) = group.propose(id, origin, &txn).await {
+            return Err(format!("server {id} of a healed group takes no write: {e:?}; {}", group.describe()));
+        }
+        if group.read_index(id).await.is_none() {
+            return Err(format!("server {id} of a healed group proves no read; {}", group.describe()));
+        }
+    }
+    Ok(())
+}

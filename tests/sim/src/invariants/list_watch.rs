@@ -1,78 +1,57 @@
-//! A list and the watch from its revision are the state: no gap, no repetition, revisions that only rise.
+//! A list and the watch from its revision are the state: no gap, no repetition, whichever server tells.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 
-use copepod_machine::View as _;
-use copepod_model::{UserInfo, Verb};
 use copepod_state::Change;
 
-use crate::api::Api;
-use crate::chance::Chance;
-use crate::client::request;
+use super::Broken;
+use super::canon::Canon;
 
-/// A client that keeps a mirror of pods by list and watch.
-pub struct ListWatch {
-    chance: Chance,
-    user: Arc<UserInfo>,
-    revision: u64,
-    last: u64,
-    mirror: Option<BTreeMap<String, u64>>,
+/// What a client knows of a resource: the revision of each object.
+#[derive(Clone, Debug, Default)]
+pub struct Mirror {
+    resource: String,
+    objects: BTreeMap<String, u64>,
+    /// Up to where it knows everything.
+    pub revision: u64,
 }
 
-impl ListWatch {
-    /// Nothing listed yet.
-    pub fn new(chance: Chance) -> ListWatch {
-        ListWatch { chance, user: Arc::new(UserInfo::system("mirror")), revision: 0, last: 0, mirror: None }
+impl Mirror {
+    /// A list at a revision.
+    pub fn listed(resource: &str, revision: u64, objects: impl IntoIterator<Item = (String, u64)>) -> Mirror {
+        Mirror { resource: resource.into(), objects: objects.into_iter().collect(), revision }
     }
 
     /// Follows one change.
-    pub fn observe(&mut self, change: &Change) -> Result<(), String> {
-        if change.revision <= self.last {
-            return Err(format!("revision {} came after {}", change.revision, self.last));
+    pub fn follow(&mut self, change: &Change) -> Result<(), Broken> {
+        let key = change.key.to_string();
+        if change.revision <= self.revision {
+            return Err(("list_watch", format!("revision {} of {key} came after {}", change.revision, self.revision)));
         }
-        self.last = change.revision;
-        let Some(mirror) = &mut self.mirror else { return Ok(()) };
-        if &*change.key.resource != "pods" || change.revision <= self.revision {
-            return Ok(());
-        }
-        match &change.new {
-            Some(o) => drop(mirror.insert(change.key.to_string(), o.revision)),
-            None => {
-                if mirror.remove(&change.key.to_string()).is_none() {
-                    return Err(format!("the deletion of {} came to a watcher that had never seen it", change.key));
-                }
-            }
+        self.revision = change.revision;
+        let known = match &change.new {
+            Some(o) => self.objects.insert(key.clone(), o.revision),
+            None => self.objects.remove(&key),
+        };
+        // The watcher tells what it thinks was there before.
+        if known.is_some() != change.old.is_some() {
+            let how = format!("{key} changed at {}: {known:?} was known of it", change.revision);
+            return Err(("list_watch", how));
         }
         Ok(())
     }
 
-    /// Now and then compares the mirror with the state, or lists anew in pages from one revision.
-    pub fn check(&mut self, api: &Api) -> Result<(), String> {
-        if let Some(mirror) = &self.mirror
-            && self.chance.one_in(20)
-        {
-            let state: BTreeMap<String, u64> =
-                api.view().list("pods", None).map(|o| (o.key.to_string(), o.revision)).collect();
-            if *mirror != state {
-                return Err(format!("list + watch is not the state: {mirror:?} against {state:?}"));
-            }
+    /// Compares with what was at `revision`, up to where the watch says it has told everything.
+    pub fn check(&self, canon: &Canon, revision: u64) -> Result<(), Broken> {
+        // Between the revisions of one transaction nobody has seen a state.
+        let Some(tables) = canon.history.get(&revision) else { return Ok(()) };
+        let state: BTreeMap<String, u64> =
+            tables.scan(&self.resource, None).map(|o| (o.key.to_string(), o.revision)).collect();
+        if state == self.objects {
+            return Ok(());
         }
-        if self.mirror.is_none() || self.chance.one_in(200) {
-            let mut list = request(&self.user, Verb::List, "pods", "", "");
-            list.list.limit = 3;
-            let mut mirror = BTreeMap::new();
-            loop {
-                let page = api.list(&list).map_err(|e| format!("a list failed: {e}"))?;
-                self.revision = page.revision;
-                mirror.extend(page.items.iter().map(|o| (o.key.to_string(), o.revision)));
-                if page.continue_token.is_empty() {
-                    break;
-                }
-                list.list.continue_token = page.continue_token;
-            }
-            self.mirror = Some(mirror);
-        }
-        Ok(())
+        let missed: Vec<_> = state.iter().filter(|(k, r)| self.objects.get(*k) != Some(r)).take(3).collect();
+        let kept: Vec<_> = self.objects.keys().filter(|k| !state.contains_key(*k)).take(3).collect();
+        Err(("list_watch", format!("at {revision} list + watch lacks {missed:?} and has {kept:?} beyond the state")))
     }
 }

@@ -1,38 +1,159 @@
-//! What must never happen, a file each, checked after every step over the changes since the last.
+//! What must never happen, a file each. What concerns the history of the objects is checked where an entry is applied for
+//! the first time; everybody who applies it later must get the same.
 
+pub mod acknowledged;
+mod addresses;
 mod bound_once;
-mod list_watch;
+pub mod canon;
+mod capacity;
+mod collector;
+mod fenced;
+pub mod linearizable;
+pub mod list_watch;
 mod one_writer;
-mod settled;
+pub mod quota;
+pub mod raft;
+mod rollout;
+pub mod settled;
+pub mod whole;
 
-use crate::api::Api;
-use crate::chance::Chance;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
-/// All invariants with their state.
+use copepod_state::{Change, Outcome, Tables};
+
+use acknowledged::Acknowledged;
+use canon::Canon;
+use linearizable::History;
+use quota::Quota;
+use raft::Raft;
+
+use crate::group::Origin;
+use crate::group::disk::Applied;
+use crate::group::process::{ProposeError, Seen};
+
+/// Which invariant, and how it broke.
+pub type Broken = (&'static str, String);
+
+/// All of them.
 pub struct Invariants {
-    cursor: usize,
-    list_watch: list_watch::ListWatch,
+    raft: Raft,
+    /// The one history.
+    pub canon: Canon,
+    acknowledged: Acknowledged,
+    /// What clients asked of single keys.
+    pub history: History,
+    quota: Quota,
+    /// Up to which revision each process has shown the objects.
+    shown: BTreeMap<u64, u64>,
 }
 
 impl Invariants {
-    /// Nothing seen yet.
-    pub fn new(chance: Chance) -> Invariants {
-        Invariants { cursor: 0, list_watch: list_watch::ListWatch::new(chance) }
-    }
-
-    /// Checks what happened since the last check.
-    pub fn check(&mut self, api: &Api) -> Result<(), String> {
-        for (change, actor) in api.since(self.cursor) {
-            bound_once::check(change)?;
-            one_writer::check(change, actor)?;
-            self.list_watch.observe(change)?;
+    /// Nothing has happened to the state that all begin with.
+    pub fn new(applied: Applied, tables: Tables, quota: u64) -> Invariants {
+        Invariants {
+            raft: Raft::default(),
+            canon: Canon::new(&applied, tables),
+            acknowledged: Acknowledged::default(),
+            history: History::default(),
+            quota: Quota::new(quota),
+            shown: BTreeMap::new(),
         }
-        self.cursor = api.count();
-        self.list_watch.check(api)
     }
 
-    /// Checks a cluster that has gone quiet.
-    pub fn converged(&self, api: &Api) -> Result<(), String> {
-        settled::check(api)
+    /// Something was seen of server `id`.
+    pub fn observe(&mut self, id: u64, seen: &Seen, origins: &[Origin]) -> Result<(), Broken> {
+        match seen {
+            Seen::Started => {
+                self.shown.remove(&id);
+                Ok(())
+            }
+            Seen::Leads { term, last } => self.raft.leads(id, *term, *last, self.canon.last()),
+            Seen::Wrote(at, digest) => self.raft.wrote(*at, *digest),
+            Seen::Installed(applied, tables) => {
+                let known = self.canon.history.get(&tables.revision());
+                if known.is_none() && applied.at.index > self.canon.last() {
+                    return Err(("raft", format!("server {id} installed {}, which nobody applied", applied.at.index)));
+                }
+                self.rises(id, tables)
+            }
+            Seen::Applied { at, tag, outcome, changes, tables, members } => {
+                let first = self.canon.applied(*at, *tag, outcome, changes, tables, members)?;
+                self.rises(id, tables)?;
+                if !first {
+                    return Ok(());
+                }
+                whole::check(tables)?;
+                self.quota.applied(*tag, tables)?;
+                let origin = tag.checked_sub(1).and_then(|n| origins.get(n as usize));
+                match origin {
+                    Some(origin) => self.changed(at.term, origin, outcome, changes, tables),
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+
+    /// What a transaction of somebody has changed.
+    fn changed(
+        &mut self,
+        term: u64,
+        origin: &Origin,
+        outcome: &Option<Outcome>,
+        changes: &[Arc<Change>],
+        tables: &Tables,
+    ) -> Result<(), Broken> {
+        fenced::check(term, origin, outcome)?;
+        for change in changes {
+            bound_once::check(change)?;
+            one_writer::check(change, origin.actor)?;
+            addresses::check(change, tables)?;
+            capacity::check(change, tables)?;
+            collector::check(change, origin.actor, tables)?;
+            rollout::check(change, origin.actor, origin.view.as_ref(), tables)?;
+        }
+        Ok(())
+    }
+
+    /// What a process shows only rises, as long as it lives.
+    fn rises(&mut self, id: u64, tables: &Tables) -> Result<(), Broken> {
+        let before = self.shown.insert(id, tables.revision()).unwrap_or(0);
+        if before <= tables.revision() {
+            return Ok(());
+        }
+        Err(("revisions", format!("server {id} showed revision {} after {before}", tables.revision())))
+    }
+
+    /// A server let a transaction in.
+    pub fn admitted(&mut self, tag: u64, bytes: usize) {
+        self.quota.admitted(tag, bytes);
+    }
+
+    /// A client was answered.
+    pub fn answered(&mut self, tag: u64, answer: &Result<(Outcome, u64), ProposeError>) -> Result<(), Broken> {
+        if matches!(answer, Err(ProposeError::NotLeader | ProposeError::NoSpace)) {
+            self.quota.refused(tag);
+        }
+        self.acknowledged.answered(&self.canon, tag, answer)
+    }
+
+    /// What is checked when everything has come to rest: all servers are the same.
+    pub fn settled(&mut self, servers: &[(u64, Tables)]) -> Result<(), Broken> {
+        self.acknowledged.settled(&self.canon)?;
+        for (id, tables) in servers {
+            let same = tables.revision() == self.canon.tables.revision()
+                && tables.all().zip(self.canon.tables.all()).all(|(a, b)| a.key == b.key && a.body == b.body)
+                && tables.len() == self.canon.tables.len();
+            if !same {
+                let (is, should) = (tables.revision(), self.canon.tables.revision());
+                return Err(("acknowledged", format!("server {id} has come to rest at {is}, and the log at {should}")));
+            }
+        }
+        self.history.check()
+    }
+
+    /// How many transactions were acknowledged.
+    pub fn acknowledged(&self) -> usize {
+        self.acknowledged.count()
     }
 }

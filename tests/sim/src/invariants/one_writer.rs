@@ -3,11 +3,18 @@
 use copepod_state::Change;
 use serde_json::Value;
 
+use super::Broken;
+
+/// Whether it is a controller.
+fn controls(actor: &str) -> bool {
+    !matches!(actor, "user" | "node" | "scheduler")
+}
+
 /// A pod's node comes from the scheduler, its status from its node (the condition PodScheduled from the scheduler), specs from
 /// users and controllers.
-pub fn check(change: &Change, actor: &str) -> Result<(), String> {
+pub fn check(change: &Change, actor: &str) -> Result<(), Broken> {
     let (Some(old), Some(new)) = (&change.old, &change.new) else { return Ok(()) };
-    let wrong = |what: &str| Err(format!("{actor} wrote {what} of {}", change.key));
+    let wrong = |what: &str| Err(("one_writer", format!("{actor} wrote {what} of {}", change.key)));
     let (before, after) = (old.value(), new.value());
     if &*change.key.resource == "pods" {
         if before["spec"] != after["spec"] && actor != "scheduler" {
@@ -24,7 +31,7 @@ pub fn check(change: &Change, actor: &str) -> Result<(), String> {
             status
         };
         // The deletion of a pod on a lost node may mark it; that is the control plane's part.
-        if rest(&before) != rest(&after) && !matches!(actor, "node" | "control") {
+        if rest(&before) != rest(&after) && actor != "node" && !controls(actor) {
             return wrong("status");
         }
     }
@@ -32,7 +39,7 @@ pub fn check(change: &Change, actor: &str) -> Result<(), String> {
         if before["spec"] != after["spec"] && actor != "user" {
             return wrong("spec");
         }
-        if before["status"] != after["status"] && actor != "control" {
+        if before["status"] != after["status"] && !controls(actor) {
             return wrong("status");
         }
     }

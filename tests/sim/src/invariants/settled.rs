@@ -5,16 +5,27 @@ use std::collections::BTreeSet;
 use copepod_machine::View as _;
 use copepod_model::facts::PodFacts;
 use copepod_model::selector::LabelSelector;
+use copepod_state::Tables;
 
-use crate::api::Api;
+use super::Broken;
 
 /// Every deployment has its replicas ready and no other pods, every Service exactly its ready pods as endpoints, in
 /// its slices and in its Endpoints, and nothing is half deleted.
-pub fn check(api: &Api) -> Result<(), String> {
-    let view = api.view();
+pub fn check(view: &Tables) -> Result<(), Broken> {
+    judge(view).map_err(|how| ("settled", how))
+}
+
+fn judge(view: &Tables) -> Result<(), String> {
     for resource in ["pods", "replicasets.apps", "deployments.apps"] {
         if let Some(o) = view.list(resource, None).find(|o| o.meta.deletion_timestamp.is_some()) {
             return Err(format!("{} never finished its deletion: {}", o.key, o.value()["metadata"]));
+        }
+    }
+    let mut given = BTreeSet::new();
+    for pod in view.list("pods", None) {
+        let ip = pod.facts::<PodFacts>().ip.map(|ip| ip.to_string());
+        if let Some(ip) = ip.filter(|ip| !given.insert(ip.clone())) {
+            return Err(format!("{} and another pod have the address {ip}", pod.key));
         }
     }
     for d in view.list("deployments.apps", None) {
@@ -22,7 +33,7 @@ pub fn check(api: &Api) -> Result<(), String> {
         let wanted = v["spec"]["replicas"].as_u64().unwrap_or(1);
         let status = |k: &str| v["status"][k].as_u64().unwrap_or(0);
         if status("readyReplicas") != wanted || status("updatedReplicas") != wanted || status("replicas") != wanted {
-            return Err(format!("{} wants {wanted} and has {}", d.key, v["status"]));
+            return Err(format!("{} wants {wanted} and has {}; {}", d.key, v["status"], describe(view)));
         }
         let selector = LabelSelector::from_json(&v["spec"]["selector"]).map_err(|e| e.to_string())?;
         let owned = view
@@ -70,4 +81,20 @@ pub fn check(api: &Api) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Pods and nodes, for people.
+fn describe(view: &Tables) -> String {
+    let one = |o: std::sync::Arc<copepod_model::Object>| {
+        let v = o.value();
+        let conditions = v["status"]["conditions"].as_array().cloned().unwrap_or_default();
+        let unmet: Vec<String> = conditions
+            .iter()
+            .filter(|c| c["status"] != "True")
+            .map(|c| format!("{}={} ({})", c["type"], c["status"], c["reason"]))
+            .collect();
+        let (node, taints) = (&v["spec"]["nodeName"], &v["spec"]["taints"]);
+        format!("{} at {} on {node} {} {taints} {unmet:?}", o.key, o.revision, v["status"]["phase"])
+    };
+    view.list("pods", None).chain(view.list("nodes", None)).map(one).collect::<Vec<_>>().join("; ")
 }

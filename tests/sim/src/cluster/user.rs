@@ -1,43 +1,50 @@
-//! A user with changing wishes: deployments that come, go, grow, shrink and change; services; pods deleted by hand.
+//! A user with changing wishes: deployments that come, go, grow, shrink and change; services; pods deleted by hand; at
+//! whichever server answers.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use copepod_machine::View as _;
 use copepod_model::request::{Body, PatchType, Propagation};
-use copepod_model::{ApiRequest, Status, UserInfo, Verb};
+use copepod_model::{ApiRequest, UserInfo, Verb};
 use serde_json::{Value, json};
 
-use crate::api::Api;
+use super::api::{Api, request};
 use crate::chance::Chance;
+use crate::group::net::Place;
+use crate::kv::any;
 
 /// The user.
-pub struct Client {
+struct User {
     chance: Chance,
     user: Arc<UserInfo>,
 }
 
-/// A request for a resource in GroupResource form.
-pub fn request(user: &Arc<UserInfo>, verb: Verb, resource: &str, namespace: &str, name: &str) -> ApiRequest {
-    let (plural, group) = resource.split_once('.').unwrap_or((resource, ""));
-    let mut r = ApiRequest::new(user.clone(), verb, group, "v1", plural);
-    r.namespace = namespace.into();
-    r.name = name.into();
-    r.field_manager = user.name.clone();
-    r
+/// Wishes something now and then, until `over`. What the API refuses as upstream would is fine, and so is that nobody
+/// answers; an internal error is not.
+pub async fn live(api: Rc<Api>, place: Place, over: Rc<Cell<bool>>, chance: Chance) {
+    let mut user = User { chance, user: Arc::new(UserInfo::system("user")) };
+    let group = api.group.clone();
+    while !over.get() {
+        group.exec.sleep(Duration::from_millis(20 + user.chance.below(1500))).await;
+        let Some(server) = any(&group, &mut user.chance) else { continue };
+        let Some(request) = user.wish(&api, server) else { continue };
+        if let Err(e) = api.call(place, server, "user", request).await
+            && e.code == 500
+        {
+            group.broke("refused", format!("the API failed: {e}"));
+        }
+    }
 }
 
-impl Client {
-    /// A user with a stream of chance.
-    pub fn new(chance: Chance) -> Client {
-        Client { chance, user: Arc::new(UserInfo::system("user")) }
-    }
-
-    /// Wishes something. What the API refuses as upstream would is fine; an internal error is not.
-    pub fn step(&mut self, api: &mut Api) -> Result<(), String> {
+impl User {
+    fn wish(&mut self, api: &Api, server: u64) -> Option<ApiRequest> {
         let name = format!("app-{}", self.chance.below(4));
         let replicas = self.chance.below(6);
         let version = self.chance.below(3);
-        let request = match self.chance.below(9) {
+        Some(match self.chance.below(9) {
             0..=2 => self.body(Verb::Create, "deployments.apps", "", deployment(&name, replicas, version)),
             3 => self.patch(&name, json!({"spec": {"replicas": replicas}})),
             4 => {
@@ -57,23 +64,23 @@ impl Client {
                 r
             }
             6 => {
-                let pods: Vec<_> = api.view().list("pods", Some("default")).collect();
-                let Some(pod) = pods.get(self.chance.below(pods.len() as u64) as usize) else { return Ok(()) };
+                let view = api.group.snapshot(server)?;
+                let pods: Vec<_> = view.list("pods", Some("default")).collect();
+                let pod = pods.get(self.chance.below(pods.len() as u64) as usize)?;
                 request(&self.user, Verb::Delete, "pods", "default", pod.name())
             }
             7 => {
                 let service = json!({
                     "apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
-                    "spec": {"selector": {"app": name}, "ports": [{"port": 80, "targetPort": 8080}]},
+                    "spec": {
+                        "selector": {"app": name}, "ports": [{"port": 80, "targetPort": 8080}],
+                        "type": if version == 0 { "NodePort" } else { "ClusterIP" },
+                    },
                 });
                 self.body(Verb::Create, "services", "", service)
             }
             _ => request(&self.user, Verb::Delete, "services", "default", &name),
-        };
-        match api.call("user", &request) {
-            Err(e) if e.code >= 500 => Err(format!("the API failed: {e}")),
-            _ => Ok(()),
-        }
+        })
     }
 
     fn body(&self, verb: Verb, resource: &str, name: &str, object: Value) -> ApiRequest {
@@ -89,7 +96,7 @@ impl Client {
 fn deployment(name: &str, replicas: u64, version: u64) -> Value {
     let mut container = json!({
         "name": "c", "image": format!("file:///v{version}.wasm"), "ports": [{"containerPort": 8080}],
-        "resources": {"requests": {"cpu": "50m", "memory": "8Mi"}},
+        "resources": {"requests": {"cpu": "150m", "memory": "8Mi"}},
     });
     let probe = json!({"httpGet": {"port": 8080}, "periodSeconds": 5, "failureThreshold": 1});
     if version > 0 {
@@ -108,9 +115,4 @@ fn deployment(name: &str, replicas: u64, version: u64) -> Value {
             },
         },
     })
-}
-
-/// What a refusal is called when it does not matter: the object is gone or has moved on.
-pub fn benign(status: &Status) -> bool {
-    matches!(status.code, 404 | 409)
 }

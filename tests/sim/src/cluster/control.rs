@@ -1,0 +1,289 @@
+//! What only the leader runs, fenced by its term: every controller with its queue, and the scheduler, over the server's
+//! own watches. They stop when it leads no more, and a little later than that.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use copepod_controllers::{Config, Controller};
+use copepod_machine::{Action, Backoff, Plan, Time, WorkQueue};
+use copepod_model::request::Body;
+use copepod_model::{ApiRequest, Key, Status, UserInfo, Verb};
+use copepod_scheduler::{Cache, Packing, Scheduler};
+use copepod_state::{Interest, Tables};
+use serde_json::json;
+
+use super::api::{Api, Sender, absent, benign, request};
+use crate::bug::Bug;
+use crate::chance::Chance;
+use crate::group::Group;
+use crate::group::hub::Watcher;
+
+const RETRY: Backoff = Backoff { first: Duration::from_millis(5), max: Duration::from_secs(1000) };
+const BIND: Backoff = Backoff { first: Duration::from_secs(1), max: Duration::from_secs(10) };
+/// Keys in work at once.
+const WORKERS: usize = 8;
+
+/// One leader's term at one server.
+#[derive(Clone)]
+struct Term {
+    api: Rc<Api>,
+    server: u64,
+    term: u64,
+    user: Arc<UserInfo>,
+    binder: Arc<UserInfo>,
+}
+
+struct Done {
+    queue: usize,
+    key: Key,
+    ok: bool,
+    again: Option<Duration>,
+}
+
+/// Runs the control loops of a server whenever it leads, for as long as its process lives.
+pub async fn lead(api: Rc<Api>, server: u64, life: u64, mut chance: Chance) {
+    let group = api.group.clone();
+    loop {
+        let Some(role) = group.ask(server, |p| p.role.clone()) else { return };
+        if !role.leads {
+            group.changed(server, Duration::from_secs(3600)).await;
+            continue;
+        }
+        let user = Arc::new(UserInfo::system("system:kube-controller-manager"));
+        let binder = Arc::new(UserInfo::system("system:kube-scheduler"));
+        let term = Term { api: api.clone(), server, term: role.term, user, binder };
+        // A part of the process that ends by itself.
+        let owner = Group::owner(server, life) | (role.term & 0x7f) << 1 | 1;
+        let (t, c) = (term.clone(), chance.split());
+        group.exec.spawn(owner, async move { t.control(owner, c).await });
+        let (t, c) = (term.clone(), chance.split());
+        group.exec.spawn(owner, async move { t.schedule(c).await });
+        while group.ask(server, |p| p.role.leads && p.role.term == role.term) == Some(true) {
+            group.changed(server, Duration::from_secs(3600)).await;
+        }
+        let lag = if group.bug == Some(Bug::Unfenced) { 4000 } else { 20 };
+        group.exec.sleep(Duration::from_millis(chance.below(lag))).await;
+        group.exec.kill(owner);
+    }
+}
+
+/// Watches of several resources from one snapshot.
+struct Watches {
+    view: Tables,
+    all: Vec<(String, Watcher)>,
+}
+
+impl Term {
+    fn group(&self) -> &Rc<Group> {
+        &self.api.group
+    }
+
+    fn now(&self) -> Time {
+        self.group().clock(self.server)
+    }
+
+    fn sender(&self, actor: &'static str, view: Option<Tables>) -> Sender {
+        let fence = (self.group().bug != Some(Bug::Unfenced)).then_some(self.term);
+        Sender { actor, fence, term: Some(self.term), view }
+    }
+
+    fn watch(&self, resources: &[String]) -> Option<Watches> {
+        self.group().ask(self.server, |p| {
+            let view = p.shown.clone();
+            let one = |r: &String| Some((r.clone(), p.hub.watch(Interest::all(r.as_str()), view.revision()).ok()?));
+            Some(Watches { all: resources.iter().map(one).collect::<Option<_>>()?, view: view.clone() })
+        })?
+    }
+
+    async fn control(&self, owner: u64, mut chance: Chance) {
+        let config = Config::new(self.api.kinds(), "ca".into(), self.now());
+        let controllers: Rc<Vec<Box<dyn Controller>>> = Rc::new(copepod_controllers::all(&config));
+        // Over again from a snapshot whenever a watch falls out of the window.
+        while self.group().ask(self.server, |_| ()).is_some() {
+            self.run(owner, &controllers, &mut chance).await;
+        }
+    }
+
+    async fn run(&self, owner: u64, controllers: &Rc<Vec<Box<dyn Controller>>>, chance: &mut Chance) -> Option<()> {
+        let every: Vec<String> = self.api.kinds().iter().map(|k| k.group_resource()).collect();
+        let watches = self.watch(&every)?;
+        let mut queues: Vec<WorkQueue<Key>> = controllers.iter().map(|_| WorkQueue::new(RETRY)).collect();
+        for (i, c) in controllers.iter().enumerate() {
+            c.all(&watches.view).into_iter().for_each(|key| queues[i].add(key, self.now()));
+        }
+        let done: Rc<RefCell<Vec<Done>>> = Rc::default();
+        let signal = self.group().ask(self.server, |p| p.signal.clone())?;
+        let mut running = 0;
+        loop {
+            let seen = signal.count();
+            // Each resource's watch is as late as it is.
+            let first = chance.below(watches.all.len() as u64) as usize;
+            for i in 0..watches.all.len() {
+                let (resource, watch) = &watches.all[(first + i) % watches.all.len()];
+                let changes = watch.try_next().ok()?;
+                if changes.is_empty() {
+                    continue;
+                }
+                let view = self.group().snapshot(self.server)?;
+                for change in changes {
+                    for (i, c) in controllers.iter().enumerate() {
+                        if !c.watches().iter().any(|w| *w == "*" || w == resource) {
+                            continue;
+                        }
+                        for key in c.keys(&view, change.old.as_deref(), change.new.as_deref()) {
+                            queues[i].add(key, self.now());
+                        }
+                    }
+                }
+            }
+            for Done { queue, key, ok, again } in done.take() {
+                running -= 1;
+                queues[queue].done(key.clone(), ok, self.now());
+                if let Some(after) = again {
+                    queues[queue].add_at(key, self.now() + after);
+                }
+            }
+            let start = chance.below(queues.len() as u64) as usize;
+            for i in 0..queues.len() {
+                let queue = (start + i) % queues.len();
+                while running < WORKERS {
+                    let Some(key) = queues[queue].pop(self.now()) else { break };
+                    running += 1;
+                    let (term, controllers, done, signal) =
+                        (self.clone(), controllers.clone(), done.clone(), signal.clone());
+                    let late = Duration::from_micros(chance.below(3000));
+                    self.group().exec.spawn(owner, async move {
+                        term.group().exec.sleep(late).await;
+                        let (ok, again) = term.reconcile(&*controllers[queue], &key).await;
+                        done.borrow_mut().push(Done { queue, key, ok, again });
+                        signal.ring();
+                    });
+                }
+            }
+            let due = queues.iter().filter_map(WorkQueue::next_due).min().filter(|_| running < WORKERS);
+            let wait = due.map_or(Duration::from_secs(3600), |t| t.since(self.now()));
+            self.group().exec.timeout(wait, signal.changed(seen)).await;
+        }
+    }
+
+    async fn reconcile(&self, controller: &dyn Controller, key: &Key) -> (bool, Option<Duration>) {
+        let Some(view) = self.group().snapshot(self.server) else { return (false, None) };
+        let plan = controller.reconcile(&view, key, self.now());
+        self.execute(&self.user, controller.name(), plan, view).await
+    }
+
+    /// Executes a plan step by step through the API.
+    async fn execute(
+        &self,
+        user: &Arc<UserInfo>,
+        actor: &'static str,
+        plan: Plan,
+        view: Tables,
+    ) -> (bool, Option<Duration>) {
+        let mut again = None;
+        let sender = self.sender(actor, Some(view));
+        for step in plan.0 {
+            let request = match step.action {
+                Action::After(d) => {
+                    again = Some(again.map_or(d, |a: Duration| a.min(d)));
+                    continue;
+                }
+                Action::Event { .. } => continue,
+                action => to_request(user, action),
+            };
+            match self.api.write(self.server, &sender, &request).await {
+                Ok(()) => {}
+                Err(e) if e.reason == "AlreadyExists" || (e.code == 404 && request.verb != Verb::Create) => {}
+                Err(e) if request.verb == Verb::Delete && e.code == 409 => {}
+                Err(e) if benign(&e) || absent(&e) || unlucky(&e) => return (false, None),
+                Err(e) => {
+                    self.group().broke("refused", format!("{actor}: {} was refused: {e}", step.why));
+                    return (false, None);
+                }
+            }
+        }
+        (true, again)
+    }
+
+    async fn schedule(&self, mut chance: Chance) {
+        while self.group().ask(self.server, |_| ()).is_some() {
+            self.bind(&mut chance).await;
+        }
+    }
+
+    async fn bind(&self, chance: &mut Chance) -> Option<()> {
+        let scheduler = Scheduler::new(Packing::default());
+        let watches = self.watch(&["pods".into(), "nodes".into()])?;
+        let mut cache = Cache::build(&watches.view);
+        let mut queue: WorkQueue<Key> = WorkQueue::new(BIND);
+        copepod_scheduler::all(&watches.view).into_iter().for_each(|key| queue.add(key, self.now()));
+        let signal = self.group().ask(self.server, |p| p.signal.clone())?;
+        loop {
+            let seen = signal.count();
+            for (_, watch) in &watches.all {
+                for change in watch.try_next().ok()? {
+                    for key in cache.observe(change.old.as_deref(), change.new.as_deref()) {
+                        queue.add(key, self.now());
+                    }
+                }
+            }
+            if let Some(key) = queue.pop(self.now()) {
+                let view = self.group().snapshot(self.server)?;
+                let plan = scheduler.schedule(&view, &key, self.now(), &mut cache);
+                let (ok, _) = self.execute(&self.binder, "scheduler", plan, view).await;
+                queue.done(key, ok, self.now());
+                self.group().exec.sleep(Duration::from_micros(chance.below(500))).await;
+                continue;
+            }
+            let wait = queue.next_due().map_or(Duration::from_secs(3600), |t| t.since(self.now()));
+            self.group().exec.timeout(wait, signal.changed(seen)).await;
+        }
+    }
+}
+
+/// A namespace that is going away refuses what was planned before, and one that is new has no service account yet; the
+/// retry sees it.
+fn unlucky(e: &Status) -> bool {
+    e.code == 403 && ["terminated", "serviceaccount \"default\" not found"].iter().any(|t| e.message.contains(t))
+}
+
+fn to_request(user: &Arc<UserInfo>, action: Action) -> ApiRequest {
+    match action {
+        Action::Create { resource, namespace, object } => {
+            ApiRequest { body: Body::Object(object), ..request(user, Verb::Create, resource, &namespace, "") }
+        }
+        Action::Update { resource, namespace, name, subresource, object } => ApiRequest {
+            body: Body::Object(object),
+            subresource: sub(subresource),
+            ..request(user, Verb::Update, resource, &namespace, &name)
+        },
+        Action::Patch { resource, namespace, name, subresource, kind, patch } => ApiRequest {
+            body: Body::Patch(kind, patch),
+            subresource: sub(subresource),
+            ..request(user, Verb::Patch, &resource, &namespace, &name)
+        },
+        Action::Delete { resource, namespace, name, uid, propagation, grace_seconds } => {
+            let mut r = request(user, Verb::Delete, &resource, &namespace, &name);
+            r.delete.uid = (!uid.is_empty()).then_some(uid);
+            r.delete.propagation = propagation;
+            r.delete.grace_period_seconds = grace_seconds;
+            r
+        }
+        Action::Bind { namespace, name, uid, node } => {
+            let mut r = request(user, Verb::Create, "pods", &namespace, &name);
+            r.subresource = Some("binding".into());
+            r.body = Body::Object(json!({
+                "apiVersion": "v1", "kind": "Binding", "metadata": {"name": name, "namespace": namespace, "uid": uid},
+                "target": {"apiVersion": "v1", "kind": "Node", "name": node},
+            }));
+            r
+        }
+        Action::Event { .. } | Action::After(_) => request(user, Verb::Get, "events", "", ""),
+    }
+}
+
+fn sub(name: &str) -> Option<String> {
+    (!name.is_empty()).then(|| name.into())
+}

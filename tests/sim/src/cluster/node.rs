@@ -1,0 +1,455 @@
+//! A node: the agent's real plan over a data plane that answers late, in any order, and sometimes fails; it knows what a
+//! list and a watch at some server tell it, and writes where it is answered.
+
+use std::cell::Cell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use copepod_machine::{Time, View as _};
+use copepod_model::request::{Body, PatchType};
+use copepod_model::{ApiRequest, Object, Status, UserInfo, Verb};
+use copepod_node_plan::{
+    Effect, Lookup, NodeFacts, Observation, Observed, Refs, ServiceRecord, Token, node, plan, vanish,
+};
+use copepod_state::{Change, Interest, Tables};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Pod;
+use serde_json::{Value, json};
+
+use super::api::{Api, benign, request};
+use crate::chance::Chance;
+use crate::group::hub::{WatchError, Watcher};
+use crate::group::net::Place;
+use crate::kv::any;
+
+/// How often a node says that it lives.
+const HEARTBEAT: Duration = Duration::from_secs(10);
+/// After a write that nobody answered it is tried again.
+const AGAIN: Duration = Duration::from_millis(500);
+/// After so long without a word it looks for another server.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// A simulated node.
+pub struct Node {
+    api: Rc<Api>,
+    place: Place,
+    facts: NodeFacts,
+    chance: Chance,
+    user: Arc<UserInfo>,
+    pods: BTreeMap<Arc<str>, Here>,
+    /// The pods of this node, as the watch tells them.
+    told: BTreeMap<Arc<str>, Arc<Object>>,
+    /// What the data plane will say, and when.
+    later: Vec<(Time, u64, Arc<str>, Observation)>,
+    order: u64,
+    block: u8,
+    heartbeat: Time,
+    /// Whether containers fail.
+    fails: Rc<Cell<bool>>,
+}
+
+/// A pod on this node.
+struct Here {
+    key: (String, String),
+    ip: IpAddr,
+    observed: Observed,
+    wake: Option<Time>,
+    status: Value,
+}
+
+/// Only what every pod's token volume shows.
+struct RootCa;
+impl Refs for RootCa {
+    fn config_map(&self, _: &str, name: &str, _: Time) -> Lookup {
+        match name {
+            "kube-root-ca.crt" => Lookup::Found(Arc::new([("ca.crt".to_string(), b"ca".to_vec())].into())),
+            _ => Lookup::Missing,
+        }
+    }
+    fn secret(&self, _: &str, _: &str, _: Time) -> Lookup {
+        Lookup::Missing
+    }
+    fn services(&self, _: &str) -> Vec<ServiceRecord> {
+        Vec::new()
+    }
+}
+
+impl Node {
+    /// A node with room for a few dozen pods.
+    pub fn new(api: Rc<Api>, number: u8, fails: Rc<Cell<bool>>, chance: Chance) -> Node {
+        let (name, block) = (format!("n{number}"), number);
+        let facts = NodeFacts {
+            name: name.clone(),
+            host_ip: IpAddr::from([192, 0, 2, block]),
+            cluster_domain: "cluster.local".into(),
+            cpu_millis: 2000,
+            memory: 1 << 30,
+            storage: 1 << 34,
+            allocatable_cpu_millis: 2000,
+            allocatable_memory: 1 << 30,
+            eviction_memory: copepod_node_plan::eviction::MEMORY_THRESHOLD,
+            eviction_disk: copepod_node_plan::eviction::DiskThresholds::default(),
+            max_pods: 100,
+            machine_id: String::new(),
+            boot_id: String::new(),
+            kernel_version: String::new(),
+            os_image: String::new(),
+            architecture: "amd64".into(),
+            version: "v1.35.0".into(),
+            runtime_version: "sim://1".into(),
+            api_port: 0,
+            pod_cidrs: vec![format!("10.244.{block}.0/24")],
+        };
+        let user = UserInfo {
+            name: format!("system:node:{name}"),
+            groups: vec!["system:nodes".into(), "system:authenticated".into()],
+            ..UserInfo::default()
+        };
+        Node {
+            api,
+            place: place(number),
+            facts,
+            chance,
+            user: Arc::new(user),
+            pods: BTreeMap::new(),
+            told: BTreeMap::new(),
+            later: Vec::new(),
+            order: 0,
+            block,
+            heartbeat: crate::START,
+            fails,
+        }
+    }
+
+    /// The agent's process, until it is killed; a new one knows what the API knows.
+    pub async fn live(mut self) {
+        let group = self.api.group.clone();
+        loop {
+            let Some(server) = any(&group, &mut self.chance) else {
+                group.exec.sleep(AGAIN).await;
+                continue;
+            };
+            if self.stay(server).await.is_err() {
+                group.exec.sleep(AGAIN).await;
+            }
+        }
+    }
+
+    fn now(&self) -> Time {
+        self.api.group.exec.now()
+    }
+
+    async fn call(&self, server: u64, request: ApiRequest) -> Result<(), Status> {
+        self.api.call(self.place, server, "node", request).await
+    }
+
+    /// Works with one server until it is lost.
+    async fn stay(&mut self, server: u64) -> Result<(), Status> {
+        let group = self.api.group.clone();
+        let view = self.api.read(self.place, server).await?;
+        self.register(server, &view).await?;
+        self.listed(&view);
+        let interest = Interest { node_name: Some(self.facts.name.as_str().into()), ..Interest::all("pods") };
+        let lost = || Status::unavailable("the server is lost");
+        let watch: Watcher =
+            group.ask(server, |p| p.hub.watch(interest, view.revision())).and_then(Result::ok).ok_or_else(lost)?;
+        let mut heard = self.now();
+        let stays = self.now() + Duration::from_secs(30 + self.chance.below(300));
+        loop {
+            let seen = watch.signal().count();
+            let reached = group.reaches(server, self.place) && group.reaches(self.place, server);
+            if reached {
+                heard = self.now();
+                match watch.try_next() {
+                    Ok(changes) => changes.iter().for_each(|c| self.notice(c)),
+                    Err(WatchError::Compacted(_) | WatchError::Stopped) => return Err(lost()),
+                }
+            }
+            // Watches are reset now and then.
+            if self.now().since(heard) >= SILENCE || self.now() >= stays && self.fails.get() {
+                return Err(lost());
+            }
+            if self.step(server).await? {
+                continue;
+            }
+            let wait = self.next_due().map_or(HEARTBEAT, |t| t.since(self.now()));
+            let wait = if reached { wait } else { wait.min(Duration::from_millis(500)) };
+            group.exec.timeout(wait, watch.signal().changed(seen)).await;
+        }
+    }
+
+    /// Registers the Node, if it is not there.
+    async fn register(&mut self, server: u64, view: &Tables) -> Result<(), Status> {
+        if view.get("nodes", "", &self.facts.name).is_none() {
+            let object = node::node(&self.facts, &BTreeMap::new());
+            let mut object = serde_json::to_value(object).map_err(Status::internal)?;
+            object["status"] = Value::Null;
+            let mut create = request(&self.user, Verb::Create, "nodes", "", "");
+            create.body = Body::Object(object);
+            match self.call(server, create).await {
+                Err(e) if !benign(&e) => self.api.group.broke("refused", format!("a node cannot register: {e}")),
+                done => done.or_else(|e| if e.code == 409 { Ok(()) } else { Err(e) })?,
+            }
+        }
+        Ok(())
+    }
+
+    async fn heartbeat(&mut self, server: u64) -> Result<(), Status> {
+        let name = self.facts.name.clone();
+        // What the server shows; a write on it that is too old is refused and tried again.
+        let Some(view) = self.api.group.snapshot(server) else { return Err(Status::unavailable("lost")) };
+        let uid = view.get("nodes", "", &name).map(|o| o.meta.uid.to_string()).unwrap_or_default();
+        let before = view.get("leases.coordination.k8s.io", node::LEASE_NAMESPACE, &name);
+        let exists = before.is_some();
+        let lease = node::lease(&name, &uid, before.and_then(|o| o.typed::<Lease>()), self.now());
+        let verb = if exists { Verb::Update } else { Verb::Create };
+        let at = if exists { name.as_str() } else { "" };
+        let mut write = request(&self.user, verb, "leases.coordination.k8s.io", node::LEASE_NAMESPACE, at);
+        write.body = Body::Object(serde_json::to_value(lease).map_err(Status::internal)?);
+        self.heartbeat = self.now() + AGAIN;
+        self.call(server, write).await?;
+        let status = node::node_status(&self.facts, None, node::Health::default(), &[], crate::START);
+        let stored = view.get("nodes", "", &name).map(|o| o.value()["status"].clone()).unwrap_or_default();
+        if stored["allocatable"].is_null()
+            || stored["conditions"].as_array().is_some_and(|c| c.iter().any(|c| c["status"] == "Unknown"))
+        {
+            let mut patch = request(&self.user, Verb::Patch, "nodes", "", &name);
+            patch.subresource = Some("status".into());
+            patch.body = Body::Patch(PatchType::Merge, json!({"status": status}));
+            self.call(server, patch).await?;
+        }
+        self.heartbeat = self.now() + HEARTBEAT;
+        Ok(())
+    }
+
+    /// Does one thing, if there is one to do now.
+    async fn step(&mut self, server: u64) -> Result<bool, Status> {
+        let now = self.now();
+        if self.heartbeat <= now {
+            return match self.heartbeat(server).await {
+                Err(e) if !benign(&e) => {
+                    self.api.group.broke("refused", format!("a heartbeat was refused: {e}"));
+                    Ok(true)
+                }
+                Err(e) if e.code != 409 => Err(e),
+                _ => Ok(true),
+            };
+        }
+        // What the data plane says now, in an order that chance chooses among what is due.
+        let due: Vec<usize> = (0..self.later.len()).filter(|i| self.later[*i].0 <= now).collect();
+        if !due.is_empty() {
+            let (_, _, uid, observation) = self.later.swap_remove(due[self.chance.below(due.len() as u64) as usize]);
+            if let Some(here) = self.pods.get_mut(&uid) {
+                here.observed.observe(&observation, now);
+                here.wake = Some(now);
+            }
+            return Ok(true);
+        }
+        let awake: Vec<Arc<str>> =
+            self.pods.iter().filter(|(_, h)| h.wake.is_some_and(|t| t <= now)).map(|(uid, _)| uid.clone()).collect();
+        if awake.is_empty() {
+            return Ok(false);
+        }
+        let uid = awake[self.chance.below(awake.len() as u64) as usize].clone();
+        self.sync(server, &uid).await?;
+        Ok(true)
+    }
+
+    /// When there will be something to do.
+    fn next_due(&self) -> Option<Time> {
+        let later = self.later.iter().map(|(t, ..)| *t);
+        let wakes = self.pods.values().filter_map(|h| h.wake);
+        later.chain(wakes).chain([self.heartbeat]).min()
+    }
+
+    /// Takes in a list: what is not in it has gone.
+    fn listed(&mut self, view: &Tables) {
+        let now = self.now();
+        self.told = view.on_node("pods", &self.facts.name).map(|o| (o.meta.uid.clone(), o.clone())).collect();
+        self.pods.values_mut().for_each(|here| here.wake = Some(now));
+        let all: Vec<Arc<Object>> = self.told.values().cloned().collect();
+        all.iter().for_each(|pod| self.take_in(pod));
+    }
+
+    /// Takes in what changed about this node's pods.
+    fn notice(&mut self, change: &Change) {
+        let now = self.now();
+        let mine = |o: &&Arc<Object>| o.meta.node_name.as_deref() == Some(&*self.facts.name);
+        let old = change.old.as_ref().filter(mine);
+        match change.new.as_ref().filter(mine) {
+            Some(new) => {
+                let new = new.clone();
+                self.told.insert(new.meta.uid.clone(), new.clone());
+                self.take_in(&new);
+            }
+            None => {
+                if let Some(old) = old {
+                    self.told.remove(&old.meta.uid);
+                    if let Some(here) = self.pods.get_mut(&old.meta.uid) {
+                        here.wake = Some(now);
+                    }
+                }
+            }
+        }
+    }
+
+    fn take_in(&mut self, object: &Arc<Object>) {
+        let now = self.now();
+        if let Some(here) = self.pods.get_mut(&object.meta.uid) {
+            here.wake = Some(now);
+            return;
+        }
+        let Some(pod) = object.typed::<Pod>() else { return };
+        let kept = pod.status.as_ref().and_then(|s| s.pod_ip.as_ref()?.parse().ok());
+        let taken: BTreeSet<IpAddr> = self.pods.values().map(|h| h.ip).collect();
+        let known = self.told.values().filter_map(|o| o.value()["status"]["podIP"].as_str()?.parse().ok());
+        let taken: BTreeSet<IpAddr> = taken.into_iter().chain(known).collect();
+        let block = self.block;
+        let free = (2..=254).map(|n| IpAddr::from([10, 244, block, n])).find(|ip| !taken.contains(ip));
+        let Some(ip) = kept.or(free) else { return };
+        let here = Here {
+            key: (object.namespace().into(), object.name().into()),
+            ip,
+            observed: Observed::adopt(&pod, ip, now),
+            wake: Some(now),
+            status: Value::Null,
+        };
+        self.pods.insert(object.meta.uid.clone(), here);
+    }
+
+    async fn sync(&mut self, server: u64, uid: &Arc<str>) -> Result<(), Status> {
+        let now = self.now();
+        let Some(here) = self.pods.get_mut(uid) else { return Ok(()) };
+        here.wake = None;
+        let (namespace, name) = here.key.clone();
+        let Some(pod) = self.told.get(uid).and_then(|o| o.typed::<Pod>()) else {
+            let (effects, gone) = vanish(&mut here.observed, now);
+            if gone {
+                self.pods.remove(uid);
+            }
+            self.perform(uid, effects, now);
+            return Ok(());
+        };
+        let decided = plan(&pod, &mut here.observed, &RootCa, &self.facts, now);
+        here.wake = decided.wake_at.into_iter().chain(decided.probe_at).min();
+        for key in decided.tokens {
+            let lives = Duration::from_secs(u64::try_from(key.seconds).unwrap_or(600));
+            here.observed.token(&key, Ok(Token { text: "token".into(), issued: now, expires: now + lives }), now);
+            here.wake = Some(now);
+        }
+        let status = serde_json::to_value(&decided.status).map_err(Status::internal)?;
+        let write = here.status != status;
+        self.perform(uid, decided.effects, now);
+        if write {
+            let mut patch = request(&self.user, Verb::Patch, "pods", &namespace, &name);
+            patch.subresource = Some("status".into());
+            patch.body = Body::Patch(PatchType::Strategic, json!({"metadata": {"uid": &**uid}, "status": status}));
+            self.told_of(server, uid, patch, Some(status)).await?;
+        }
+        if decided.remove {
+            let mut delete = request(&self.user, Verb::Delete, "pods", &namespace, &name);
+            delete.delete.grace_period_seconds = Some(0);
+            delete.delete.uid = Some(uid.to_string());
+            self.told_of(server, uid, delete, None).await?;
+        }
+        Ok(())
+    }
+
+    /// A write about a pod; what nobody answered comes again.
+    async fn told_of(
+        &mut self,
+        server: u64,
+        uid: &Arc<str>,
+        request: ApiRequest,
+        status: Option<Value>,
+    ) -> Result<(), Status> {
+        let done = self.call(server, request).await;
+        let again = self.now() + AGAIN;
+        let here = self.pods.get_mut(uid);
+        match done {
+            Ok(()) => {
+                if let (Some(here), Some(status)) = (here, status) {
+                    here.status = status;
+                }
+                Ok(())
+            }
+            Err(e) if benign(&e) => {
+                if let Some(here) = here.filter(|_| e.code != 404) {
+                    here.wake = Some(again);
+                }
+                if e.code >= 500 { Err(e) } else { Ok(()) }
+            }
+            Err(e) => {
+                self.api.group.broke("refused", format!("what a node says of a pod was refused: {e}"));
+                Err(e)
+            }
+        }
+    }
+
+    /// The data plane: each effect is answered a while later.
+    fn perform(&mut self, uid: &Arc<str>, effects: Vec<Effect>, now: Time) {
+        let chaos = self.fails.get();
+        for effect in effects {
+            let at = now + Duration::from_millis(1 + self.chance.below(400));
+            match effect {
+                Effect::PullImage(wanted) => {
+                    let request = wanted.id();
+                    let observation = if chaos && self.chance.one_in(10) {
+                        let (reason, message) = ("ErrImagePull".into(), "no luck".into());
+                        Observation::ImageFailed { request, reason, message }
+                    } else {
+                        Observation::ImageReady { request, digest: format!("sha256:{}", wanted.image) }
+                    };
+                    self.say(at, uid, observation);
+                }
+                Effect::MountVolume { name, .. } => {
+                    let failed = chaos && self.chance.one_in(10);
+                    let result = if failed { Err("no luck".into()) } else { Ok(format!("/volumes/{name}").into()) };
+                    self.say(at, uid, Observation::VolumeMounted { uid: uid.clone(), name, result });
+                }
+                Effect::Start { id, .. } => {
+                    self.say(at, uid, Observation::Started { id: id.clone(), at });
+                    if chaos && self.chance.one_in(6) {
+                        let at = at + Duration::from_millis(self.chance.below(5000));
+                        // A failure, a trap, too much memory.
+                        let (code, reason, message) = match self.chance.below(3) {
+                            0 => (1, "Error", "crashed"),
+                            1 => (134, "Error", "wasm trap: unreachable"),
+                            _ => (137, "OOMKilled", "out of memory"),
+                        };
+                        let (reason, message) = (reason.into(), message.into());
+                        self.say(at, uid, Observation::Exited { id, code, reason, message, at });
+                    }
+                }
+                Effect::Stop { id, .. } => {
+                    let (reason, message) = ("Completed".into(), String::new());
+                    self.say(at, uid, Observation::Exited { id, code: 0, reason, message, at });
+                }
+                Effect::Hook { id, kind, .. } => {
+                    let failed = chaos && self.chance.one_in(6);
+                    let result = if failed { Err("no luck".into()) } else { Ok(()) };
+                    self.say(at, uid, Observation::Hooked { id, kind, result, at });
+                }
+                Effect::Probe { id, kind, .. } => {
+                    let failed = chaos && self.chance.one_in(4);
+                    let result = if failed { Err("no luck".into()) } else { Ok(()) };
+                    self.say(at, uid, Observation::Probed { id, kind, result, at })
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn say(&mut self, at: Time, uid: &Arc<str>, observation: Observation) {
+        self.order += 1;
+        self.later.push((at, self.order, uid.clone(), observation));
+    }
+}
+
+/// Where a node is in the network.
+pub fn place(number: u8) -> Place {
+    1000 + u64::from(number)
+}

@@ -1,0 +1,25 @@
+//! A disk is slow, or full, or its syncs fail.
+
+use std::rc::Rc;
+
+use super::later;
+use crate::chance::Chance;
+use crate::group::Group;
+use crate::group::disk::Trouble;
+use crate::kv::any;
+
+pub(super) fn strike(group: &Rc<Group>, chance: &mut Chance) {
+    let Some(id) = any(group, chance) else { return };
+    let trouble = match chance.below(4) {
+        0 => Trouble::Full,
+        1 => Trouble::NoSync,
+        _ => Trouble::Slow(chance.below(600)),
+    };
+    let set = move |group: &Rc<Group>, trouble| {
+        if let Some(server) = group.servers.borrow_mut().get_mut(&id) {
+            server.disk.trouble = trouble;
+        }
+    };
+    set(group, trouble);
+    later(group, chance, 6000, move |group| set(group, Trouble::None));
+}

@@ -1,0 +1,107 @@
+//! What goes wrong, a file each. A seed chooses which of them may happen at all (runs in which everything fails see less
+//! than runs in which little does), and chance when.
+
+mod clock;
+mod crash;
+mod disk;
+mod handover;
+mod members;
+mod network;
+mod partition;
+mod rolling;
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::Duration;
+
+use crate::chance::Chance;
+use crate::group::Group;
+use crate::group::disk::Trouble;
+use crate::shape::Shape;
+
+/// A kind of fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fault {
+    /// Some do not reach others, in one direction or both.
+    Partition,
+    /// Messages are lost, doubled, late, out of order.
+    Network,
+    /// A process ends.
+    Crash,
+    /// The power of one fails, or that of all.
+    Power,
+    /// A disk is slow, full, or does not sync.
+    Disk,
+    /// A clock is wrong.
+    Clock,
+    /// One server after the other is restarted.
+    Rolling,
+    /// Leadership is handed over.
+    HandOver,
+    /// A server joins, another one leaves.
+    Members,
+    /// An agent's process ends.
+    Agent,
+    /// The API has no room: 429.
+    Busy,
+    /// Images, volumes, hooks and probes fail; containers crash, trap, run out of memory.
+    Containers,
+}
+
+impl Fault {
+    /// Those of servers.
+    pub const SERVERS: [Fault; 9] = [
+        Fault::Partition,
+        Fault::Network,
+        Fault::Crash,
+        Fault::Power,
+        Fault::Disk,
+        Fault::Clock,
+        Fault::Rolling,
+        Fault::HandOver,
+        Fault::Members,
+    ];
+    /// Those of nodes, and of those who use the API.
+    pub const NODES: [Fault; 3] = [Fault::Agent, Fault::Busy, Fault::Containers];
+}
+
+/// Lets these faults happen for a while, then ends them all.
+pub async fn chaos(group: &Rc<Group>, shape: &Shape, mut chance: Chance) {
+    let (faults, end) = (&shape.faults, group.exec.now() + shape.chaos);
+    let changing = Rc::new(Cell::new(false));
+    while group.exec.now() < end {
+        group.exec.sleep(Duration::from_millis(50 + chance.below(shape.pace))).await;
+        let Some(fault) = faults.get(chance.below(faults.len() as u64) as usize) else { continue };
+        match fault {
+            Fault::Partition => partition::strike(group, &mut chance),
+            Fault::Network => network::strike(group, &mut chance),
+            Fault::Crash => crash::strike(group, false, &mut chance),
+            Fault::Power => crash::strike(group, true, &mut chance),
+            Fault::Disk => disk::strike(group, &mut chance),
+            Fault::Clock => clock::strike(group, &mut chance),
+            Fault::Rolling => rolling::strike(group, &mut chance).await,
+            Fault::HandOver => handover::strike(group, &mut chance),
+            Fault::Members => members::strike(group, &changing, &mut chance),
+            // Nodes see to these themselves.
+            Fault::Agent | Fault::Busy | Fault::Containers => {}
+        }
+    }
+    heal(group);
+}
+
+/// Everything is well again, and everybody is there.
+pub fn heal(group: &Rc<Group>) {
+    group.net.borrow_mut().heal();
+    let all: Vec<u64> = {
+        let mut servers = group.servers.borrow_mut();
+        servers.values_mut().for_each(|s| s.disk.trouble = Trouble::None);
+        servers.keys().copied().collect()
+    };
+    all.into_iter().for_each(|id| group.start(id));
+}
+
+/// Does `f` after a while.
+fn later(group: &Rc<Group>, chance: &mut Chance, most: u64, f: impl FnOnce(&Rc<Group>) + 'static) {
+    let g = group.clone();
+    group.exec.after(Duration::from_millis(100 + chance.below(most)), move || f(&g));
+}

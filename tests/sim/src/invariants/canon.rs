@@ -1,0 +1,133 @@
+//! The log as the first to apply each entry made it: what everybody else must make of it too.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use copepod_consensus::{ConfState, Position};
+use copepod_state::{Change, Outcome, Tables};
+
+use super::Broken;
+use crate::group::disk::Applied;
+use crate::trace::digest;
+
+/// How many states are kept for those who compare with the past.
+const KEPT: usize = 3000;
+
+/// What an entry came to.
+#[derive(Clone, Debug, PartialEq)]
+struct Entry {
+    term: u64,
+    tag: u64,
+    outcome: Option<Outcome>,
+    changes: u64,
+    revision: u64,
+    members: ConfState,
+}
+
+/// The one history.
+pub struct Canon {
+    first: u64,
+    log: Vec<Entry>,
+    /// The objects after it.
+    pub tables: Tables,
+    /// The objects as they were, by revision.
+    pub history: BTreeMap<u64, Tables>,
+    /// A digest of everything.
+    pub digest: u64,
+    by_tag: BTreeMap<u64, u64>,
+    /// The last revision of a change that was no heartbeat, and what it was.
+    pub spoken: (u64, String),
+}
+
+impl Canon {
+    /// A history that begins with a state.
+    pub fn new(applied: &Applied, tables: Tables) -> Canon {
+        Canon {
+            first: applied.at.index + 1,
+            log: Vec::new(),
+            history: [(tables.revision(), tables.clone())].into(),
+            spoken: (tables.revision(), String::new()),
+            tables,
+            digest: 0,
+            by_tag: BTreeMap::new(),
+        }
+    }
+
+    /// The index of the last entry.
+    pub fn last(&self) -> u64 {
+        self.first + self.log.len() as u64 - 1
+    }
+
+    /// What became of a transaction, if it was applied: its index and its outcome.
+    pub fn of(&self, tag: u64) -> Option<(u64, &Outcome)> {
+        let index = *self.by_tag.get(&tag)?;
+        let entry = self.log.get((index - self.first) as usize)?;
+        Some((index, entry.outcome.as_ref()?))
+    }
+
+    /// An entry that somebody applied; whether it was the first to do so.
+    pub fn applied(
+        &mut self,
+        at: Position,
+        tag: u64,
+        outcome: &Option<Outcome>,
+        changes: &[Arc<Change>],
+        tables: &Tables,
+        members: &ConfState,
+    ) -> Result<bool, Broken> {
+        let mut sum = 0u64;
+        for c in changes {
+            let body = c.new.as_ref().map_or(0, |o| digest(&o.body));
+            sum = sum.rotate_left(7) ^ digest(c.key.name.as_bytes()) ^ body ^ c.revision;
+        }
+        let entry = Entry {
+            term: at.term,
+            tag,
+            outcome: outcome.clone(),
+            changes: sum,
+            revision: tables.revision(),
+            members: members.clone(),
+        };
+        if at.index < self.first {
+            return Err(("raft", format!("entry {} was applied, which all began with", at.index)));
+        }
+        let place = (at.index - self.first) as usize;
+        if let Some(known) = self.log.get(place) {
+            if *known == entry {
+                return Ok(false);
+            }
+            return Err(("raft", format!("entry {} is {known:?} to one and {entry:?} to another", at.index)));
+        }
+        if place > self.log.len() {
+            return Err(("raft", format!("entry {} was applied after {}", at.index, self.last())));
+        }
+        if tag > 0 && self.by_tag.insert(tag, at.index).is_some() {
+            return Err((
+                "acknowledged",
+                format!("transaction {tag} was applied twice, at last as entry {}", at.index),
+            ));
+        }
+        // Revisions are unique and rise by one, whoever leads.
+        let mut revision = self.tables.revision();
+        for c in changes {
+            revision += 1;
+            if c.revision != revision {
+                return Err(("revisions", format!("entry {} made revision {} after {revision}", at.index, c.revision)));
+            }
+        }
+        if tables.revision() != revision {
+            return Err(("revisions", format!("entry {} ends at {}, not {revision}", at.index, tables.revision())));
+        }
+        self.digest = self.digest.rotate_left(5) ^ sum ^ at.term;
+        self.log.push(entry);
+        self.tables = tables.clone();
+        self.history.insert(revision, tables.clone());
+        if self.history.len() > KEPT {
+            self.history.pop_first();
+        }
+        if let Some(c) = changes.iter().rev().find(|c| !c.key.resource.starts_with("leases")) {
+            self.spoken = (c.revision, c.key.to_string());
+        }
+        Ok(true)
+    }
+}

@@ -1,0 +1,48 @@
+//! No node is given more than it has.
+
+use copepod_machine::View as _;
+use copepod_model::quantity::Quantity;
+use copepod_state::{Change, Tables};
+use serde_json::Value;
+
+use super::Broken;
+
+/// A quantity in thousandths, 0 where there is none.
+fn milli(v: &Value) -> i128 {
+    let text = match v {
+        Value::String(s) => s.clone(),
+        Value::Number(n) => n.to_string(),
+        _ => return 0,
+    };
+    text.parse::<Quantity>().map_or(0, |q| i128::from(q.millis()))
+}
+
+/// Checks the node to which a change has bound a pod.
+pub fn check(change: &Change, tables: &Tables) -> Result<(), Broken> {
+    if &*change.key.resource != "pods" {
+        return Ok(());
+    }
+    let Some(new) = &change.new else { return Ok(()) };
+    let Some(node) = new.meta.node_name.as_deref() else { return Ok(()) };
+    if change.old.as_ref().is_some_and(|o| o.meta.node_name.is_some()) {
+        return Ok(());
+    }
+    let has = tables.get("nodes", "", node).map(|n| n.value()["status"]["allocatable"].clone()).unwrap_or_default();
+    if has.is_null() {
+        return Ok(());
+    }
+    for what in ["cpu", "memory"] {
+        let mut given = 0;
+        for pod in tables.on_node("pods", node).map(|p| p.value()) {
+            if matches!(pod["status"]["phase"].as_str(), Some("Failed" | "Succeeded")) {
+                continue;
+            }
+            let containers = pod["spec"]["containers"].as_array().into_iter().flatten();
+            given += containers.map(|c| milli(&c["resources"]["requests"][what])).sum::<i128>();
+        }
+        if given > milli(&has[what]) {
+            return Err(("capacity", format!("{node} has {} {what} and has given {given} m", has[what])));
+        }
+    }
+    Ok(())
+}
