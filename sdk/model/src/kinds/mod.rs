@@ -263,6 +263,7 @@ pub mod core;
 pub mod discovery;
 pub mod duration;
 pub mod fields;
+pub mod gateway_api;
 pub mod metadata;
 pub mod names;
 pub mod networking;
@@ -287,6 +288,11 @@ fn builtin() -> Vec<Kind> {
         apps::replica_set::kind(),
         coordination::lease::kind(),
         discovery::endpoint_slice::kind(),
+        gateway_api::gateway::kind(),
+        gateway_api::gateway_class::kind(),
+        gateway_api::grpc_route::kind(),
+        gateway_api::http_route::kind(),
+        gateway_api::reference_grant::kind(),
         networking::ingress::kind(),
         networking::ingress_class::kind(),
         rbac::cluster_role::kind(),

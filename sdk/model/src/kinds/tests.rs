@@ -80,6 +80,21 @@ fn samples() -> BTreeMap<&'static str, Value> {
                 "backend":{"service":{"name":"web","port":{"number":80}}}}]}}]}}),
         ),
         ("ingressclasses.networking.k8s.io", json!({"spec":{"controller":"copepod.dev/ingress"}})),
+        (
+            "gatewayclasses.gateway.networking.k8s.io",
+            json!({"spec":{"controllerName":"copepod.dev/gateway-controller"}}),
+        ),
+        (
+            "gateways.gateway.networking.k8s.io",
+            json!({"spec":{"gatewayClassName":"copepod","listeners":[{"name":"http","port":80,"protocol":"HTTP"}]}}),
+        ),
+        ("grpcroutes.gateway.networking.k8s.io", json!({"spec":{"parentRefs":[{"name":"web"}]}})),
+        ("httproutes.gateway.networking.k8s.io", json!({"spec":{"parentRefs":[{"name":"web"}]}})),
+        (
+            "referencegrants.gateway.networking.k8s.io",
+            json!({"spec":{"from":[{"group":"gateway.networking.k8s.io","kind":"HTTPRoute","namespace":"a"}],
+                "to":[{"group":"","kind":"Service"}]}}),
+        ),
         ("clusterroles.rbac.authorization.k8s.io", rules.clone()),
         ("roles.rbac.authorization.k8s.io", rules),
         ("clusterrolebindings.rbac.authorization.k8s.io", binding.clone()),
@@ -120,5 +135,5 @@ fn names_are_unique() {
         }
         assert_eq!(kind.singular, kind.kind.to_lowercase());
     }
-    assert_eq!(plurals.len(), 19);
+    assert_eq!(plurals.len(), 24);
 }
