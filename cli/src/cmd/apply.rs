@@ -150,7 +150,8 @@ impl Target<'_> {
     }
 }
 
-/// The patch from the live object to the manifest. Kinds without a schema here merge as plain JSON.
+/// The patch from the live object to the manifest. Kinds without a schema here merge as plain JSON, and so do those that upstream
+/// has by definitions.
 fn patch(live: &Object, object: &Value, label: &str) -> (PatchType, Value) {
     let last = live.meta.annotations.get(LAST_APPLIED).and_then(|text| serde_json::from_str(text).ok());
     if last.is_none() {
@@ -160,9 +161,10 @@ fn patch(live: &Object, object: &Value, label: &str) -> (PatchType, Value) {
         );
     }
     let text = |k: &str| object[k].as_str().unwrap_or_default();
-    let ty = Schema::builtin().lookup(text("apiVersion"), text("kind"));
+    let schema = Schema::builtin();
+    let ty = schema.lookup(text("apiVersion"), text("kind")).filter(|ty| schema.get(*ty).openapi.is_none());
     let kind = if ty.is_some() { PatchType::Strategic } else { PatchType::Merge };
-    (kind, three_way::patch(Schema::builtin(), ty, &last.unwrap_or_default(), &live.value(), object))
+    (kind, three_way::patch(schema, ty, &last.unwrap_or_default(), &live.value(), object))
 }
 
 #[cfg(test)]

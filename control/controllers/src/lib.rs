@@ -17,6 +17,7 @@ mod endpoint_slice_mirroring;
 mod endpoints;
 mod event_expiry;
 mod garbage_collector;
+mod gateway;
 mod ingress_status;
 mod job;
 mod load_balancer;
@@ -101,6 +102,7 @@ pub fn all(config: &Config) -> Vec<Box<dyn Controller>> {
         Box::new(endpoints::new(config)),
         Box::new(event_expiry::new(config)),
         Box::new(garbage_collector::new(config)),
+        Box::new(gateway::new(config)),
         Box::new(ingress_status::new(config)),
         Box::new(job::new(config)),
         Box::new(load_balancer::new(config)),

@@ -42,8 +42,9 @@ pub(crate) fn strategic_merge(
     patch: &Value,
 ) -> Result<Value, Status> {
     // Custom resources have no strategy; upstream answers so.
-    let ty =
-        ty.ok_or_else(|| Status::unsupported_media_type("application/json-patch+json, application/merge-patch+json"))?;
+    let ty = ty
+        .filter(|ty| schema.get(*ty).openapi.is_none())
+        .ok_or_else(|| Status::unsupported_media_type("application/json-patch+json, application/merge-patch+json"))?;
     schema.strategic_merge(ty, current, patch).map_err(|e| Status::bad_request(e.to_string()))
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use copepod_client::Client;
 use copepod_machine::{Ids as _, View as _};
 use copepod_model::request::PatchType;
-use copepod_model::{Status, UserInfo, object};
+use copepod_model::{Status, UserInfo, gateway, object};
 use copepod_state::{Op, Outcome, Require, Txn};
 use serde_json::{Value, json};
 
@@ -49,6 +49,14 @@ pub async fn run(api: &Arc<Api>, term: u64, advertised: &[SocketAddr]) -> Result
             "spec": {"controller": "copepod.dev/ingress"},
         });
         client.create("ingressclasses.networking.k8s.io", "", class).await?;
+    }
+    if view.get(gateway::GATEWAY_CLASSES, "", gateway::GATEWAY_CLASS).is_none() {
+        let class = json!({
+            "apiVersion": "gateway.networking.k8s.io/v1", "kind": "GatewayClass",
+            "metadata": {"name": gateway::GATEWAY_CLASS},
+            "spec": {"controllerName": gateway::GATEWAY_CONTROLLER},
+        });
+        client.create(gateway::GATEWAY_CLASSES, "", class).await?;
     }
     if view.get("services", "default", "kubernetes").is_none() {
         let service = json!({

@@ -1,4 +1,4 @@
-//! Follows the Secrets that Ingresses name for TLS, each by its name: the node may read no others.
+//! Follows the Secrets that Ingresses and Gateways name for TLS, each by its name: the node may read no others.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Keeps the network's route table and DNS zone as the API's Services, EndpointSlices, Ingresses and namespaces say.
+//! Keeps the network's route table and DNS zone as the API's Services, EndpointSlices, Ingresses, Gateways and namespaces say.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -8,22 +8,28 @@ use copepod_client::Client;
 use copepod_dns_zone::{self as dns, Zone};
 use copepod_model::Object;
 use copepod_model::facts::{EndpointSliceFacts, ServiceFacts};
+use copepod_model::gateway;
 use copepod_node_network::Network;
 use copepod_node_plan::{ServicePort, ServiceRecord};
-use copepod_node_routes::{self as routing, RouteTable};
+use copepod_node_routes::{self as routing, GatewayObjects, RouteTable};
 use tokio::sync::{mpsc, watch};
 
 use crate::logs::lock;
 use crate::reflect::{Change, reflect};
 
 /// What is followed, in the order of [`Kind`].
-const RESOURCES: [&str; 6] = [
+const RESOURCES: [&str; 11] = [
     "services",
     "endpointslices.discovery.k8s.io",
     "ingresses.networking.k8s.io",
     "ingressclasses.networking.k8s.io",
     "namespaces",
     "nodes",
+    gateway::GATEWAY_CLASSES,
+    gateway::GATEWAYS,
+    gateway::HTTP_ROUTES,
+    gateway::GRPC_ROUTES,
+    gateway::REFERENCE_GRANTS,
 ];
 
 /// The label of a Node with the zone that it is in.
@@ -38,9 +44,26 @@ enum Kind {
     Namespace,
     /// The node's own Node alone.
     Node,
+    GatewayClass,
+    Gateway,
+    HttpRoute,
+    GrpcRoute,
+    Grant,
 }
 
-const KINDS: [Kind; 6] = [Kind::Service, Kind::Slice, Kind::Ingress, Kind::Class, Kind::Namespace, Kind::Node];
+const KINDS: [Kind; 11] = [
+    Kind::Service,
+    Kind::Slice,
+    Kind::Ingress,
+    Kind::Class,
+    Kind::Namespace,
+    Kind::Node,
+    Kind::GatewayClass,
+    Kind::Gateway,
+    Kind::HttpRoute,
+    Kind::GrpcRoute,
+    Kind::Grant,
+];
 
 /// The Services, for environment variables. Cheap to clone; clones see the same.
 #[derive(Clone, Default)]
@@ -81,7 +104,7 @@ impl Services {
 pub(crate) struct Sinks {
     pub network: Network,
     pub services: Services,
-    /// The Secrets whose certificates Ingresses want.
+    /// The Secrets whose certificates Ingresses and Gateways want.
     pub tls: watch::Sender<Vec<routing::TlsSecret>>,
     /// Turns true once everything was listed, and the network knows it.
     pub ready: watch::Sender<bool>,
@@ -137,7 +160,20 @@ pub(crate) async fn run(client: Client, routing: routing::Config, zone: dns::Con
 struct Dirty {
     services: BTreeSet<Name>,
     ingresses: bool,
+    gateways: bool,
     namespaces: bool,
+}
+
+impl Dirty {
+    fn note(&mut self, kind: Kind) {
+        match kind {
+            Kind::Ingress | Kind::Class => self.ingresses = true,
+            Kind::GatewayClass | Kind::Gateway | Kind::HttpRoute | Kind::GrpcRoute | Kind::Grant => {
+                self.gateways = true
+            }
+            Kind::Service | Kind::Slice | Kind::Namespace => {}
+        }
+    }
 }
 
 struct State {
@@ -205,10 +241,14 @@ impl State {
             }
             Kind::Node => self.set_zone(o.meta.labels.get(ZONE).map(|z| Arc::from(&**z)), dirty),
             other => {
-                dirty.ingresses |= matches!(other, Kind::Ingress | Kind::Class);
-                // Only the names of namespaces matter.
-                let fresh = self.others.entry(other).or_default().insert(name, o).is_none();
-                dirty.namespaces |= other == Kind::Namespace && fresh;
+                dirty.note(other);
+                let now = o.meta.labels.clone();
+                let old = self.others.entry(other).or_default().insert(name, o);
+                if other == Kind::Namespace {
+                    // Only their names matter, and to Gateways their labels.
+                    dirty.namespaces |= old.is_none();
+                    dirty.gateways |= old.is_none_or(|o| o.meta.labels != now);
+                }
             }
         }
     }
@@ -232,8 +272,10 @@ impl State {
             }
             other => {
                 let gone = self.others.get_mut(&other).is_some_and(|m| m.remove(name).is_some());
-                dirty.ingresses |= gone && matches!(other, Kind::Ingress | Kind::Class);
-                dirty.namespaces |= gone && other == Kind::Namespace;
+                if gone {
+                    dirty.note(other);
+                    dirty.namespaces |= other == Kind::Namespace;
+                }
             }
         }
     }
@@ -258,6 +300,15 @@ impl State {
         let all = |kind: Kind| self.others.get(&kind).into_iter().flat_map(|m| m.values()).map(|o| &**o);
         if dirty.ingresses {
             self.table = self.table.with_ingresses(all(Kind::Ingress), all(Kind::Class));
+        }
+        if dirty.gateways {
+            self.table = self.table.with_gateways(&GatewayObjects {
+                classes: all(Kind::GatewayClass).collect(),
+                gateways: all(Kind::Gateway).collect(),
+                routes: all(Kind::HttpRoute).chain(all(Kind::GrpcRoute)).collect(),
+                grants: all(Kind::Grant).collect(),
+                namespaces: all(Kind::Namespace).collect(),
+            });
         }
         if dirty.namespaces {
             self.zone = self.zone.with_namespaces(all(Kind::Namespace));

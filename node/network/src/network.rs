@@ -7,11 +7,13 @@ use std::sync::{Arc, Mutex, RwLock, Weak};
 use std::time::Duration;
 
 use copepod_dns_zone::Zone;
-use copepod_node_routes::{Affinity, HostPorts, Neighbours, PodPorts, Policies, RouteTable, ServicePort, Side};
+use copepod_node_routes::{
+    Affinity, HostPort, HostPorts, Neighbours, PodPorts, Policies, RouteTable, ServicePort, Side,
+};
 use rustls::ClientConfig;
 use rustls::pki_types::CertificateDer;
 use tokio::runtime::Handle;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
 use crate::error::NetError;
@@ -20,11 +22,15 @@ use crate::http::names::Names;
 use crate::http::pool::Pool;
 use crate::http::tls::Tls;
 use crate::http::{HttpService, ServeGuard};
+use crate::ingress::Doors;
 use crate::load::Load;
 use crate::pod::{Bound, Identity, PodHandle};
 use crate::resolve::{HostResolver, Upstream};
 use crate::sync::{lock, read, write};
 use crate::tunnel::{Tunnel, TunnelConfig};
+
+/// Copies of requests that are on their way at once; requests beyond that have no copy.
+const MAX_MIRRORED: usize = 256;
 
 /// How the network is set up.
 #[derive(Clone)]
@@ -88,6 +94,7 @@ pub(crate) struct Shared {
     pub(crate) tunnel: Tunnel,
     aliases: RwLock<HashMap<SocketAddr, SocketAddr>>,
     sequence: AtomicU64,
+    turns: AtomicU64,
     /// Routes or listening ports have changed: see [`crate::hold`].
     pub(crate) changed: Notify,
     pub(crate) waiting: AtomicUsize,
@@ -96,6 +103,10 @@ pub(crate) struct Shared {
     /// What the host's listeners are for may have changed. They alone wait for it.
     pub(crate) host_ports_changed: Notify,
     pub(crate) flows: HostFlows,
+    /// The ingress' own listeners.
+    pub(crate) doors: RwLock<Doors>,
+    /// How many copies of requests may be on their way at once.
+    pub(crate) mirrors: Arc<Semaphore>,
     /// Names that the ingress has asked for.
     pub(crate) names: Names,
     began: Instant,
@@ -136,12 +147,15 @@ impl Network {
             tunnel: Tunnel::default(),
             aliases: RwLock::default(),
             sequence: AtomicU64::new(0),
+            turns: AtomicU64::new(0),
             changed: Notify::new(),
             waiting: AtomicUsize::new(0),
             affinity: Mutex::default(),
             load: Load::default(),
             host_ports_changed: Notify::new(),
             flows: HostFlows::default(),
+            doors: RwLock::default(),
+            mirrors: Arc::new(Semaphore::new(MAX_MIRRORED)),
             names: Names::default(),
             began: Instant::now(),
         }))
@@ -197,7 +211,12 @@ impl Network {
     /// What a host with these addresses listens on.
     pub(crate) fn host_ports(&self, addresses: &[IpAddr]) -> HostPorts {
         let exposed = read(&self.0.pods).exposed.clone();
-        self.routes().host_ports(addresses, &exposed)
+        let mut ports = self.routes().host_ports(addresses, &exposed);
+        ports.listen.retain(|at, port| match port {
+            HostPort::Gateway { tls } => self.opens(at.addr, *tls),
+            _ => true,
+        });
+        ports
     }
 
     /// Every pod.
@@ -281,6 +300,12 @@ impl Network {
     /// A number that no other call gets: spreads connections over endpoints.
     pub(crate) fn sequence(&self) -> u64 {
         self.0.sequence.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The same for the choice among a rule's backends: if both choices took their numbers from one counter, the one would
+    /// always see the odd ones.
+    pub(crate) fn turn(&self) -> u64 {
+        self.0.turns.fetch_add(1, Ordering::Relaxed)
     }
 
     /// The time since this network began.

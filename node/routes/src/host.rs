@@ -42,6 +42,11 @@ pub enum HostPort {
         /// Its address and port.
         to: SocketAddr,
     },
+    /// Listeners of Gateways.
+    Gateway {
+        /// Whether clients speak TLS there.
+        tls: bool,
+    },
 }
 
 /// A `hostPort` of a pod.
@@ -98,9 +103,9 @@ pub struct HostPorts {
 
 impl RouteTable {
     /// Everything that a node with these `addresses` and `pods` listens on: node ports and health check ports on each of
-    /// the addresses, pods' host ports, and Services' ports on their external addresses. Where several claim one address,
-    /// a node port comes before a pod's port, an earlier pod before a later one, and an external address gives way to all;
-    /// of Services that claim one, the oldest has it.
+    /// the addresses, pods' host ports, Gateways' listeners, and Services' ports on their external addresses. Where several
+    /// claim one address, a node port comes before a pod's port, an earlier pod before a later one, any of these before a
+    /// Gateway's listener, and an external address gives way to all; of Services that claim one, the oldest has it.
     pub fn host_ports(&self, addresses: &[IpAddr], pods: &[PodPorts]) -> HostPorts {
         let mut out = HostPorts::default();
         let everywhere = |port: u16, protocol: Protocol| {
@@ -125,6 +130,11 @@ impl RouteTable {
                         }
                     }
                 }
+            }
+        }
+        for (port, tls) in self.gateway_ports() {
+            for at in everywhere(port, Protocol::Tcp) {
+                out.listen.entry(at).or_insert(HostPort::Gateway { tls });
             }
         }
         for (&(ip, port, protocol), claims) in self.external_claims() {

@@ -1,24 +1,25 @@
-//! Matching of HTTP requests by host and path: a pure function that returns the best rule.
+//! Matching of HTTP requests: a pure function that returns the best rule of all Ingresses and routes.
 
 use std::borrow::{Borrow, Cow};
-use std::collections::HashMap;
 use std::sync::Arc;
 
 use copepod_model::Object;
+use copepod_model::gateway::age;
 
+use crate::gateway::{GatewayObjects, GatewayTable};
+use crate::hosts::Hosts;
 use crate::ingress::{IngressFacts, PathType, ours};
+use crate::rule::{Asked, Found, HttpRule};
 use crate::service::ServiceKey;
 use crate::table::Config;
 
-/// What an Ingress rule leads to.
+/// What a rule leads to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backend {
     /// The Service.
     pub service: ServiceKey,
     /// Which of its ports.
     pub port: BackendPort,
-    /// The name of the Ingress with the rule; its namespace is the Service's.
-    pub ingress: Arc<str>,
 }
 
 /// Where a Service of type ExternalName leads.
@@ -32,7 +33,7 @@ pub struct External {
     pub h2c: bool,
 }
 
-/// A Service's port as an Ingress names it.
+/// A Service's port as a rule names it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BackendPort {
     /// By number.
@@ -52,35 +53,71 @@ pub struct TlsSecret {
     pub secret: Arc<str>,
 }
 
-/// All rules of all our Ingresses.
+/// All rules of all our Ingresses and of all routes of our Gateways.
 #[derive(Debug, Default)]
 pub(crate) struct HttpTable {
-    exact: HashMap<Box<str>, Paths>,
-    /// By what follows `*.`.
-    wildcard: HashMap<Box<str>, Paths>,
-    any: Paths,
-    default: Option<Backend>,
+    ingresses: Arc<IngressTable>,
+    gateways: Arc<GatewayTable>,
     pub(crate) tls: Vec<TlsSecret>,
 }
 
+/// All rules of all our Ingresses.
 #[derive(Debug, Default)]
-struct Paths {
-    exact: HashMap<Box<str>, Backend>,
-    /// Without the trailing slash: `/` is the empty text.
-    prefix: HashMap<Box<str>, Backend>,
+struct IngressTable {
+    hosts: Hosts,
+    default: Option<Arc<HttpRule>>,
+    tls: Vec<TlsSecret>,
 }
 
 impl HttpTable {
-    pub(crate) fn build<O: Borrow<Object>>(
+    fn new(ingresses: Arc<IngressTable>, gateways: Arc<GatewayTable>) -> HttpTable {
+        let tls = ingresses.tls.iter().chain(&gateways.tls).cloned().collect();
+        HttpTable { ingresses, gateways, tls }
+    }
+
+    /// The same with other Ingresses.
+    pub(crate) fn with_ingresses<O: Borrow<Object>>(
+        &self,
         ingresses: impl IntoIterator<Item = O>,
         classes: impl IntoIterator<Item = O>,
         config: &Config,
     ) -> HttpTable {
+        HttpTable::new(Arc::new(IngressTable::build(ingresses, classes, config)), self.gateways.clone())
+    }
+
+    /// The same with other Gateways and routes.
+    pub(crate) fn with_gateways<O: Borrow<Object>>(&self, objects: &GatewayObjects<O>) -> HttpTable {
+        HttpTable::new(self.ingresses.clone(), Arc::new(GatewayTable::build(objects)))
+    }
+
+    /// The ports of Gateways, and whether clients speak TLS there.
+    pub(crate) fn ports(&self) -> impl Iterator<Item = (u16, bool)> {
+        self.gateways.ports()
+    }
+
+    /// The rule for a request, be it an Ingress' or a route's: the one that is meant most closely, of equals the route's.
+    pub(crate) fn find(&self, asked: &Asked<'_>) -> Option<Found> {
+        let host = normal_host(asked.host);
+        let gateway = self.gateways.find(&host, asked);
+        let ingress = asked.door.ingress.then(|| self.ingresses.find(&host, asked)).flatten();
+        match (gateway, ingress) {
+            (Some(gateway), Some(ingress)) => Some(if ingress.rank > gateway.rank { ingress } else { gateway }),
+            (gateway, ingress) => gateway.or(ingress),
+        }
+    }
+}
+
+impl IngressTable {
+    fn build<O: Borrow<Object>>(
+        ingresses: impl IntoIterator<Item = O>,
+        classes: impl IntoIterator<Item = O>,
+        config: &Config,
+    ) -> IngressTable {
         let classes: Vec<O> = classes.into_iter().collect();
         let mut mine: Vec<O> = ingresses.into_iter().filter(|o| ours(o.borrow(), &classes, config)).collect();
         // Where two Ingresses say different things, the older one wins.
         mine.sort_by(|a, b| age(a.borrow()).cmp(&age(b.borrow())));
-        let mut table = HttpTable::default();
+        let mut table = IngressTable::default();
         for o in &mine {
             table.add(o.borrow());
         }
@@ -89,57 +126,22 @@ impl HttpTable {
 
     fn add(&mut self, object: &Object) {
         let facts: Arc<IngressFacts> = object.facts();
+        let rule = |backend: &Backend| Arc::new(HttpRule::to(backend.clone()));
         if self.default.is_none() {
-            self.default.clone_from(&facts.default);
+            self.default = facts.default.as_ref().map(rule);
         }
-        for rule in &facts.rules {
-            let paths = match rule.host.as_deref() {
-                None => &mut self.any,
-                Some(host) => match host.strip_prefix("*.") {
-                    Some(suffix) => self.wildcard.entry(suffix.into()).or_default(),
-                    None => self.exact.entry(host.into()).or_default(),
-                },
-            };
-            for (kind, path, backend) in &rule.paths {
-                let (map, path) = match kind {
-                    PathType::Exact => (&mut paths.exact, path.as_str()),
-                    PathType::Prefix => (&mut paths.prefix, path.strip_suffix('/').unwrap_or(path)),
-                };
-                if !map.contains_key(path) {
-                    map.insert(path.into(), backend.clone());
-                }
+        for host in &facts.rules {
+            let paths = self.hosts.of(host.host.as_deref());
+            for (kind, path, backend) in &host.paths {
+                paths.add_plain(*kind == PathType::Exact, path, rule(backend));
             }
         }
         self.tls.extend(facts.tls.iter().cloned());
     }
 
-    pub(crate) fn find(&self, host: &str, path: &str) -> Option<&Backend> {
-        let host = normal_host(host);
-        let exact = || self.exact.get(&*host);
-        let wildcard =
-            || host.split_once('.').filter(|(label, _)| !label.is_empty()).and_then(|(_, s)| self.wildcard.get(s));
-        exact()
-            .and_then(|p| p.find(path))
-            .or_else(|| wildcard().and_then(|p| p.find(path)))
-            .or_else(|| self.any.find(path))
-            .or(self.default.as_ref())
-    }
-}
-
-impl Paths {
-    fn find(&self, path: &str) -> Option<&Backend> {
-        if let Some(backend) = self.exact.get(path) {
-            return Some(backend);
-        }
-        // From the longest prefix of whole elements to the shortest.
-        let mut at = path.len();
-        while !self.prefix.is_empty() {
-            if let Some(backend) = self.prefix.get(&path[..at]) {
-                return Some(backend);
-            }
-            at = path[..at].rfind('/')?;
-        }
-        None
+    fn find(&self, host: &str, asked: &Asked<'_>) -> Option<Found> {
+        let default = || self.default.clone().map(|rule| Found { rule, prefix: 0, rank: (0, 0, 0, 0) });
+        self.hosts.find(host, asked, true).or_else(default)
     }
 }
 
@@ -152,8 +154,4 @@ fn normal_host(host: &str) -> Cow<'_, str> {
     let host = &host[..end];
     let host = host.strip_suffix('.').unwrap_or(host);
     if host.bytes().any(|b| b.is_ascii_uppercase()) { host.to_ascii_lowercase().into() } else { host.into() }
-}
-
-fn age(o: &Object) -> (Option<copepod_model::Time>, &str, &str) {
-    (o.meta.created(), o.namespace(), o.name())
 }

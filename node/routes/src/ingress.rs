@@ -73,7 +73,6 @@ fn backend(object: &Object, value: &Value) -> Option<Backend> {
             Some(number) => BackendPort::Number(number),
             None => BackendPort::Name(port["name"].as_str()?.into()),
         },
-        ingress: object.key.name.clone(),
     })
 }
 

@@ -1,4 +1,4 @@
-//! Where a stream or a request goes: Services, EndpointSlices and Ingresses become one immutable [`RouteTable`] that the
+//! Where a stream or a request goes: Services, EndpointSlices, Ingresses and Gateways with their routes become one immutable [`RouteTable`] that the
 //! data plane asks at connect time. It decides and never connects: no clock, no randomness (the caller brings a
 //! sequence number), no I/O.
 
@@ -7,20 +7,27 @@
 mod affinity;
 mod balance;
 mod flows;
+mod gateway;
 mod host;
+mod hosts;
 mod http;
 mod ingress;
 mod neighbours;
 mod policy;
+mod rule;
 mod service;
 mod table;
+mod treatment;
 
 pub use affinity::Affinity;
 pub use balance::{Balancer, Choice};
 pub use flows::{Flow, FlowKey, Flows};
+pub use gateway::GatewayObjects;
 pub use host::{HostAddr, HostPort, HostPorts, PodPort, PodPorts};
 pub use http::{Backend, BackendPort, External, TlsSecret};
 pub use neighbours::{Claim, DATA_PORT, Neighbour, Neighbours, SourcePod, Verdict, Whose};
 pub use policy::{Party, Policies};
+pub use rule::{Asked, Door, Found, HttpRule, Treatment, Weighted, is_among};
 pub use service::{Endpoint, H2C, Protocol, ServiceKey, ServicePort, Side};
 pub use table::{Config, RouteTable};
+pub use treatment::{Before, edited, location};

@@ -10,8 +10,10 @@ use copepod_model::facts::{EndpointSliceFacts, INGRESS_CLASS, INGRESS_CONTROLLER
 use copepod_model::{Object, Time};
 use imbl::OrdMap;
 
+use crate::gateway::GatewayObjects;
 use crate::host::HostAddr;
 use crate::http::{Backend, BackendPort, External, HttpTable, TlsSecret};
+use crate::rule::{Asked, Found};
 use crate::service::{H2C, Place, Protocol, ServiceKey, ServicePort, ports};
 
 /// What the table must know besides the objects.
@@ -161,7 +163,7 @@ impl RouteTable {
         ingresses: impl IntoIterator<Item = O>,
         classes: impl IntoIterator<Item = O>,
     ) -> RouteTable {
-        let http = Arc::new(HttpTable::build(ingresses, classes, &self.config));
+        let http = Arc::new(self.http.with_ingresses(ingresses, classes, &self.config));
         RouteTable { http, ..self.clone() }
     }
 
@@ -173,6 +175,11 @@ impl RouteTable {
     /// The zone that the node is in.
     pub fn zone(&self) -> Option<&Arc<str>> {
         self.config.zone.as_ref()
+    }
+
+    /// The table after a change of Gateways, of their classes, of routes, of grants, or of namespaces' labels, given all of them.
+    pub fn with_gateways<O: Borrow<Object>>(&self, objects: &GatewayObjects<O>) -> RouteTable {
+        RouteTable { http: Arc::new(self.http.with_gateways(objects)), ..self.clone() }
     }
 
     fn put<O: Borrow<Object>>(&mut self, service: &Object, slices: &[O]) {
@@ -285,14 +292,19 @@ impl RouteTable {
         self.service_ports(&port.service).iter().find(same)
     }
 
-    /// The Ingress backend for a request: the best rule that matches host and path, or the default backend. `host` may
-    /// carry a port and any case. Best is: exact host before wildcard before any host, then `Exact` path before the
-    /// longest `Prefix`.
-    pub fn match_http(&self, host: &str, path: &str) -> Option<&Backend> {
-        self.http.find(host, path)
+    /// The rule for a request: the best one that matches, or the default backend of an Ingress. Best is: exact host before
+    /// wildcard before any host, then `Exact` path before regular expressions before the longest `Prefix`, then (Gateway API)
+    /// a method, more headers, more parameters of the query, the older route.
+    pub fn match_http(&self, asked: &Asked<'_>) -> Option<Found> {
+        self.http.find(asked)
     }
 
-    /// The Service port that an Ingress backend names, if it exists.
+    /// The ports of Gateways' listeners, and whether clients speak TLS there.
+    pub(crate) fn gateway_ports(&self) -> impl Iterator<Item = (u16, bool)> {
+        self.http.ports()
+    }
+
+    /// The Service port that a backend names, if it exists.
     pub fn backend(&self, backend: &Backend) -> Option<&Arc<ServicePort>> {
         self.service_ports(&backend.service).iter().find(|p| {
             p.protocol == Protocol::Tcp
@@ -303,7 +315,7 @@ impl RouteTable {
         })
     }
 
-    /// The name outside the Service network that an Ingress backend leads to, if its Service is of type ExternalName, and the
+    /// The name outside the Service network that a backend leads to, if its Service is of type ExternalName, and the
     /// port there. A Service that lists no ports has all of them.
     pub fn external(&self, backend: &Backend) -> Option<External> {
         let facts = &self.services.get(&backend.service)?.facts;
@@ -317,7 +329,7 @@ impl RouteTable {
         Some(External { name: name.into(), port, h2c })
     }
 
-    /// The Secrets with certificates for Ingress hosts.
+    /// The Secrets with certificates for the hosts of Ingresses and of Gateways' listeners.
     pub fn tls(&self) -> &[TlsSecret] {
         &self.http.tls
     }

@@ -4,6 +4,7 @@
 #![deny(clippy::iter_over_hash_type)]
 
 pub mod facts;
+pub mod gateway;
 pub mod join_token;
 pub mod key;
 pub mod kinds;

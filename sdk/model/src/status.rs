@@ -350,6 +350,10 @@ impl FieldError {
     pub fn too_many(field: impl Into<String>, actual: usize, max: usize) -> FieldError {
         FieldError::make(FieldErrorKind::TooMany, field, Some(actual.into()), format!("must have at most {max} items"))
     }
+    /// `field: Invalid value: "value": detail`, where the value's JSON type is wrong.
+    pub fn type_invalid(field: impl Into<String>, value: impl Into<Value>, detail: impl Into<String>) -> FieldError {
+        FieldError::make(FieldErrorKind::TypeInvalid, field, Some(value.into()), detail)
+    }
     /// `field: Not found: "value"`.
     pub fn not_found(field: impl Into<String>, value: impl Into<Value>) -> FieldError {
         FieldError::make(FieldErrorKind::NotFound, field, Some(value.into()), "")

@@ -1,10 +1,11 @@
 //! The node authorizer: what an agent needs, and of Secrets and ConfigMaps only what its own pods refer to, and the Secrets
-//! that Ingresses name for TLS: every node is an ingress.
+//! that Ingresses and Gateways name for TLS: every node is an ingress.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use copepod_machine::View;
 use copepod_model::facts::PodFacts;
+use copepod_model::gateway::{self, GatewayFacts, Grants};
 use copepod_model::{Object, UserInfo};
 use serde_json::Value;
 
@@ -48,7 +49,7 @@ pub(crate) static RULES: LazyLock<Vec<Rule>> = LazyLock::new(|| {
         (&["get"], "copepod.dev", &["images"]),
         // The agent is the node's proxy and ingress as well.
         (read, "networking.k8s.io", &["ingresses", "ingressclasses", "networkpolicies"]),
-        (read, "gateway.networking.k8s.io", &["gateways", "gatewayclasses", "httproutes"]),
+        (read, gateway::GROUP, &["gateways", "gatewayclasses", "httproutes", "grpcroutes", "referencegrants"]),
     ]
     .into_iter()
     .map(|(verbs, group, resources)| Rule {
@@ -91,6 +92,9 @@ pub(super) fn authorize(view: &dyn View, node: &str, a: &Attributes<'_>) -> Resu
     {
         return Ok(true);
     }
+    if a.resource == "secrets" && a.subresource.is_empty() && gateways_show(view, a.namespace, a.name) {
+        return Ok(true);
+    }
     Err(format!("no relationship found between node {node:?} and this object"))
 }
 
@@ -128,6 +132,23 @@ fn refers(spec: &Value, resource: &str, name: &str) -> bool {
 /// Whether an Ingress takes its certificates from the Secret.
 fn serves(spec: &Value, secret: &str) -> bool {
     list(spec, "tls").iter().any(|t| text(t, "secretName") == secret)
+}
+
+/// Whether a Gateway of the cluster's own may take a certificate from the Secret, and does.
+fn gateways_show(view: &dyn View, namespace: &str, secret: &str) -> bool {
+    let list = |resource: &str| view.list(resource, None).collect::<Vec<_>>();
+    let gateways = list(gateway::GATEWAYS);
+    let named = |g: &Arc<Object>| {
+        let facts = g.facts::<GatewayFacts>();
+        facts.listeners.iter().flat_map(|l| &l.certificates).any(|c| c.namespace == namespace && c.name == secret)
+    };
+    if !gateways.iter().any(named) {
+        return false;
+    }
+    let grants = Grants::of(&list(gateway::REFERENCE_GRANTS));
+    let judged = gateway::judge(&list(gateway::GATEWAY_CLASSES), &gateways, &grants);
+    let served = judged.iter().filter(|g| g.doubt.is_none()).flat_map(|g| &g.listeners).filter(|l| l.served());
+    served.flat_map(|l| &l.certificates).any(|c| c.namespace == namespace && c.name == secret)
 }
 
 #[cfg(test)]

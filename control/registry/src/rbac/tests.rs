@@ -183,6 +183,27 @@ fn an_agent_reads_what_its_pods_refer_to() {
         req.user = user(&format!("system:node:{node}"), &["system:nodes"]);
         assert_eq!(c.registry.authorize(&c.tables, &Attributes::of(&req)).allowed, want, "{node} {what}");
     }
+    let class = json!({"metadata":{"name":"copepod"},"spec":{"controllerName":"copepod.dev/gateway-controller"}});
+    c.create("gatewayclasses.gateway.networking.k8s.io", class).unwrap();
+    let refs = json!([{"name":"cert"}, {"name":"cert","namespace":"kube-system"}]);
+    let gateway = json!({"metadata":{"name":"g"},"spec":{"gatewayClassName":"copepod",
+        "listeners":[{"name":"a","port":443,"protocol":"HTTPS","tls":{"certificateRefs":refs}}]}});
+    c.create("gateways.gateway.networking.k8s.io default/", gateway).unwrap();
+    let reads = |c: &Cluster, what: &str| {
+        let mut req = request(Verb::Get, what);
+        req.user = user("system:node:n2", &["system:nodes"]);
+        c.registry.authorize(&c.tables, &Attributes::of(&req)).allowed
+    };
+    assert!(reads(&c, "secrets default/cert") && !reads(&c, "secrets default/other"));
+    assert!(!reads(&c, "secrets kube-system/cert"), "nobody in that namespace permits it");
+    let grant = json!({"metadata":{"name":"g"},"spec":{
+        "from":[{"group":"gateway.networking.k8s.io","kind":"Gateway","namespace":"default"}],
+        "to":[{"group":"","kind":"Secret","name":"cert"}]}});
+    let mut req = request(Verb::Create, "referencegrants.gateway.networking.k8s.io kube-system/");
+    req.version = "v1beta1".into();
+    req.body = Body::Object(grant);
+    c.send(&req).unwrap();
+    assert!(reads(&c, "secrets kube-system/cert"));
     let mut req = request(Verb::Watch, "pods");
     req.user = user("system:node:n1", &[]);
     assert!(!c.registry.authorize(&c.tables, &Attributes::of(&req)).allowed, "the group makes the agent");

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use copepod_client::Body;
 use copepod_model::request::{Body as Payload, DeleteOptions, PatchType, Propagation};
-use copepod_model::schema::Schema;
+use copepod_model::schema::{EncodeError, Schema};
 use copepod_model::{ApiRequest, FieldError, Status, UserInfo, Verb, object};
 use http::{Method, Request, Response, header};
 use http_body_util::{BodyExt, Limited};
@@ -201,7 +201,10 @@ pub(super) fn encode(code: u16, value: &Value, encoding: Encoding) -> Result<Res
     Ok(match encoding {
         Encoding::Json => respond::json(code, value),
         Encoding::Protobuf => {
-            let bytes = Schema::builtin().encode_protobuf(value).map_err(Status::internal)?;
+            let bytes = Schema::builtin().encode_protobuf(value).map_err(|e| match e {
+                EncodeError::NoProtobuf => Status::not_acceptable("application/json, application/yaml"),
+                e => Status::internal(e),
+            })?;
             respond::bytes(code, negotiate::PROTOBUF, bytes.into())
         }
         Encoding::Yaml => {

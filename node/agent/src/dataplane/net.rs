@@ -86,6 +86,7 @@ impl PodNetwork for Net {
             first_byte_timeout: timeouts.first_byte.unwrap_or(usual.first_byte_timeout),
             between_bytes_timeout: timeouts.between_bytes.unwrap_or(usual.between_bytes_timeout),
             tls,
+            ..usual
         };
         self.pod.send_http(request, options).await.map_err(http_error)
     }

@@ -136,7 +136,7 @@ impl HostListeners {
                         {
                             Some(Beneficiary::Service(key))
                         }
-                        HostPort::Service(_) | HostPort::Health(_) => None,
+                        HostPort::Service(_) | HostPort::Health(_) | HostPort::Gateway { .. } => None,
                     };
                     failed.insert((at, whose), format!("listen {at}: bind: {}", failure_text(&error)));
                 }

@@ -62,6 +62,7 @@ async fn listen(network: Network, listener: TcpListener, at: SocketAddr, meaning
                     None => Ok(()),
                 },
                 HostPort::Pod { to, .. } => carry(&network, tcp, peer, To::Pod(to)).await,
+                HostPort::Gateway { tls } => network.serve_gateway(tcp, peer, at.port(), tls).await,
             };
             if let Err(error) = done {
                 tracing::debug!(%at, %peer, %error, "connection from outside");

@@ -124,8 +124,8 @@ impl Network {
                     self.send_to_service(from, Side::Inside, &port, None, request, options).await
                 }
                 Ok(target) => {
-                    self.send_to(from, target, at, Speech { tls: None, h2c: to.h2c, service: None }, request, options)
-                        .await
+                    let speech = Speech { tls: None, h2c: options.h2c || to.h2c, service: None };
+                    self.send_to(from, target, at, speech, request, options).await
                 }
                 Err(e) => Err(Failure::NotSent(HttpError::Connect(e), Box::new(request))),
             };
@@ -197,7 +197,7 @@ impl Network {
         options: &HttpOptions,
         info: Option<ConnInfo>,
     ) -> Result<Response<Body>, Failure> {
-        let h2c = port.app_protocol.as_deref() == Some(H2C);
+        let h2c = options.h2c || port.app_protocol.as_deref() == Some(H2C);
         let speech = Speech { tls, h2c, service: Some((side, port)) };
         let client = info.map_or_else(|| from.ip(self), |i| i.peer.ip());
         let chosen = self.chosen(port, side, client);

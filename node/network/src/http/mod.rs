@@ -66,6 +66,8 @@ pub struct HttpOptions {
     pub between_bytes_timeout: Duration,
     /// https.
     pub tls: bool,
+    /// HTTP/2 in clear text with prior knowledge, whether or not a Service says so.
+    pub h2c: bool,
 }
 
 impl Default for HttpOptions {
@@ -75,6 +77,7 @@ impl Default for HttpOptions {
             first_byte_timeout: Duration::from_secs(600),
             between_bytes_timeout: Duration::from_secs(600),
             tls: false,
+            h2c: false,
         }
     }
 }

@@ -42,12 +42,14 @@ struct ByName {
 impl ByName {
     fn find(&self, name: &str) -> Option<&Certificate> {
         let name = name.to_ascii_lowercase();
-        let wildcard = || name.split_once('.').and_then(|(_, rest)| self.wildcard.get(rest));
+        // A Gateway's wildcard stands for any number of labels. Where the certificate's does not, the client says so.
+        let suffixes = name.match_indices('.').map(|(at, _)| &name[at + 1..]);
+        let wildcard = || suffixes.clone().find_map(|rest| self.wildcard.get(rest));
         self.exact.get(&name).or_else(wildcard)
     }
 }
 
-/// The certificates of Ingress hosts, and the one for everybody else.
+/// The certificates of the hosts of Ingresses and Gateways, and the one for everybody else.
 pub struct Certificates {
     table: RwLock<Arc<ByName>>,
     default: Arc<dyn ResolvesServerCert>,
@@ -63,7 +65,7 @@ impl Certificates {
         (own, Arc::new(config))
     }
 
-    /// Replaces all certificates. Each comes with the host names it is for, possibly wildcards of one label, or with none
+    /// Replaces all certificates. Each comes with the host names it is for, possibly wildcards, or with none
     /// if it is for all hosts without one; of two for the same name the first wins.
     pub fn set<S: AsRef<str>>(&self, all: impl IntoIterator<Item = (Vec<S>, Certificate)>) {
         let mut table = ByName::default();
@@ -126,8 +128,8 @@ mod tests {
         let table = read(&certificates.table).clone();
         let is = |name: &str, want: &Certificate| table.find(name).is_some_and(|found| Arc::ptr_eq(found, want));
         assert!(is("SHOP.test", &a), "the first one for a name wins");
-        assert!(is("x.shop.test", &b));
-        assert!(table.find("x.y.shop.test").is_none() && table.find("other").is_none());
+        assert!(is("x.shop.test", &b) && is("x.y.shop.test", &b));
+        assert!(table.find("test").is_none() && table.find("other").is_none());
         assert!(Arc::ptr_eq(table.any.as_ref().unwrap(), &c));
         certificates.set::<&str>([]);
         assert!(read(&certificates.table).find("shop.test").is_none());

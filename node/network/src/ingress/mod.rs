@@ -1,24 +1,30 @@
-//! The way in: an HTTP server on a named address of the host, whose requests go where the Ingresses say.
+//! The way in: an HTTP server on a named address of the host, whose requests go where Ingresses and the routes of Gateways say.
 
 mod certificates;
 mod headers;
+mod mirror;
 mod proxy;
 mod respond;
+mod treat;
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use copepod_node_routes::Door;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 pub use certificates::{Certificate, Certificates, certificate};
 
+use crate::http::BoxError;
 use crate::network::Network;
 use crate::protocol::{self, Limits};
+use crate::sync::{read, write};
 use proxy::Front;
 
 /// The limits of the ingress.
@@ -75,17 +81,12 @@ impl Ingress {
         config: IngressConfig,
         shutdown: impl Future<Output = ()> + Send,
     ) -> io::Result<()> {
-        let port = listener.local_addr()?.port();
-        let limits = Arc::new(Limits {
-            header_timeout: config.header_timeout,
-            max_headers: config.max_headers,
-            max_header_bytes: config.max_header_bytes,
-            ..Limits::default()
-        });
+        let at = listener.local_addr()?;
         let room = Arc::new(Semaphore::new(config.max_connections));
-        let acceptor = config.tls.clone().map(tokio_rustls::TlsAcceptor::from);
         let config = Arc::new(config);
+        let door = Door::ingress(at.port(), config.tls.is_some());
         let (stop, stopped) = watch::channel(false);
+        let _entered = network.enter(at, config.clone(), stopped.clone());
         let mut connections = JoinSet::new();
         let mut shutdown = std::pin::pin!(shutdown);
         loop {
@@ -107,19 +108,10 @@ impl Ingress {
                     continue;
                 }
             };
-            let _ = tcp.set_nodelay(true);
-            let front = Arc::new(Front::new(network.clone(), config.clone(), peer, port));
-            let (limits, tls, mut stopped) = (limits.clone(), acceptor.clone(), stopped.clone());
+            let (network, config, mut stopped) = (network.clone(), config.clone(), stopped.clone());
             connections.spawn(async move {
                 let shutdown = async { drop(stopped.wait_for(|s| *s).await) };
-                let served = match tls {
-                    None => protocol::serve(tcp, front, &limits, shutdown).await,
-                    Some(tls) => match timeout(limits.header_timeout, tls.accept(tcp)).await {
-                        Ok(Ok(stream)) => protocol::serve(stream, front, &limits, shutdown).await,
-                        Ok(Err(error)) => Err(error.into()),
-                        Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
-                    },
-                };
+                let served = connection(network, tcp, peer, door, config, shutdown).await;
                 if let Err(error) = served {
                     tracing::debug!(%error, %peer, "ingress connection");
                 }
@@ -131,6 +123,80 @@ impl Ingress {
         let drained = async { while connections.join_next().await.is_some() {} };
         let _ = timeout(config.drain, drained).await;
         Ok(())
+    }
+}
+
+/// Serves one connection.
+async fn connection(
+    network: Network,
+    tcp: TcpStream,
+    peer: SocketAddr,
+    door: Door,
+    config: Arc<IngressConfig>,
+    shutdown: impl Future<Output = ()> + Send,
+) -> Result<(), BoxError> {
+    let _ = tcp.set_nodelay(true);
+    let limits = Limits {
+        header_timeout: config.header_timeout,
+        max_headers: config.max_headers,
+        max_header_bytes: config.max_header_bytes,
+        ..Limits::default()
+    };
+    let tls = config.tls.clone().map(tokio_rustls::TlsAcceptor::from);
+    let front = Arc::new(Front::new(network, config, peer, door));
+    match tls {
+        None => protocol::serve(tcp, front, &limits, shutdown).await,
+        Some(tls) => match timeout(limits.header_timeout, tls.accept(tcp)).await {
+            Ok(stream) => protocol::serve(stream?, front, &limits, shutdown).await,
+            Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
+        },
+    }
+}
+
+/// The ingress' own listeners. Ports that Gateways open besides are served with the settings of the first one that speaks TLS, or
+/// does not, as they do, and end with it.
+#[derive(Default)]
+pub(crate) struct Doors(Vec<Entered>);
+
+#[derive(Clone)]
+struct Entered {
+    at: SocketAddr,
+    config: Arc<IngressConfig>,
+    stopped: watch::Receiver<bool>,
+}
+
+/// Takes a listener out of the [`Doors`].
+struct Leaving<'n>(&'n Network, SocketAddr);
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        write(&self.0.0.doors).0.retain(|d| d.at != self.1);
+        self.0.0.host_ports_changed.notify_one();
+    }
+}
+
+impl Network {
+    /// Notes a listener of the ingress until the guard is dropped.
+    fn enter(&self, at: SocketAddr, config: Arc<IngressConfig>, stopped: watch::Receiver<bool>) -> Leaving<'_> {
+        write(&self.0.doors).0.push(Entered { at, config, stopped });
+        self.0.host_ports_changed.notify_one();
+        Leaving(self, at)
+    }
+
+    /// Whether a port of a Gateway is to be opened: there is an ingress to serve it, which does not listen there itself.
+    pub(crate) fn opens(&self, at: SocketAddr, tls: bool) -> bool {
+        let doors = read(&self.0.doors);
+        let taken = |own: SocketAddr| own.port() == at.port() && (own.ip() == at.ip() || own.ip().is_unspecified());
+        doors.0.iter().any(|d| d.config.tls.is_some() == tls) && !doors.0.iter().any(|d| taken(d.at))
+    }
+
+    /// Serves a connection to a port of a Gateway.
+    pub(crate) async fn serve_gateway(&self, tcp: TcpStream, peer: SocketAddr, port: u16, tls: bool) -> io::Result<()> {
+        let entered = read(&self.0.doors).0.iter().find(|d| d.config.tls.is_some() == tls).cloned();
+        let Some(Entered { config, mut stopped, .. }) = entered else { return Ok(()) };
+        let shutdown = async { drop(stopped.wait_for(|s| *s).await) };
+        let served = connection(self.clone(), tcp, peer, Door::gateway(port, tls), config, shutdown).await;
+        served.map_err(io::Error::other)
     }
 }
 

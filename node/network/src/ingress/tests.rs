@@ -16,6 +16,8 @@ use super::*;
 use crate::network::tests::{Echo, attach, network, object, tcp_server, web};
 use crate::{Network, PodHandle};
 
+mod gateway;
+
 struct World {
     network: Network,
     addr: std::net::SocketAddr,

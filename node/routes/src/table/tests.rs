@@ -1,3 +1,4 @@
+use std::borrow::Cow;
 use std::time::Duration;
 
 use copepod_model::Key;
@@ -7,7 +8,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::{Affinity, Balancer, HostAddr, HostPort, PodPort, PodPorts, Side};
+use crate::{Affinity, Balancer, Door, HostAddr, HostPort, PodPort, PodPorts, Side};
 
 fn object(resource: &str, name: &str, value: Value) -> Object {
     let namespace = if resource.starts_with("ingressclasses") { "" } else { "shop" };
@@ -408,7 +409,7 @@ fn headless_services_have_no_vip_but_can_be_a_backend() {
     let key = ServiceKey { namespace: "shop".into(), name: "db".into() };
     assert_eq!(t.service_ports(&key).len(), 1);
     for port in [BackendPort::Number(5432), BackendPort::Name("sql".into())] {
-        let backend = Backend { service: key.clone(), port, ingress: "x".into() };
+        let backend = Backend { service: key.clone(), port };
         assert!(t.backend(&backend).is_some());
     }
 }
@@ -428,7 +429,7 @@ fn an_external_name_leads_to_the_services_port() {
     let t = table(&objects, &[]);
     let leads = |name: &str, port: BackendPort| {
         let service = ServiceKey { namespace: "shop".into(), name: name.into() };
-        let to = t.external(&Backend { service, port, ingress: "x".into() })?;
+        let to = t.external(&Backend { service, port })?;
         Some(format!("{}:{}{}", to.name, to.port, if to.h2c { " h2c" } else { "" }))
     };
     assert_eq!(leads("some", BackendPort::Number(81)).as_deref(), Some("a.test:81"));
@@ -449,8 +450,20 @@ fn path(kind: &str, path: &str, service: &str) -> Value {
     json!({"pathType": kind, "path": path, "backend": {"service": {"name": service, "port": {"number": 80}}}})
 }
 
+fn asked<'a>(
+    door: Door,
+    host: &'a str,
+    target: &'a str,
+    method: &'a str,
+    header: &'a dyn Fn(&str) -> Option<Cow<'a, str>>,
+) -> Asked<'a> {
+    let (path, query) = target.split_once('?').map_or((target, None), |(p, q)| (p, Some(q)));
+    Asked { door, host, path, query, method, header }
+}
+
 fn hit(t: &RouteTable, host: &str, path: &str) -> String {
-    t.match_http(host, path).map_or("-".into(), |b| b.service.name.to_string())
+    let found = t.match_http(&asked(Door::ingress(8080, false), host, path, "GET", &|_| None));
+    found.and_then(|f| Some(f.rule.backends.first()?.backend.as_ref()?.service.name.to_string())).unwrap_or("-".into())
 }
 
 #[test]

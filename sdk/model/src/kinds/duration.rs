@@ -1,4 +1,4 @@
-//! Durations as `kubectl get` prints them (apimachinery `pkg/util/duration.HumanDuration`).
+//! Durations as `kubectl get` prints them (apimachinery `pkg/util/duration.HumanDuration`), and as Gateway API writes them.
 
 use std::time::Duration;
 
@@ -22,9 +22,31 @@ pub fn human(d: Duration) -> String {
     }
 }
 
+/// A duration as Gateway API writes it (GEP-2257): up to four numbers of up to five digits, each with its unit, such as `1h30m`
+/// or `500ms`.
+pub fn parse(text: &str) -> Option<Duration> {
+    let (mut rest, mut total, mut parts) = (text, Duration::ZERO, 0);
+    while !rest.is_empty() {
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).filter(|n| (1..=5).contains(n))?;
+        let number: u64 = rest[..digits].parse().ok()?;
+        let unit = &rest[digits..];
+        let (millis, length) = match unit.as_bytes() {
+            [b'm', b's', ..] => (1, 2),
+            [b'h', ..] => (3_600_000, 1),
+            [b'm', ..] => (60_000, 1),
+            [b's', ..] => (1000, 1),
+            _ => return None,
+        };
+        total += Duration::from_millis(number * millis);
+        rest = &unit[length..];
+        parts += 1;
+    }
+    (1..=4).contains(&parts).then_some(total)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::human;
+    use super::{human, parse};
     use std::time::Duration;
 
     #[test]
@@ -43,6 +65,26 @@ mod tests {
             (34_560_000, "400d"),
         ] {
             assert_eq!(human(Duration::from_secs(s)), want, "{s}");
+        }
+    }
+
+    #[test]
+    fn as_gateway_api_writes_them() {
+        let ms = |n| Some(Duration::from_millis(n));
+        for (text, want) in [
+            ("0s", ms(0)),
+            ("500ms", ms(500)),
+            ("1h30m", ms(5_400_000)),
+            ("1m2s3ms", ms(62_003)),
+            ("", None),
+            ("5", None),
+            ("1.5s", None),
+            ("123456s", None),
+            ("1s1s1s1s1s", None),
+            ("-1s", None),
+            ("1d", None),
+        ] {
+            assert_eq!(parse(text), want, "{text}");
         }
     }
 }

@@ -296,6 +296,7 @@ pub mod discovery;
 pub mod duration;
 pub mod fields;
 pub mod flowcontrol;
+pub mod gateway_api;
 mod int_or_percent;
 pub mod metadata;
 pub mod names;
@@ -343,6 +344,11 @@ fn builtin() -> Vec<Kind> {
         discovery::endpoint_slice::kind(),
         flowcontrol::flow_schema::kind(),
         flowcontrol::priority_level_configuration::kind(),
+        gateway_api::gateway::kind(),
+        gateway_api::gateway_class::kind(),
+        gateway_api::grpc_route::kind(),
+        gateway_api::http_route::kind(),
+        gateway_api::reference_grant::kind(),
         networking::ingress::kind(),
         networking::ingress_class::kind(),
         networking::networkpolicy::kind(),

@@ -135,6 +135,21 @@ fn samples() -> BTreeMap<&'static str, Value> {
             "networkpolicies.networking.k8s.io",
             json!({"spec":{"podSelector":{},"policyTypes":["Ingress"],"ingress":[{"from":[{"podSelector":{}}]}]}}),
         ),
+        (
+            "gatewayclasses.gateway.networking.k8s.io",
+            json!({"spec":{"controllerName":"copepod.dev/gateway-controller"}}),
+        ),
+        (
+            "gateways.gateway.networking.k8s.io",
+            json!({"spec":{"gatewayClassName":"copepod","listeners":[{"name":"http","port":80,"protocol":"HTTP"}]}}),
+        ),
+        ("grpcroutes.gateway.networking.k8s.io", json!({"spec":{"parentRefs":[{"name":"web"}]}})),
+        ("httproutes.gateway.networking.k8s.io", json!({"spec":{"parentRefs":[{"name":"web"}]}})),
+        (
+            "referencegrants.gateway.networking.k8s.io",
+            json!({"spec":{"from":[{"group":"gateway.networking.k8s.io","kind":"HTTPRoute","namespace":"a"}],
+                "to":[{"group":"","kind":"Service"}]}}),
+        ),
         ("clusterroles.rbac.authorization.k8s.io", rules.clone()),
         ("roles.rbac.authorization.k8s.io", rules),
         ("clusterrolebindings.rbac.authorization.k8s.io", binding.clone()),
@@ -175,5 +190,5 @@ fn names_are_unique() {
         }
         assert_eq!(kind.singular, kind.kind.to_lowercase());
     }
-    assert_eq!(plurals.len(), 42);
+    assert_eq!(plurals.len(), 47);
 }

@@ -2,8 +2,8 @@
 //! patches. Nothing here knows a kind by name; about a dozen types whose JSON is not their protobuf are known by
 //! [`Special`].
 //!
-//! The built-in kinds come from `table.txt`, which `sdk/model/generator` makes. Custom resources join a clone of
-//! [`Schema::builtin`] by [`Schema::add_custom`].
+//! The built-in kinds come from `table.txt`, which `sdk/model/generator` makes, and from `gateway.txt`. Custom resources join a
+//! clone of [`Schema::builtin`] by [`Schema::add_custom`].
 
 mod custom;
 mod error;
@@ -12,8 +12,10 @@ mod json;
 pub mod merge_patch;
 mod normalise;
 pub mod openapi;
+mod outline;
 mod protobuf;
 mod strategic;
+pub mod structural;
 mod syntax;
 mod table;
 mod values;
@@ -191,10 +193,22 @@ pub enum Special {
 const EVERYWHERE: [&str; 5] = ["DeleteOptions", "CreateOptions", "UpdateOptions", "PatchOptions", "WatchEvent"];
 
 impl Schema {
-    /// The built-in kinds of Kubernetes 1.35.
+    /// The built-in kinds of Kubernetes 1.35, and those that upstream has by CustomResourceDefinitions.
     pub fn builtin() -> &'static Schema {
         static BUILTIN: OnceLock<Schema> = OnceLock::new();
-        BUILTIN.get_or_init(|| table::load(table::TABLE))
+        BUILTIN.get_or_init(|| {
+            let mut schema = table::load(table::TABLE);
+            for kind in outline::kinds() {
+                schema.add_custom(kind.api_version, kind.kind, &format!("{}List", kind.kind), &kind.schema);
+            }
+            schema
+        })
+    }
+
+    /// The structural schema of a built-in kind that upstream has by a CustomResourceDefinition.
+    pub fn outlined(api_version: &str, kind: &str) -> Option<structural::Structure> {
+        let found = outline::kinds().iter().find(|k| k.api_version == api_version && k.kind == kind)?;
+        Some(structural::Structure::of(&found.schema))
     }
 
     /// The type of a kind, its list, or one of the kinds that every version has, such as `DeleteOptions`.

@@ -5,6 +5,7 @@ mod api;
 mod clients;
 mod examples;
 mod faults;
+mod gateway;
 mod images;
 mod joining;
 mod kubectl;

@@ -74,7 +74,7 @@ impl Get<'_> {
             connect_timeout: timeout,
             first_byte_timeout: timeout,
             between_bytes_timeout: timeout,
-            tls: false,
+            ..HttpOptions::default()
         };
         network.request(Source::Node, to, request, options).await
     }

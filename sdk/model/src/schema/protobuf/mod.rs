@@ -40,6 +40,10 @@ impl Schema {
         let not_registered =
             || DecodeError::NotRegistered { version: unknown.api_version.into(), kind: unknown.kind.into() };
         let ty = self.lookup(unknown.api_version, unknown.kind).ok_or_else(not_registered)?;
+        if self.get(ty).openapi.is_some() {
+            // Custom resources have no protobuf.
+            return Err(not_registered());
+        }
         let mut map = serde_json::Map::new();
         map.insert("apiVersion".into(), unknown.api_version.into());
         map.insert("kind".into(), unknown.kind.into());

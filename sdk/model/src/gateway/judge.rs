@@ -1,0 +1,160 @@
+//! Which Gateways are the cluster's own, and which of their listeners are served.
+
+use std::borrow::Borrow;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use super::listener::{CertificateRef, GatewayFacts, Listener};
+use super::{GATEWAY_CONTROLLER, Grants, RouteKind, age};
+use crate::Object;
+use crate::facts::Facts;
+
+/// What a GatewayClass says.
+#[derive(Debug, Default)]
+struct ClassFacts {
+    controller: String,
+    parameters: bool,
+}
+
+impl Facts for ClassFacts {
+    fn of(object: &Object) -> Self {
+        let spec = &object.spec_and_status().0;
+        ClassFacts {
+            controller: spec["controllerName"].as_str().unwrap_or_default().into(),
+            parameters: spec["parametersRef"].is_object(),
+        }
+    }
+}
+
+/// Whether a GatewayClass is the cluster's own.
+pub fn class_is_ours(class: &Object) -> bool {
+    class.facts::<ClassFacts>().controller == GATEWAY_CONTROLLER
+}
+
+/// Whether it can be accepted: there are no parameters.
+pub fn valid_class(class: &Object) -> bool {
+    !class.facts::<ClassFacts>().parameters
+}
+
+/// A reason and a message.
+pub type Doubt = (&'static str, String);
+
+/// A Gateway of the cluster's own with what is to be said of its listeners.
+#[derive(Debug)]
+pub struct JudgedGateway {
+    /// Namespace and name.
+    pub name: (Arc<str>, Arc<str>),
+    /// What it says.
+    pub facts: Arc<GatewayFacts>,
+    /// Why it is not accepted, whatever its listeners are.
+    pub doubt: Option<Doubt>,
+    /// As many as its own listeners, in the same order.
+    pub listeners: Vec<JudgedListener>,
+}
+
+/// What is to be said of a listener.
+#[derive(Debug, Default)]
+pub struct JudgedListener {
+    /// Why it is in conflict with others.
+    pub conflict: Option<Doubt>,
+    /// Why it is not accepted.
+    pub refused: Option<Doubt>,
+    /// Why what it refers to is not all right. Whether the Secrets exist is not asked here.
+    pub unresolved: Option<Doubt>,
+    /// The kinds of routes that it takes.
+    pub kinds: Vec<RouteKind>,
+    /// Whether its clients speak TLS.
+    pub tls: bool,
+    /// The Secrets with its certificates that it may refer to.
+    pub certificates: Vec<CertificateRef>,
+}
+
+impl JudgedListener {
+    /// Whether requests are answered.
+    pub fn served(&self) -> bool {
+        self.conflict.is_none() && self.refused.is_none() && (!self.tls || !self.certificates.is_empty())
+    }
+}
+
+/// Judges all Gateways of the cluster's own classes, the oldest first.
+pub fn judge<O: Borrow<Object>>(classes: &[O], gateways: &[O], grants: &Grants) -> Vec<JudgedGateway> {
+    let classes = classes.iter().map(Borrow::borrow).filter(|c| class_is_ours(c) && valid_class(c));
+    let ours: BTreeSet<&str> = classes.map(Object::name).collect();
+    let mut own: Vec<(&Object, Arc<GatewayFacts>)> = gateways
+        .iter()
+        .map(Borrow::borrow)
+        .map(|g: &Object| (g, g.facts::<GatewayFacts>()))
+        .filter(|(_, facts)| ours.contains(facts.class.as_str()))
+        .collect();
+    own.sort_by(|(a, _), (b, _)| age(a).cmp(&age(b)));
+    // Whether a port speaks TLS: the oldest Gateway decides.
+    let mut ports: BTreeMap<u16, bool> = BTreeMap::new();
+    own.into_iter()
+        .map(|(gateway, facts)| {
+            let doubt = doubt(&facts);
+            let mut listeners: Vec<JudgedListener> =
+                facts.listeners.iter().map(|l| one(gateway, l, &facts.listeners, grants)).collect();
+            for (listener, judged) in facts.listeners.iter().zip(&mut listeners) {
+                if doubt.is_some() || !judged.served() {
+                    continue;
+                }
+                if *ports.entry(listener.port).or_insert(judged.tls) != judged.tls {
+                    let why = format!("port {} is used for another protocol by an older Gateway", listener.port);
+                    judged.refused = Some(("PortUnavailable", why));
+                }
+            }
+            let name = (gateway.key.namespace.clone(), gateway.key.name.clone());
+            JudgedGateway { name, facts, doubt, listeners }
+        })
+        .collect()
+}
+
+/// Why a Gateway is not accepted, whatever its listeners are.
+fn doubt(facts: &GatewayFacts) -> Option<Doubt> {
+    if facts.parameters {
+        return Some(("InvalidParameters", "parametersRef is not supported".into()));
+    }
+    if facts.own_tls {
+        // Who asks for clients' certificates must not be served without.
+        return Some(("Invalid", "spec.tls is not supported".into()));
+    }
+    let odd = facts.addresses.iter().find(|(ty, _)| ty != "IPAddress");
+    odd.map(|(ty, _)| ("UnsupportedAddress", format!("addresses of type {ty} are not supported")))
+}
+
+fn one(gateway: &Object, listener: &Listener, all: &[Listener], grants: &Grants) -> JudgedListener {
+    let tls = listener.protocol == "HTTPS";
+    let mut out = JudgedListener { tls, ..JudgedListener::default() };
+    if !tls && listener.protocol != "HTTP" {
+        let why = format!("protocol {} is not supported", listener.protocol);
+        out.refused = Some(("UnsupportedProtocol", why));
+        return out;
+    }
+    let odd = |l: &&Listener| l.port == listener.port && ["HTTP", "HTTPS"].contains(&l.protocol.as_str());
+    if all.iter().filter(odd).any(|l| l.protocol != listener.protocol) {
+        let why = format!("port {} has listeners of different protocols", listener.port);
+        out.conflict = Some(("ProtocolConflict", why));
+    }
+    out.kinds = listener.kinds.clone().unwrap_or_else(|| RouteKind::ALL.to_vec());
+    if listener.foreign_kinds {
+        out.unresolved = Some(("InvalidRouteKinds", "some of the allowed kinds of routes are not supported".into()));
+    }
+    if !tls {
+        return out;
+    }
+    if listener.certificates.is_empty() {
+        out.unresolved = Some(("InvalidCertificateRef", "a listener of protocol HTTPS needs a certificate".into()));
+    }
+    for certificate in &listener.certificates {
+        let CertificateRef { group, kind, namespace, name } = certificate;
+        if !group.is_empty() || kind != "Secret" {
+            out.unresolved = Some(("InvalidCertificateRef", format!("{kind} {name} is not a Secret")));
+        } else if !grants.permit("Gateway", gateway.namespace(), (group, kind, namespace, name)) {
+            let why = format!("no ReferenceGrant permits the reference to Secret {namespace}/{name}");
+            out.unresolved = Some(("RefNotPermitted", why));
+        } else {
+            out.certificates.push(certificate.clone());
+        }
+    }
+    out
+}

@@ -1,0 +1,170 @@
+//! Gateway API: Gateways and routes by `kubectl apply`, requests by curl.
+
+use std::process::Command;
+
+use e2e::process::free_port;
+use e2e::{Cluster, has, needs, text, until};
+
+fn app(name: &str) -> String {
+    format!(
+        "
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: {name}}}
+spec:
+  selector: {{matchLabels: {{app: {name}}}}}
+  template:
+    metadata: {{labels: {{app: {name}}}}}
+    spec: {{containers: [{{name: c, image: 'file://examples/hello/hello.wasm', ports: [{{containerPort: 8080}}]}}]}}
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: {name}}}
+spec: {{selector: {{app: {name}}}, ports: [{{port: 80, targetPort: 8080}}]}}
+---"
+    )
+}
+
+const ROUTES: &str = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: split}
+spec:
+  parentRefs: [{name: front, sectionName: http}, {name: front, sectionName: own}]
+  hostnames: [shop.test]
+  rules:
+  - matches: [{path: {type: PathPrefix, value: /shop}}]
+    filters:
+    - type: ResponseHeaderModifier
+      responseHeaderModifier: {set: [{name: X-Served-By, value: gateway}]}
+    - type: URLRewrite
+      urlRewrite: {path: {type: ReplacePrefixMatch, replacePrefixMatch: /}}
+    backendRefs: [{name: one, port: 80, weight: 3}, {name: two, port: 80, weight: 1}]
+  - matches: [{headers: [{name: x-canary, value: 'yes'}]}]
+    backendRefs: [{name: two, port: 80}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: moved}
+spec:
+  parentRefs: [{name: front, sectionName: http}]
+  hostnames: [old.test]
+  rules:
+  - filters:
+    - type: RequestRedirect
+      requestRedirect: {hostname: shop.test, statusCode: 301, path: {type: ReplaceFullPath, replaceFullPath: /shop}}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: secure}
+spec:
+  parentRefs: [{name: front, sectionName: https}]
+  rules: [{backendRefs: [{name: one, port: 80}]}]
+";
+
+#[test]
+fn a_gateway_routes_splits_redirects_and_shows_its_certificate() {
+    let there = ["curl", "openssl"].map(has).into_iter().all(|there| there);
+    if !needs("curl and openssl", there) {
+        return;
+    }
+    let Some((dir, c)) = Cluster::for_kubectl(&[]) else { return };
+    c.apply(&format!("{}{}", app("one"), app("two")));
+    for name in ["one", "two"] {
+        c.ok(&["rollout", "status", &format!("deployment/{name}"), "--timeout=60s"]);
+    }
+    let file = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
+    let (cert, key) = (file("shop.crt"), file("shop.key"));
+    let out = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"])
+        .args(["-subj", "/CN=shop.test", "-addext", "subjectAltName=DNS:shop.test"])
+        .args(["-keyout", &key, "-out", &cert])
+        .output()
+        .unwrap();
+    assert!(out.status.success(), "{}", text(&out.stderr));
+
+    let own = free_port();
+    let gateway = format!(
+        "
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {{name: front}}
+spec:
+  gatewayClassName: copepod
+  listeners:
+  - {{name: http, port: 80, protocol: HTTP}}
+  - {{name: own, port: {own}, protocol: HTTP}}
+  - name: https
+    port: 443
+    protocol: HTTPS
+    hostname: shop.test
+    tls: {{certificateRefs: [{{name: shop}}]}}
+"
+    );
+    c.apply(&gateway);
+    let condition = |object: &str, path: &str, ty: &str| {
+        c.ok(&["get", object, "-o", &format!("jsonpath={{{path}[?(@.type==\"{ty}\")].status}}")])
+    };
+    let holds = |object: &str, path: &str, ty: &str| {
+        until(&format!("{object} {ty}"), || (condition(object, path, ty) == "True").then_some(()));
+    };
+    holds("gatewayclass/copepod", ".status.conditions", "Accepted");
+    holds("gateway/front", ".status.conditions", "Programmed");
+    assert_eq!(condition("gateway/front", ".status.listeners[2].conditions", "ResolvedRefs"), "False", "no Secret yet");
+    c.ok(&["create", "secret", "tls", "shop", "--cert", &cert, "--key", &key]);
+    holds("gateway/front", ".status.listeners[2].conditions", "Programmed");
+
+    c.apply(ROUTES);
+    for route in ["split", "moved", "secure"] {
+        let object = format!("httproute/{route}");
+        holds(&object, ".status.parents[0].conditions", "Accepted");
+        holds(&object, ".status.parents[0].conditions", "ResolvedRefs");
+    }
+    let attached = "jsonpath={.status.listeners[*].attachedRoutes}";
+    until("the routes are counted", || (c.ok(&["get", "gateway", "front", "-o", attached]) == "2 1 1").then_some(()));
+    let table = c.ok(&["get", "gateways,httproutes"]);
+    let rows: Vec<Vec<&str>> = table.lines().map(|l| l.split_whitespace().collect()).collect();
+    assert_eq!(rows[0], ["NAME", "CLASS", "ADDRESS", "PROGRAMMED", "AGE"]);
+    assert!(rows[1].contains(&"copepod") && rows[1].contains(&"True"), "{table}");
+    assert!(rows.iter().any(|r| r.contains(&"[\"shop.test\"]")), "{table}");
+
+    until("the route answers", || (c.get("shop.test", "/shop").0 == 200).then_some(()));
+    let from = |name: &str| {
+        (0..40).filter(|_| c.get("shop.test", "/shop").1.starts_with(&format!("Hello from {name}-"))).count()
+    };
+    let one = from("one");
+    assert!((24..=36).contains(&one), "three of four: {one} of 40");
+    assert_eq!(c.get("shop.test", "/elsewhere").0, 404);
+
+    let curl =
+        |args: &[&str]| text(&Command::new("curl").args(["-sS", "-m", "10"]).args(args).output().unwrap().stdout);
+    let at = |path: &str| format!("{}{path}", c.ingress);
+    let headers = curl(&["-D", "-", "-o", "/dev/null", "-H", "Host: shop.test", &at("/shop")]).to_lowercase();
+    assert!(headers.contains("x-served-by: gateway"), "{headers}");
+    let canary = curl(&["-H", "Host: shop.test", "-H", "X-Canary: yes", &at("/")]);
+    assert!(canary.starts_with("Hello from two-"), "{canary}");
+    let port = c.ingress.rsplit_once(':').unwrap().1;
+    let moved = curl(&["-o", "/dev/null", "-w", "%{http_code} %{redirect_url}", "-H", "Host: old.test", &at("/x")]);
+    assert_eq!(moved, format!("301 http://shop.test:{port}/shop"));
+    let there = curl(&["-H", "Host: shop.test", &format!("http://127.0.0.1:{own}/shop")]);
+    assert!(there.starts_with("Hello from "), "the listener's own port: {there}");
+
+    let tls = c.ingress_tls.rsplit_once(':').unwrap().1;
+    let (resolve, url) = (format!("shop.test:{tls}:127.0.0.1"), format!("https://shop.test:{tls}/"));
+    until("the listener's certificate is shown", || {
+        curl(&["--cacert", &cert, "--resolve", &resolve, &url]).starts_with("Hello from one-").then_some(())
+    });
+
+    // What the definitions refuse is refused, and nothing changes.
+    let port = r#"{"spec":{"rules":[{"backendRefs":[{"name":"one","port":0}]}]}}"#;
+    let refused = c.fails(&["patch", "httproute", "split", "--type=merge", "-p", port]);
+    assert!(
+        refused.contains("spec.rules[0].backendRefs[0].port in body should be greater than or equal to 1"),
+        "{refused}"
+    );
+    assert_eq!(c.get("shop.test", "/shop").0, 200);
+    c.ok(&["delete", "gateway", "front"]);
+    until("nothing answers", || (c.get("shop.test", "/shop").0 == 404).then_some(()));
+    let closed = || Command::new("curl").args(["-s", "-m", "5", &format!("http://127.0.0.1:{own}/")]).status().unwrap();
+    until("the listener's port is closed", || (!closed().success()).then_some(()));
+}
