@@ -2,10 +2,13 @@
 
 use e2e::{Cluster, text, until};
 
-const IMAGE: &str = "--image=file://examples/hello/hello.wasm";
+/// kubectl takes no `file://` for an image.
+const IMAGE: &str = "--image=registry.cluster.local/hello:1";
 
-/// Creates a namespace and waits for its service account.
+/// Creates a namespace and waits for its service account; the image is there for all.
 fn namespace(c: &Cluster, name: &str) {
+    let out = c.copepod(&["push", "examples/hello/hello.wasm", "hello:1"]);
+    assert!(out.status.success(), "{}", text(&out.stderr));
     c.ok(&["create", "namespace", name]);
     let get = ["get", "serviceaccount", "default", "-n", name];
     until("pods can be made there", || c.kubectl(&get).status.success().then_some(()));

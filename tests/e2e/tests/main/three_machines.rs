@@ -96,7 +96,7 @@ fn the_page_works_as_it_stands() {
     let list = |machines: &Machines<'_>, on: &str| machines.shell(on, "copepod members list");
     for block in blocks(&page) {
         for command in &block.commands {
-            if command.starts_with("systemctl stop") {
+            if command.starts_with("pkill") {
                 // Whoever follows the page waits for this, too: three votes and two nodes.
                 until("all three servers vote", || {
                     let shown = list(&machines, "a");
