@@ -171,7 +171,7 @@ impl Dirty {
             Kind::GatewayClass | Kind::Gateway | Kind::HttpRoute | Kind::GrpcRoute | Kind::Grant => {
                 self.gateways = true
             }
-            Kind::Service | Kind::Slice | Kind::Namespace => {}
+            Kind::Service | Kind::Slice | Kind::Namespace | Kind::Node => {}
         }
     }
 }
