@@ -264,6 +264,10 @@ impl Cut for Switch {
         self.cut.store(true, Ordering::Release);
         self.waker.wake();
     }
+
+    fn ends_with_pod(&self) -> bool {
+        false
+    }
 }
 
 impl Switch {

@@ -9,6 +9,11 @@ use crate::sync::lock;
 /// Something that can be cut from outside; whoever uses it sees a reset.
 pub(crate) trait Cut: Send + Sync {
     fn cut(&self);
+
+    /// Whether it ends with its pod. What a pod has answered may still be on its way to whom it is for.
+    fn ends_with_pod(&self) -> bool {
+        true
+    }
 }
 
 #[derive(Default)]
@@ -35,7 +40,9 @@ impl Tracker {
         let mut state = lock(&self.state);
         if state.closed {
             drop(state);
-            what.cut();
+            if what.ends_with_pod() {
+                what.cut();
+            }
             return None;
         }
         state.next += 1;
@@ -50,9 +57,7 @@ impl Tracker {
             state.closed = true;
             std::mem::take(&mut state.live)
         };
-        for (what, _) in live.into_values() {
-            what.cut();
-        }
+        live.into_values().map(|(what, _)| what).filter(|what| what.ends_with_pod()).for_each(|what| what.cut());
     }
 
     /// Cuts what is not allowed.

@@ -268,7 +268,7 @@ impl RouteTable {
 
     /// Whether a host listens for the same with both: then one has come of the other by changes that do not matter for it.
     pub fn same_host_ports(&self, other: &RouteTable) -> bool {
-        Arc::ptr_eq(&self.host, &other.host)
+        Arc::ptr_eq(&self.host, &other.host) && self.gateway_ports().eq(other.gateway_ports())
     }
 
     /// Every health check port.

@@ -248,6 +248,34 @@ async fn requests_are_streams_too() {
     .await;
 }
 
+/// Answers with a word, and another one when it is told to.
+struct Slow(Mutex<Option<tokio::sync::oneshot::Receiver<()>>>);
+
+#[async_trait]
+impl HttpService for Slow {
+    async fn handle(&self, _: Request<Body>) -> Result<Response<Body>, ServiceError> {
+        let told = self.0.lock().unwrap().take().expect("one request");
+        let first = stream::iter([Ok(Frame::data(Bytes::from_static(b"word, ")))]);
+        let last = stream::once(async move {
+            let _ = told.await;
+            Ok(Frame::data(Bytes::from_static(b"last")))
+        });
+        Ok(Response::new(BodyExt::boxed(StreamBody::new(first.chain(last)))))
+    }
+}
+
+#[tokio::test]
+async fn what_a_pod_has_answered_arrives_when_it_has_gone() {
+    let net = network();
+    let (a, b) = (attach(&net, 1), attach(&net, 2));
+    let (tell, told) = tokio::sync::oneshot::channel();
+    let _guard = net.serve_http(b.ip(), 8080, Arc::new(Slow(Mutex::new(Some(told))))).unwrap();
+    let answer = soon(a.send_http(get("http://10.244.0.2:8080/"), Default::default())).await.unwrap();
+    net.detach(&b.identity().uid);
+    tell.send(()).unwrap();
+    assert_eq!(soon(answer.into_body().collect()).await.unwrap().to_bytes(), "word, last");
+}
+
 #[tokio::test]
 async fn datagrams_may_go_where_a_stream_might_and_answers_may_come_back() {
     let net = network();

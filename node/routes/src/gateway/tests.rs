@@ -64,15 +64,19 @@ impl World {
         self.ingresses.push(object("ingresses.networking.k8s.io", "infra", to, json!({"spec": {"rules": [rule]}})));
     }
 
-    fn table(&self) -> RouteTable {
-        let none: &[Object] = &[];
-        RouteTable::default().with_ingresses(&self.ingresses, none).with_gateways(&GatewayObjects {
+    fn borrowed(&self) -> GatewayObjects<&Object> {
+        GatewayObjects {
             classes: self.objects.classes.iter().collect(),
             gateways: self.objects.gateways.iter().collect(),
             routes: self.objects.routes.iter().collect(),
             grants: self.objects.grants.iter().collect(),
             namespaces: self.objects.namespaces.iter().collect(),
-        })
+        }
+    }
+
+    fn table(&self) -> RouteTable {
+        let none: &[Object] = &[];
+        RouteTable::default().with_ingresses(&self.ingresses, none).with_gateways(&self.borrowed())
     }
 }
 
@@ -347,4 +351,15 @@ fn what_is_done_on_the_way_is_in_the_rule() {
         found.rule.backends.iter().map(|b| (b.weight, b.backend.clone())).collect();
     assert_eq!(weights, [(9, Some(to("a", 80))), (0, Some(to("b", 80)))]);
     assert!(found.rule.treatment.rewrite.is_some() && !found.rule.broken);
+}
+
+#[test]
+fn a_host_hears_of_other_listeners_and_not_of_other_routes() {
+    let http = |port: u16| json!([{"name": "http", "port": port, "protocol": "HTTP"}]);
+    let mut world = World::new(http(80));
+    let start = world.table();
+    world.route("r", &["a.test"], &[(json!([]), "web")]);
+    assert!(start.same_host_ports(&start.with_gateways(&world.borrowed())));
+    let other = World::new(http(8000));
+    assert!(!start.same_host_ports(&start.with_gateways(&other.borrowed())));
 }
