@@ -59,7 +59,9 @@ impl Fault for HttpError {
         match self {
             HttpError::Connect(NetError::Timeout) | HttpError::ResponseTimeout => !matches!(from, Source::Pod(_)),
             HttpError::Connect(error) => error.is_endpoints(from),
-            HttpError::Protocol(_) | HttpError::Tls(_) | HttpError::Service(_) => true,
+            // A pod may speak what its endpoint does not.
+            HttpError::Protocol(_) | HttpError::Tls(_) => !matches!(from, Source::Pod(_)),
+            HttpError::Service(_) => true,
             HttpError::Dns(..) | HttpError::InvalidRequest(_) | HttpError::RequestBody(_) => false,
         }
     }

@@ -97,14 +97,14 @@ fn by_counts(f: &Facts<'_>) -> Option<Verdict> {
     }
     let rules = f.spec["successPolicy"]["rules"].as_array().into_iter().flatten();
     for (i, rule) in rules.enumerate() {
-        let named = rule["succeededIndexes"].as_str().map(|text| indexes::parse(text, completions));
+        let named = rule["succeededIndexes"].as_str().map(|text| indexes::intervals(text, completions));
         let met = match &named {
-            Some(named) => f.completed.intersection(named).count(),
+            Some(named) => f.completed.iter().filter(|i| named.iter().any(|n| n.contains(i))).count(),
             None => f.completed.len(),
         };
         let wanted = match (rule["succeededCount"].is_null(), &named) {
             (false, _) => int(&rule["succeededCount"]),
-            (true, Some(named)) => named.len() as i64,
+            (true, Some(named)) => named.iter().map(|n| n.end() - n.start() + 1).sum(),
             (true, None) => continue,
         };
         if met as i64 >= wanted {

@@ -351,7 +351,7 @@ fn builtin() -> Vec<Kind> {
         gateway_api::reference_grant::kind(),
         networking::ingress::kind(),
         networking::ingress_class::kind(),
-        networking::networkpolicy::kind(),
+        networking::network_policy::kind(),
         node::runtime_class::kind(),
         policy::pod_disruption_budget::kind(),
         rbac::cluster_role::kind(),

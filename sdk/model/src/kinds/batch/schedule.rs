@@ -94,11 +94,8 @@ fn descriptor(name: &str, whole: &str) -> Result<Schedule, String> {
 
 /// A Go duration such as `1h30m` or `1.5s`. Negative ones have become one second where this is used.
 fn duration(text: &str) -> Option<Duration> {
-    let mut rest = text.strip_prefix('+').unwrap_or(text);
-    if let Some(positive) = rest.strip_prefix('-') {
-        duration(positive)?;
-        return Some(Duration::ZERO);
-    }
+    let positive = text.strip_prefix('-');
+    let mut rest = positive.or_else(|| text.strip_prefix('+')).unwrap_or(text);
     if rest == "0" {
         return Some(Duration::ZERO);
     }
@@ -122,6 +119,9 @@ fn duration(text: &str) -> Option<Duration> {
                 _ => return None,
             };
         rest = &rest[end..];
+    }
+    if positive.is_some() {
+        seconds = 0.0;
     }
     // Go's durations end at 292 years.
     (seconds < 9.2e9).then(|| Duration::from_secs_f64(seconds))

@@ -2,7 +2,7 @@
 
 pub mod ingress;
 pub mod ingress_class;
-pub mod networkpolicy;
+pub mod network_policy;
 
 /// Group and version.
 const V1: (&str, &str) = ("networking.k8s.io", "v1");
