@@ -1,15 +1,12 @@
 //! What the agent keeps of one pod.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use copepod_model::{Object, Time};
 use copepod_node_plan::usage::ProbeCount;
-use copepod_node_plan::{Claim, Observed};
+use copepod_node_plan::{Claim, Observed, Written};
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
-
-use super::status::diff;
 
 /// A pod of this node.
 pub(crate) struct Entry {
@@ -24,9 +21,8 @@ pub(crate) struct Entry {
     pub probe_at: Option<Time>,
     /// The status that it should have, until it is written.
     pub wanted: Option<Value>,
-    /// Hash of the status that was written last: what the API made of it, such as another spelling of a quantity, is no
-    /// reason to write it again.
-    written: Option<u64>,
+    /// The status that was written last.
+    written: Written,
     /// A write is under way.
     pub writing: bool,
     /// Nothing of it is left here: its object can go.
@@ -47,7 +43,7 @@ pub(crate) struct Entry {
 /// A write that is due.
 #[derive(Debug, PartialEq)]
 pub(crate) enum Write {
-    /// Patch the status; the number is the hash of what was wanted.
+    /// Patch the status; the number is that of [`Written`].
     Status(Value, u64),
     /// Delete the object with no grace.
     Delete,
@@ -62,7 +58,7 @@ impl Entry {
             wake: None,
             probe_at: None,
             wanted: None,
-            written: None,
+            written: Written::default(),
             writing: false,
             remove: false,
             delete_sent: false,
@@ -116,12 +112,8 @@ impl Entry {
         if let Some(wanted) = &self.wanted
             && (!self.remove || matters(&object))
         {
-            let mut hasher = DefaultHasher::new();
-            wanted.to_string().hash(&mut hasher);
-            let hash = hasher.finish();
-            let news = self.written != Some(hash);
-            match news.then(|| diff(&object.spec_and_status().1, wanted)).flatten() {
-                Some(status) => {
+            match self.written.due(&object.spec_and_status().1, wanted) {
+                Some((status, hash)) => {
                     self.writing = true;
                     return Some(Write::Status(
                         json!({"metadata": {"uid": &*object.meta.uid}, "status": status}),
@@ -141,7 +133,7 @@ impl Entry {
 
     /// A status write has succeeded.
     pub fn wrote(&mut self, hash: u64, object: Arc<Object>) {
-        self.written = Some(hash);
+        self.written.wrote(hash, &object.spec_and_status().1);
         if self.is_static {
             self.show(Some(object));
         } else {
@@ -154,7 +146,7 @@ impl Entry {
         let uid = |m: &Option<Arc<Object>>| m.as_ref().map(|m| m.meta.uid.clone());
         let other = uid(&self.mirror) != uid(&mirror);
         if other {
-            self.written = None;
+            self.written = Written::default();
         }
         self.mirror = mirror;
         other
@@ -215,6 +207,12 @@ mod tests {
         // The API has made something else of it.
         entry.wrote(hash, version(2, "Strange"));
         assert_eq!((entry.write(), &entry.wanted), (None, &None));
+        // Somebody else has: what is wanted is what it was.
+        entry.see(version(3, "Pending"));
+        entry.wanted = Some(json!({"phase": "Running"}));
+        assert!(matches!(entry.write(), Some(Write::Status(..))));
+        entry.writing = false;
+        entry.wrote(hash, version(4, "Running"));
         entry.wanted = Some(json!({"phase": "Failed"}));
         assert!(matches!(entry.write(), Some(Write::Status(..))));
     }

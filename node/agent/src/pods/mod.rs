@@ -8,7 +8,6 @@ mod follow;
 mod images;
 mod refs;
 mod statics;
-mod status;
 mod unwritten;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};

@@ -12,7 +12,7 @@ use copepod_machine::{Time, View as _};
 use copepod_model::request::{Body, PatchType};
 use copepod_model::{ApiRequest, Object, Status, UserInfo, Verb};
 use copepod_node_plan::{
-    Effect, Lookup, NodeFacts, Observation, Observed, Refs, ServiceRecord, Token, node, plan, vanish,
+    Effect, Lookup, NodeFacts, Observation, Observed, Refs, ServiceRecord, Token, node, plan, status_patch, vanish,
 };
 use copepod_state::{Change, Interest, Tables};
 use k8s_openapi::api::coordination::v1::Lease;
@@ -57,7 +57,6 @@ struct Here {
     ip: IpAddr,
     observed: Observed,
     wake: Option<Time>,
-    status: Value,
 }
 
 /// Only what every pod's token volume shows.
@@ -315,7 +314,6 @@ impl Node {
             ip,
             observed: Observed::adopt(&pod, ip, now),
             wake: Some(now),
-            status: Value::Null,
         };
         self.pods.insert(object.meta.uid.clone(), here);
     }
@@ -341,41 +339,32 @@ impl Node {
             here.wake = Some(now);
         }
         let status = serde_json::to_value(&decided.status).map_err(Status::internal)?;
-        let write = here.status != status;
+        // What the API has, by the watch: others write it, too.
+        let have = self.told.get(uid).map(|o| o.value()["status"].take()).unwrap_or_default();
+        let patch = status_patch(&have, &status);
         self.perform(uid, decided.effects, now);
-        if write {
+        if let Some(status) = patch {
             let mut patch = request(&self.user, Verb::Patch, "pods", &namespace, &name);
             patch.subresource = Some("status".into());
             patch.body = Body::Patch(PatchType::Strategic, json!({"metadata": {"uid": &**uid}, "status": status}));
-            self.told_of(server, uid, patch, Some(status)).await?;
+            self.told_of(server, uid, patch).await?;
         }
         if decided.remove {
             let mut delete = request(&self.user, Verb::Delete, "pods", &namespace, &name);
             delete.delete.grace_period_seconds = Some(0);
             delete.delete.uid = Some(uid.to_string());
-            self.told_of(server, uid, delete, None).await?;
+            self.told_of(server, uid, delete).await?;
         }
         Ok(())
     }
 
     /// A write about a pod; what nobody answered comes again.
-    async fn told_of(
-        &mut self,
-        server: u64,
-        uid: &Arc<str>,
-        request: ApiRequest,
-        status: Option<Value>,
-    ) -> Result<(), Status> {
+    async fn told_of(&mut self, server: u64, uid: &Arc<str>, request: ApiRequest) -> Result<(), Status> {
         let done = self.call(server, request).await;
         let again = self.now() + AGAIN;
         let here = self.pods.get_mut(uid);
         match done {
-            Ok(()) => {
-                if let (Some(here), Some(status)) = (here, status) {
-                    here.status = status;
-                }
-                Ok(())
-            }
+            Ok(()) => Ok(()),
             Err(e) if benign(&e) => {
                 if let Some(here) = here.filter(|_| e.code != 404) {
                     here.wake = Some(again);

@@ -1,10 +1,42 @@
-//! The strategic merge patch that turns one pod status into another.
+//! When a pod's status has to be written, and the strategic merge patch that turns one pod status into another.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use serde_json::{Map, Value, json};
 
+/// The status that was written last, and what the API made of it. What the API made of it, such as another spelling of a
+/// quantity, is no reason to write it again. What somebody else has made of it since then is: the node controller says
+/// that the pods of a node that it does not hear are not ready, and nobody but the agent says that they are again
+/// (the kubelet's `needsReconcile`).
+#[derive(Clone, Debug, Default)]
+pub struct Written(Option<(u64, u64)>);
+
+impl Written {
+    /// The patch that is due where the API has `have` and the agent wants `want`, if one is; with the number that
+    /// [`Written::wrote`] takes.
+    pub fn due(&self, have: &Value, want: &Value) -> Option<(Value, u64)> {
+        let number = digest(want);
+        if self.0 == Some((number, digest(have))) {
+            return None;
+        }
+        Some((status_patch(have, want)?, number))
+    }
+
+    /// The patch of this number was taken, and the status is `made` now.
+    pub fn wrote(&mut self, number: u64, made: &Value) {
+        self.0 = Some((number, digest(made)));
+    }
+}
+
+fn digest(status: &Value) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    status.to_string().hash(&mut hasher);
+    hasher.finish()
+}
+
 /// What has to change in `have` so that it becomes `want`; `None` if nothing. Conditions are merged by type, and those of
 /// others are not touched.
-pub(crate) fn diff(have: &Value, want: &Value) -> Option<Value> {
+pub fn status_patch(have: &Value, want: &Value) -> Option<Value> {
     let mut patch = Map::new();
     let empty = Map::new();
     let (have, want) = (have.as_object().unwrap_or(&empty), want.as_object().unwrap_or(&empty));
@@ -60,21 +92,42 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_another_has_said_is_said_again_and_what_the_api_has_spelled_is_not() {
+        let ready = |status: &str| json!({"memory": "1Gi", "conditions": [{"type": "Ready", "status": status}]});
+        let (none, mut want) = (json!({}), ready("True"));
+        want["memory"] = "1024Mi".into();
+        let mut written = Written::default();
+        let (patch, number) = written.due(&none, &want).unwrap();
+        assert_eq!(patch, want);
+        written.wrote(number, &ready("True"));
+        assert_eq!(written.due(&ready("True"), &want), None, "the API's own spelling");
+        // The node controller has not heard of the node; the agent wants what it has always wanted.
+        let (patch, number) = written.due(&ready("False"), &want).unwrap();
+        assert_eq!(patch["conditions"], want["conditions"]);
+        written.wrote(number, &ready("True"));
+        assert_eq!(written.due(&ready("True"), &want), None);
+        assert!(written.due(&ready("True"), &ready("False")).is_some(), "another wish");
+    }
+
+    #[test]
     fn only_what_differs_is_sent() {
         let have = json!({"phase": "Pending", "reason": "x", "podIPs": [{"ip": "1"}], "conditions": [
             {"type": "Ready", "status": "False", "reason": "no", "message": "m"}, {"type": "Own", "status": "True"}, {"type": "A", "status": "True"}]});
         let want = json!({"phase": "Running", "podIPs": [{"ip": "2"}], "conditions": [
             {"type": "Ready", "status": "True"}, {"type": "A", "status": "True"}]});
         assert_eq!(
-            diff(&have, &want),
+            status_patch(&have, &want),
             Some(json!({"phase": "Running", "reason": null, "podIPs": [{"$patch": "replace"}, {"ip": "2"}],
                 "conditions": [{"type": "Ready", "status": "True", "reason": null, "message": null}]}))
         );
-        assert_eq!(diff(&want, &want), None);
-        assert_eq!(diff(&Value::Null, &json!({"podIPs": [{"ip": "1"}]})), Some(json!({"podIPs": [{"ip": "1"}]})));
+        assert_eq!(status_patch(&want, &want), None);
+        assert_eq!(
+            status_patch(&Value::Null, &json!({"podIPs": [{"ip": "1"}]})),
+            Some(json!({"podIPs": [{"ip": "1"}]}))
+        );
         // A condition of someone else is no difference of ours.
         assert_eq!(
-            diff(
+            status_patch(
                 &have,
                 &json!({"phase": "Pending", "reason": "x", "podIPs": [{"ip": "1"}], "conditions": [{"type": "A", "status": "True"}]})
             ),
