@@ -56,10 +56,12 @@ impl Bench {
     }
 
     fn delete(&self, key: &Key) {
-        let mut value = self.api.get(key).unwrap().value();
-        value["metadata"]["deletionTimestamp"] = clock::now().rfc3339().into();
-        value["metadata"]["deletionGracePeriodSeconds"] = 0.into();
-        self.api.put(key.clone(), value);
+        let marked = self.api.change::<()>(key, |value| {
+            value["metadata"]["deletionTimestamp"] = clock::now().rfc3339().into();
+            value["metadata"]["deletionGracePeriodSeconds"] = 0.into();
+            Ok(())
+        });
+        assert!(marked.is_some(), "{key} is not there");
     }
 
     async fn log(&self, path: &str) -> (u16, String) {

@@ -42,8 +42,22 @@ impl Fake {
         Client::new(self.clone(), UserInfo::system("test"), "test")
     }
 
-    pub fn put(&self, key: Key, mut value: Value) -> Arc<Object> {
+    pub fn put(&self, key: Key, value: Value) -> Arc<Object> {
+        self.store(&mut lock(&self.state), key, value)
+    }
+
+    /// Changes an object that is there; nobody else changes it meanwhile.
+    pub fn change<E>(
+        &self,
+        key: &Key,
+        change: impl FnOnce(&mut Value) -> Result<(), E>,
+    ) -> Option<Result<Arc<Object>, E>> {
         let mut state = lock(&self.state);
+        let mut value = state.objects.get(key)?.value();
+        Some(change(&mut value).map(|()| self.store(&mut state, key.clone(), value)))
+    }
+
+    fn store(&self, state: &mut State, key: Key, mut value: Value) -> Arc<Object> {
         state.revision += 1;
         if value["metadata"]["uid"].is_null() {
             value["metadata"]["uid"] = format!("uid-{}", state.revision).into();
@@ -161,23 +175,22 @@ impl Transport for Fake {
                 Ok(Reply::Object(self.put(key, value)))
             }
             Verb::Patch => {
-                let mut value = self.get(&key).ok_or_else(missing)?.value();
-                match request.body {
-                    Payload::Patch(PatchType::Strategic, patch) => {
-                        assert_eq!(
-                            patch["metadata"]["uid"], value["metadata"]["uid"],
-                            "the patch is for this very object"
-                        );
-                        let schema = Schema::builtin();
-                        let ty = schema.lookup("v1", "Pod").expect("pods are known");
-                        value = schema
-                            .strategic_merge(ty, &value, &patch)
-                            .map_err(|e| Status::bad_request(e.to_string()))?;
+                let changed = self.change(&key, |value| {
+                    match request.body {
+                        Payload::Patch(PatchType::Strategic, patch) => {
+                            let (named, own) = (&patch["metadata"]["uid"], &value["metadata"]["uid"]);
+                            assert_eq!(named, own, "the patch is for this very object");
+                            let schema = Schema::builtin();
+                            let ty = schema.lookup("v1", "Pod").expect("pods are known");
+                            let merged = schema.strategic_merge(ty, value, &patch);
+                            *value = merged.map_err(|e| Status::bad_request(e.to_string()))?;
+                        }
+                        Payload::Patch(_, patch) => merge_patch(value, patch),
+                        _ => return Err(Status::bad_request("no patch")),
                     }
-                    Payload::Patch(_, patch) => merge_patch(&mut value, patch),
-                    _ => return Err(Status::bad_request("no patch")),
-                }
-                Ok(Reply::Object(self.put(key, value)))
+                    Ok(())
+                });
+                changed.ok_or_else(missing)?.map(Reply::Object)
             }
             _ => {
                 assert_eq!(request.delete.grace_period_seconds, Some(0));
