@@ -361,11 +361,18 @@ impl Network {
             match self.endpoint_target(endpoint.addr) {
                 Ok(target @ Target::Pod(..)) => {
                     let flow = flow(from, &target, endpoint.addr);
-                    let may = self.permit(from, &target, endpoint.addr).is_ok();
-                    let Target::Pod(pod, scope) = target else { continue };
-                    let Some(bound) = pod.tcp(scope, endpoint.addr.port()).filter(|_| may) else { continue };
+                    let Target::Pod(pod, scope) = &target else { continue };
+                    let Some(bound) = pod.tcp(*scope, endpoint.addr.port()) else { continue };
+                    if self.permit(from, &target, endpoint.addr).is_err() {
+                        continue;
+                    }
                     let route = Some(Route { from: from.clone(), side, port: port.clone() });
                     let stream = conn.stream.watched(&pod.tracker, flow);
+                    // Policies may have changed before its pod knew of it.
+                    if self.permit(from, &target, endpoint.addr).is_err() {
+                        conn = Conn { stream: stream.untracked(), ..conn };
+                        continue;
+                    }
                     match self.hand_over(bound, Waiting { conn: Conn { local: endpoint.addr, stream, ..conn }, route })
                     {
                         Ok(()) => {

@@ -192,12 +192,12 @@ impl Network {
         let gone = write(&self.0.pods).remove(uid);
         if let Some(pod) = gone {
             self.close(&pod);
-            self.0.tunnel.end_flows(uid);
         }
     }
 
     fn close(&self, pod: &PodHandle) {
         pod.close();
+        self.0.tunnel.end_flows(&pod.identity().uid);
         if !pod.identity().host_ports.is_empty() {
             self.0.host_ports_changed.notify_one();
         }

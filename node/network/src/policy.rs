@@ -216,6 +216,16 @@ impl Network {
         }
     }
 
+    /// Whether policies decide who may come to a pod that is at, or stands behind, an address.
+    pub(crate) fn is_guarded(&self, target: &Target, at: SocketAddr) -> bool {
+        let policies = self.policies();
+        match target {
+            Target::Outside(_) => false,
+            Target::Pod(..) | Target::Remote(_) => policies.guards(at.ip()),
+            Target::Service(port) => port.eligible(Side::Inside).iter().any(|e| policies.guards(e.addr.ip())),
+        }
+    }
+
     /// Whether a pod may ask the cluster's DNS, over UDP or TCP.
     pub(crate) fn may_look_up(&self, pod: &PodHandle) -> bool {
         let policies = self.policies();

@@ -9,8 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use copepod_node_routes::{FlowKey, Flows, HostAddr, HostPort, Neighbour, Protocol, ServicePort, Side};
 use tokio::net::UdpSocket;
+use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::sleep;
 
@@ -22,14 +22,16 @@ use crate::policy::{Flow, Who};
 use crate::sync::lock;
 use crate::udp::{Datagram, Mailbox};
 
-/// Clients at once, over all ports; beyond it those give way that have had no conversation.
-const MAX_FLOWS: usize = 16_384;
-/// Of them those whose endpoint is no pod of this node: each has a socket of the host.
-const MAX_OUTSIDE: usize = 512;
 /// The longest datagram, and more.
 const BUFFER: usize = 65_536;
-/// Of them those whose endpoint is a pod of another node: each has a stream there.
-const MAX_REMOTE: usize = 4096;
+/// Flows to pods of this node. Beyond what there may be of a class those give way that have had no conversation.
+const HERE: usize = 0;
+/// Flows whose endpoint is no pod: each has a socket of the host.
+const OUTSIDE: usize = 1;
+/// Flows whose endpoint is a pod of another node: each has a stream there.
+const REMOTE: usize = 2;
+/// Clients at once, over all ports, by class.
+const LIMITS: [usize; 3] = [16_384, 512, 4096];
 /// Flows that are over are looked for at most so often.
 const SWEEP: Duration = Duration::from_secs(5);
 
@@ -38,18 +40,11 @@ pub(crate) struct HostFlows {
     table: Mutex<Flows<Arc<Via>>>,
     /// Whether there may be any: pods' datagrams need not look where there are none.
     any: AtomicBool,
-    outside: Arc<Semaphore>,
-    remote: Arc<Semaphore>,
 }
 
 impl Default for HostFlows {
     fn default() -> HostFlows {
-        HostFlows {
-            table: Mutex::new(Flows::new(MAX_FLOWS)),
-            any: AtomicBool::new(false),
-            outside: Arc::new(Semaphore::new(MAX_OUTSIDE)),
-            remote: Arc::new(Semaphore::new(MAX_REMOTE)),
-        }
+        HostFlows { table: Mutex::new(Flows::new(&LIMITS)), any: AtomicBool::new(false) }
     }
 }
 
@@ -74,10 +69,18 @@ enum Far {
     /// It is no pod.
     Outside(Outside),
     /// It is a pod of another node.
-    Remote { stream: mpsc::Sender<Bytes>, _permit: OwnedSemaphorePermit },
+    Remote(mpsc::Sender<Bytes>),
 }
 
 impl Far {
+    fn class(&self) -> usize {
+        match self {
+            Far::Here => HERE,
+            Far::Outside(_) => OUTSIDE,
+            Far::Remote(_) => REMOTE,
+        }
+    }
+
     /// Sends what does not stay here; `false` if that leads nowhere any more. What cannot be sent is lost, as datagrams are.
     fn send(&self, data: &[u8]) -> bool {
         match self {
@@ -86,7 +89,7 @@ impl Far {
                 let _ = outside.socket.send(data);
                 true
             }
-            Far::Remote { stream, .. } => {
+            Far::Remote(stream) => {
                 !matches!(stream.try_send(Bytes::copy_from_slice(data)), Err(TrySendError::Closed(_)))
             }
         }
@@ -96,7 +99,6 @@ impl Far {
 struct Outside {
     socket: std::net::UdpSocket,
     receiver: AbortHandle,
-    _permit: OwnedSemaphorePermit,
 }
 
 impl Drop for Outside {
@@ -236,19 +238,27 @@ impl Listener {
         shown: SocketAddr,
         to: SocketAddr,
     ) -> Option<Far> {
-        let permit = self.network.0.flows.remote.clone().try_acquire_owned().ok()?;
+        if !self.has_room(REMOTE) {
+            return None;
+        }
         let (network, answers) = (self.network.clone(), self.answers.clone());
         let stream = self.network.carry_datagrams(node, source, shown, to, move |data| {
             lock(&network.0.flows.table).answered(key, network.now());
             // A full send buffer loses datagrams; that is UDP.
             let _ = answers.send_to(&data, key.client);
         })?;
-        Some(Far::Remote { stream, _permit: permit })
+        Some(Far::Remote(stream))
+    }
+
+    /// Whether a flow may begin: what it would need is not made in vain.
+    fn has_room(&self, class: usize) -> bool {
+        lock(&self.network.0.flows.table).has_room(class, self.network.now())
     }
 
     fn outside(&self, key: FlowKey, host: SocketAddr) -> io::Result<Outside> {
-        let flows = &self.network.0.flows;
-        let permit = flows.outside.clone().try_acquire_owned().map_err(io::Error::other)?;
+        if !self.has_room(OUTSIDE) {
+            return Err(io::ErrorKind::QuotaExceeded.into());
+        }
         let any: IpAddr = if host.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         let socket = std::net::UdpSocket::bind((any, 0))?;
         socket.connect(host)?;
@@ -276,7 +286,7 @@ impl Listener {
                 }
             }
         });
-        Ok(Outside { socket, receiver: receiver.abort_handle(), _permit: permit })
+        Ok(Outside { socket, receiver: receiver.abort_handle() })
     }
 }
 
@@ -313,7 +323,8 @@ impl Network {
     fn begin_flow(&self, key: FlowKey, to: SocketAddr, shown: SocketAddr, via: Arc<Via>) -> Option<SocketAddr> {
         let mut table = lock(&self.0.flows.table);
         let first = table.is_empty();
-        let shown = table.begin(key, to, shown, via, self.now());
+        let class = via.far.class();
+        let shown = table.begin(key, class, (to, shown), via, self.now());
         self.0.flows.any.store(true, Ordering::Release);
         drop(table);
         if first {

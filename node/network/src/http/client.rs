@@ -120,6 +120,10 @@ impl Network {
         for ip in ips.into_iter().take(ATTEMPTS) {
             let at = SocketAddr::new(ip, to.port);
             let sent = match self.target(from, at, Protocol::Tcp) {
+                // Who writes a name decides nothing about the pods that it leads to.
+                Ok(target) if self.is_guarded(&target, at) => {
+                    Err(Failure::NotSent(HttpError::Connect(NetError::Forbidden), Box::new(request)))
+                }
                 Ok(Target::Service(port)) => {
                     self.send_to_service(from, Side::Inside, &port, None, request, options).await
                 }

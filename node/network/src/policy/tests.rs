@@ -4,6 +4,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use copepod_model::object::{encode, with_revision};
 use copepod_model::{Key, Object};
+use copepod_node_routes::External;
 use futures_util::{StreamExt, stream};
 use http::Request;
 use http_body_util::StreamBody;
@@ -12,8 +13,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 use crate::body::empty;
-use crate::http::ServiceError;
-use crate::network::tests::{Echo, at, attach, ip, network, set_web, text};
+use crate::http::{HttpOptions, ServiceError};
+use crate::network::tests::{Echo, at, attach, ip, network, set_web, text, web};
 use crate::{HttpError, HttpService};
 
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -246,6 +247,24 @@ async fn requests_are_streams_too() {
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_name_of_somebody_else_leads_the_ingress_to_no_guarded_pod() {
+    let net = network();
+    let b = attach(&net, 2);
+    let _guard = net.serve_http(b.ip(), 8080, Arc::new(Echo::default())).unwrap();
+    let (services, slices) = web(&[(2, true)], json!({}));
+    set_web(&net, &[(2, true)]);
+    let zone = copepod_dns_zone::Zone::build(Vec::new(), services.iter(), slices.iter(), Default::default());
+    net.set_zone(Arc::new(zone));
+    let to = External { name: "web.shop.svc.cluster.local".into(), port: 80, h2c: false };
+    let ask = async || soon(net.send_to_name(&Source::Node, &to, get("/"), &HttpOptions::default())).await;
+    net.set_policies(policies(&[guarded(1, None)]));
+    assert!(text(ask().await.unwrap()).await.contains("GET / "), "nobody guards it");
+    net.set_policies(policies(&[guarded(2, Some(json!({"podSelector": app(1)})))]));
+    let refused = ask().await;
+    assert!(matches!(refused, Err(HttpError::Connect(NetError::Forbidden))), "{refused:?}");
 }
 
 /// Answers with a word, and another one when it is told to.

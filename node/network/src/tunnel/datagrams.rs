@@ -90,7 +90,8 @@ impl Network {
             Some(Err(TrySendError::Closed(data))) => data,
             None => data,
         };
-        if !flows.is_room(uid) {
+        if !flows.is_room(uid) || !self.pod(pod.ip()).is_some_and(|here| Arc::ptr_eq(&here, pod)) {
+            // No room, or the pod has just gone, and its flows with it.
             return Ok(());
         }
         let from = Source::Pod(pod.clone());
@@ -145,13 +146,27 @@ impl Network {
         let network = self.clone();
         self.0.runtime.spawn(async move {
             let opening = timeout(network.0.config.connect_timeout, network.first_word(&node, &head, false));
-            let Ok(Ok(Ok((mut send, mut recv, _lease)))) = opening.await else { return };
+            let mut opening = std::pin::pin!(opening);
+            let mut first = Vec::new();
+            let opened = loop {
+                tokio::select! {
+                    opened = &mut opening => break opened,
+                    next = rx.recv() => match next {
+                        Some(data) if first.len() < WAITING => first.push(data),
+                        // What there is no room for is lost.
+                        Some(_) => {}
+                        // The flow has ended before it began.
+                        None => return,
+                    },
+                }
+            };
+            let Ok(Ok(Ok((mut send, mut recv, _lease)))) = opened else { return };
             let take = |data| {
                 answer(data);
                 Ok(())
             };
             tokio::select! {
-                () = outward(&mut rx, &mut send) => {}
+                () = outward(first, &mut rx, &mut send) => {}
                 _ = inward(&mut recv, &take) => {}
             }
             drop(send.send_data(Bytes::new(), true));
@@ -160,9 +175,15 @@ impl Network {
     }
 }
 
-/// Sends datagrams until there are no more or the stream is cut.
-async fn outward(rx: &mut mpsc::Receiver<Bytes>, send: &mut SendStream<Bytes>) {
-    while let Some(data) = rx.recv().await {
+/// Sends datagrams, the first ones first, until there are no more or the stream is cut.
+async fn outward(first: Vec<Bytes>, rx: &mut mpsc::Receiver<Bytes>, send: &mut SendStream<Bytes>) {
+    let mut first = first.into_iter();
+    loop {
+        let next = match first.next() {
+            Some(data) => Some(data),
+            None => rx.recv().await,
+        };
+        let Some(data) = next else { return };
         let mut capsule = encode(&data);
         while !capsule.is_empty() {
             if send_some(send, &mut capsule).await.is_err() {
@@ -232,7 +253,7 @@ pub(super) async fn receive(
             let done = tokio::select! {
                 done = inward(&mut recv, &deliver) => done,
                 // It does not end before the stream is cut: `answers` is here.
-                () = outward(&mut answered, &mut send) => Ok(()),
+                () = outward(Vec::new(), &mut answered, &mut send) => Ok(()),
             };
             network.end_flow(key);
             done

@@ -50,18 +50,30 @@ pub(super) struct Session {
 
 struct Load {
     streams: u32,
+    /// Those of them that carry datagrams.
+    datagrams: u32,
     /// When the last stream has ended.
     since: Instant,
     closed: bool,
 }
 
 /// A place on a connection, for one stream.
-pub(super) struct Lease(Arc<Session>);
+pub(super) struct Lease(Arc<Session>, Carries);
+
+/// What a stream is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Carries {
+    /// Bytes, or a request.
+    Stream,
+    /// Datagrams, whose streams stay for a while after the last one: they leave half of the places to others.
+    Datagrams,
+}
 
 impl Drop for Lease {
     fn drop(&mut self) {
         let mut load = lock(&self.0.load);
         load.streams -= 1;
+        load.datagrams -= u32::from(self.1 == Carries::Datagrams);
         load.since = Instant::now();
     }
 }
@@ -74,13 +86,15 @@ pub(super) struct Begun {
 }
 
 impl Session {
-    fn lease(self: &Arc<Self>) -> Option<Lease> {
+    fn lease(self: &Arc<Self>, what: Carries) -> Option<Lease> {
         let mut load = lock(&self.load);
-        if load.closed || load.streams >= STREAMS {
+        let datagrams = u32::from(what == Carries::Datagrams);
+        if load.closed || load.streams >= STREAMS || load.datagrams + datagrams > STREAMS / 2 {
             return None;
         }
         load.streams += 1;
-        Some(Lease(self.clone()))
+        load.datagrams += datagrams;
+        Some(Lease(self.clone(), what))
     }
 
     fn close(&self) {
@@ -109,11 +123,11 @@ impl Session {
 }
 
 impl Peer {
-    fn lease(&self, timing: TunnelTiming) -> Option<Lease> {
+    fn lease(&self, timing: TunnelTiming, what: Carries) -> Option<Lease> {
         let mut open = lock(&self.open);
         // One that is retired goes on by itself until its last stream has ended.
         open.retain(|session| !session.is_closed() && !session.is_retired(timing));
-        open.iter().find_map(Session::lease)
+        open.iter().find_map(|session| session.lease(what))
     }
 }
 
@@ -211,8 +225,9 @@ impl Network {
 
     /// Sends a head, over a connection that is there or a new one. Nothing was sent if it fails.
     pub(super) async fn begin(&self, node: &Neighbour, head: &Request<()>, end: bool) -> Result<Begun, NetError> {
+        let what = if wire::is_datagrams(head) { Carries::Datagrams } else { Carries::Stream };
         for _ in 0..2 {
-            let lease = self.lease(node).await?;
+            let lease = self.lease(node, what).await?;
             if let Ok(mut sender) = lease.0.sender.clone().ready().await {
                 match sender.send_request(head.clone(), end) {
                     Ok((response, send)) => return Ok(Begun { response, send, lease }),
@@ -228,10 +243,10 @@ impl Network {
         Err(NetError::RemoteUnreachable)
     }
 
-    async fn lease(&self, node: &Neighbour) -> Result<Lease, NetError> {
+    async fn lease(&self, node: &Neighbour, what: Carries) -> Result<Lease, NetError> {
         let config = self.0.config.tunnel.as_ref().ok_or(NetError::RemoteUnreachable)?;
         let peer = self.peer_of(node);
-        if let Some(lease) = peer.lease(config.timing) {
+        if let Some(lease) = peer.lease(config.timing, what) {
             return Ok(lease);
         }
         let failed = *lock(&peer.failed);
@@ -242,7 +257,7 @@ impl Network {
             Err(_) => peer.dialing.clone().lock_owned().await,
         };
         // Somebody else may have made one meanwhile, or tried to.
-        if let Some(lease) = peer.lease(config.timing) {
+        if let Some(lease) = peer.lease(config.timing, what) {
             return Ok(lease);
         }
         let failed = *lock(&peer.failed);
@@ -254,7 +269,7 @@ impl Network {
         }
         // Not here: guests' threads must not be those that watch the connection's socket. And not for this stream alone: an
         // attempt goes on when nobody waits for it any more.
-        let dialed = self.0.runtime.spawn(establish(config.clone(), node.clone(), peer, dialing));
+        let dialed = self.0.runtime.spawn(establish(config.clone(), node.clone(), peer, dialing, what));
         let dialed = match failed {
             None => dialed.await,
             Some(_) => timeout(RETRY, dialed).await.map_err(|_| NetError::RemoteUnreachable)?,
@@ -305,14 +320,15 @@ async fn establish(
     node: Neighbour,
     peer: Arc<Peer>,
     _dialing: tokio::sync::OwnedMutexGuard<()>,
+    what: Carries,
 ) -> Result<Lease, NetError> {
     let dialed = timeout(config.timing.connect, dial(&config, &node)).await;
     match dialed.unwrap_or(Err(NetError::Timeout)) {
         Ok((sender, connection)) => {
             *lock(&peer.failed) = None;
-            let load = Load { streams: 0, since: Instant::now(), closed: false };
+            let load = Load { streams: 0, datagrams: 0, since: Instant::now(), closed: false };
             let session = Arc::new(Session { sender, load: Mutex::new(load), made: Instant::now() });
-            let lease = session.lease().ok_or(NetError::NewSocketLimit)?;
+            let lease = session.lease(what).ok_or(NetError::NewSocketLimit)?;
             lock(&peer.open).push(session.clone());
             tokio::spawn(drive(peer, session, connection, config.timing, node.name));
             Ok(lease)

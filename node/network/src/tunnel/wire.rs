@@ -91,6 +91,11 @@ pub(super) fn datagrams(to: SocketAddr, claim: &Claim) -> Option<Request<()>> {
     Some(request)
 }
 
+/// Whether a head is one of [`datagrams`].
+pub(super) fn is_datagrams(head: &Request<()>) -> bool {
+    head.method() == Method::CONNECT && head.headers().contains_key(CAPSULES)
+}
+
 /// The head of a request in origin form to `to`, whose service is told that it comes from `peer`; none if it cannot travel
 /// as one.
 pub(super) fn request(parts: &Parts, to: SocketAddr, claim: &Claim, peer: SocketAddr) -> Option<Request<()>> {

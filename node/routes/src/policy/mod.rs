@@ -200,6 +200,15 @@ impl Policies {
         self.addresses.contains_key(&ip.to_canonical())
     }
 
+    /// Whether policies decide who may come to the pod at an address.
+    pub fn guards(&self, ip: IpAddr) -> bool {
+        let guarded = |(namespace, name): &(Arc<str>, Arc<str>)| {
+            let pod = self.spaces.get(namespace)?.pods.get(name)?;
+            Some(pod.ingress.is_some())
+        };
+        self.addresses.get(&ip.to_canonical()).and_then(guarded).unwrap_or(false)
+    }
+
     /// Whether nothing that a pod does or that is done to it is asked about.
     pub fn is_open(&self, pod: &SourcePod) -> bool {
         if self.is_empty() {
