@@ -11,6 +11,7 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use client::{Client, Sample, Seen, Written, now, seconds};
 pub use cluster::{CLIENT, LabCluster};
@@ -36,6 +37,9 @@ pub enum Fault<'a> {
 pub struct Lab {
     prefix: String,
     machines: Vec<String>,
+    /// Nobody else's: two at once would be slow enough to break what they count. nextest, with a process for each test, has a
+    /// group for that.
+    _alone: MutexGuard<'static, ()>,
 }
 
 impl Lab {
@@ -45,6 +49,8 @@ impl Lab {
         if !needs("root", root) || !needs("iproute2 and nftables", has("ip") && has("nft")) {
             return None;
         }
+        static ALONE: Mutex<()> = Mutex::new(());
+        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         sweep();
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let prefix = format!("{PREFIX}-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
@@ -52,7 +58,7 @@ impl Lab {
         if !needs("a root who may make network namespaces", may.is_ok_and(|o| o.status.success())) {
             return None;
         }
-        let mut lab = Lab { prefix, machines: Vec::new() };
+        let mut lab = Lab { prefix, machines: Vec::new(), _alone: alone };
         let switch = lab.namespace(SWITCH);
         let commands = "link set lo up\nlink add br0 type bridge forward_delay 0 mcast_snooping 0\nlink set br0 up\n";
         ip(&["-n", &switch, "-batch", "-"], commands);
