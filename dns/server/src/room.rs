@@ -36,13 +36,12 @@ impl Room {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A place for `client`, if there is one. The unspecified address is nobody's: it stands for all pods of the node, which
-    /// may have what is left.
+    /// A place for `client`, if there is one.
     pub(crate) fn enter(self: &Arc<Room>, client: IpAddr) -> Option<Place> {
         let client = counted(client);
         let mut held = self.lock();
         let own = held.by_client.get(&client).copied().unwrap_or(0);
-        if held.total >= self.total || (own >= self.each && !client.is_unspecified()) {
+        if held.total >= self.total || own >= self.each {
             return None;
         }
         held.total += 1;
@@ -76,9 +75,9 @@ mod tests {
         let last = room.enter(b);
         assert!(last.is_some() && room.enter(b).is_none(), "all");
         drop((places, last));
-        let pods: Vec<Option<Place>> = (0..4).map(|_| room.enter(IpAddr::from([0; 4]))).collect();
-        assert_eq!(pods.iter().flatten().count(), 3, "all pods together have no share");
-        drop(pods);
+        let nobodys: Vec<Option<Place>> = (0..4).map(|_| room.enter(IpAddr::from([0; 4]))).collect();
+        assert_eq!(nobodys.iter().flatten().count(), 2, "no address stands for more than one");
+        drop(nobodys);
         let held = room.lock();
         assert!(held.total == 0 && held.by_client.is_empty());
     }

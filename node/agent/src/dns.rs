@@ -1,7 +1,7 @@
 //! The node's DNS: sockets for whoever asks, and the way of its pods to names outside the cluster.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -10,9 +10,6 @@ use copepod_node_network::{Dns, HostResolver, NameServer, NetError, Upstream};
 use copepod_node_plan::{NameServer as Named, PodDns};
 
 use crate::config::AgentConfig;
-
-/// Whom the pods' own questions are counted as: all of them together.
-const PODS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 /// What answers names outside the cluster, for pods and for clients on sockets.
 #[derive(Clone)]
@@ -66,12 +63,12 @@ pub(crate) fn of_pod(dns: &PodDns) -> Dns {
 
 #[async_trait]
 impl Upstream for Outside {
-    async fn lookup(&self, name: &str) -> Result<Vec<IpAddr>, NetError> {
+    async fn lookup(&self, name: &str, client: IpAddr) -> Result<Vec<IpAddr>, NetError> {
         // The host's resolver knows more than DNS: its hosts file, say.
         if !self.named && !self.forwarder.is_stub(name) {
-            return HostResolver.lookup(name).await;
+            return HostResolver.lookup(name, client).await;
         }
-        match self.forwarder.addresses(name, PODS).await {
+        match self.forwarder.addresses(name, client).await {
             Found::Addresses(ips) => Ok(ips),
             Found::Nothing => Err(NetError::NameUnresolvable),
             Found::Failed => Err(NetError::TemporaryResolverFailure),

@@ -25,7 +25,7 @@ use crate::http::{HttpService, ServeGuard};
 use crate::ingress::Doors;
 use crate::load::Load;
 use crate::pod::{Bound, Identity, PodHandle};
-use crate::resolve::{HostResolver, Upstream};
+use crate::resolve::{AT_ONCE, HostResolver, Upstream};
 use crate::sync::{lock, read, write};
 use crate::tunnel::{Tunnel, TunnelConfig};
 
@@ -109,6 +109,8 @@ pub(crate) struct Shared {
     pub(crate) mirrors: Arc<Semaphore>,
     /// Names that the ingress has asked for.
     pub(crate) names: Names,
+    /// How many lookups of pods outside the cluster may be under way at once.
+    pub(crate) lookups: Arc<Semaphore>,
     began: Instant,
 }
 
@@ -157,6 +159,7 @@ impl Network {
             doors: RwLock::default(),
             mirrors: Arc::new(Semaphore::new(MAX_MIRRORED)),
             names: Names::default(),
+            lookups: Arc::new(Semaphore::new(AT_ONCE.0)),
             began: Instant::now(),
         }))
     }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use copepod_node_routes::{PodPort, SourcePod};
 use http::{Request, Response};
+use tokio::sync::Semaphore;
 
 use crate::body::Body;
 use crate::connect::{Conn, Source};
@@ -15,7 +16,7 @@ use crate::http::pool::Pool;
 use crate::http::{HttpOptions, HttpService};
 use crate::listener::{Backlog, Listener, Waiting};
 use crate::network::{Network, WeakNetwork};
-use crate::resolve::Dns;
+use crate::resolve::{AT_ONCE, Dns};
 use crate::sync::lock;
 use crate::tracker::Tracker;
 use crate::udp::{Mailbox, UdpSocket};
@@ -76,6 +77,8 @@ pub struct PodHandle {
     ports: Mutex<Ports>,
     pub(crate) tracker: Arc<Tracker>,
     pub(crate) pool: Pool,
+    /// How many of its lookups outside the cluster may be under way at once.
+    pub(crate) lookups: Arc<Semaphore>,
 }
 
 impl PodHandle {
@@ -86,7 +89,15 @@ impl PodHandle {
             name: identity.name.clone(),
             service_account: identity.service_account.clone(),
         });
-        PodHandle { identity, source, network, ports: Mutex::default(), tracker: Arc::default(), pool: Pool::default() }
+        PodHandle {
+            identity,
+            source,
+            network,
+            ports: Mutex::default(),
+            tracker: Arc::default(),
+            pool: Pool::default(),
+            lookups: Arc::new(Semaphore::new(AT_ONCE.1)),
+        }
     }
 
     /// The pod's address.

@@ -95,7 +95,7 @@ mod tests {
 
     #[async_trait]
     impl Upstream for Slow {
-        async fn lookup(&self, name: &str) -> Found {
+        async fn lookup(&self, name: &str, _: IpAddr) -> Found {
             let n = self.0.fetch_add(1, Ordering::SeqCst);
             self.1.acquire().await.unwrap().forget();
             if name == "none.test" { Err(NetError::NameUnresolvable) } else { Ok(vec![[192, 0, 2, n as u8].into()]) }

@@ -22,7 +22,7 @@ struct Fixed;
 
 #[async_trait]
 impl Upstream for Fixed {
-    async fn lookup(&self, name: &str) -> Result<Vec<IpAddr>, NetError> {
+    async fn lookup(&self, name: &str, _: IpAddr) -> Result<Vec<IpAddr>, NetError> {
         match name {
             "www.example.com" => Ok(vec![ip("192.0.2.7")]),
             "slow.example.com" => Err(NetError::TemporaryResolverFailure),
@@ -30,7 +30,7 @@ impl Upstream for Fixed {
         }
     }
 
-    async fn lookup_on_host(&self, name: &str) -> Result<Vec<IpAddr>, NetError> {
+    async fn lookup_on_host(&self, name: &str, _: IpAddr) -> Result<Vec<IpAddr>, NetError> {
         if name == "on-host" { Ok(vec![ip("198.51.100.1")]) } else { Err(NetError::NameUnresolvable) }
     }
 }
