@@ -2,6 +2,7 @@
 //! `pvcprotection` and `pvprotection`). Admission gives new ones the finalizers that keep them until then.
 
 use copepod_machine::{Plan, View};
+use copepod_model::kinds::core::podspec::uses_claim;
 use copepod_model::request::PatchType;
 use copepod_model::{Key, Object, Time};
 use serde_json::{Value, json};
@@ -43,7 +44,7 @@ impl Controller for StorageProtection {
         }
         let (spec, _) = object.spec_and_status();
         let pod = object.name();
-        names.into_iter().filter(|c| refers(&spec, pod, &c.name)).collect()
+        names.into_iter().filter(|c| uses_claim(&spec, pod, &c.name)).collect()
     }
 
     fn all(&self, view: &dyn View) -> Vec<Key> {
@@ -77,14 +78,7 @@ impl Controller for StorageProtection {
 fn uses(pod: &Object, claim: &str) -> bool {
     let (spec, status) = pod.spec_and_status();
     let ended = matches!(text(&status["phase"]), "Failed" | "Succeeded");
-    !ended && !text(&spec["nodeName"]).is_empty() && refers(&spec, pod.name(), claim)
-}
-
-fn refers(spec: &Value, pod: &str, claim: &str) -> bool {
-    spec["volumes"].as_array().into_iter().flatten().any(|v| {
-        let own = v["ephemeral"].is_object() && format!("{pod}-{}", text(&v["name"])) == claim;
-        own || v["persistentVolumeClaim"]["claimName"] == claim
-    })
+    !ended && !text(&spec["nodeName"]).is_empty() && uses_claim(&spec, pod.name(), claim)
 }
 
 #[cfg(test)]

@@ -304,7 +304,7 @@ impl<'a, 'e> Call<'a, 'e> {
         txn.ops.extend(effects.ops);
         let mut retry = Retry::of(&self.key);
         if effects.contended {
-            retry.attempts = CONTENDED;
+            (retry.attempts, retry.contended) = (CONTENDED, true);
         }
         Decision::Write(Box::new(Write {
             txn,

@@ -63,6 +63,9 @@ pub enum Reply {
 pub struct Retry {
     /// How often to decide in all.
     pub attempts: u32,
+    /// Whether many writers of the namespace are expected to want the same, of whom one wins at a time: then they had better
+    /// take turns.
+    pub contended: bool,
     /// The resource, for the error after that.
     resource: std::sync::Arc<str>,
     /// The name, likewise.
@@ -71,7 +74,7 @@ pub struct Retry {
 
 impl Retry {
     pub(crate) fn of(key: &Key) -> Retry {
-        Retry { attempts: 16, resource: key.resource.clone(), name: key.name.clone() }
+        Retry { attempts: 16, contended: false, resource: key.resource.clone(), name: key.name.clone() }
     }
     /// What to answer when every attempt lost a race.
     pub fn exhausted(&self) -> Status {

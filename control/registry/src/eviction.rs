@@ -26,8 +26,7 @@ const LATER: u32 = 10;
 /// Decides a POST to `pods/NAME/eviction`.
 pub(crate) fn evict(call: &mut Call<'_, '_>) -> Result<Decision, Status> {
     let (eviction, warnings) = call.body("policy/v1", "Eviction")?;
-    let name = text(&eviction["metadata"], "name");
-    if !name.is_empty() && name != &*call.key.name {
+    if text(&eviction["metadata"], "name") != &*call.key.name {
         return Err(Status::bad_request("name in URL does not match name in Eviction object"));
     }
     let options = &eviction["deleteOptions"];

@@ -1,6 +1,7 @@
 //! What a cluster has from its first start besides namespaces and roles: the system's priority classes, the classes of the
 //! runtime that nodes bring, and the mandatory objects of API priority and fairness.
 
+use copepod_machine::View;
 use copepod_model::Key;
 use copepod_model::kinds::flowcontrol::{flow_schema, priority_level_configuration};
 use copepod_model::kinds::scheduling::priority_class;
@@ -8,6 +9,12 @@ use serde_json::{Value, json};
 
 /// Under which names nodes run WebAssembly.
 const RUNTIMES: [&str; 2] = ["wasm", "wasmtime"];
+
+/// A class by its name: the stored one, or one of these that is still to be stored, as while the leader is of an earlier release.
+pub(crate) fn class(view: &dyn View, resource: &str, name: &str) -> Option<Value> {
+    let own = || all().into_iter().find(|(key, _)| *key.resource == *resource && *key.name == *name);
+    view.get(resource, "", name).map(|class| class.value()).or_else(|| own().map(|(_, class)| class))
+}
 
 /// These objects, in no need of each other.
 pub(crate) fn all() -> Vec<(Key, Value)> {

@@ -7,6 +7,7 @@ mod pods;
 mod verdict;
 mod work;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use copepod_machine::{Action, EventType, Plan, Step, View};
@@ -44,17 +45,21 @@ impl Controller for Jobs {
         &[RESOURCE, "pods"]
     }
 
-    fn keys(&self, _: &dyn View, old: Option<&Object>, new: Option<&Object>) -> Vec<Key> {
+    fn keys(&self, view: &dyn View, old: Option<&Object>, new: Option<&Object>) -> Vec<Key> {
         let Some(object) = new.or(old) else { return vec![] };
         if &*object.key.resource == RESOURCE {
             return vec![object.key.clone()];
         }
         let mut keys = ownership::owner_keys(GVK.1, RESOURCE, old, new);
-        // Without an owner its label still tells whose it was, or whose it may become.
+        // Without an owner its label still tells whose it may become, and of one that is to be counted the selectors tell.
         if keys.is_empty()
             && let Some(job) = object.meta.labels.get(JOB_NAME)
         {
             keys.push(Key::new(RESOURCE, object.namespace(), &**job));
+        }
+        if let Some(pod) = new.filter(|pod| is_orphan(pod)) {
+            keys.extend(heirs(view, pod).map(|job| job.key.clone()));
+            keys.push(pod.key.clone());
         }
         keys
     }
@@ -70,6 +75,11 @@ impl Controller for Jobs {
 
     fn reconcile(&self, view: &dyn View, key: &Key, now: Time) -> Plan {
         let mut plan = Plan::none();
+        if &*key.resource == "pods" {
+            let pod = view.get("pods", &key.namespace, &key.name);
+            pod.iter().for_each(|pod| free(view, pod, &mut plan));
+            return plan;
+        }
         let job = view.get(RESOURCE, &key.namespace, &key.name);
         let value = job.as_ref().map_or(Value::Null, |j| j.value());
         let elsewhere = value["spec"]["managedBy"].as_str().is_some_and(|by| by != MANAGER);
@@ -79,7 +89,7 @@ impl Controller for Jobs {
         let end = ended(&value);
         let counts = job.as_deref().filter(|_| end.is_none());
         let selector = LabelSelector::from_json(&value["spec"]["selector"]).ok().filter(|s| !s.is_empty());
-        strays(view, key, counts, selector.as_ref(), &mut plan);
+        strays(view, key, counts, &mut plan);
         let Some(job) = job else { return plan };
         if let Some(end) = end {
             expire(&job, &value, end, now, &mut plan);
@@ -113,19 +123,39 @@ fn ended(job: &Value) -> Option<Time> {
     Some(Time::parse(text(&end["lastTransitionTime"])).unwrap_or_default())
 }
 
-/// Lets pods go that no Job will count any more: their Job is gone, is another one of that name, or has ended.
-fn strays(view: &dyn View, key: &Key, job: Option<&Object>, selector: Option<&LabelSelector>, plan: &mut Plan) {
+/// Whether a pod that is to be counted is nobody's.
+fn is_orphan(pod: &Object) -> bool {
+    pods::tracked(pod) && pod.meta.controller().is_none()
+}
+
+/// The Jobs that may make an orphan theirs, and count it then.
+fn heirs<'a>(view: &'a dyn View, pod: &'a Object) -> impl Iterator<Item = Arc<Object>> {
+    let jobs = view.list(RESOURCE, Some(pod.namespace())).filter(|_| pod.meta.deletion_timestamp.is_none());
+    jobs.filter(|job| {
+        let value = job.value();
+        let selector = LabelSelector::from_json(&value["spec"]["selector"]).ok().filter(|s| !s.is_empty());
+        let open = job.meta.deletion_timestamp.is_none() && ended(&value).is_none();
+        open && selector.is_some_and(|s| s.matches(&pod.meta.labels))
+    })
+}
+
+/// Lets an orphan go that will be nobody's (upstream's `syncOrphanPod`).
+fn free(view: &dyn View, pod: &Object, plan: &mut Plan) {
+    if is_orphan(pod) && heirs(view, pod).next().is_none() {
+        plan.push(pods::release(pod), "no Job counts it any more");
+    }
+}
+
+/// Lets pods go that no Job will count any more: theirs, which is gone, is another one of that name, or has ended, or those
+/// that might have made them theirs.
+fn strays(view: &dyn View, key: &Key, job: Option<&Object>, plan: &mut Plan) {
     for pod in view.list("pods", Some(&key.namespace)).filter(|p| pods::tracked(p)) {
-        let owner = pod.meta.controller().filter(|c| &*c.kind == GVK.1);
-        let ours = match owner {
-            Some(owner) => *owner.name == *key.name,
-            None => pod.meta.labels.get(JOB_NAME).is_some_and(|name| **name == *key.name),
+        let Some(owner) = pod.meta.controller() else {
+            free(view, &pod, plan);
+            continue;
         };
-        let counted = job.is_some_and(|j| owner.is_some_and(|o| *o.uid == *j.meta.uid));
-        // Nobody's pod may be adopted yet.
-        let adoptable = || selector.is_some_and(|s| s.matches(&pod.meta.labels));
-        let open = job.is_some_and(|j| owner.is_none() && j.meta.deletion_timestamp.is_none()) && adoptable();
-        if ours && !counted && !open {
+        let ours = &*owner.kind == GVK.1 && *owner.name == *key.name;
+        if ours && job.is_none_or(|j| *owner.uid != *j.meta.uid) {
             plan.push(pods::release(&pod), "no Job counts it any more");
         }
     }

@@ -353,3 +353,44 @@ fn who_else_manages_a_job_is_let_alone() {
     assert!(w.run().running().is_empty());
     assert!(w.status("startTime").is_null());
 }
+
+#[test]
+fn orphans_go_whatever_their_labels_say() {
+    // As with `manualSelector`: no label names the Job.
+    let mut w = World::new(json!({"completions": 1}));
+    w.run();
+    let pod = w.running()[0].clone();
+    let orphan = |w: &mut World, job: Value| {
+        w.view.edit(&w.key.clone(), |j| {
+            j["metadata"]["deletionTimestamp"] = job["deleted"].clone();
+            j["metadata"]["finalizers"] = json!(["orphan"]);
+            j["status"]["conditions"] = job["conditions"].clone();
+        });
+        w.view.edit(&pod, |p| p["metadata"]["ownerReferences"] = json!([]));
+        let orphan = w.view.objects[&pod].clone();
+        let keys = Jobs.keys(&w.view, Some(&orphan), Some(&orphan));
+        assert_eq!(Jobs.all(&w.view), [w.key.clone(), pod.clone()]);
+        keys
+    };
+    let tracked = |w: &World| pods::tracked(&w.view.objects[&pod]);
+    let look = |w: &mut World, key: &Key| {
+        let plan = Jobs.reconcile(&w.view, key, w.view.now);
+        w.view.execute(&plan)
+    };
+    // A Job that may have it takes it.
+    let keys = orphan(&mut w, json!({}));
+    assert_eq!(keys, [w.key.clone(), pod.clone()]);
+    assert!(look(&mut w, &pod) && tracked(&w));
+    w.run();
+    assert!(tracked(&w) && w.view.objects[&pod].meta.controller().is_some());
+    // One that is being deleted does not.
+    let at = w.view.now.rfc3339();
+    let keys = orphan(&mut w, json!({"deleted": at}));
+    assert_eq!(keys, std::slice::from_ref(&pod));
+    assert!(look(&mut w, &pod) && !tracked(&w));
+    // Nor does one that has ended, though it might have until then.
+    w.view.edit(&pod, |p| p["metadata"]["finalizers"] = json!([FINALIZER]));
+    orphan(&mut w, json!({"conditions": [{"type": "Complete", "status": "True", "lastTransitionTime": at}]}));
+    let key = w.key.clone();
+    assert!(look(&mut w, &key) && !tracked(&w));
+}

@@ -42,8 +42,10 @@ impl Controller for ResourceQuotas {
     fn keys(&self, view: &dyn View, old: Option<&Object>, new: Option<&Object>) -> Vec<Key> {
         let Some(object) = new.or(old) else { return vec![] };
         let resource = &*object.key.resource;
-        if resource == RESOURCE && new.is_some() {
-            return vec![object.key.clone()];
+        if let (RESOURCE, Some(new)) = (resource, new) {
+            // What admission charges is counted already.
+            let wakes = old.is_none_or(|old| is_news(old, new));
+            return wakes.then(|| object.key.clone()).into_iter().collect();
         }
         // What is created was charged when it was.
         if object.namespace().is_empty() || old.is_none() || !quota::counts(resource) {
@@ -82,6 +84,15 @@ impl Controller for ResourceQuotas {
         plan.push(Action::After(RESYNC), "to count anew");
         plan
     }
+}
+
+/// Whether a change of a quota makes its count another one: by what it limits, or because somebody has lost a part of it.
+fn is_news(old: &Object, new: &Object) -> bool {
+    let ((was, before), (spec, status)) = (old.spec_and_status(), new.spec_and_status());
+    let counted = |name: &String| status["used"].get(name).is_some();
+    was != spec
+        || before["hard"] != status["hard"]
+        || !spec["hard"].as_object().into_iter().flatten().all(|(name, _)| counted(name))
 }
 
 /// Whether a change can make an object cost less, or something else, without admission knowing.

@@ -81,8 +81,31 @@ fn only_what_may_free_something_makes_it_count() {
     view.edit(&pod, |v| v["metadata"]["labels"] = json!({"a": "b"}));
     view.edit(&pod, |v| v["status"]["phase"] = "Failed".into());
     view.remove(&pod);
-    let c = controller();
+    assert_eq!(wakes(&mut view), [1, 0, 0, 0, 1, 1], "the quota itself, the end, and the deletion");
+}
+
+/// How many keys each change since the last time is about.
+fn wakes(view: &mut TestView) -> Vec<usize> {
     let changes = std::mem::take(&mut view.changes);
-    let told = changes.iter().map(|(old, new)| c.keys(&view, old.as_deref(), new.as_deref()).len());
-    assert_eq!(told.collect::<Vec<_>>(), [1, 0, 0, 0, 1, 1], "the quota itself, the end, and the deletion");
+    let keys = |(old, new): &(Option<Arc<Object>>, Option<Arc<Object>>)| {
+        controller().keys(view, old.as_deref(), new.as_deref()).len()
+    };
+    changes.iter().map(keys).collect()
+}
+
+#[test]
+fn what_admission_charges_is_not_counted_again() {
+    let mut view = TestView::default();
+    let key = view.put(RESOURCE, quota(json!({"pods": "4", "services": "1"}), json!({})));
+    let status = |pods: &str| json!({"hard": {"pods": "4", "services": "1"}, "used": {"pods": pods, "services": "0"}});
+    view.edit(&key, |v| v["status"] = status("0"));
+    assert_eq!(wakes(&mut view), [1, 1], "it is new, and has a first count");
+    view.edit(&key, |v| v["status"] = status("1"));
+    view.edit(&key, |v| v["metadata"]["labels"] = json!({"a": "b"}));
+    assert_eq!(wakes(&mut view), [0, 0]);
+    view.edit(&key, |v| v["spec"]["hard"]["pods"] = "5".into());
+    view.edit(&key, |v| v["spec"]["scopes"] = json!(["NotTerminating"]));
+    view.edit(&key, |v| v["status"]["hard"]["pods"] = "9".into());
+    view.edit(&key, |v| v["status"]["used"] = json!({"pods": "1"}));
+    assert_eq!(wakes(&mut view), [1; 4]);
 }

@@ -4,6 +4,7 @@ use copepod_model::Status;
 use serde_json::{Value, json};
 
 use super::{Operation, Review};
+use crate::system_objects::class;
 use crate::value::{self, text};
 
 const CLASSES: &str = "priorityclasses.scheduling.k8s.io";
@@ -30,8 +31,8 @@ pub(super) fn mutate(review: &mut Review<'_>, pod: &mut Value) -> Result<(), Sta
             Some((name, class)) => (name, class),
             None => (String::new(), json!({"preemptionPolicy": PREEMPT})),
         },
-        _ => match review.view.get(CLASSES, "", &name) {
-            Some(class) => (name, class.value()),
+        _ => match class(review.view, CLASSES, &name) {
+            Some(class) => (name, class),
             None => return Err(review.forbid(&format!("no PriorityClass with name {name} was found"))),
         },
     };

@@ -4,6 +4,7 @@ use copepod_model::Status;
 use serde_json::Value;
 
 use super::Review;
+use crate::system_objects;
 use crate::value::{self, list, text};
 
 const CLASSES: &str = "runtimeclasses.node.k8s.io";
@@ -61,8 +62,8 @@ fn class(review: &Review<'_>, pod: &Value) -> Result<Option<Value>, Status> {
     if !review.creates("pods") || name.is_empty() {
         return Ok(None);
     }
-    match review.view.get(CLASSES, "", name) {
-        Some(class) => Ok(Some(class.value())),
+    match system_objects::class(review.view, CLASSES, name) {
+        Some(class) => Ok(Some(class)),
         None => Err(review.forbid(&format!("pod rejected: RuntimeClass {name:?} not found"))),
     }
 }

@@ -55,7 +55,7 @@ fn mount_token(review: &mut Review<'_>, spec: &mut Value) {
     };
     let mut mounted = false;
     for kind in ["containers", "initContainers"] {
-        for container in spec[kind].as_array_mut().into_iter().flatten() {
+        for container in spec.get_mut(kind).and_then(Value::as_array_mut).into_iter().flatten() {
             if !container.is_object() || list(container, "volumeMounts").iter().any(|m| m["mountPath"] == MOUNT_PATH) {
                 continue;
             }

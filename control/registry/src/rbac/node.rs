@@ -1,11 +1,12 @@
 //! The node authorizer: what an agent needs, and of Secrets and ConfigMaps only what its own pods refer to, and the Secrets
-//! that Ingresses and Gateways name for TLS: every node is an ingress.
+//! that Ingresses and Gateways name for TLS: every node is an ingress. The status of a claim is for the nodes that use it.
 
 use std::sync::{Arc, LazyLock};
 
 use copepod_machine::View;
 use copepod_model::facts::PodFacts;
 use copepod_model::gateway::{self, GatewayFacts, Grants};
+use copepod_model::kinds::core::podspec::uses_claim;
 use copepod_model::{Object, UserInfo};
 use serde_json::Value;
 
@@ -68,6 +69,7 @@ pub(super) fn authorize(view: &dyn View, node: &str, a: &Attributes<'_>) -> Resu
     }
     let guarded = match (a.group, a.resource) {
         ("", "secrets" | "configmaps" | "serviceaccounts") => true,
+        ("", "persistentvolumeclaims") => a.subresource == "status",
         ("coordination.k8s.io", "leases") if a.verb != "create" && a.name != node => {
             return Err(format!("can only access node lease with the same name as the requesting node {node:?}"));
         }
@@ -102,6 +104,9 @@ pub(super) fn authorize(view: &dyn View, node: &str, a: &Attributes<'_>) -> Resu
 fn is_of(pod: &Object, resource: &str, name: &str) -> bool {
     if resource == "serviceaccounts" {
         return pod.facts::<PodFacts>().service_account == name;
+    }
+    if resource == "persistentvolumeclaims" {
+        return uses_claim(&pod.spec_and_status().0, pod.name(), name);
     }
     // A name has no characters that JSON escapes.
     let named = std::str::from_utf8(&pod.body).is_ok_and(|body| body.contains(name));
@@ -159,7 +164,8 @@ mod tests {
     #[test]
     fn a_pod_is_asked_by_what_it_stores() {
         let value = json!({"metadata": {"name": "p"},
-            "spec": {"serviceAccountName": "robot", "volumes": [{"secret": {"secretName": "a.b-c"}}, {"configMap": {"name": "d"}}]}});
+            "spec": {"serviceAccountName": "robot", "volumes": [{"secret": {"secretName": "a.b-c"}}, {"configMap": {"name": "d"}},
+                {"persistentVolumeClaim": {"claimName": "e"}}, {"name": "v", "ephemeral": {}}]}});
         let key = copepod_model::Key::new("pods", "d", "p");
         let body = copepod_model::object::with_revision(&copepod_model::object::encode(&value), 1);
         let pod = Object::decode(key, 1, body);
@@ -170,6 +176,9 @@ mod tests {
             ("configmaps", "d", true),
             ("serviceaccounts", "robot", true),
             ("serviceaccounts", "default", false),
+            ("persistentvolumeclaims", "e", true),
+            ("persistentvolumeclaims", "p-v", true),
+            ("persistentvolumeclaims", "d", false),
         ] {
             assert_eq!(is_of(&pod, resource, name), want, "{resource} {name}");
         }

@@ -166,7 +166,8 @@ fn nobody_grants_what_they_do_not_have() {
 fn an_agent_reads_what_its_pods_refer_to() {
     let mut c = cluster();
     let mut p = pod("p");
-    p["spec"]["volumes"] = json!([{"name":"v","secret":{"secretName":"mine"}}]);
+    p["spec"]["volumes"] = json!([{"name":"v","secret":{"secretName":"mine"}},
+        {"name":"w","persistentVolumeClaim":{"claimName":"data"}}]);
     c.create("pods default/", p).unwrap();
     c.create("pods default/p binding", json!({"target":{"name":"n1"}})).unwrap();
     for (node, verb, what, want) in [
@@ -175,6 +176,10 @@ fn an_agent_reads_what_its_pods_refer_to() {
         ("n1", Verb::Get, "secrets default/other", false),
         ("n1", Verb::List, "secrets default/", false),
         ("n1", Verb::Watch, "pods", true),
+        ("n1", Verb::Get, "persistentvolumeclaims default/theirs", true),
+        ("n1", Verb::Patch, "persistentvolumeclaims default/data status", true),
+        ("n2", Verb::Patch, "persistentvolumeclaims default/data status", false),
+        ("n1", Verb::Update, "persistentvolumeclaims default/theirs status", false),
         ("n1", Verb::Update, "leases.coordination.k8s.io kube-node-lease/n1", true),
         ("n1", Verb::Update, "leases.coordination.k8s.io kube-node-lease/n2", false),
         ("n1", Verb::Delete, "deployments.apps default/x", false),

@@ -1,7 +1,8 @@
 //! The rules that give pods and volumes what they do not say, and those that say no.
 
-use copepod_model::Verb;
 use copepod_model::request::Body;
+use copepod_model::{Key, Verb};
+use copepod_state::{Op, Outcome, Txn, apply};
 use serde_json::{Value, json};
 
 use crate::testing::{Cluster, deployment, error, pod, request, user};
@@ -83,6 +84,24 @@ fn a_pod_gets_its_priority_from_its_class() {
     v["metadata"]["labels"] = json!({"a": "b"});
     let (_, v) = c.update("pods default/p", v).unwrap();
     assert_eq!(of(&v), (json!("polite"), json!(5), json!("Never")));
+}
+
+#[test]
+fn the_clusters_own_classes_are_there_before_they_are_stored() {
+    let mut c = Cluster::new();
+    for (resource, name) in
+        [("priorityclasses.scheduling.k8s.io", "system-cluster-critical"), ("runtimeclasses.node.k8s.io", "wasm")]
+    {
+        // An earlier release did not have them, and writes none while it leads.
+        let gone = Txn { ops: vec![Op::Delete { key: Key::new(resource, "", name) }], ..Txn::default() };
+        assert!(matches!(apply(&mut c.tables, 1, &gone).0, Outcome::Applied(_)));
+        assert!(c.find(&format!("{resource} {name}")).is_none());
+    }
+    let mut p = pod("p");
+    p["spec"]["priorityClassName"] = "system-cluster-critical".into();
+    p["spec"]["runtimeClassName"] = "wasm".into();
+    let (_, v) = c.create("pods default/", p).unwrap();
+    assert_eq!(v["spec"]["priority"], 2_000_000_000);
 }
 
 #[test]

@@ -358,5 +358,6 @@ fn a_pods_containers_get_the_token_of_their_account() {
         spec["automountServiceAccountToken"] = wanted;
         let (_, pod) = c.create("pods default/", json!({"metadata": {"name": name}, "spec": spec})).unwrap();
         assert_eq!(pod["spec"]["volumes"].as_array().map_or(0, Vec::len), count, "{pod}");
+        assert!(pod["spec"].get("initContainers").is_none(), "a list that was only looked for is not there");
     }
 }

@@ -96,6 +96,16 @@ fn a_place_is_taken_along_with_the_pod() {
 }
 
 #[test]
+fn an_eviction_names_its_pod() {
+    let mut c = with_pod(true);
+    for name in [json!(null), json!(""), json!("q")] {
+        let refused = c.create(&format!("{PODS}p eviction"), json!({"metadata": {"name": name}}));
+        assert_eq!(error(refused), "400 name in URL does not match name in Eviction object");
+    }
+    assert!(evict(&mut c, "p").is_ok());
+}
+
+#[test]
 fn a_dry_run_takes_nothing() {
     let mut c = with_pod(true);
     budget(&mut c, "b", web(), 1, 2, 1);

@@ -12,6 +12,7 @@ use copepod_registry::{Attributes, Decision, Env, Page, Reply, Write};
 use copepod_state::{Outcome, Tables};
 use serde_json::{Value, json};
 
+use super::turns::Turn;
 use super::{Api, discovery, usage};
 use crate::store::{ProposeError, ReadError};
 use crate::{SystemIds, now};
@@ -173,12 +174,17 @@ impl Api {
 
     async fn write(&self, request: &ApiRequest, fence: Option<u64>) -> Result<Answer, Status> {
         let mut attempt = 0;
+        let mut turn: Option<Turn> = None;
+        let stuck = |turn: &Option<Turn>| turn.iter().for_each(Turn::break_up);
         // A leader of several may have lost its office without knowing: what it proposes then comes to nothing, but what it
         // answers without proposing must be proven first. Who follows, or leads alone, knows before it decides.
         let mut proven = self.store.is_sovereign() || !self.store.is_leader();
         loop {
             attempt += 1;
-            let view = if proven { self.current().await? } else { self.store.snapshot() };
+            let view = match proven {
+                true => self.current().await.inspect_err(|_| stuck(&turn))?,
+                false => self.store.snapshot(),
+            };
             let decided = {
                 let mut ids = SystemIds;
                 let mut env = Env { view: &*view, now: now(), ids: &mut ids };
@@ -193,9 +199,15 @@ impl Api {
                 Ok(Decision::Answer(a)) => return Ok(Answer::Value(a.code, a.object, a.warnings)),
                 Err(e) => return Err(e),
             };
+            let namespace = write.key.namespace.clone();
+            let races = write.retry.contended && turn.is_none();
+            if races && self.turns.wanted(&namespace) {
+                turn = Some(self.turns.take(&namespace).await);
+                continue;
+            }
             write.txn.fence = fence;
             // The ops are needed for the answer, whose bytes are those that are stored; bodies are shared, not copied.
-            match self.propose(write.txn.clone()).await? {
+            match self.propose(write.txn.clone()).await.inspect_err(|_| stuck(&turn))? {
                 Outcome::Applied(revisions) => {
                     let warnings = std::mem::take(&mut write.warnings);
                     return Ok(match write.reply {
@@ -206,6 +218,9 @@ impl Api {
                 Outcome::Fenced => return Err(Status::unavailable("the leader changed")),
                 Outcome::OutOfRange(_) | Outcome::Failed(_) if attempt >= write.retry.attempts => {
                     return Err(write.retry.exhausted());
+                }
+                Outcome::OutOfRange(_) | Outcome::Failed(_) if races => {
+                    turn = Some(self.turns.take(&namespace).await);
                 }
                 Outcome::OutOfRange(_) | Outcome::Failed(_) => {}
             }

@@ -20,6 +20,7 @@ mod snapshot;
 mod streams;
 mod table;
 mod tokens;
+mod turns;
 mod usage;
 mod watch;
 
@@ -57,6 +58,7 @@ pub struct Api {
     nodes: RwLock<HashMap<String, Arc<dyn NodeApi>>>,
     remote: OnceLock<Nodes>,
     pages: pages::Pages,
+    turns: turns::Turns,
     openapi: openapi::Documents,
     metrics: metrics::Metrics,
     images: OnceLock<Images>,
@@ -76,6 +78,7 @@ impl Api {
             nodes: RwLock::default(),
             remote: OnceLock::new(),
             pages: pages::Pages::default(),
+            turns: turns::Turns::default(),
             openapi: openapi::Documents::default(),
             metrics,
             images: OnceLock::new(),

@@ -1,7 +1,7 @@
 //! Structural schemas at work: what CustomResourceDefinitions promise of their objects, checked and filled in. The messages are
 //! those of `k8s.io/apiextensions-apiserver/pkg/apiserver/validation`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::OnceLock;
 
 use regex::Regex;
@@ -12,6 +12,8 @@ use crate::kinds::fields::Path;
 
 /// How long a compiled pattern may be, in bytes of its automaton.
 const PATTERN_SIZE: usize = 1 << 20;
+/// So many mistakes are told of one object, whose lists may have no end of them.
+const MISTAKES: usize = 100;
 
 /// An `openAPIV3Schema`, ready to be asked.
 #[derive(Debug, Default)]
@@ -151,9 +153,12 @@ impl Structure {
         }
         if let Some(additional) = &self.additional {
             if let Some(most) = self.most.filter(|m| map.len() as i64 > *m) {
-                errors.push(FieldError::too_many(path, map.len(), most as usize));
+                return errors.push(FieldError::too_many(path, map.len(), most as usize));
             }
             for (name, value) in map {
+                if errors.len() >= MISTAKES {
+                    return;
+                }
                 additional.check(path.child(name), value, errors);
             }
         }
@@ -161,22 +166,25 @@ impl Structure {
 
     fn check_list(&self, path: Path<'_>, items: &[Value], errors: &mut Vec<FieldError>) {
         if let Some(most) = self.most.filter(|m| items.len() as i64 > *m) {
-            errors.push(FieldError::too_many(path, items.len(), most as usize));
+            return errors.push(FieldError::too_many(path, items.len(), most as usize));
         }
         if let Some(least) = self.least.filter(|l| (items.len() as i64) < *l) {
             let why = format!("{path} in body should have at least {least} items");
             errors.push(FieldError::invalid(path, items.len(), why));
         }
+        let (mut seen, mut keys) = (HashSet::new(), HashSet::new());
         for (i, item) in items.iter().enumerate() {
+            if errors.len() >= MISTAKES {
+                return;
+            }
             if let Some(schema) = &self.items {
                 schema.check(path.index(i), item, errors);
             }
-            let seen = &items[..i];
-            if self.set && seen.contains(item) {
+            if self.set && !seen.insert(item) {
                 errors.push(FieldError::duplicate(path.index(i), item.clone()));
             }
-            let same = |other: &Value| self.keys.iter().all(|k| other[&**k] == item[&**k]);
-            if !self.keys.is_empty() && seen.iter().any(same) {
+            let key = || self.keys.iter().map(|k| &item[&**k]).collect::<Vec<_>>();
+            if !self.keys.is_empty() && !keys.insert(key()) {
                 let key: serde_json::Map<String, Value> =
                     self.keys.iter().map(|k| (k.to_string(), item[&**k].clone())).collect();
                 errors.push(FieldError::duplicate(path.index(i), key));
@@ -274,10 +282,15 @@ mod tests {
             ),
             (
                 json!({"name": "a", "list": [{"k": "x"}, {"k": "y"}, {"k": "x"}]}),
-                vec![
-                    "spec.list: Too many: 3: must have at most 2 items",
-                    "spec.list[2]: Duplicate value: {\"k\":\"x\"}",
-                ],
+                vec!["spec.list: Too many: 3: must have at most 2 items"],
+            ),
+            (
+                json!({"name": "a", "list": [{"k": "x"}, {"k": "x", "w": 2}]}),
+                vec!["spec.list[1]: Duplicate value: {\"k\":\"x\"}"],
+            ),
+            (
+                json!({"name": "a", "map": {"x": "yy", "y": "yy"}}),
+                vec!["spec.map: Too many: 2: must have at most 1 items"],
             ),
             (json!({"name": "a", "set": ["x", "x"]}), vec!["spec.set[1]: Duplicate value: \"x\""]),
             (json!({"name": "a", "map": {"x": "yy"}}), vec!["spec.map.x: Too long: may not be more than 1 bytes"]),
@@ -286,5 +299,17 @@ mod tests {
             schema().check(Path::root("spec"), &value, &mut errors);
             assert_eq!(errors.iter().map(ToString::to_string).collect::<Vec<_>>(), want, "{value}");
         }
+    }
+
+    #[test]
+    fn lists_of_any_length_are_harmless() {
+        let check = |set: Value| {
+            let mut errors = vec![];
+            schema().check(Path::root("spec"), &json!({"name": "a", "set": set}), &mut errors);
+            errors.len()
+        };
+        assert_eq!(check((0..300_000).map(|i| i.to_string()).collect()), 0, "each is compared with few others");
+        assert_eq!(check((0..300_000).map(|_| "x").collect()), MISTAKES);
+        assert_eq!(check((0..300_000).collect()), MISTAKES, "numbers are no texts");
     }
 }

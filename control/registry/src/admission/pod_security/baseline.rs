@@ -169,15 +169,7 @@ pub(super) fn privileged(pod: &Pod<'_>, _: u32) -> Option<Violation> {
     violation("privileged", format!("{} must not set securityContext.privileged=true", containers(&names)))
 }
 
-pub(super) fn proc_mount(pod: &Pod<'_>, minor: u32) -> Option<Violation> {
-    if minor >= 35 && pod.has_own_users() {
-        return None;
-    }
-    unmasked(pod)
-}
-
-/// The check of `procMount` without exceptions.
-pub(super) fn unmasked(pod: &Pod<'_>) -> Option<Violation> {
+pub(super) fn proc_mount(pod: &Pod<'_>, _: u32) -> Option<Violation> {
     let mount = |c: &'_ Value| c["securityContext"]["procMount"].as_str().filter(|m| *m != "Default").map(String::from);
     let bad: Vec<(&str, String)> = pod.containers().filter_map(|(name, c)| Some((name, mount(c)?))).collect();
     if bad.is_empty() {

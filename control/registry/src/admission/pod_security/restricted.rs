@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::Pod;
-use super::baseline::{bad_seccomp, confines, seccomp_set, unmasked};
+use super::baseline::{self, bad_seccomp, confines, seccomp_set};
 use super::checks::{Violation, containers, plural, quoted, setters, violation};
 use crate::value::{list, text, texts};
 
@@ -47,8 +47,6 @@ const OTHER_VOLUMES: [&str; 21] = [
 ];
 /// Since when what Windows does not have is not asked of pods for Windows.
 const WINDOWS: u32 = 25;
-/// Since when pods with users of their own may be root in there.
-const OWN_USERS: u32 = 35;
 
 pub(super) fn privilege_escalation(pod: &Pod<'_>, minor: u32) -> Option<Violation> {
     if minor < 8 || (minor >= WINDOWS && pod.is_windows()) {
@@ -91,7 +89,7 @@ pub(super) fn capabilities(pod: &Pod<'_>, minor: u32) -> Option<Violation> {
 }
 
 pub(super) fn proc_mount(pod: &Pod<'_>, minor: u32) -> Option<Violation> {
-    if minor < 35 { None } else { unmasked(pod) }
+    if minor < 35 { None } else { baseline::proc_mount(pod, minor) }
 }
 
 pub(super) fn volumes(pod: &Pod<'_>, _: u32) -> Option<Violation> {
@@ -108,11 +106,8 @@ pub(super) fn volumes(pod: &Pod<'_>, _: u32) -> Option<Violation> {
     violation("restricted volume types", format!("{word} {names} {verb} {kind} {}", quoted(types)))
 }
 
-pub(super) fn run_as_non_root(pod: &Pod<'_>, minor: u32) -> Option<Violation> {
+pub(super) fn run_as_non_root(pod: &Pod<'_>, _: u32) -> Option<Violation> {
     const REASON: &str = "runAsNonRoot != true";
-    if minor >= OWN_USERS && pod.has_own_users() {
-        return None;
-    }
     let said = |context: &Value| context["runAsNonRoot"].as_bool();
     let of_pod = said(&pod.spec["securityContext"]);
     let of = |wanted: Option<bool>| -> Vec<&str> {
@@ -130,7 +125,7 @@ pub(super) fn run_as_non_root(pod: &Pod<'_>, minor: u32) -> Option<Violation> {
 }
 
 pub(super) fn run_as_user(pod: &Pod<'_>, minor: u32) -> Option<Violation> {
-    if minor < 23 || (minor >= OWN_USERS && pod.has_own_users()) {
+    if minor < 23 {
         return None;
     }
     let root = |context: &Value| context["runAsUser"] == 0;

@@ -144,13 +144,19 @@ fn older_versions_ask_for_less() {
     assert_eq!(found(Level::Baseline, Some(32), sysctl), "");
     let probe = with("/containers/0/livenessProbe", json!({"httpGet": {"host": "h"}}));
     assert_eq!(found(Level::Baseline, Some(33), probe), "");
-    // In users of its own a pod may be root, and see all of /proc in baseline.
+    // Users of its own are a wish that no runtime fulfils.
     let mut own = with("/containers/0/securityContext/procMount", json!("Unmasked"));
-    own["hostUsers"] = false.into();
-    own["securityContext"]["runAsNonRoot"] = false.into();
-    assert_eq!(found(Level::Baseline, None, own.clone()), "");
-    let restricted = found(Level::Restricted, None, own);
-    assert!(restricted.starts_with("procMount (") && !restricted.contains("runAsNonRoot"), "{restricted}");
+    own["securityContext"] = json!({"runAsNonRoot": false, "runAsUser": 0});
+    let mut wished = own.clone();
+    wished["hostUsers"] = false.into();
+    for (level, reasons) in [
+        (Level::Baseline, &["procMount ("][..]),
+        (Level::Restricted, &["procMount (", "runAsNonRoot != true (", "runAsUser=0 ("]),
+    ] {
+        let told = found(level, None, wished.clone());
+        assert!(reasons.iter().all(|r| told.contains(r)), "{told}");
+        assert_eq!(told, found(level, None, own.clone()));
+    }
     let old =
         json!({"metadata": {"annotations": {"seccomp.security.alpha.kubernetes.io/pod": "unconfined"}}, "spec": bare});
     let standard = Standard { level: Level::Baseline, minor: Some(18) };

@@ -26,7 +26,7 @@ pub use validate::{validate_pod_spec, validate_template};
 
 use serde_json::Value;
 
-use crate::kinds::fields::list;
+use crate::kinds::fields::{list, text};
 
 /// The three lists of containers, in the order in which they are validated.
 pub const CONTAINER_LISTS: [&str; 3] = ["initContainers", "containers", "ephemeralContainers"];
@@ -34,6 +34,14 @@ pub const CONTAINER_LISTS: [&str; 3] = ["initContainers", "containers", "ephemer
 /// Every container of a pod spec.
 pub fn containers(spec: &Value) -> impl Iterator<Item = &Value> {
     CONTAINER_LISTS.iter().flat_map(|name| list(spec, name))
+}
+
+/// Whether a spec has the claim among its volumes: by its name, or as the own claim of the pod of that name.
+pub fn uses_claim(spec: &Value, pod: &str, claim: &str) -> bool {
+    list(spec, "volumes").iter().any(|v| {
+        let own = v["ephemeral"].is_object() && format!("{pod}-{}", text(&v["name"])) == claim;
+        own || v["persistentVolumeClaim"]["claimName"] == claim
+    })
 }
 
 /// Names and images of the regular containers, as `-o wide` shows them.
