@@ -112,9 +112,9 @@ impl GatewayTable {
     ) {
         let facts: Arc<RouteFacts> = route.facts();
         let mut rules: Option<Vec<Arc<HttpRule>>> = None;
-        for parent in facts.parents.iter().filter(|p| p.gateway) {
-            let named = |g: &&JudgedGateway| *g.name.0 == *parent.namespace && *g.name.1 == *parent.name;
-            let Some(gateway) = gateways.iter().find(named).filter(|g| g.doubt.is_none()) else { continue };
+        for parent in &facts.parents {
+            let named = gateways.iter().find(|g| parent.names(g));
+            let Some(gateway) = named.filter(|g| g.doubt.is_none()) else { continue };
             let attached = gateway::attach(&facts, route.namespace(), labels, parent, gateway);
             for attached in attached.into_iter().flatten() {
                 let listener = &gateway.facts.listeners[attached.listener];
@@ -189,7 +189,7 @@ fn compile(route: &Object, facts: &RouteFacts, rule: &gateway::Rule, grants: &Gr
         backend_timeout: rule.backend_timeout,
         retry: rule.retry.clone(),
         grpc: facts.kind == gateway::RouteKind::Grpc,
-        broken: rule.problems.iter().any(|p| matches!(p, gateway::Problem::Filter(_))),
+        broken: rule.is_broken(),
     }
 }
 

@@ -1,7 +1,7 @@
 //! GatewayClasses of the cluster's own.
 
 use copepod_machine::Plan;
-use copepod_model::gateway::{class_is_ours, valid_class};
+use copepod_model::gateway::{class_doubt, class_is_ours};
 use copepod_model::{Object, Time};
 use serde_json::{Value, json};
 
@@ -48,10 +48,7 @@ pub(super) fn reconcile(class: &Object, now: Time, plan: &mut Plan) {
         return;
     }
     let value = class.value();
-    let accepted = match valid_class(class) {
-        true => Said::yes("Accepted", "Accepted"),
-        false => Said::no("Accepted", ("InvalidParameters", "parametersRef is not supported".into())),
-    };
+    let accepted = Said::unless("Accepted", class_doubt(class));
     let said = [accepted, Said::yes("SupportedVersion", "SupportedVersion")];
     let features: Vec<Value> = FEATURES.iter().map(|name| json!({ "name": name })).collect();
     let wanted = [

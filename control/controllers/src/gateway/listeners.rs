@@ -58,16 +58,13 @@ fn attached(world: &World<'_>, gateway: &JudgedGateway) -> Vec<usize> {
     let mut counts = vec![0; gateway.listeners.len()];
     for route in all_routes(world.view).filter(|r| r.meta.deletion_timestamp.is_none()) {
         let facts = route.facts::<RouteFacts>();
-        let named = |p: &&copepod_model::gateway::Parent| {
-            p.gateway && p.namespace == *gateway.name.0 && p.name == *gateway.name.1
-        };
         if routes::is_useless(&facts) {
             continue;
         }
         let to: BTreeSet<usize> = facts
             .parents
             .iter()
-            .filter(named)
+            .filter(|p| p.names(gateway))
             .filter_map(|p| world.attach(&route, &facts, p, gateway).ok())
             .flatten()
             .map(|a| a.listener)
@@ -83,22 +80,13 @@ fn listener_says(world: &World<'_>, listener: &JudgedListener) -> [Said; 4] {
     let usable = |c: &CertificateRef| missing_one(world, c).is_none();
     let programmed = refused.is_none() && (!listener.tls || listener.certificates.iter().any(usable));
     [
-        match refused {
-            None => Said::yes("Accepted", "Accepted"),
-            Some(why) => Said::no("Accepted", why),
-        },
+        Said::unless("Accepted", refused),
         match listener.conflict.clone() {
             None => Said::no("Conflicted", ("NoConflicts", String::new())),
             Some((reason, message)) => Said { message, ..Said::yes("Conflicted", reason) },
         },
-        match unresolved {
-            None => Said::yes("ResolvedRefs", "ResolvedRefs"),
-            Some(why) => Said::no("ResolvedRefs", why),
-        },
-        match programmed {
-            true => Said::yes("Programmed", "Programmed"),
-            false => Said::no("Programmed", ("Invalid", "the listener is not served".into())),
-        },
+        Said::unless("ResolvedRefs", unresolved),
+        Said::unless("Programmed", (!programmed).then(|| ("Invalid", "the listener is not served".into()))),
     ]
 }
 

@@ -13,8 +13,8 @@ use std::sync::Arc;
 use copepod_machine::{Plan, View};
 use copepod_model::facts::ServiceFacts;
 use copepod_model::gateway::{
-    self, GATEWAY_CLASSES, GATEWAYS, GRPC_ROUTES, GatewayFacts, Grants, HTTP_ROUTES, JudgedGateway, REFERENCE_GRANTS,
-    RouteFacts, RouteKind,
+    self, Doubt, GATEWAY_CLASSES, GATEWAYS, GRPC_ROUTES, GatewayFacts, Grants, HTTP_ROUTES, JudgedGateway,
+    REFERENCE_GRANTS, RouteFacts, RouteKind,
 };
 use copepod_model::{Key, Object, Time};
 use serde_json::{Value, json};
@@ -128,7 +128,7 @@ impl<'v> World<'v> {
     }
 
     fn gateway(&self, namespace: &str, name: &str) -> Option<&JudgedGateway> {
-        self.judged.iter().find(|g| *g.name.0 == *namespace && *g.name.1 == *name)
+        self.judged.iter().find(|g| g.is(namespace, name))
     }
 
     /// The listeners that a route is attached to by a parent.
@@ -158,8 +158,13 @@ impl Said {
         Said { ty, holds: true, reason, message: String::new() }
     }
 
-    fn no(ty: &'static str, (reason, message): (&'static str, String)) -> Said {
+    fn no(ty: &'static str, (reason, message): Doubt) -> Said {
         Said { ty, holds: false, reason, message }
+    }
+
+    /// That it is so, with the type for a reason, unless there is a doubt.
+    fn unless(ty: &'static str, doubt: Option<Doubt>) -> Said {
+        doubt.map_or_else(|| Said::yes(ty, ty), |why| Said::no(ty, why))
     }
 }
 

@@ -31,10 +31,7 @@ pub(super) fn reconcile(world: &World<'_>, route: &Object, now: Time, plan: &mut
                 (Ok(_), Some(why)) if is_useless(&facts) => Said::no("Accepted", ("UnsupportedValue", why)),
                 (Ok(_), _) => Said::yes("Accepted", "Accepted"),
             },
-            match resolved.clone() {
-                None => Said::yes("ResolvedRefs", "ResolvedRefs"),
-                Some(why) => Said::no("ResolvedRefs", why),
-            },
+            Said::unless("ResolvedRefs", resolved.clone()),
         ];
         if let Some(why) = problems(&facts).filter(|_| !is_useless(&facts)) {
             said.push(Said {
@@ -70,29 +67,24 @@ pub(super) fn refers(route: &Object, service: &Object) -> bool {
 
 /// All that a rule refers to.
 fn references(rule: &Rule) -> Vec<&Reference> {
-    let filters = rule.filters.iter().chain(rule.backends.iter().flat_map(|b| &b.filters));
-    let mirrors = filters.filter_map(|f| if let Filter::Mirror(m) = f { Some(&m.to) } else { None });
+    let mirrors = rule.all_filters().filter_map(|f| if let Filter::Mirror(m) = f { Some(&m.to) } else { None });
     rule.backends.iter().map(|b| &b.to).chain(mirrors).collect()
 }
 
 /// Whether no rule of a route can be followed.
 pub(super) fn is_useless(facts: &RouteFacts) -> bool {
-    let broken = |r: &Rule| r.matches.is_empty() || r.problems.iter().any(|p| matches!(p, Problem::Filter(_)));
-    !facts.rules.is_empty() && facts.rules.iter().all(|r| broken(r))
+    !facts.rules.is_empty() && facts.rules.iter().all(|r| r.matches.is_empty() || r.is_broken())
 }
 
 /// What cannot be done, in words.
 fn problems(facts: &RouteFacts) -> Option<String> {
-    facts.rules.iter().enumerate().find_map(|(i, r)| {
-        let (Problem::Match(why) | Problem::Filter(why)) = r.problems.first()?;
-        Some(format!("rules[{i}]: {why}"))
-    })
+    facts.rules.iter().enumerate().find_map(|(i, r)| Some(format!("rules[{i}]: {}", r.problems.first()?.message())))
 }
 
 /// Why not everything that a route refers to may be used and exists.
 fn unresolved(world: &World<'_>, route: &Object, facts: &RouteFacts) -> Option<Doubt> {
     let extension = facts.rules.iter().flat_map(|r| &r.problems).find_map(|p| match p {
-        Problem::Filter(why) if why.contains("ExtensionRef") => Some(("InvalidKind", why.clone())),
+        Problem::Filter(ty) if ty == "ExtensionRef" => Some(("InvalidKind", p.message())),
         _ => None,
     });
     extension.or_else(|| {

@@ -31,13 +31,17 @@ pub fn class_is_ours(class: &Object) -> bool {
     class.facts::<ClassFacts>().controller == GATEWAY_CONTROLLER
 }
 
-/// Whether it can be accepted: there are no parameters.
-pub fn valid_class(class: &Object) -> bool {
-    !class.facts::<ClassFacts>().parameters
-}
-
 /// A reason and a message.
 pub type Doubt = (&'static str, String);
+
+/// Why it cannot be accepted.
+pub fn class_doubt(class: &Object) -> Option<Doubt> {
+    class.facts::<ClassFacts>().parameters.then(parameters)
+}
+
+fn parameters() -> Doubt {
+    ("InvalidParameters", "parametersRef is not supported".into())
+}
 
 /// A Gateway of the cluster's own with what is to be said of its listeners.
 #[derive(Debug)]
@@ -50,6 +54,13 @@ pub struct JudgedGateway {
     pub doubt: Option<Doubt>,
     /// As many as its own listeners, in the same order.
     pub listeners: Vec<JudgedListener>,
+}
+
+impl JudgedGateway {
+    /// Whether it has this namespace and name.
+    pub fn is(&self, namespace: &str, name: &str) -> bool {
+        *self.name.0 == *namespace && *self.name.1 == *name
+    }
 }
 
 /// What is to be said of a listener.
@@ -78,7 +89,7 @@ impl JudgedListener {
 
 /// Judges all Gateways of the cluster's own classes, the oldest first.
 pub fn judge<O: Borrow<Object>>(classes: &[O], gateways: &[O], grants: &Grants) -> Vec<JudgedGateway> {
-    let classes = classes.iter().map(Borrow::borrow).filter(|c| class_is_ours(c) && valid_class(c));
+    let classes = classes.iter().map(Borrow::borrow).filter(|c| class_is_ours(c) && class_doubt(c).is_none());
     let ours: BTreeSet<&str> = classes.map(Object::name).collect();
     let mut own: Vec<(&Object, Arc<GatewayFacts>)> = gateways
         .iter()
@@ -112,7 +123,7 @@ pub fn judge<O: Borrow<Object>>(classes: &[O], gateways: &[O], grants: &Grants) 
 /// Why a Gateway is not accepted, whatever its listeners are.
 fn doubt(facts: &GatewayFacts) -> Option<Doubt> {
     if facts.parameters {
-        return Some(("InvalidParameters", "parametersRef is not supported".into()));
+        return Some(parameters());
     }
     if facts.own_tls {
         // Who asks for clients' certificates must not be served without.

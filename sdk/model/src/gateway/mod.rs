@@ -18,7 +18,7 @@ pub use attach::{Attached, Refusal, attach};
 pub use filter::{Filter, HeaderEdit, Mirror, PathEdit, Redirect, Rewrite};
 pub use grant::Grants;
 pub use hosts::{intersection, matches as host_matches};
-pub use judge::{Doubt, JudgedGateway, JudgedListener, class_is_ours, judge, valid_class};
+pub use judge::{Doubt, JudgedGateway, JudgedListener, class_doubt, class_is_ours, judge};
 pub use listener::{CertificateRef, GatewayFacts, Listener};
 pub use route::{BackendRef, Match, Parent, PathMatch, Problem, Reference, Retry, RouteFacts, Rule, ValueMatch};
 

@@ -7,6 +7,7 @@ use regex::{Regex, RegexBuilder};
 use serde_json::Value;
 
 use super::filter::{Filter, filters};
+use super::judge::JudgedGateway;
 use super::{GROUP, RouteKind};
 use crate::Object;
 use crate::facts::Facts;
@@ -51,6 +52,13 @@ pub struct Parent {
     pub port: Option<u16>,
 }
 
+impl Parent {
+    /// Whether it names this Gateway.
+    pub fn names(&self, gateway: &JudgedGateway) -> bool {
+        self.gateway && gateway.is(&self.namespace, &self.name)
+    }
+}
+
 /// A rule.
 #[derive(Debug)]
 pub struct Rule {
@@ -81,13 +89,35 @@ pub struct Retry {
     pub codes: Vec<u16>,
 }
 
+impl Rule {
+    /// Its own filters and those of its backends.
+    pub fn all_filters(&self) -> impl Iterator<Item = &Filter> {
+        self.filters.iter().chain(self.backends.iter().flat_map(|b| &b.filters))
+    }
+
+    /// Whether it asks for something that cannot be done: requests that match it are answered by an error.
+    pub fn is_broken(&self) -> bool {
+        self.problems.iter().any(|p| matches!(p, Problem::Filter(_)))
+    }
+}
+
 /// Something in a rule that cannot be done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Problem {
     /// A match that is left out, and why.
     Match(String),
-    /// A filter: requests that match the rule are answered by an error.
+    /// A filter of this type: it breaks the rule.
     Filter(String),
+}
+
+impl Problem {
+    /// In words.
+    pub fn message(&self) -> String {
+        match self {
+            Problem::Match(why) => why.clone(),
+            Problem::Filter(ty) => format!("filters of type {ty} are not supported"),
+        }
+    }
 }
 
 /// What a request must be like, all of it.
@@ -219,7 +249,6 @@ fn rule(object: &Object, kind: RouteKind, r: &Value) -> Rule {
     if listed.is_empty() {
         matches.push(Match { path: PathMatch::Prefix(String::new()), method: None, headers: vec![], query: vec![] });
     }
-    let own = filters(object, list(r, "filters"));
     let backends: Vec<BackendRef> = list(r, "backendRefs")
         .iter()
         .map(|b| BackendRef {
@@ -228,22 +257,22 @@ fn rule(object: &Object, kind: RouteKind, r: &Value) -> Rule {
             filters: filters(object, list(b, "filters")),
         })
         .collect();
-    for filter in own.iter().chain(backends.iter().flat_map(|b| &b.filters)) {
-        if let Filter::Unsupported(ty) = filter {
-            problems.push(Problem::Filter(format!("filters of type {ty} are not supported")));
-        }
-    }
     let timeouts = &r["timeouts"];
     let time = |field: &str| timeouts[field].as_str().and_then(duration::parse);
-    Rule {
+    let mut rule = Rule {
         matches,
-        filters: own,
+        filters: filters(object, list(r, "filters")),
         backends,
         request_timeout: time("request"),
         backend_timeout: time("backendRequest"),
         retry: r["retry"].is_object().then(|| retry(&r["retry"])),
-        problems,
-    }
+        problems: vec![],
+    };
+    let unsupported =
+        |f: &Filter| if let Filter::Unsupported(ty) = f { Some(Problem::Filter(ty.clone())) } else { None };
+    problems.extend(rule.all_filters().filter_map(unsupported));
+    rule.problems = problems;
+    rule
 }
 
 fn retry(r: &Value) -> Retry {

@@ -1,10 +1,31 @@
-//! Rules that the kinds with a pod template share.
+//! What the kinds with a pod template share: rules, and what is shown of them.
 
 use serde_json::Value;
 
-use super::fields::{Fields, Path, nonnegative, text};
-use crate::FieldError;
+use super::core::podspec;
+use super::fields::{Fields, Path, ensure, nonnegative, text};
+use super::table::{self, col, name, number, wide};
+use super::{Column, Scale, age, field_at};
 use crate::selector::LabelSelector;
+use crate::{FieldError, Time};
+
+/// Where workloads keep what `/scale` serves.
+pub(super) const SCALE: Scale =
+    Scale { spec_replicas: "spec.replicas", status_replicas: "status.replicas", selector: "spec.selector" };
+
+/// The wide columns: two for [`podspec::layout`] of the template, and one for what selects its pods.
+pub(super) const LAYOUT: [Column; 3] = [
+    wide("Containers", "string", "Names of each container in the template."),
+    wide("Images", "string", "Images referenced by each container in the template."),
+    wide("Selector", "string", "Label selector for pods."),
+];
+
+/// Defaults of `template` in a spec, which is made where there is none.
+pub(super) fn default_template(spec: &mut Fields) {
+    if let Some(pod) = ensure(spec, "template").and_then(|t| ensure(t, "spec")) {
+        podspec::default_template(pod);
+    }
+}
 
 /// The path of a template's labels, below `spec` or wherever the template is.
 fn labels_path(template: Path<'_>) -> String {
@@ -21,9 +42,25 @@ pub(super) fn matches_template(at: Path<'_>, selector: &Value, template: &Value,
         Ok(s) => s.matches_with(|k| labels[k].as_str()),
     };
     if !matches {
-        let value = if labels.is_null() { Value::Object(Fields::new()) } else { labels.clone() };
-        errors.push(FieldError::invalid(labels_path(at), value, "`selector` does not match template `labels`"));
+        errors.push(mismatch(at, template));
     }
+}
+
+/// The error of a selector that does not match its template's labels.
+pub(super) fn mismatch(at: Path<'_>, template: &Value) -> FieldError {
+    let labels = &template["metadata"]["labels"];
+    let value = if labels.is_null() { Value::Object(Fields::new()) } else { labels.clone() };
+    FieldError::invalid(labels_path(at), value, "`selector` does not match template `labels`")
+}
+
+/// Adds an error if a selector asks for nothing; answers whether it does. `kind` is upstream's word for one of them.
+pub(super) fn empty_selector(at: Path<'_>, selector: &Value, kind: &str, errors: &mut Vec<FieldError>) -> bool {
+    let empty = selector.is_object() && LabelSelector::from_json(selector).is_ok_and(|s| s.is_empty());
+    if empty {
+        let why = format!("empty selector is invalid for {kind}");
+        errors.push(FieldError::invalid(at, selector.clone(), why));
+    }
+    empty
 }
 
 /// Adds the errors of a template whose pods run for ever. `kind` is for the words of one of them.
@@ -63,4 +100,41 @@ pub(super) fn collisions(new: &Value, old: &Value, errors: &mut Vec<FieldError>)
         let value = count(&new["status"]).unwrap_or(0);
         errors.push(FieldError::invalid("status.collisionCount", value, "cannot be decremented"));
     }
+}
+
+/// A field that the kinds of replicas can be selected by, besides those of all objects.
+pub(super) const REPLICAS: &str = "status.replicas";
+
+/// Its value, and that of any other field.
+pub(super) fn replicas_field(object: &Value, path: &str) -> String {
+    match path {
+        REPLICAS => object["status"]["replicas"].as_i64().unwrap_or(0).to_string(),
+        _ => field_at(object, path),
+    }
+}
+
+/// The columns of a ReplicaSet and of what came before it.
+pub(super) fn replica_columns() -> Vec<Column> {
+    let shown = [
+        col("Desired", "integer", "Number of desired replicas."),
+        col("Current", "integer", "Number of pods that exist."),
+        col("Ready", "integer", "Number of pods that are ready."),
+    ];
+    table::columns(&shown, &LAYOUT)
+}
+
+/// Their cells, given that of the selector.
+pub(super) fn replica_cells(o: &Value, selector: Value, now: Time) -> Vec<Value> {
+    let (spec, status) = (&o["spec"], &o["status"]);
+    let (names, images) = podspec::layout(&spec["template"]["spec"]);
+    vec![
+        name(o),
+        number(&spec["replicas"]),
+        number(&status["replicas"]),
+        number(&status["readyReplicas"]),
+        age(o, now),
+        names.into(),
+        images.into(),
+        selector,
+    ]
 }

@@ -6,7 +6,7 @@ use super::{SPEC, V1};
 use crate::kinds::core::podspec;
 use crate::kinds::fields::{Fields, Path, ensure, fill, fill_absent, immutable, nonnegative, spec_mut, text};
 use crate::kinds::int_or_percent::{Bound, at_most_all};
-use crate::kinds::table::{col, columns, labels, name, number, selector, wide};
+use crate::kinds::table::{col, columns, labels, name, number, selector};
 use crate::kinds::{Column, Kind, Strategy, age, metadata, workload};
 use crate::{FieldError, Time};
 
@@ -40,7 +40,7 @@ impl Strategy for DaemonSet {
             }
         }
         fill_absent(spec, "revisionHistoryLimit", || 10.into());
-        super::default_template(spec);
+        workload::default_template(spec);
     }
 
     fn validate(&self, object: &Value, errors: &mut Vec<FieldError>) {
@@ -48,10 +48,7 @@ impl Strategy for DaemonSet {
         let (chosen, template) = (&spec["selector"], &spec["template"]);
         metadata::validate_selector(SPEC.child("selector"), chosen, errors);
         workload::matches_template(SPEC.child("template"), chosen, template, errors);
-        if chosen.is_object() && super::is_empty_selector(chosen) {
-            let why = "empty selector is invalid for daemonset";
-            errors.push(FieldError::invalid(SPEC.child("selector"), chosen.clone(), why));
-        }
+        workload::empty_selector(SPEC.child("selector"), chosen, "daemonset", errors);
         podspec::validate_template(SPEC.child("template"), template, errors);
         workload::runs_always(SPEC.child("template"), template, "DaemonSet", errors);
         nonnegative(SPEC.child("minReadySeconds"), &spec["minReadySeconds"], errors);
@@ -101,11 +98,7 @@ impl Strategy for DaemonSet {
             ],
             &[],
         );
-        out.extend([
-            wide("Containers", "string", "Names of each container in the template."),
-            wide("Images", "string", "Images referenced by each container in the template."),
-            wide("Selector", "string", "Label selector for pods."),
-        ]);
+        out.extend(workload::LAYOUT);
         out
     }
 

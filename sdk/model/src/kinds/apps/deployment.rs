@@ -6,8 +6,8 @@ use super::{SPEC, V1};
 use crate::kinds::core::podspec;
 use crate::kinds::fields::{Path, ensure, fill, fill_absent, immutable, nonnegative, one_of, spec_mut, text};
 use crate::kinds::int_or_percent::{Bound, bound};
-use crate::kinds::table::{col, columns, name, number, selector, wide};
-use crate::kinds::{Column, Kind, Scale, Strategy, age};
+use crate::kinds::table::{col, columns, name, number, selector};
+use crate::kinds::{Column, Kind, Strategy, age, workload};
 use crate::{FieldError, Time};
 
 /// The kind.
@@ -16,15 +16,11 @@ pub fn kind() -> Kind {
         short_names: &["deploy"],
         categories: &["all"],
         status: true,
-        scale: Some(SCALE),
+        scale: Some(workload::SCALE),
         generation: true,
         ..Kind::new(V1, "Deployment", ("deployments", "deployment"), Deployment)
     }
 }
-
-/// Where workloads keep what `/scale` serves.
-pub(super) const SCALE: Scale =
-    Scale { spec_replicas: "spec.replicas", status_replicas: "status.replicas", selector: "spec.selector" };
 
 struct Deployment;
 
@@ -43,7 +39,7 @@ impl Strategy for Deployment {
         }
         fill_absent(spec, "revisionHistoryLimit", || 10.into());
         fill_absent(spec, "progressDeadlineSeconds", || 600.into());
-        super::default_template(spec);
+        workload::default_template(spec);
     }
 
     fn validate(&self, object: &Value, errors: &mut Vec<FieldError>) {
@@ -70,11 +66,7 @@ impl Strategy for Deployment {
                 col("Up-to-date", "string", "Number of pods that have the current template."),
                 col("Available", "string", "Number of pods that have been ready for long enough."),
             ],
-            &[
-                wide("Containers", "string", "Names of each container in the template."),
-                wide("Images", "string", "Images referenced by each container in the template."),
-                wide("Selector", "string", "Label selector for pods."),
-            ],
+            &workload::LAYOUT,
         )
     }
 

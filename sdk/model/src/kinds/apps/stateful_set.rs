@@ -2,14 +2,13 @@
 
 use serde_json::{Value, json};
 
-use super::deployment::SCALE;
 use super::{SPEC, V1};
 use crate::kinds::core::podspec;
 use crate::kinds::fields::{
     Fields, Path, check, ensure, fill, fill_absent, items_mut, list, nonnegative, one_of, spec_mut, text,
 };
 use crate::kinds::int_or_percent::{Bound, at_most_all};
-use crate::kinds::table::{col, columns, name, wide};
+use crate::kinds::table::{col, columns, name};
 use crate::kinds::{Column, Kind, Strategy, age, metadata, names, workload};
 use crate::{FieldError, Time};
 
@@ -19,7 +18,7 @@ pub fn kind() -> Kind {
         short_names: &["sts"],
         categories: &["all"],
         status: true,
-        scale: Some(SCALE),
+        scale: Some(workload::SCALE),
         generation: true,
         ..Kind::new(V1, "StatefulSet", ("statefulsets", "statefulset"), StatefulSet)
     }
@@ -60,7 +59,7 @@ impl Strategy for StatefulSet {
         }
         fill_absent(spec, "replicas", || 1.into());
         fill_absent(spec, "revisionHistoryLimit", || 10.into());
-        super::default_template(spec);
+        workload::default_template(spec);
         for claim in items_mut(spec, "volumeClaimTemplates") {
             fill(claim, "apiVersion", "v1");
             fill(claim, "kind", "PersistentVolumeClaim");
@@ -98,10 +97,7 @@ impl Strategy for StatefulSet {
             errors.push(FieldError::required(SPEC.child("selector"), ""));
         } else {
             metadata::validate_selector(SPEC.child("selector"), chosen, errors);
-            if super::is_empty_selector(chosen) {
-                let why = "empty selector is invalid for statefulset";
-                errors.push(FieldError::invalid(SPEC.child("selector"), chosen.clone(), why));
-            } else {
+            if !workload::empty_selector(SPEC.child("selector"), chosen, "statefulset", errors) {
                 workload::matches_template(SPEC.child("template"), chosen, &spec["template"], errors);
             }
         }
@@ -149,13 +145,7 @@ impl Strategy for StatefulSet {
     }
 
     fn columns(&self) -> Vec<Column> {
-        columns(
-            &[col("Ready", "string", "Number of the pod with ready state")],
-            &[
-                wide("Containers", "string", "Names of each container in the template."),
-                wide("Images", "string", "Images referenced by each container in the template."),
-            ],
-        )
+        columns(&[col("Ready", "string", "Number of the pod with ready state")], &workload::LAYOUT[..2])
     }
 
     fn cells(&self, o: &Value, now: Time) -> Vec<Value> {

@@ -6,8 +6,8 @@ use super::schedule::Schedule;
 use super::{SPEC, V1, job_spec, time_zone};
 use crate::kinds::core::podspec;
 use crate::kinds::fields::{ensure, fill, fill_absent, list, nonnegative, one_of, spec_mut, text};
-use crate::kinds::table::{col, columns, name, selector, wide};
-use crate::kinds::{Column, Kind, Strategy, age, since};
+use crate::kinds::table::{col, columns, name, selector};
+use crate::kinds::{Column, Kind, Strategy, age, since, workload};
 use crate::{FieldError, Time};
 
 /// The kind.
@@ -33,9 +33,8 @@ impl Strategy for CronJob {
         fill_absent(spec, "suspend", || false.into());
         fill_absent(spec, "successfulJobsHistoryLimit", || 3.into());
         fill_absent(spec, "failedJobsHistoryLimit", || 1.into());
-        let job = ensure(spec, "jobTemplate").and_then(|t| ensure(t, "spec"));
-        if let Some(pod) = job.and_then(|j| ensure(j, "template")).and_then(|t| ensure(t, "spec")) {
-            podspec::default_template(pod);
+        if let Some(job) = ensure(spec, "jobTemplate").and_then(|t| ensure(t, "spec")) {
+            workload::default_template(job);
         }
     }
 
@@ -89,11 +88,7 @@ impl Strategy for CronJob {
                 col("Active", "integer", "Number of Jobs that run."),
                 col("Last Schedule", "string", "When a Job was last started by the schedule."),
             ],
-            &[
-                wide("Containers", "string", "Names of each container in the template."),
-                wide("Images", "string", "Images referenced by each container in the template."),
-                wide("Selector", "string", "Label selector for pods."),
-            ],
+            &workload::LAYOUT,
         )
     }
 

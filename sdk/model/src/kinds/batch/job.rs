@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::{SPEC, V1, job_spec, job_status};
 use crate::kinds::core::podspec;
 use crate::kinds::fields::{Fields, Path, ensure, fill, fill_absent, immutable, items_mut, spec_mut, text};
-use crate::kinds::table::{col, columns, name, selector, wide};
+use crate::kinds::table::{col, columns, name, selector};
 use crate::kinds::{Column, Kind, Strategy, age, duration, metadata, names, since, workload};
 use crate::selector::LabelSelector;
 use crate::{FieldError, Time};
@@ -44,9 +44,7 @@ impl Strategy for Job {
                 }
             }
         }
-        if let Some(pod) = ensure(spec, "template").and_then(|t| ensure(t, "spec")) {
-            podspec::default_template(pod);
-        }
+        workload::default_template(spec);
         label_as_template(object);
     }
 
@@ -127,11 +125,7 @@ impl Strategy for Job {
                 col("Completions", "string", "Number of pods that have succeeded."),
                 col("Duration", "string", "Time required to complete the job."),
             ],
-            &[
-                wide("Containers", "string", "Names of each container in the template."),
-                wide("Images", "string", "Images referenced by each container in the template."),
-                wide("Selector", "string", "Label selector for pods."),
-            ],
+            &workload::LAYOUT,
         )
     }
 

@@ -3,9 +3,9 @@
 use serde_json::Value;
 
 use super::podspec;
-use crate::kinds::fields::{Path, child_mut, spec_mut};
+use crate::kinds::fields::{Path, child_mut, ensure};
 use crate::kinds::table::{self, col, name};
-use crate::kinds::{Column, Kind, NAME, Strategy};
+use crate::kinds::{Column, Kind, NAME, Strategy, workload};
 use crate::{FieldError, Time};
 
 /// The kind.
@@ -17,9 +17,9 @@ struct PodTemplate;
 
 impl Strategy for PodTemplate {
     fn default(&self, object: &mut Value) {
-        let template = object.as_object_mut().and_then(|o| child_mut(o, "template")).is_some();
-        if template && let Some(spec) = spec_mut(&mut object["template"]) {
-            podspec::default_template(spec);
+        let template = object.as_object_mut().and_then(|o| child_mut(o, "template"));
+        if let Some(pod) = template.and_then(|t| ensure(t, "spec")) {
+            podspec::default_template(pod);
         }
     }
 
@@ -30,8 +30,8 @@ impl Strategy for PodTemplate {
     fn columns(&self) -> Vec<Column> {
         vec![
             NAME,
-            col("Containers", "string", "Names of each container in the template."),
-            col("Images", "string", "Images referenced by each container in the template."),
+            Column { priority: 0, ..workload::LAYOUT[0] },
+            Column { priority: 0, ..workload::LAYOUT[1] },
             col("Pod Labels", "string", "The labels for the pod template."),
         ]
     }

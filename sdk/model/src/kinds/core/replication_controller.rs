@@ -3,9 +3,9 @@
 use serde_json::Value;
 
 use super::{V1, podspec};
-use crate::kinds::fields::{Path, ensure, fill_absent, nonnegative, spec_mut};
-use crate::kinds::table::{col, columns, labels, name, number, wide};
-use crate::kinds::{Column, Kind, Scale, Strategy, age, field_at, workload};
+use crate::kinds::fields::{Path, child_mut, ensure, fill_absent, nonnegative, spec_mut};
+use crate::kinds::table::labels;
+use crate::kinds::{Column, Kind, Strategy, workload};
 use crate::{FieldError, Time};
 
 /// The kind.
@@ -14,11 +14,7 @@ pub fn kind() -> Kind {
         short_names: &["rc"],
         categories: &["all"],
         status: true,
-        scale: Some(Scale {
-            spec_replicas: "spec.replicas",
-            status_replicas: "status.replicas",
-            selector: "spec.selector",
-        }),
+        scale: Some(workload::SCALE),
         generation: true,
         ..Kind::new(
             V1,
@@ -37,7 +33,7 @@ impl Strategy for ReplicationController {
     fn default(&self, object: &mut Value) {
         let Some(spec) = spec_mut(object) else { return };
         fill_absent(spec, "replicas", || 1.into());
-        if let Some(pod) = spec.get_mut("template").and_then(Value::as_object_mut).and_then(|t| ensure(t, "spec")) {
+        if let Some(pod) = child_mut(spec, "template").and_then(|t| ensure(t, "spec")) {
             podspec::default_template(pod);
         }
         // Both come from the template's labels where they are not given.
@@ -71,9 +67,7 @@ impl Strategy for ReplicationController {
         }
         let labels = &template["metadata"]["labels"];
         if selector.is_some_and(|s| s.iter().any(|(k, v)| labels[k] != *v)) {
-            let value = if labels.is_null() { serde_json::json!({}) } else { labels.clone() };
-            let why = "`selector` does not match template `labels`";
-            errors.push(FieldError::invalid("spec.template.metadata.labels", value, why));
+            errors.push(workload::mismatch(SPEC.child("template"), template));
         }
         podspec::validate_template(SPEC.child("template"), template, errors);
         workload::runs_always(SPEC.child("template"), template, "ReplicationController", errors);
@@ -91,14 +85,11 @@ impl Strategy for ReplicationController {
     }
 
     fn selectable_fields(&self) -> &'static [&'static str] {
-        &["status.replicas"]
+        &[workload::REPLICAS]
     }
 
     fn field(&self, object: &Value, path: &str) -> String {
-        match path {
-            "status.replicas" => object["status"]["replicas"].as_i64().unwrap_or(0).to_string(),
-            _ => field_at(object, path),
-        }
+        workload::replicas_field(object, path)
     }
 
     fn orphans(&self) -> bool {
@@ -106,32 +97,10 @@ impl Strategy for ReplicationController {
     }
 
     fn columns(&self) -> Vec<Column> {
-        columns(
-            &[
-                col("Desired", "integer", "Number of desired replicas."),
-                col("Current", "integer", "Number of pods that exist."),
-                col("Ready", "integer", "Number of pods that are ready."),
-            ],
-            &[
-                wide("Containers", "string", "Names of each container in the template."),
-                wide("Images", "string", "Images referenced by each container in the template."),
-                wide("Selector", "string", "Label selector for pods."),
-            ],
-        )
+        workload::replica_columns()
     }
 
     fn cells(&self, o: &Value, now: Time) -> Vec<Value> {
-        let (spec, status) = (&o["spec"], &o["status"]);
-        let (names, images) = podspec::layout(&spec["template"]["spec"]);
-        vec![
-            name(o),
-            number(&spec["replicas"]),
-            number(&status["replicas"]),
-            number(&status["readyReplicas"]),
-            age(o, now),
-            names.into(),
-            images.into(),
-            labels(&spec["selector"]),
-        ]
+        workload::replica_cells(o, labels(&o["spec"]["selector"]), now)
     }
 }

@@ -4,10 +4,10 @@ use std::net::IpAddr;
 
 use serde_json::Value;
 
-use super::{AGE, Outline, SPEC, cell, column, condition, pending, rule, structure};
+use super::{AGE, Outline, Rules, SPEC, cell, column, condition, rule, structure};
 use crate::kinds::fields::{Path, list, text};
 use crate::kinds::table::name;
-use crate::kinds::{Column, Kind, NAME, Strategy, age};
+use crate::kinds::{Column, Kind, NAME, age};
 use crate::{FieldError, Time};
 
 /// The kind.
@@ -15,33 +15,21 @@ pub fn kind() -> Kind {
     Kind { short_names: &["gtw"], ..super::kind("Gateway", ("gateways", "gateway"), Gateway) }
 }
 
-static OUTLINE: Outline = Outline::new(|| structure("gateway.networking.k8s.io/v1", "Gateway"));
-
 struct Gateway;
 
-impl Strategy for Gateway {
-    fn default(&self, object: &mut Value) {
-        OUTLINE.fill(object, "spec");
-        OUTLINE.fill(object, "status");
+impl Rules for Gateway {
+    fn outline(&self) -> &'static Outline {
+        static OUTLINE: Outline = Outline::new(|| structure("gateway.networking.k8s.io/v1", "Gateway"));
+        &OUTLINE
     }
 
-    fn validate(&self, object: &Value, errors: &mut Vec<FieldError>) {
-        if OUTLINE.check(object, "spec", errors) {
-            return;
-        }
-        let spec = &object["spec"];
+    fn validate(&self, spec: &Value, errors: &mut Vec<FieldError>) {
         addresses(SPEC.child("addresses"), list(spec, "addresses"), errors);
         listeners(SPEC.child("listeners"), list(spec, "listeners"), errors);
     }
 
-    fn validate_status(&self, new: &Value, _: &Value, errors: &mut Vec<FieldError>) {
-        OUTLINE.check(new, "status", errors);
-    }
-
-    fn prepare_create(&self, object: &mut Value) {
-        if object.is_object() {
-            object["status"] = pending(&["Accepted", "Programmed"]);
-        }
+    fn pending(&self) -> &'static [&'static str] {
+        &["Accepted", "Programmed"]
     }
 
     fn columns(&self) -> Vec<Column> {

@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 
-use super::{AGE, Outline, SPEC, cell, column, condition, pending, structure};
+use super::{AGE, Outline, Rules, SPEC, cell, column, condition, structure};
 use crate::kinds::fields::immutable;
 use crate::kinds::table::name;
-use crate::kinds::{Column, Kind, NAME, Strategy, age};
+use crate::kinds::{Column, Kind, NAME, age};
 use crate::{FieldError, Time};
 
 /// The kind.
@@ -17,18 +17,12 @@ pub fn kind() -> Kind {
     }
 }
 
-static OUTLINE: Outline = Outline::new(|| structure("gateway.networking.k8s.io/v1", "GatewayClass"));
-
 struct GatewayClass;
 
-impl Strategy for GatewayClass {
-    fn default(&self, object: &mut Value) {
-        OUTLINE.fill(object, "spec");
-        OUTLINE.fill(object, "status");
-    }
-
-    fn validate(&self, object: &Value, errors: &mut Vec<FieldError>) {
-        OUTLINE.check(object, "spec", errors);
+impl Rules for GatewayClass {
+    fn outline(&self) -> &'static Outline {
+        static OUTLINE: Outline = Outline::new(|| structure("gateway.networking.k8s.io/v1", "GatewayClass"));
+        &OUTLINE
     }
 
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
@@ -36,14 +30,8 @@ impl Strategy for GatewayClass {
         immutable(SPEC.child("controllerName"), new, old, errors);
     }
 
-    fn validate_status(&self, new: &Value, _: &Value, errors: &mut Vec<FieldError>) {
-        OUTLINE.check(new, "status", errors);
-    }
-
-    fn prepare_create(&self, object: &mut Value) {
-        if object.is_object() {
-            object["status"] = pending(&["Accepted"]);
-        }
+    fn pending(&self) -> &'static [&'static str] {
+        &["Accepted"]
     }
 
     fn columns(&self) -> Vec<Column> {

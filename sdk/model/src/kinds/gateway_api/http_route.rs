@@ -2,52 +2,18 @@
 
 use serde_json::Value;
 
-use super::route::{self, filter_rules, parents, total_matches};
-use super::{Outline, SPEC, rule, structure};
+use super::route::{Route, filter_rules, port_of_service};
+use super::{Outline, rule, structure};
+use crate::FieldError;
 use crate::kinds::fields::{Path, list, text};
-use crate::kinds::{Column, Kind, Strategy, duration};
-use crate::{FieldError, Time};
+use crate::kinds::{Kind, duration};
 
 /// The kind.
 pub fn kind() -> Kind {
-    super::kind("HTTPRoute", ("httproutes", "httproute"), HttpRoute)
+    super::kind("HTTPRoute", ("httproutes", "httproute"), Route { outline: &OUTLINE, rule: http_rule })
 }
 
 static OUTLINE: Outline = Outline::new(|| structure("gateway.networking.k8s.io/v1", "HTTPRoute"));
-
-struct HttpRoute;
-
-impl Strategy for HttpRoute {
-    fn default(&self, object: &mut Value) {
-        OUTLINE.fill(object, "spec");
-        OUTLINE.fill(object, "status");
-    }
-
-    fn validate(&self, object: &Value, errors: &mut Vec<FieldError>) {
-        if OUTLINE.check(object, "spec", errors) {
-            return;
-        }
-        let spec = &object["spec"];
-        parents(spec, errors);
-        total_matches(spec, errors);
-        for (i, r) in list(spec, "rules").iter().enumerate() {
-            let path = SPEC.child("rules");
-            http_rule(path.index(i), r, errors);
-        }
-    }
-
-    fn validate_status(&self, new: &Value, _: &Value, errors: &mut Vec<FieldError>) {
-        OUTLINE.check(new, "status", errors);
-    }
-
-    fn columns(&self) -> Vec<Column> {
-        route::columns()
-    }
-
-    fn cells(&self, o: &Value, now: Time) -> Vec<Value> {
-        route::cells(o, now)
-    }
-}
 
 /// The fields of a filter and the type that each belongs to.
 const FILTERS: [(&str, &str); 7] = [
@@ -85,7 +51,7 @@ fn http_rule(path: Path<'_>, r: &Value, errors: &mut Vec<FieldError>) {
     for (i, b) in backends.iter().enumerate() {
         let path = path.child("backendRefs");
         let path = path.index(i);
-        route::port_of_service(path, b, errors);
+        port_of_service(path, b, errors);
         filters(path.child("filters"), list(b, "filters"), errors);
     }
     for (i, m) in matches.iter().enumerate() {

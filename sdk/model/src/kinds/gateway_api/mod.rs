@@ -5,11 +5,11 @@ use std::sync::LazyLock;
 
 use serde_json::{Value, json};
 
-use crate::FieldError;
 use crate::kinds::fields::{Path, list, text};
 use crate::kinds::{Column, Kind, Strategy};
 use crate::schema::Schema;
 use crate::schema::structural::Structure;
+use crate::{FieldError, Time};
 
 pub mod gateway;
 pub mod gateway_class;
@@ -27,8 +27,70 @@ const CATEGORIES: &[&str] = &["gateway-api"];
 const SPEC: Path<'static> = Path::root("spec");
 
 /// A kind of the group.
-fn kind(name: &'static str, plural: (&'static str, &'static str), strategy: impl Strategy + 'static) -> Kind {
-    Kind { status: true, generation: true, categories: CATEGORIES, ..Kind::new(V1, name, plural, strategy) }
+fn kind(name: &'static str, plural: (&'static str, &'static str), rules: impl Rules) -> Kind {
+    Kind { status: true, generation: true, categories: CATEGORIES, ..Kind::new(V1, name, plural, Defined(rules)) }
+}
+
+/// What a kind of the group has besides its names.
+trait Rules: Send + Sync + 'static {
+    /// Its schema.
+    fn outline(&self) -> &'static Outline;
+
+    /// Errors of a spec that the schema takes.
+    fn validate(&self, _spec: &Value, _errors: &mut Vec<FieldError>) {}
+
+    /// Further errors of a change.
+    fn validate_update(&self, _new: &Value, _old: &Value, _errors: &mut Vec<FieldError>) {}
+
+    /// The conditions of a new object, until a controller has a word.
+    fn pending(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// The columns of its Table.
+    fn columns(&self) -> Vec<Column>;
+
+    /// The cells of one row.
+    fn cells(&self, o: &Value, now: Time) -> Vec<Value>;
+}
+
+/// The strategy of such a kind.
+struct Defined<R>(R);
+
+impl<R: Rules> Strategy for Defined<R> {
+    fn default(&self, object: &mut Value) {
+        self.0.outline().fill(object, "spec");
+        self.0.outline().fill(object, "status");
+    }
+
+    fn validate(&self, object: &Value, errors: &mut Vec<FieldError>) {
+        if !self.0.outline().check(object, "spec", errors) {
+            self.0.validate(&object["spec"], errors);
+        }
+    }
+
+    fn validate_update(&self, new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+        self.0.validate_update(new, old, errors);
+    }
+
+    fn validate_status(&self, new: &Value, _: &Value, errors: &mut Vec<FieldError>) {
+        self.0.outline().check(new, "status", errors);
+    }
+
+    fn prepare_create(&self, object: &mut Value) {
+        let types = self.0.pending();
+        if object.is_object() && !types.is_empty() {
+            object["status"] = pending(types);
+        }
+    }
+
+    fn columns(&self) -> Vec<Column> {
+        self.0.columns()
+    }
+
+    fn cells(&self, o: &Value, now: Time) -> Vec<Value> {
+        self.0.cells(o, now)
+    }
 }
 
 /// The schema of one of the kinds, made when it is first asked.
@@ -69,7 +131,7 @@ fn rule(path: Path<'_>, ty: &str, holds: bool, message: &str, errors: &mut Vec<F
     }
 }
 
-/// The status of a new object, until a controller has a word.
+/// The status of a new object.
 fn pending(types: &[&str]) -> Value {
     let condition = |ty: &&str| {
         json!({"type": ty, "status": "Unknown", "reason": "Pending", "message": "Waiting for controller",

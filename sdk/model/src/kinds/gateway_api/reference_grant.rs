@@ -2,10 +2,10 @@
 
 use serde_json::Value;
 
-use super::{AGE, CATEGORIES, Outline, structure};
+use super::{AGE, CATEGORIES, Defined, Outline, Rules, structure};
+use crate::Time;
 use crate::kinds::table::name;
-use crate::kinds::{Column, Kind, NAME, Strategy, age};
-use crate::{FieldError, Time};
+use crate::kinds::{Column, Kind, NAME, age};
 
 /// The kind.
 pub fn kind() -> Kind {
@@ -14,21 +14,16 @@ pub fn kind() -> Kind {
         short_names: &["refgrant"],
         categories: CATEGORIES,
         generation: true,
-        ..Kind::new(version, "ReferenceGrant", ("referencegrants", "referencegrant"), ReferenceGrant)
+        ..Kind::new(version, "ReferenceGrant", ("referencegrants", "referencegrant"), Defined(ReferenceGrant))
     }
 }
 
-static OUTLINE: Outline = Outline::new(|| structure("gateway.networking.k8s.io/v1beta1", "ReferenceGrant"));
-
 struct ReferenceGrant;
 
-impl Strategy for ReferenceGrant {
-    fn default(&self, object: &mut Value) {
-        OUTLINE.fill(object, "spec");
-    }
-
-    fn validate(&self, object: &Value, errors: &mut Vec<FieldError>) {
-        OUTLINE.check(object, "spec", errors);
+impl Rules for ReferenceGrant {
+    fn outline(&self) -> &'static Outline {
+        static OUTLINE: Outline = Outline::new(|| structure("gateway.networking.k8s.io/v1beta1", "ReferenceGrant"));
+        &OUTLINE
     }
 
     fn columns(&self) -> Vec<Column> {

@@ -1,15 +1,45 @@
-//! What the kinds of routes share.
+//! What the kinds of routes are alike in.
 
 use serde_json::Value;
 
-use super::{AGE, SPEC, column, rule};
+use super::{AGE, Outline, Rules, SPEC, column, rule};
 use crate::kinds::fields::{Path, list, text};
 use crate::kinds::table::name;
 use crate::kinds::{Column, NAME, age};
 use crate::{FieldError, Time};
 
+/// A kind of routes: its schema, and the rules of one of `spec.rules`.
+pub(super) struct Route {
+    pub(super) outline: &'static Outline,
+    pub(super) rule: fn(Path<'_>, &Value, &mut Vec<FieldError>),
+}
+
+impl Rules for Route {
+    fn outline(&self) -> &'static Outline {
+        self.outline
+    }
+
+    fn validate(&self, spec: &Value, errors: &mut Vec<FieldError>) {
+        parents(spec, errors);
+        total_matches(spec, errors);
+        for (i, r) in list(spec, "rules").iter().enumerate() {
+            let path = SPEC.child("rules");
+            (self.rule)(path.index(i), r, errors);
+        }
+    }
+
+    fn columns(&self) -> Vec<Column> {
+        vec![NAME, column("Hostnames", "Custom resource definition column (in JSONPath format): .spec.hostnames"), AGE]
+    }
+
+    fn cells(&self, o: &Value, now: Time) -> Vec<Value> {
+        let hosts = &o["spec"]["hostnames"];
+        vec![name(o), if hosts.is_array() { hosts.to_string().into() } else { Value::Null }, age(o, now)]
+    }
+}
+
 /// Rules about the parents of a route.
-pub(super) fn parents(spec: &Value, errors: &mut Vec<FieldError>) {
+fn parents(spec: &Value, errors: &mut Vec<FieldError>) {
     let all = list(spec, "parentRefs");
     let same = |a: &Value, b: &Value| {
         ["group", "kind", "name"].iter().all(|f| a[*f] == b[*f]) && text(a, "namespace") == text(b, "namespace")
@@ -24,7 +54,7 @@ pub(super) fn parents(spec: &Value, errors: &mut Vec<FieldError>) {
 }
 
 /// How many matches all rules of a route may have.
-pub(super) fn total_matches(spec: &Value, errors: &mut Vec<FieldError>) {
+fn total_matches(spec: &Value, errors: &mut Vec<FieldError>) {
     let total: usize = list(spec, "rules").iter().map(|r| list(r, "matches").len()).sum();
     let message = "While 16 rules and 64 matches per rule are allowed, the total number of matches across all rules in a route must be less than 128";
     rule(SPEC.child("rules"), "array", total <= 128, message, errors);
@@ -70,13 +100,4 @@ pub(super) fn filter_rules(
         let message = "numerator must be less than or equal to denominator";
         rule(path.child("fraction"), "object", !part.is_object() || proper, message, errors);
     }
-}
-
-pub(super) fn columns() -> Vec<Column> {
-    vec![NAME, column("Hostnames", "Custom resource definition column (in JSONPath format): .spec.hostnames"), AGE]
-}
-
-pub(super) fn cells(o: &Value, now: Time) -> Vec<Value> {
-    let hosts = &o["spec"]["hostnames"];
-    vec![name(o), if hosts.is_array() { hosts.to_string().into() } else { Value::Null }, age(o, now)]
 }

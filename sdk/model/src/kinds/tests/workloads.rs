@@ -322,3 +322,28 @@ fn rows_of_workloads() {
     assert_eq!(row("controllerrevisions.apps", revision), ["x", "statefulset.apps/web", "7", "2m"]);
     assert_eq!(row("controllerrevisions.apps", json!({"metadata":meta})), ["x", "<none>", "0", "2m"]);
 }
+
+/// Upstream has the same words for both, each time one kind's.
+#[test]
+fn deployments_and_replica_sets_are_refused_in_the_same_words() {
+    for resource in ["deployments.apps", "replicasets.apps"] {
+        each(
+            resource,
+            &[
+                (
+                    "/spec/selector",
+                    json!({}),
+                    &["spec.selector: Invalid value: {}: empty selector is invalid for deployment"],
+                ),
+                ("/spec/selector", json!({"matchLabels":{"app":"x"}}), &[MISMATCH]),
+                (
+                    "/spec/template/spec/activeDeadlineSeconds",
+                    json!(5),
+                    &[
+                        "spec.template.spec.activeDeadlineSeconds: Forbidden: activeDeadlineSeconds in ReplicaSet is not Supported",
+                    ],
+                ),
+            ],
+        );
+    }
+}
