@@ -5,7 +5,7 @@ use copepod_machine::{Plan, View};
 use copepod_model::kinds::core::podspec::uses_claim;
 use copepod_model::request::PatchType;
 use copepod_model::{Key, Object, Time};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::support::{keys_of, patch_this_version, text};
 use crate::{Config, Controller};
@@ -83,6 +83,8 @@ fn uses(pod: &Object, claim: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
     use crate::support::sim::{TestView, config};
 

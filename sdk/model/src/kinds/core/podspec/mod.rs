@@ -39,7 +39,7 @@ pub fn containers(spec: &Value) -> impl Iterator<Item = &Value> {
 /// Whether a spec has the claim among its volumes: by its name, or as the own claim of the pod of that name.
 pub fn uses_claim(spec: &Value, pod: &str, claim: &str) -> bool {
     list(spec, "volumes").iter().any(|v| {
-        let own = v["ephemeral"].is_object() && format!("{pod}-{}", text(&v["name"])) == claim;
+        let own = v["ephemeral"].is_object() && format!("{pod}-{}", text(v, "name")) == claim;
         own || v["persistentVolumeClaim"]["claimName"] == claim
     })
 }
