@@ -9,6 +9,8 @@ if [ "${1:-}" = --check ]; then check=1; shift; OUT=${OUT:-$(mktemp -d)}; mkdir 
 names=${*:-hello tcp-echo preview1 files toolbox}
 
 target() { case $1 in preview1) echo wasm32-wasip1 ;; *) echo wasm32-wasip2 ;; esac }
+# Whatever wraps the compiler of the workspace (a linter, say) knows nothing of the guests'.
+unset RUSTC_WRAPPER RUSTC_WORKSPACE_WRAPPER
 targets=; for n in $names; do targets+=" $(target "$n")"; done
 env=$(./toolchain.sh $(printf '%s\n' $targets | sort -u))
 eval "$env"

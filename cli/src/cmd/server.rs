@@ -11,6 +11,7 @@ use copepod_client::join::{self, ServerAnswer, ServerRequest};
 use copepod_client::tls::Credential;
 use copepod_server::members::Joined;
 use copepod_server::pki::{Pki, Shared, write};
+use copepod_server::store::offline;
 use copepod_server::{PeerConfig, Server as ControlPlane, ServerConfig};
 
 use super::{Error, default_data_dir};
@@ -159,6 +160,10 @@ impl Server {
                 Err(e) => Err(format!("{}: {e}", file.display()).into()),
             };
         }
+        if offline::is_store(&dir.join("state")) {
+            // It is a server already, whose start says that its keys are lost.
+            return Ok(None);
+        }
         let Some(url) = self.join.url() else {
             if file.exists() {
                 return Err(
@@ -170,7 +175,8 @@ impl Server {
         };
         let token = self.join.token()?;
         let ca = join::fetch_ca(url, &token).await?;
-        let request = ServerRequest { name: name.into(), peer: peer.into(), api: api.into(), learner: self.learner };
+        let (name, peer, api, learner) = (name.into(), peer.into(), api.into(), self.learner);
+        let request = ServerRequest { name, peer, api, learner, log_version: copepod_server::LOG_VERSION };
         let answer: ServerAnswer<Joined> = join::join(url, &ca, &token, join::JOIN_SERVER, &request).await?;
         let seal = STANDARD.decode(&answer.seal).ok().and_then(|bytes| <[u8; 32]>::try_from(bytes).ok());
         let shared = Shared {
@@ -235,6 +241,10 @@ mod tests {
         }
         std::fs::remove_file(&file).unwrap();
         assert_eq!(ask(&["--join", "https://127.0.0.1:1"]).await, Ok(None), "it has started once");
+        std::fs::remove_file(pki.join("ca.key")).unwrap();
+        std::fs::create_dir(dir.join("server/state")).unwrap();
+        std::fs::write(dir.join("server/state/format"), "copepod store 1\n").unwrap();
+        assert_eq!(ask(&["--join", "https://127.0.0.1:1"]).await, Ok(None), "with a state it does not join anew");
         std::fs::remove_dir_all(&dir).unwrap();
     }
 

@@ -1,5 +1,7 @@
 //! `copepod up`: a whole cluster of one node, in this process.
 
+mod waiting;
+
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -12,7 +14,6 @@ use copepod_model::Status;
 use copepod_model::request::ListOptions;
 use copepod_server::api::NodeApi;
 use copepod_server::{Server, ServerConfig};
-use serde_json::Value;
 
 use super::{Error, default_data_dir};
 use crate::node::{self, NodeFlags, NodeTls};
@@ -117,6 +118,8 @@ impl Up {
         // Someone waits at a keyboard.
         config.drain = Duration::from_secs(1);
         config.roots = server.ca();
+        // The server in this process does not ask there.
+        config.kubelet_any_port = !self.node.names_kubelet_port();
         let agent = Agent::start(config).await?;
         if let Some(alias) = node::api_alias(self.bind) {
             let api = server.address();
@@ -144,9 +147,16 @@ impl Up {
             let mut waiting = Vec::new();
             for object in &applied {
                 let live = client.get(&object.resource, &object.namespace, &object.object_name).await?.value();
-                if let Some(why) = not_ready(&live) {
-                    waiting.push(format!("{} ({why})", object.name));
+                let Some(mut why) = waiting::not_ready(&live) else { continue };
+                if let Some(label_selector) = waiting::pods_of(&live) {
+                    let options = ListOptions { label_selector, ..ListOptions::default() };
+                    let found = client.list("pods", &object.namespace, options).await?;
+                    let pods: Vec<_> = found.items.iter().map(|p| p.value()).collect();
+                    if let Some(what) = waiting::troubles(&live, &pods) {
+                        why = format!("{why}; {what}");
+                    }
                 }
+                waiting.push(format!("{} ({why})", object.name));
             }
             if waiting.is_empty() {
                 say("everything is ready");
@@ -159,27 +169,6 @@ impl Up {
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-    }
-}
-
-/// Why an object is not ready yet, for the kinds that can be.
-fn not_ready(object: &Value) -> Option<String> {
-    let (spec, status) = (&object["spec"], &object["status"]);
-    let number = |v: &Value| v.as_i64().unwrap_or(0);
-    match object["kind"].as_str()? {
-        "Deployment" | "ReplicaSet" => {
-            let wanted = spec["replicas"].as_i64().unwrap_or(1);
-            let seen = number(&status["observedGeneration"]) >= number(&object["metadata"]["generation"]);
-            let ready = number(&status["readyReplicas"]);
-            (!seen || ready < wanted).then(|| format!("{ready} of {wanted} pods ready"))
-        }
-        "Pod" => {
-            let ready = status["conditions"].as_array()?.iter().any(|c| c["type"] == "Ready" && c["status"] == "True");
-            let over = matches!(status["phase"].as_str(), Some("Succeeded" | "Failed"));
-            let waiting = status["containerStatuses"][0]["state"]["waiting"]["reason"].as_str();
-            (!ready && !over).then(|| waiting.or(status["phase"].as_str()).unwrap_or("Pending").to_string())
-        }
-        _ => None,
     }
 }
 

@@ -14,6 +14,9 @@ use copepod_client::Client;
 
 use crate::cmd::Error;
 
+/// Upstream's, where nothing was said.
+const KUBELET_PORT: u16 = 10250;
+
 /// Flags of a node.
 #[derive(Debug, Args)]
 pub struct NodeFlags {
@@ -26,9 +29,10 @@ pub struct NodeFlags {
     /// Port of the cluster's DNS, UDP and TCP; 0 takes any free one.
     #[arg(long, env = "COPEPOD_DNS_PORT", default_value_t = 8053, value_name = "PORT")]
     dns_port: u16,
-    /// Port of the node's own API, as the kubelet's, for the servers; 0 takes any free one.
-    #[arg(long, env = "COPEPOD_KUBELET_PORT", default_value_t = 10250, value_name = "PORT")]
-    kubelet_port: u16,
+    /// Port of the node's own API, as the kubelet's, for the servers; 0 takes any free one. Default: 10250; of `up` any free one
+    /// where that is taken.
+    #[arg(long, env = "COPEPOD_KUBELET_PORT", value_name = "PORT")]
+    kubelet_port: Option<u16>,
     /// Folder of static pods: manifests of pods that the node runs by itself. Default: `manifests` in the data folder.
     #[arg(long, env = "COPEPOD_STATIC_PODS", visible_alias = "pod-manifest-path", value_name = "DIR")]
     static_pods: Option<PathBuf>,
@@ -77,9 +81,14 @@ impl NodeFlags {
         config.ingress_addr = Some(at(self.ingress_port));
         config.ingress_tls = Some((at(self.ingress_tls_port), tls.ingress));
         config.dns_addr = Some(at(self.dns_port));
-        config.kubelet = Some((at(self.kubelet_port), tls.kubelet));
+        config.kubelet = Some((at(self.kubelet_port.unwrap_or(KUBELET_PORT)), tls.kubelet));
         config.usage_period = self.metric_resolution;
         Ok(config)
+    }
+
+    /// Whether somebody said at which port the node's own API is to be.
+    pub fn names_kubelet_port(&self) -> bool {
+        self.kubelet_port.is_some()
     }
 }
 

@@ -56,6 +56,19 @@ impl Log {
         }
     }
 
+    /// The index behind which the entries have at most so many bytes of data.
+    pub(crate) fn floor(&self, bytes: usize) -> u64 {
+        let (mut floor, mut left) = (self.truncated.index, self.bytes);
+        for entry in &self.entries {
+            if left <= bytes {
+                break;
+            }
+            left -= entry.data.len();
+            floor = entry.index;
+        }
+        floor
+    }
+
     /// Starts anew behind a snapshot.
     pub(crate) fn install(&mut self, metadata: &SnapshotMetadata) {
         self.entries.clear();

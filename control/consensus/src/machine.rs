@@ -397,6 +397,11 @@ impl Machine {
         self.node.raft.raft_log.last_index()
     }
 
+    /// The index behind which the entries have at most so many bytes of data.
+    pub fn floor(&self, bytes: usize) -> u64 {
+        self.node.raft.store().floor(bytes)
+    }
+
     /// The bytes of data in the entries that are kept.
     pub fn log_bytes(&self) -> usize {
         self.node.raft.store().bytes

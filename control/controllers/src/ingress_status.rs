@@ -1,19 +1,22 @@
-//! Says in the status of Ingresses of the cluster's own class where they are answered: every node is an ingress.
+//! Says in the status of Ingresses of the cluster's own class where they are answered: every node is an ingress. And in their
+//! Events, what of their limits cannot be read.
 
 use std::sync::Arc;
 
-use copepod_machine::{Plan, View};
-use copepod_model::facts::{INGRESS_CLASS, INGRESS_CONTROLLER, ingress_is_ours};
+use copepod_machine::{EventType, Plan, View};
+use copepod_model::facts::{INGRESS_CLASS, INGRESS_CONTROLLER, IngressLimitFacts, ingress_is_ours};
 use copepod_model::request::PatchType;
 use copepod_model::{Key, Object, Time};
 use serde_json::{Value, json};
 
 use crate::support::node_addresses::{self, NODES};
-use crate::support::{keys_of, patch};
+use crate::support::{event, keys_of, patch};
 use crate::{Config, Controller};
 
 const INGRESSES: &str = "ingresses.networking.k8s.io";
 const CLASSES: &str = "ingressclasses.networking.k8s.io";
+
+const GVK: (&str, &str) = ("networking.k8s.io/v1", "Ingress");
 
 struct IngressStatus;
 
@@ -60,6 +63,10 @@ impl Controller for IngressStatus {
             let status = json!({"status": {"loadBalancer": {"ingress": list}}});
             plan.push(patch(&ingress, "status", PatchType::Merge, status), "where the nodes answer");
         }
+        for why in &ingress.facts::<IngressLimitFacts>().wrong {
+            let tell = event(GVK, &ingress, EventType::Warning, "InvalidAnnotation", why.clone());
+            plan.push(tell, "its limits are the node's own");
+        }
         plan
     }
 }
@@ -98,5 +105,27 @@ mod tests {
         assert_eq!(said(&mut view), [there, there, "{}"]);
         view.put(NODES, node("False"));
         assert_eq!(said(&mut view), ["{}", "{}", "{}"]);
+    }
+    #[test]
+    fn a_limit_that_cannot_be_read_is_an_event() {
+        let mut view = TestView::default();
+        let ingress = |name: &str, class: &str, size: &str| {
+            let annotations = json!({"nginx.ingress.kubernetes.io/proxy-body-size": size});
+            let metadata = json!({"name": name, "namespace": "a", "uid": name, "annotations": annotations});
+            json!({"metadata": metadata, "spec": {"ingressClassName": class}, "status": {"loadBalancer": {}}})
+        };
+        let keys = [
+            view.put(INGRESSES, ingress("good", "copepod", "8m")),
+            view.put(INGRESSES, ingress("theirs", "other", "big")),
+            view.put(INGRESSES, ingress("bad", "copepod", "big")),
+        ];
+        let said = |key: &Key| {
+            let plan = new(&config()).reconcile(&view, key, Time::default());
+            let steps = plan.0.iter().map(|step| format!("{:?}", step.action)).collect::<Vec<_>>();
+            steps.join(" ")
+        };
+        assert_eq!([said(&keys[0]), said(&keys[1])], ["", ""]);
+        let told = said(&keys[2]);
+        assert!(told.contains("InvalidAnnotation") && told.contains("is not a size"), "{told}");
     }
 }

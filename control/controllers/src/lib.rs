@@ -8,8 +8,11 @@ use std::time::Duration;
 
 use copepod_machine::{Plan, Step, View};
 use copepod_model::kinds::Kinds;
-use copepod_model::{Key, Object, Status, Time};
+use copepod_model::{ApiRequest, Key, Object, Status, Time};
 
+mod csr_approving;
+mod csr_cleaner;
+mod csr_signing;
 mod deployment;
 mod disruption;
 mod endpoint_slice;
@@ -33,6 +36,7 @@ mod storage_protection;
 mod support;
 mod token_cleaner;
 
+pub use csr_signing::certified;
 pub use load_balancer::BalancerPool;
 pub use support::names::fill_names;
 
@@ -52,10 +56,12 @@ pub struct Config {
     pub event_ttl: Duration,
     /// The addresses that are set aside for load balancers; without any they have the nodes'.
     pub balancer_pool: BalancerPool,
+    /// Whether the user of a request may make it, as a SubjectAccessReview would answer.
+    pub allows: fn(&dyn View, &ApiRequest) -> bool,
 }
 
 impl Config {
-    /// Kubernetes' defaults: 40 s of grace for nodes, Events for an hour.
+    /// Kubernetes' defaults: 40 s of grace for nodes, Events for an hour. Nobody is allowed anything.
     pub fn new(kinds: Arc<Kinds>, ca_pem: String, started: Time) -> Config {
         Config {
             kinds,
@@ -64,6 +70,7 @@ impl Config {
             node_grace: Duration::from_secs(40),
             event_ttl: Duration::from_secs(3600),
             balancer_pool: BalancerPool::default(),
+            allows: |_, _| false,
         }
     }
 }
@@ -95,6 +102,9 @@ pub trait Controller: Send + Sync {
 /// The list of controllers.
 pub fn all(config: &Config) -> Vec<Box<dyn Controller>> {
     vec![
+        Box::new(csr_approving::new(config)),
+        Box::new(csr_cleaner::new(config)),
+        Box::new(csr_signing::new(config)),
         Box::new(deployment::new(config)),
         Box::new(disruption::new(config)),
         Box::new(endpoint_slice::new(config)),

@@ -66,13 +66,15 @@ pub(crate) fn resolve(registry: &Registry, req: &ApiRequest) -> Result<(Arc<Kind
     if !kind.namespaced && !req.namespace.is_empty() {
         return Err(Status::no_such_path());
     }
+    let no_method = || Err(Status::method_not_supported(&req.group_resource(), req.verb.as_str()));
     let part = match req.subresource.as_deref() {
+        None | Some("") if !kind.verbs.contains(&req.verb.as_str()) => return no_method(),
         None | Some("") => Part::Whole,
         Some("status") if kind.status => Part::Status,
         Some("scale") if kind.scale.is_some() => kind.scale.map_or(Part::Whole, Part::Scale),
         Some(name) => match kind.subresources.iter().find(|(n, ..)| *n == name) {
             Some((n, _, verbs)) if verbs.contains(&req.verb.as_str()) => Part::Other(n),
-            Some(_) => return Err(Status::method_not_supported(&req.group_resource(), req.verb.as_str())),
+            Some(_) => return no_method(),
             None => return Err(Status::no_such_path()),
         },
     };

@@ -48,6 +48,7 @@ pub(crate) fn create_object(
         value::remove(&mut object, "status");
     }
     call.kind.strategy.prepare_create(&mut object);
+    call.kind.strategy.record_requester(&mut object, &call.req.user);
     adapt::complete(&call.registry.schema, call.ty, &mut object);
     let mut review = Review::new(call, Operation::Create, None);
     admission::mutate(&mut review, &mut object)?;
@@ -61,7 +62,7 @@ pub(crate) fn create_object(
         return Err(Status::already_exists(&call.key.resource, &call.key.name));
     }
     let entries = managers::created(call, &object, applied);
-    value::child(&mut object, "metadata").insert("managedFields".into(), entries);
+    managers::set(&mut object, entries);
     effects.require.extend(admission::namespace_unchanged(call));
     let absent = Require::Absent(call.key.clone());
     call.put(absent, object, effects, 201, warnings)

@@ -80,6 +80,11 @@ pub struct Env<'a> {
     pub ids: &'a mut dyn Ids,
 }
 
+/// Whether the user of a request may make it: for deciders that must know without asking the API.
+pub fn allows(view: &dyn View, request: &ApiRequest) -> bool {
+    rbac::authorize(view, &Attributes::of(request)).allowed
+}
+
 impl Registry {
     /// A registry of `kinds`, whose types are the built-in ones.
     pub fn new(kinds: Arc<Kinds>, config: Config) -> Registry {
@@ -103,11 +108,13 @@ impl Registry {
             (Verb::Create, Part::Other("binding")) => pods::bind(&mut call),
             (Verb::Create, Part::Other("eviction")) => eviction::evict(&mut call),
             (Verb::Update, Part::Scale(_)) => scale::update(&mut call),
-            (Verb::Update, Part::Whole | Part::Status | Part::Other("finalize" | "ephemeralcontainers" | "resize")) => {
+            (Verb::Update, Part::Whole | Part::Status) => update::update(&mut call),
+            (Verb::Update, Part::Other("finalize" | "ephemeralcontainers" | "resize" | "approval")) => {
                 update::update(&mut call)
             }
             (Verb::Patch, Part::Scale(_)) => scale::patch(&mut call),
-            (Verb::Patch, Part::Whole | Part::Status | Part::Other("finalize" | "ephemeralcontainers" | "resize")) => {
+            (Verb::Patch, Part::Whole | Part::Status) => patch::patch(&mut call),
+            (Verb::Patch, Part::Other("finalize" | "ephemeralcontainers" | "resize" | "approval")) => {
                 patch::patch(&mut call)
             }
             (Verb::Delete, Part::Whole) => delete::delete(&mut call),

@@ -78,15 +78,34 @@ fn patch_object(patch: &Value) -> Result<&Value, Status> {
     if patch.is_object() {
         return Ok(patch);
     }
-    Err(Status::bad_request(
-        "error decoding patch: json: cannot unmarshal into Go value of type map[string]interface {}",
-    ))
+    let why = mistyped(patch, "map[string]interface {}");
+    Err(Status::bad_request(format!("error decoding patch: {why}")))
+}
+
+/// What Go's JSON says of a value that is none of a type.
+fn mistyped(value: &Value, go_type: &str) -> String {
+    let is = match value {
+        Value::Null => "null",
+        Value::Bool(_) => "bool",
+        Value::Number(_) => "number",
+        Value::String(_) => "string",
+        Value::Array(_) => "array",
+        Value::Object(_) => "object",
+    };
+    format!("json: cannot unmarshal {is} into Go value of type {go_type}")
 }
 
 /// The number of operations that a JSON patch may have, as upstream.
 const OPERATIONS: usize = 10_000;
 
 fn json(current: &Value, patch: &Value) -> Result<Value, Status> {
+    let wrong = match patch.as_array() {
+        None => Some(mistyped(patch, "jsonpatch.Patch")),
+        Some(all) => all.iter().find(|o| !o.is_object()).map(|o| mistyped(o, "jsonpatch.Operation")),
+    };
+    if let Some(why) = wrong {
+        return Err(Status::bad_request(why));
+    }
     let operations: json_patch::Patch =
         serde_json::from_value(patch.clone()).map_err(|e| Status::bad_request(format!("error decoding patch: {e}")))?;
     if operations.0.len() > OPERATIONS {

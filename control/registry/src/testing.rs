@@ -61,6 +61,7 @@ impl Cluster {
         let mut cluster = Cluster::empty();
         for (key, object) in bootstrap_objects() {
             let mut req = request(Verb::Create, &key.resource);
+            req.namespace = key.namespace.to_string();
             req.body = Body::Object(object);
             cluster.send(&req).unwrap_or_else(|e| panic!("{key}: {e}"));
         }

@@ -1,6 +1,7 @@
 //! Every verb as a client sees it.
 
 mod admission;
+mod certificates;
 mod create;
 mod delete;
 mod ephemeral;
@@ -10,6 +11,7 @@ mod limits;
 mod patch;
 mod properties;
 mod read;
+mod resize;
 mod services;
 mod update;
 mod versions;

@@ -82,10 +82,13 @@ pub(crate) fn settle(call: &mut Call<'_, '_>, mut change: Change) -> Result<Sett
     call.kind.strategy.default(&mut after);
     system_metadata(&mut after, before);
     match call.part {
-        Part::Status => only_status(&mut after, before),
+        Part::Status => {
+            only_status(&mut after, before);
+            call.kind.strategy.prepare_status(&mut after, before);
+        }
         Part::Other("finalize") => only_finalizers(&mut after, before),
         part => {
-            if call.kind.status {
+            if call.kind.status && !call.kind.strategy.owns_status(part.name()) {
                 restore(value::object(&mut after), before, "status");
             }
             match part {
@@ -94,6 +97,7 @@ pub(crate) fn settle(call: &mut Call<'_, '_>, mut change: Change) -> Result<Sett
             }
         }
     }
+    call.kind.strategy.stamp(&mut after, before, call.env.now);
     adapt::complete(&call.registry.schema, call.ty, &mut after);
     let mut review = Review::new(call, Operation::Update, Some(before));
     admission::mutate(&mut review, &mut after)?;
@@ -118,7 +122,7 @@ pub(crate) fn settle(call: &mut Call<'_, '_>, mut change: Change) -> Result<Sett
     if unchanged {
         return Ok(Settled::Same(change.before, change.warnings));
     }
-    value::child(&mut after, "metadata").insert("managedFields".into(), entries);
+    managers::set(&mut after, entries);
     // The resource version is the revision of the write, which is not known yet; a dry run answers the old one.
     let meta = value::child(&mut after, "metadata");
     restore(meta, &before["metadata"], "resourceVersion");

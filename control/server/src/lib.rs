@@ -20,6 +20,8 @@ pub mod store;
 use copepod_machine::{Ids, Time};
 
 pub use copepod_controllers::BalancerPool;
+/// The version in which this release writes what goes into the log.
+pub use copepod_state::codec::WRITES as LOG_VERSION;
 pub use server::{MEMBER_FILE, PeerConfig, Server, ServerConfig, StartError};
 
 /// What time it is: the only clock of this crate's requests, read once per request.

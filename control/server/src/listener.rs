@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use copepod_model::UserInfo;
+use http::Request;
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -13,7 +15,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
-use crate::api::Api;
+use crate::api::{Api, Peer};
 
 /// How long a client may take for its TLS handshake, and for the head of a request.
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
@@ -62,10 +64,14 @@ pub async fn serve(
             let Ok(Ok(stream)) = tokio::time::timeout(HEAD_DEADLINE, acceptor.accept(stream)).await else { return };
             let certificate = stream.get_ref().1.peer_certificates().and_then(|c| c.first());
             let user: Option<Arc<UserInfo>> = certificate.and_then(|c| crate::auth::certificate::user(c)).map(Arc::new);
+            let peer = stream.get_ref().0.peer_addr().ok().map(Peer);
             let spoke = Arc::new(Notify::new());
             let heard = spoke.clone();
-            let service = service_fn(move |request| {
+            let service = service_fn(move |mut request: Request<Incoming>| {
                 heard.notify_one();
+                if let Some(peer) = peer {
+                    request.extensions_mut().insert(peer);
+                }
                 let (api, user) = (api.clone(), user.clone());
                 async move { Ok::<_, std::convert::Infallible>(api.http(request, user).await) }
             });

@@ -86,7 +86,7 @@ pub(crate) enum Op {
 #[derive(Clone, Debug)]
 pub struct Members {
     store: Store,
-    network: Option<Network>,
+    pub(crate) network: Option<Network>,
     /// One change is judged and made after the other: each depends on who is left after the one before.
     changing: Arc<Mutex<()>>,
 }

@@ -8,15 +8,27 @@ use std::io::{self, Write as _};
 use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use copepod_client::tls::{Rotating, Validity};
 use copepod_model::Time;
+use copepod_model::certificate::usage::{CLIENT_AUTH, DIGITAL_SIGNATURE, KEY_ENCIPHERMENT, SERVER_AUTH};
+use copepod_model::certificate::{Authority, Names, Request, SERVERS, SignatureAlgorithm, Subject, Template};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, KeyPair, KeyUsagePurpose, PublicKeyData as _,
+    SigningKey as _,
 };
 
 pub use copepod_client::tls::Credential;
+
+const YEAR: Duration = Duration::from_secs(365 * 86_400);
+/// The keys that a CA may have, and how they sign.
+static ALGORITHMS: [(&rcgen::SignatureAlgorithm, SignatureAlgorithm); 4] = [
+    (&rcgen::PKCS_ECDSA_P256_SHA256, SignatureAlgorithm::EcdsaSha256),
+    (&rcgen::PKCS_ECDSA_P384_SHA384, SignatureAlgorithm::EcdsaSha384),
+    (&rcgen::PKCS_ED25519, SignatureAlgorithm::Ed25519),
+    (&rcgen::PKCS_RSA_SHA256, SignatureAlgorithm::RsaSha256),
+];
 
 /// The cluster's CA, on disk under `DIR/pki`.
 pub struct Pki {
@@ -33,6 +45,9 @@ pub enum PkiError {
     /// A file does not hold what it should.
     #[error("{0} is damaged: {1}")]
     Damaged(PathBuf, String),
+    /// A file that nothing can make anew is not there.
+    #[error("{0} is missing")]
+    Missing(PathBuf),
     /// What asks for a certificate is no request (PKCS#10), or asks for what there is not.
     #[error("not a request for a certificate: {0}")]
     Request(String),
@@ -57,7 +72,11 @@ impl Pki {
         let ca = match load(dir, "ca")? {
             Some(ca) => ca,
             None => {
-                let mut params = params("copepod-ca", &[], now, 10 * 365);
+                let mut params = CertificateParams::default();
+                params.distinguished_name = DistinguishedName::new();
+                params.distinguished_name.push(DnType::CommonName, "copepod-ca");
+                params.not_before = date(a_day_before(now));
+                params.not_after = date(now + 10 * YEAR);
                 params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
                 params.key_usages =
                     vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
@@ -78,23 +97,15 @@ impl Pki {
 
     /// A serving certificate for these names and addresses, kept as `name` and reissued when they change or it ages.
     pub fn serving(&self, name: &str, dns: &[String], ips: &[IpAddr], now: Time) -> Result<Credential, PkiError> {
-        let mut wanted: Vec<SanType> = Vec::new();
-        for d in dns {
-            wanted.push(SanType::DnsName(d.as_str().try_into().map_err(|e| damaged(&self.dir, e))?));
-        }
-        wanted.extend(ips.iter().map(|ip| SanType::IpAddress(*ip)));
+        let wanted = self.names(dns, ips)?;
         let mark = format!("{dns:?}{ips:?}");
         let mark_path = self.dir.join(format!("{name}.names"));
-        if let Some(old) = load(&self.dir, name)?
+        if let Some(old) = self.issued(name, now)?
             && fs::read_to_string(&mark_path).ok().as_deref() == Some(&mark)
-            && !self.stale(&old, now)
         {
             return Ok(old);
         }
-        let mut params = params(name, &[], now, 365);
-        params.subject_alt_names = wanted;
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-        let made = self.issue(params)?;
+        let made = self.make(Subject::new(name, &[]), wanted, &[SERVER_AUTH], now)?;
         store(&self.dir, name, &made)?;
         write(&mark_path, mark.as_bytes())?;
         Ok(made)
@@ -105,17 +116,14 @@ impl Pki {
     pub fn peer(&self, id: u64, now: Time) -> Result<Credential, PkiError> {
         let mark = id.to_string();
         let mark_path = self.dir.join("peer.id");
-        if let Some(old) = load(&self.dir, "peer")?
+        if let Some(old) = self.issued("peer", now)?
             && fs::read_to_string(&mark_path).ok().as_deref() == Some(&mark)
-            && !self.stale(&old, now)
         {
             return Ok(old);
         }
-        let name = crate::peers::dns_name(id);
-        let mut params = params(&crate::peers::user(id), &[crate::peers::ORGANIZATION], now, 365);
-        params.subject_alt_names = vec![SanType::DnsName(name.as_str().try_into().map_err(|e| damaged(&self.dir, e))?)];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        let made = self.issue(params)?;
+        let subject = Subject::new(&crate::peers::user(id), &[SERVERS]);
+        let names = self.names(&[crate::peers::dns_name(id)], &[])?;
+        let made = self.make(subject, names, &[SERVER_AUTH, CLIENT_AUTH], now)?;
         store(&self.dir, "peer", &made)?;
         write(&mark_path, mark.as_bytes())?;
         Ok(made)
@@ -123,47 +131,34 @@ impl Pki {
 
     /// A client certificate for a user and groups, kept as `name` and reissued when it ages.
     pub fn client(&self, name: &str, user: &str, groups: &[&str], now: Time) -> Result<Credential, PkiError> {
-        if let Some(old) = load(&self.dir, name)?
-            && !self.stale(&old, now)
-        {
+        if let Some(old) = self.issued(name, now)? {
             return Ok(old);
         }
-        let mut params = params(user, groups, now, 365);
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        let made = self.issue(params)?;
+        let made = self.make(Subject::new(user, groups), Names::default(), &[CLIENT_AUTH], now)?;
         store(&self.dir, name, &made)?;
         Ok(made)
     }
 
     /// A PKCS#8 document of an ECDSA P-256 key kept as `name.key`, made on first use.
     pub fn signing_key(&self, name: &str) -> Result<Vec<u8>, PkiError> {
+        if let Some(key) = signing_key(&self.dir, name)? {
+            return Ok(key);
+        }
         let path = self.dir.join(format!("{name}.key"));
-        let pem = match fs::read_to_string(&path) {
-            Ok(pem) => pem,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                let pem = KeyPair::generate().map_err(|e| damaged(&path, e))?.serialize_pem();
-                write(&path, pem.as_bytes())?;
-                pem
-            }
-            Err(e) => return Err(PkiError::Io(path, e)),
-        };
-        let key = KeyPair::from_pem(&pem).map_err(|e| damaged(&path, e))?;
+        let key = KeyPair::generate().map_err(|e| damaged(&path, e))?;
+        write(&path, key.serialize_pem().as_bytes())?;
         Ok(key.serialize_der())
     }
 
     /// 32 random bytes kept as `name.secret`, made on first use.
     pub fn secret(&self, name: &str) -> Result<[u8; 32], PkiError> {
-        let path = self.dir.join(format!("{name}.secret"));
-        match fs::read(&path) {
-            Ok(bytes) => bytes.try_into().map_err(|_| damaged(&path, "not 32 bytes")),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                let mut bytes = [0u8; 32];
-                crate::random(&mut bytes);
-                write(&path, &bytes)?;
-                Ok(bytes)
-            }
-            Err(e) => Err(PkiError::Io(path, e)),
+        if let Some(bytes) = secret(&self.dir, name)? {
+            return Ok(bytes);
         }
+        let mut bytes = [0u8; 32];
+        crate::random(&mut bytes);
+        write(&self.dir.join(format!("{name}.secret")), &bytes)?;
+        Ok(bytes)
     }
 
     /// A certificate (PEM) for the key of a PKCS#10 request, whose own wishes do not count: a client's if it is for no names
@@ -176,24 +171,41 @@ impl Pki {
         ips: &[IpAddr],
         now: Time,
     ) -> Result<String, PkiError> {
-        let bad = |e: rcgen::Error| PkiError::Request(e.to_string());
-        let asked = CertificateSigningRequestParams::from_pem(request).map_err(bad)?;
-        let mut params = params(user, groups, now, 365);
-        for d in dns {
-            params.subject_alt_names.push(SanType::DnsName(d.as_str().try_into().map_err(bad)?));
-        }
-        params.subject_alt_names.extend(ips.iter().map(|ip| SanType::IpAddress(*ip)));
-        let client = params.subject_alt_names.is_empty();
-        params.extended_key_usages =
-            vec![if client { ExtendedKeyUsagePurpose::ClientAuth } else { ExtendedKeyUsagePurpose::ServerAuth }];
-        Ok(params.signed_by(&asked.public_key, &self.issuer()?).map_err(bad)?.pem())
+        let asked = Request::parse(request.as_bytes()).map_err(PkiError::Request)?;
+        let names = self.names(dns, ips)?;
+        let side = if names.is_empty() { CLIENT_AUTH } else { SERVER_AUTH };
+        self.issue(&template(Subject::new(user, groups), names, &[side], asked.key, now))
+    }
+
+    /// The certificate (PEM) that is so described.
+    pub fn issue(&self, template: &Template) -> Result<String, PkiError> {
+        let (at, of_key) = (self.dir.join("ca.crt"), self.dir.join("ca.key"));
+        let authority = Authority::parse(&self.ca.cert).ok_or_else(|| damaged(&at, "not a certificate"))?;
+        let key = KeyPair::from_pem(&self.ca.key).map_err(|e| damaged(&of_key, e))?;
+        let algorithm = ALGORITHMS.iter().find(|(of, _)| key.algorithm() == *of);
+        let (_, algorithm) = algorithm.ok_or_else(|| damaged(&of_key, "a key of an unknown sort"))?;
+        let mut serial = [0; 16];
+        crate::random(&mut serial);
+        template.issue(&authority, *algorithm, serial, |bytes| key.sign(bytes)).map_err(|e| damaged(&of_key, e))
+    }
+
+    /// Whether the folder has, whole, what a state was made with and nothing can make anew: the CA, the key that signs
+    /// service account tokens and the one that seals Secrets.
+    pub fn complete(dir: &Path) -> Result<(), PkiError> {
+        let missing = |file: &str| PkiError::Missing(dir.join(file));
+        load(dir, "ca")?.ok_or_else(|| missing("ca.key"))?;
+        signing_key(dir, "sa")?.ok_or_else(|| missing("sa.key"))?;
+        secret(dir, "seal")?.ok_or_else(|| missing("seal.secret"))?;
+        Ok(())
     }
 
     /// What another server needs to be one of this cluster.
     pub fn shared(&self) -> Result<Shared, PkiError> {
         let path = self.dir.join("sa.key");
         let service_account_key = fs::read_to_string(&path).map_err(|e| PkiError::Io(path, e))?;
-        Ok(Shared { ca: self.ca.clone(), service_account_key, seal: self.secret("seal")? })
+        // Never a new one: the state is sealed with what this server started with.
+        let seal = secret(&self.dir, "seal")?.ok_or_else(|| PkiError::Missing(self.dir.join("seal.secret")))?;
+        Ok(Shared { ca: self.ca.clone(), service_account_key, seal })
     }
 
     /// Whether the folder has a CA already.
@@ -211,16 +223,27 @@ impl Pki {
         write(&dir.join("ca.key"), shared.ca.key.as_bytes())
     }
 
-    fn issuer(&self) -> Result<Issuer<'static, KeyPair>, PkiError> {
-        let ca_key = KeyPair::from_pem(&self.ca.key).map_err(|e| damaged(&self.dir.join("ca.key"), e))?;
-        Issuer::from_ca_cert_pem(&self.ca.cert, ca_key).map_err(|e| damaged(&self.dir.join("ca.crt"), e))
+    fn names(&self, dns: &[String], ips: &[IpAddr]) -> Result<Names, PkiError> {
+        match dns.iter().find(|d| !d.is_ascii()) {
+            Some(bad) => Err(damaged(&self.dir, format!("{bad:?} is no DNS name"))),
+            None => Ok(Names { dns: dns.to_vec(), ips: ips.to_vec(), ..Names::default() }),
+        }
     }
 
-    fn issue(&self, params: CertificateParams) -> Result<Credential, PkiError> {
-        let issuer = self.issuer()?;
+    /// A new key with its certificate.
+    fn make(&self, subject: Subject, names: Names, sides: &[&str], now: Time) -> Result<Credential, PkiError> {
         let key = KeyPair::generate().map_err(|e| damaged(&self.dir, e))?;
-        let cert = params.signed_by(&key, &issuer).map_err(|e| damaged(&self.dir, e))?;
-        Ok(Credential { cert: cert.pem(), key: key.serialize_pem() })
+        let cert = self.issue(&template(subject, names, sides, key.subject_public_key_info(), now))?;
+        Ok(Credential { cert, key: key.serialize_pem() })
+    }
+
+    /// What was issued as `name`, unless another is to be issued: it is not there, damaged, has aged, or is not this CA's.
+    fn issued(&self, name: &str, now: Time) -> Result<Option<Credential>, PkiError> {
+        match load(&self.dir, name) {
+            Ok(found) => Ok(found.filter(|c| !self.stale(c, now))),
+            Err(PkiError::Damaged(..) | PkiError::Missing(_)) => Ok(None),
+            Err(e) => Err(e),
+        }
     }
 
     /// Whether it is time for another certificate, or it is not this CA's.
@@ -237,19 +260,16 @@ impl Pki {
     }
 }
 
-fn params(common_name: &str, organizations: &[&str], now: Time, days: u64) -> CertificateParams {
-    let mut params = CertificateParams::default();
-    let mut name = DistinguishedName::new();
-    for o in organizations {
-        name.push(DnType::OrganizationName, *o);
-    }
-    name.push(DnType::CommonName, common_name);
-    params.distinguished_name = name;
-    // A day's slack for clocks that are behind.
-    params.not_before = date(Time::from_secs(now.secs().saturating_sub(86_400)));
-    params.not_after = date(Time::from_secs(now.secs() + days * 86_400));
-    params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
-    params
+/// What the cluster's own certificates say, whatever is asked for: so and so, for these sides of TLS, for a year.
+fn template(subject: Subject, names: Names, sides: &[&str], key: Vec<u8>, now: Time) -> Template {
+    let usages = [&[DIGITAL_SIGNATURE, KEY_ENCIPHERMENT][..], sides].concat().into_iter().map(String::from).collect();
+    let not_after = now + YEAR;
+    Template { subject, names, key, usages, not_before: a_day_before(now), not_after }
+}
+
+/// For clocks that are behind.
+fn a_day_before(now: Time) -> Time {
+    Time::from_secs(now.secs().saturating_sub(86_400))
 }
 
 fn date(t: Time) -> time::OffsetDateTime {
@@ -260,32 +280,55 @@ fn damaged(path: &Path, e: impl std::fmt::Display) -> PkiError {
     PkiError::Damaged(path.into(), e.to_string())
 }
 
+/// A file's text; none if there is no file.
+fn read(path: &Path) -> Result<Option<String>, PkiError> {
+    match fs::read_to_string(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) if e.kind() == io::ErrorKind::InvalidData => Err(damaged(path, "it is no text")),
+        Err(e) => Err(PkiError::Io(path.into(), e)),
+    }
+}
+
+fn signing_key(dir: &Path, name: &str) -> Result<Option<Vec<u8>>, PkiError> {
+    let path = dir.join(format!("{name}.key"));
+    let Some(pem) = read(&path)? else { return Ok(None) };
+    let key = KeyPair::from_pem(&pem).map_err(|e| damaged(&path, e))?.serialize_der();
+    crate::auth::token::Tokens::new(&key).map_err(|e| damaged(&path, e))?;
+    Ok(Some(key))
+}
+
+fn secret(dir: &Path, name: &str) -> Result<Option<[u8; 32]>, PkiError> {
+    let path = dir.join(format!("{name}.secret"));
+    match fs::read(&path) {
+        Ok(bytes) => bytes.try_into().map(Some).map_err(|_| damaged(&path, "not 32 bytes")),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(e) => Err(PkiError::Io(path, e)),
+    }
+}
+
+/// The certificate and the key that are kept as `name`; none if there is neither.
 fn load(dir: &Path, name: &str) -> Result<Option<Credential>, PkiError> {
-    let read = |suffix: &str| {
-        let path = dir.join(format!("{name}.{suffix}"));
-        match fs::read_to_string(&path) {
-            Ok(text) => Ok(Some(text)),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(e) => Err(PkiError::Io(path, e)),
-        }
-    };
-    let (cert, key) = (read("crt")?, read("key")?);
+    let path = |suffix: &str| dir.join(format!("{name}.{suffix}"));
+    let (cert, key) = (read(&path("crt"))?, read(&path("key"))?);
+    let fit = |cert: &str, key: &str| Rotating::new(&Credential { cert: cert.into(), key: key.into() }).map(drop);
     // A crash may have come between the key and its certificate (see `store`): then this is what it did not come to.
-    if let (Some(key), Some(pending)) = (&key, read("crt.tmp")?) {
-        let fits = |cert: &str| Rotating::new(&Credential { cert: cert.into(), key: key.clone() }).is_ok();
-        if !cert.as_deref().is_some_and(fits) && fits(&pending) {
-            let to = dir.join(format!("{name}.crt"));
-            fs::rename(dir.join(format!("{name}.crt.tmp")), &to).map_err(|e| PkiError::Io(to, e))?;
-            return Ok(Some(Credential { cert: pending, key: key.clone() }));
-        }
+    if let (Some(key), Some(pending)) = (&key, read(&path("crt.tmp"))?)
+        && cert.as_deref().is_none_or(|cert| fit(cert, key).is_err())
+        && fit(&pending, key).is_ok()
+    {
+        fs::rename(path("crt.tmp"), path("crt")).map_err(|e| PkiError::Io(path("crt"), e))?;
+        return Ok(Some(Credential { cert: pending, key: key.clone() }));
     }
     match (cert, key) {
-        (Some(cert), Some(key)) => Ok(Some(Credential { cert, key })),
-        (None, None) => Ok(None),
-        (cert, _) => {
-            let missing = if cert.is_some() { "key" } else { "crt" };
-            Err(damaged(dir, format!("{name}.{missing} is missing")))
+        (Some(cert), Some(key)) => {
+            // Which of the two it is can be told only where it is no key at all.
+            let wrong = if KeyPair::from_pem(&key).is_err() { path("key") } else { path("crt") };
+            fit(&cert, &key).map_err(|e| damaged(&wrong, e))?;
+            Ok(Some(Credential { cert, key }))
         }
+        (None, None) => Ok(None),
+        (cert, _) => Err(PkiError::Missing(path(if cert.is_some() { "key" } else { "crt" }))),
     }
 }
 
@@ -361,11 +404,44 @@ mod tests {
     }
 
     #[test]
+    fn what_is_issued_is_a_user_with_all_groups_and_checks_out() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = Time::from_secs(1_800_000_000);
+        for algorithm in [&rcgen::PKCS_ECDSA_P256_SHA256, &rcgen::PKCS_ECDSA_P384_SHA384, &rcgen::PKCS_ED25519] {
+            let mut pki = Pki::open(dir.path(), now).unwrap();
+            // Another CA's key, as an operator may bring along.
+            let key = KeyPair::generate_for(algorithm).unwrap();
+            let mut params = CertificateParams::default();
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            pki.ca = Credential { cert: params.self_signed(&key).unwrap().pem(), key: key.serialize_pem() };
+            let made = pki.make(Subject::new("eve", &["a", "b"]), Names::default(), &[CLIENT_AUTH], now).unwrap();
+            assert!(!pki.stale(&made, now), "{algorithm:?}: the CA's signature");
+            Rotating::new(&made).unwrap().client_config(pki.ca_pem()).unwrap();
+            let (_, der) = x509_parser::pem::parse_x509_pem(made.cert.as_bytes()).unwrap();
+            let user = crate::auth::certificate::user(&der.contents).unwrap();
+            assert_eq!((user.name.as_str(), user.groups.join(" ")), ("eve", "a b system:authenticated".into()));
+            let (a, b) = (pki.issue(&like(&made, now)).unwrap(), pki.issue(&like(&made, now)).unwrap());
+            let serial = |pem: &str| {
+                let (_, der) = x509_parser::pem::parse_x509_pem(pem.as_bytes()).unwrap();
+                der.parse_x509().unwrap().raw_serial().to_vec()
+            };
+            assert_ne!(serial(&a), serial(&b));
+        }
+    }
+
+    fn like(made: &Credential, now: Time) -> Template {
+        let key = KeyPair::from_pem(&made.key).unwrap().subject_public_key_info();
+        template(Subject::new("eve", &[]), Names::default(), &[CLIENT_AUTH], key, now)
+    }
+
+    #[test]
     fn a_server_that_joins_has_the_secrets_of_the_others() {
         let (first, second) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let now = Time::from_secs(1_800_000_000);
         let pki = Pki::open(first.path(), now).unwrap();
         let signing = pki.signing_key("sa").unwrap();
+        assert!(matches!(pki.shared(), Err(PkiError::Missing(_))), "no key is made for another server");
+        pki.secret("seal").unwrap();
         let folder = second.path().join("pki");
         assert!(!Pki::exists(&folder));
         Pki::install(&folder, &pki.shared().unwrap()).unwrap();
@@ -380,6 +456,30 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         Pki::open(dir.path(), Time::from_secs(1_800_000_000)).unwrap();
         fs::remove_file(dir.path().join("ca.key")).unwrap();
-        assert!(matches!(Pki::open(dir.path(), Time::from_secs(1_800_000_000)), Err(PkiError::Damaged(..))));
+        assert!(matches!(Pki::open(dir.path(), Time::from_secs(1_800_000_000)), Err(PkiError::Missing(_))));
+    }
+
+    #[test]
+    fn what_the_ca_has_issued_is_issued_anew_where_it_is_damaged() {
+        let dir = tempfile::tempdir().unwrap();
+        let now = Time::from_secs(1_800_000_000);
+        let pki = Pki::open(dir.path(), now).unwrap();
+        let issue = || {
+            pki.client("admin", "admin", &["system:masters"], now).unwrap();
+            pki.serving("apiserver", &["localhost".into()], &[], now).unwrap();
+            pki.peer(1, now).unwrap();
+        };
+        issue();
+        for name in ["admin", "apiserver", "peer"] {
+            for (suffix, bytes) in [("key", &b"garbled"[..]), ("crt", b"\xff"), ("key", b"")] {
+                fs::write(dir.path().join(format!("{name}.{suffix}")), bytes).unwrap();
+                issue();
+                let found = load(dir.path(), name).unwrap().unwrap();
+                assert!(!pki.stale(&found, now), "{name}.{suffix}");
+            }
+            fs::remove_file(dir.path().join(format!("{name}.key"))).unwrap();
+            issue();
+            assert!(load(dir.path(), name).unwrap().is_some(), "{name}");
+        }
     }
 }

@@ -82,9 +82,15 @@ pub enum StartError {
     /// The keys cannot be used.
     #[error(transparent)]
     Pki(#[from] PkiError),
-    /// The port cannot be had.
-    #[error("cannot listen on {0}: {1}")]
-    Listen(SocketAddr, io::Error),
+    /// The keys that the stored state was made with are not there.
+    #[error(
+        "{0}; the cluster's state was made with it, and nothing was changed. Put it back from a backup, or restore a snapshot \
+         with its keys into a new folder: copepod snapshot restore FILE --data-dir NEW --keys FILE.keys"
+    )]
+    KeysLost(PkiError),
+    /// The port cannot be had; first the flag by which another one is said.
+    #[error("cannot listen on {1} ({0}): {2}")]
+    Listen(&'static str, SocketAddr, io::Error),
     /// A certificate or its key does not do for TLS.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -119,6 +125,8 @@ impl Server {
         private_dir(&config.data_dir)?;
         let dir = config.data_dir.join("server");
         private_dir(&dir)?;
+        let state = dir.join("state");
+        keys_of(&state, &dir.join("pki"))?;
         let joined = config.peer.as_ref().and_then(|p| p.joined.as_ref());
         let member = member_id(&dir, joined.map(|j| j.id))?;
         let (network, papers) = match &config.peer {
@@ -131,7 +139,6 @@ impl Server {
                 (Some(Network::new(member, tls, &known)), Some(papers))
             }
         };
-        let state = dir.join("state");
         if let (Some(network), Some(_)) = (&network, joined) {
             catch_up(network, &state, member).await?;
         }
@@ -146,11 +153,13 @@ impl Server {
         let mut tasks = Vec::new();
         if let (Some(peer), Some(network)) = (&config.peer, &network) {
             network.attach(store.clone(), members.clone());
-            let socket = TcpListener::bind(peer.listen).await.map_err(|e| StartError::Listen(peer.listen, e))?;
+            let taken = |e| StartError::Listen("--peer-port", peer.listen, e);
+            let socket = TcpListener::bind(peer.listen).await.map_err(taken)?;
             tasks.push(tokio::spawn(peers::serve(socket, network.clone(), stopping.clone())));
         }
-        let socket = TcpListener::bind(config.api).await.map_err(|e| StartError::Listen(config.api, e))?;
-        let address = socket.local_addr().map_err(|e| StartError::Listen(config.api, e))?;
+        let taken = |e| StartError::Listen("--api-port", config.api, e);
+        let socket = TcpListener::bind(config.api).await.map_err(taken)?;
+        let address = socket.local_addr().map_err(taken)?;
 
         let papers = match papers {
             Some(papers) => papers,
@@ -214,11 +223,10 @@ impl Server {
         let renewal = Renewal::new(papers.clone(), api.clone(), kubeconfig.clone(), own)?;
         let tls = serving.server_config(Clients::Optional(pki.ca_pem()))?;
         tasks.push(tokio::spawn(listener::serve(socket, tls, api.clone(), stopping.clone())));
-        let ca_pem = pki.ca_pem().to_string();
         let leader = Leader {
             api: api.clone(),
             members: members.clone(),
-            ca_pem,
+            pki,
             balancer_pool: config.balancer_pool,
             advertised,
             stand_in: config.advertise,
@@ -313,6 +321,14 @@ impl Server {
 
 fn open_papers(dir: &Path) -> Result<Arc<Papers>, StartError> {
     Ok(Papers::new(Arc::new(Pki::open(&dir.join("pki"), now())?)))
+}
+
+/// A state needs the keys that it was made with: others would read none of its Secrets and lock every client out.
+fn keys_of(state: &Path, pki: &Path) -> Result<(), StartError> {
+    let Err(lost) = Pki::complete(pki) else { return Ok(()) };
+    // A first start that was cut off has stored nothing yet, and may have made some keys and not others.
+    let nothing = !offline::is_store(state) || offline::inspect(state).is_ok_and(|found| found.revision == 0);
+    if nothing { Ok(()) } else { Err(StartError::KeysLost(lost)) }
 }
 
 fn client(api: &Arc<Api>, user: &str, manager: &str) -> Client {

@@ -172,8 +172,12 @@ async fn who_may_not_join_changes_nothing() {
     assert_eq!(code(answer).0, 400);
     // A cluster that was not started to have several servers has no place for another.
     let servers = cluster.token(Usage::Both, Some(now() + Duration::from_secs(600))).await;
-    let request =
-        ServerRequest { name: "b".into(), peer: "127.0.0.1:1".into(), api: "127.0.0.1:2".into(), learner: false };
+    let request = ServerRequest {
+        name: "b".into(),
+        peer: "127.0.0.1:1".into(),
+        api: "127.0.0.1:2".into(),
+        ..ServerRequest::default()
+    };
     let answer: Result<ServerAnswer<Joined>, _> =
         join::join(&cluster.url, &cluster.ca, &servers, join::JOIN_SERVER, &request).await;
     assert_eq!(code(answer).0, 409);

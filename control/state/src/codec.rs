@@ -7,8 +7,11 @@ use copepod_model::Key;
 use crate::wire::{Reader, put_bytes, put_varint, unzigzag, zigzag};
 use crate::{Op, Require, Txn};
 
-/// The version that [`encode`] writes.
-const VERSION: u8 = 1;
+/// The version that [`encode`] writes: one that the release before this one reads already, since servers of both are in one
+/// group while they are upgraded, and either may lead.
+pub const WRITES: u8 = 1;
+/// The latest version that [`decode`] reads, which has all before it.
+pub const READS: u8 = 1;
 /// Version byte and CRC32.
 const HEADER: usize = 5;
 
@@ -33,7 +36,7 @@ pub enum CodecError {
 pub fn encode(txn: &Txn) -> Vec<u8> {
     let bodies: usize = txn.ops.iter().map(|o| if let Op::Put { body, .. } = o { body.len() } else { 0 }).sum();
     let mut out = Vec::with_capacity(HEADER + 64 + bodies + 96 * (txn.ops.len() + txn.require.len()));
-    out.extend_from_slice(&[VERSION, 0, 0, 0, 0]);
+    out.extend_from_slice(&[WRITES, 0, 0, 0, 0]);
     match txn.fence {
         None => out.push(0),
         Some(term) => {
@@ -58,7 +61,7 @@ pub fn encode(txn: &Txn) -> Vec<u8> {
 pub fn decode(bytes: &[u8]) -> Result<Txn, CodecError> {
     let mut r = Reader::new(bytes);
     match r.u8()? {
-        VERSION => {}
+        1..=READS => {}
         other => return Err(CodecError::Version(other)),
     }
     let crc = r.u32()?;
@@ -208,10 +211,20 @@ mod tests {
 
     /// Gives garbage a correct header, so that it gets past the checksum.
     fn sealed(mut garbage: Vec<u8>) -> Vec<u8> {
-        let mut out = vec![VERSION];
+        let mut out = vec![WRITES];
         out.extend(crc32fast::hash(&garbage).to_le_bytes());
         out.append(&mut garbage);
         out
+    }
+
+    #[test]
+    fn what_is_written_is_read_and_what_comes_later_is_refused() {
+        let mut bytes = encode(&Txn::default());
+        assert!(bytes[0] == WRITES && (1..=READS).contains(&WRITES));
+        for version in [0, READS + 1, u8::MAX] {
+            bytes[0] = version;
+            assert_eq!(decode(&bytes), Err(CodecError::Version(version)));
+        }
     }
 
     proptest! {

@@ -1,7 +1,7 @@
 //! Answers of the upstream servers, kept for as long as they allow, briefly (RFC 2308 for those that say no).
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use hickory_proto::op::{Message, Query, ResponseCode};
@@ -10,10 +10,12 @@ use tokio::time::Instant;
 
 /// The longest that anything is kept, in seconds, whatever its TTL, as `cache 30` in the Corefile of most clusters says.
 const LONGEST: u32 = 30;
-/// Half of the answers that are kept, and of their records' number, which stands for the memory that they take.
-const HALF: Load = Load { answers: 5_000, records: 40_000 };
-/// Answers of more records are not kept.
-const MOST_RECORDS: usize = 500;
+/// Half of the answers that are kept, and of the bytes that they take.
+const HALF: Load = Load { answers: 5_000, bytes: 8 << 20 };
+/// Longer answers are not kept.
+const LONGEST_ANSWER: usize = 4096;
+/// What an answer takes beside its own bytes and its name's: its places in the table and on the heap, about.
+const BESIDE: usize = 256;
 
 type Key = (LowerName, RecordType);
 
@@ -32,14 +34,15 @@ struct Halves {
 #[derive(Clone, Copy, Default)]
 struct Load {
     answers: usize,
-    records: usize,
+    bytes: usize,
 }
 
 #[derive(Clone)]
 struct Entry {
     since: Instant,
     until: Instant,
-    message: Message,
+    /// As it goes over the wire: read, it may take many times as much.
+    message: Arc<[u8]>,
 }
 
 impl Cache {
@@ -52,11 +55,12 @@ impl Cache {
         let now = Instant::now();
         let name = LowerName::from(&query.name);
         // A name that does not exist has records of no type.
-        let Entry { since, mut message, .. } = {
+        let Entry { since, message, .. } = {
             let mut halves = self.lock();
             let own = halves.get(&(name.clone(), query.query_type), now);
             own.or_else(|| halves.get(&(name, RecordType::ZERO), now))?
         };
+        let mut message = Message::from_vec(&message).ok()?;
         let age = u32::try_from((now - since).as_secs()).unwrap_or(u32::MAX);
         for section in [&mut message.answers, &mut message.authorities, &mut message.additionals] {
             for record in section {
@@ -68,14 +72,12 @@ impl Cache {
 
     pub(crate) fn put(&self, query: &Query, message: &Message) {
         let Some(seconds) = lifetime(message) else { return };
-        if records(message) > MOST_RECORDS {
-            return;
-        }
+        let Some(bytes) = message.to_vec().ok().filter(|bytes| bytes.len() <= LONGEST_ANSWER) else { return };
         // An alias that leads nowhere says nothing of the alias' own other types.
         let nobody = message.metadata.response_code == ResponseCode::NXDomain && message.answers.is_empty();
         let rtype = if nobody { RecordType::ZERO } else { query.query_type };
         let since = Instant::now();
-        let entry = Entry { since, until: since + Duration::from_secs(seconds.into()), message: message.clone() };
+        let entry = Entry { since, until: since + Duration::from_secs(seconds.into()), message: bytes.into() };
         self.lock().put((LowerName::from(&query.name), rtype), entry);
     }
 }
@@ -92,20 +94,24 @@ impl Halves {
     }
 
     fn put(&mut self, key: Key, entry: Entry) {
-        if self.load.answers >= HALF.answers || self.load.records >= HALF.records {
+        let taken = cost(&key, &entry);
+        if self.load.answers >= HALF.answers || self.load.bytes + taken > HALF.bytes {
             self.before = std::mem::take(&mut self.late);
             self.load = Load::default();
         }
-        self.load.records += 1 + records(&entry.message);
-        match self.late.insert(key, entry) {
-            Some(old) => self.load.records = self.load.records.saturating_sub(1 + records(&old.message)),
-            None => self.load.answers += 1,
+        if let Some(old) = self.late.remove(&key) {
+            self.load.answers -= 1;
+            self.load.bytes -= cost(&key, &old);
         }
+        self.load.answers += 1;
+        self.load.bytes += taken;
+        self.late.insert(key, entry);
     }
 }
 
-fn records(message: &Message) -> usize {
-    message.answers.len() + message.authorities.len() + message.additionals.len()
+/// About how much memory an answer takes, in bytes.
+fn cost((name, _): &Key, entry: &Entry) -> usize {
+    BESIDE + name.len() + entry.message.len()
 }
 
 /// How many seconds an answer may be kept; failures and answers without a term are not.
@@ -130,7 +136,7 @@ mod tests {
     use super::*;
     use hickory_proto::op::{MessageType, OpCode};
     use hickory_proto::rr::Name;
-    use hickory_proto::rr::rdata::{A, SOA};
+    use hickory_proto::rr::rdata::{A, SOA, TXT};
 
     fn query(name: &str, rtype: RecordType) -> Query {
         Query::query(Name::from_ascii(name).unwrap(), rtype)
@@ -194,5 +200,52 @@ mod tests {
                 .before
                 .contains_key(&(LowerName::from(&query("n0.example.com.", RecordType::A).name), RecordType::A))
         );
+    }
+
+    /// An answer of so many bytes.
+    fn long(bytes: usize) -> Message {
+        let mut message = Message::new(1, MessageType::Response, OpCode::Query);
+        let mut left = bytes - message.to_vec().unwrap().len();
+        while left > 0 {
+            // Name, type, class, TTL and two lengths come before the text.
+            let text = (left - 12).min(200);
+            let text = if (1..=12).contains(&(left - 12 - text)) { text - 12 } else { text };
+            let data = RData::TXT(TXT::new(vec!["x".repeat(text)]));
+            message.add_answer(Record::from_rdata(Name::root(), 20, data));
+            left -= 12 + text;
+        }
+        assert_eq!(message.to_vec().unwrap().len(), bytes);
+        message
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn long_answers_are_not_kept() {
+        let (cache, www) = (Cache::default(), query("www.example.com.", RecordType::TXT));
+        cache.put(&www, &long(LONGEST_ANSWER + 1));
+        assert!(cache.get(&www).is_none());
+        let longest = long(LONGEST_ANSWER);
+        cache.put(&www, &longest);
+        assert_eq!(cache.get(&www).unwrap().answers, longest.answers, "it comes back as it was");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_kept_takes_no_more_than_its_share() {
+        let (cache, longest) = (Cache::default(), long(LONGEST_ANSWER));
+        let name = |n: usize| query(&format!("n{n}.example.com."), RecordType::TXT);
+        let taken = |half: &HashMap<Key, Entry>| half.iter().map(|(k, e)| cost(k, e)).sum::<usize>();
+        let many = 2 * HALF.bytes / LONGEST_ANSWER;
+        for n in 0..many {
+            cache.put(&name(n), &longest);
+            // An answer that takes the place of another one counts once.
+            cache.put(&name(n), &longest);
+        }
+        let halves = cache.lock();
+        assert_eq!((halves.load.bytes, halves.load.answers), (taken(&halves.late), halves.late.len()));
+        for half in [&halves.late, &halves.before] {
+            assert!(half.len() < HALF.answers && taken(half) <= HALF.bytes, "{} bytes", taken(half));
+        }
+        assert!(taken(&halves.before) > HALF.bytes - 2 * LONGEST_ANSWER, "as much as there is room for");
+        drop(halves);
+        assert!(cache.get(&name(0)).is_none() && cache.get(&name(many - 1)).is_some());
     }
 }

@@ -5,24 +5,47 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::OwnedWriteHalf;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use crate::access::Access;
 use crate::handler::{Client, Handler, Quick, Transport};
-use crate::room::Room;
+use crate::room::{Place, Room};
 
-/// How long a client may be silent, and how long it may take for a question or for taking its answers.
+/// How long a client may be silent between two questions, and how long it may take for taking its answers.
 const IDLE: Duration = Duration::from_secs(10);
+/// How long a question may take from its first byte on.
+const QUESTION: Duration = Duration::from_secs(2);
 /// Questions of one connection that are under way.
 const PIPELINED: usize = 32;
-/// Connections at once, and those of one client.
-const CONNECTIONS: (usize, usize) = (512, 128);
+/// Connections at once, and those of one client, of those whose questions are forwarded: the host, pods.
+const KNOWN: (usize, usize) = (512, 128);
+/// Those of everyone else.
+const STRANGERS: (usize, usize) = (64, 8);
 /// Longer messages are no questions, and end the connection.
 const LONGEST_QUESTION: usize = 4096;
+
+/// Room for connections: strangers have one of their own, so that they take no place from those who depend on this server.
+struct Rooms {
+    known: Arc<Room>,
+    strangers: Arc<Room>,
+}
+
+impl Rooms {
+    fn new() -> Rooms {
+        Rooms { known: Room::new(KNOWN.0, KNOWN.1), strangers: Room::new(STRANGERS.0, STRANGERS.1) }
+    }
+
+    /// A place for a connection of `client`, if there is one.
+    fn enter(&self, client: IpAddr, access: &Access) -> Option<Place> {
+        let room = if access.forwards(client) { &self.known } else { &self.strangers };
+        room.enter(client)
+    }
+}
 
 /// Accepts connections until it is told to stop, and serves them until they end or have nothing under way.
 pub(crate) async fn serve(
@@ -31,7 +54,7 @@ pub(crate) async fn serve(
     long: Arc<Semaphore>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let room = Room::new(CONNECTIONS.0, CONNECTIONS.1);
+    let rooms = Rooms::new();
     let mut connections = JoinSet::new();
     let stopped = stop.clone();
     loop {
@@ -50,7 +73,7 @@ pub(crate) async fn serve(
             }
         };
         // Without a place it is closed.
-        let Some(place) = room.enter(from.ip()) else { continue };
+        let Some(place) = rooms.enter(from.ip(), &handler.access) else { continue };
         let (handler, long, stopped) = (handler.clone(), long.clone(), stopped.clone());
         connections.spawn(async move {
             if let Err(error) = connection(stream, from.ip(), handler, long, stopped).await {
@@ -117,14 +140,17 @@ async fn connection(
     }
 }
 
-/// The next question; none at the end.
-async fn read(stream: &mut OwnedReadHalf) -> io::Result<Option<Vec<u8>>> {
-    let whole = async {
-        let length = match stream.read_u16().await {
-            Ok(length) => usize::from(length),
-            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => return Ok(None),
-            Err(e) => return Err(e),
-        };
+/// The next question; none at the end, and of a client that is silent or slow.
+async fn read(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<Option<Vec<u8>>> {
+    let mut length = [0; 2];
+    match timeout(IDLE, stream.read(&mut length[..1])).await {
+        Ok(Ok(1)) => {}
+        Ok(Ok(_)) | Err(_) => return Ok(None),
+        Ok(Err(e)) => return Err(e),
+    }
+    let rest = async {
+        stream.read_exact(&mut length[1..]).await?;
+        let length = usize::from(u16::from_be_bytes(length));
         if length > LONGEST_QUESTION {
             return Err(io::ErrorKind::InvalidData.into());
         }
@@ -132,7 +158,7 @@ async fn read(stream: &mut OwnedReadHalf) -> io::Result<Option<Vec<u8>>> {
         stream.read_exact(&mut question).await?;
         Ok(Some(question))
     };
-    timeout(IDLE, whole).await.unwrap_or(Ok(None))
+    timeout(QUESTION, rest).await.unwrap_or(Ok(None))
 }
 
 async fn write(mut stream: OwnedWriteHalf, mut answers: mpsc::Receiver<Vec<u8>>) -> io::Result<()> {
@@ -150,4 +176,57 @@ async fn write(mut stream: OwnedWriteHalf, mut answers: mpsc::Receiver<Vec<u8>>)
         timeout(IDLE, stream.write_all(&out)).await??;
     }
     stream.shutdown().await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::Instant;
+
+    #[test]
+    fn strangers_take_no_place_of_those_who_are_known() {
+        let access = Access::new([("10.244.0.0".parse().unwrap(), 16)]);
+        let rooms = Rooms::new();
+        let enter = |client: IpAddr, times: usize| -> Vec<Place> {
+            (0..times).map_while(|_| rooms.enter(client, &access)).collect()
+        };
+        let stranger = |n| IpAddr::from([192, 0, 2, n]);
+        let of_one = enter(stranger(0), STRANGERS.0);
+        assert_eq!(of_one.len(), STRANGERS.1, "one stranger leaves room for others");
+        let all: Vec<Vec<Place>> = (1..=100).map(|n| enter(stranger(n), STRANGERS.1)).collect();
+        assert_eq!(of_one.len() + all.iter().flatten().count(), STRANGERS.0);
+        for known in ["127.0.0.1", "10.244.0.7", "10.244.0.8"] {
+            assert_eq!(enter(known.parse().unwrap(), KNOWN.0).len(), KNOWN.1, "{known}");
+        }
+        drop(all);
+        assert_eq!(enter(stranger(1), STRANGERS.0).len(), STRANGERS.1, "places come back");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_question_has_a_deadline_from_its_first_byte_on() {
+        let (mut client, mut server) = tokio::io::duplex(64);
+        // A quick one, after a silence.
+        tokio::time::advance(IDLE - Duration::from_secs(1)).await;
+        client.write_all(&[0, 3, 1, 2, 3]).await.unwrap();
+        assert_eq!(read(&mut server).await.unwrap(), Some(vec![1, 2, 3]));
+        // One whose bytes come one by one, each in time, would hold its place for ever.
+        let began = Instant::now();
+        let slow = tokio::spawn(async move {
+            for byte in [0, 200].into_iter().chain([7; 200]) {
+                if client.write_all(&[byte]).await.is_err() {
+                    break;
+                }
+                tokio::time::sleep(IDLE / 20).await;
+            }
+        });
+        assert_eq!(read(&mut server).await.unwrap(), None);
+        assert_eq!(began.elapsed(), QUESTION);
+        drop(server);
+        slow.await.unwrap();
+        // One that is silent is let go, too.
+        let (_client, mut server) = tokio::io::duplex(64);
+        let began = Instant::now();
+        assert_eq!(read(&mut server).await.unwrap(), None);
+        assert_eq!(began.elapsed(), IDLE);
+    }
 }

@@ -287,19 +287,6 @@ async fn a_dead_server_is_passed_over() {
 }
 
 #[tokio::test]
-async fn our_own_address_is_not_an_upstream() {
-    let dir = std::env::temp_dir().join(format!("copepod-resolv-{}", std::process::id()));
-    std::fs::write(&dir, "nameserver 192.0.2.1\nnameserver 192.0.2.2\n").unwrap();
-    let own = SocketAddr::new(IpAddr::from([192, 0, 2, 1]), 53);
-    let servers = Forwarder::resolv_conf(&dir, own);
-    std::fs::remove_file(&dir).unwrap();
-    assert_eq!(servers, ["192.0.2.2:53".parse().unwrap()]);
-    assert!(Forwarder::resolv_conf(&dir, own).is_empty());
-    let query = Query::query(Name::from_ascii("x.").unwrap(), RecordType::A);
-    assert!(matches!(Forwarder::new(Vec::new(), &[]).forward(query, HERE).await, Err(ForwardError::NoServer)));
-}
-
-#[tokio::test]
 async fn stub_domains_have_servers_of_their_own() {
     let dead = UdpSocket::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let (alive, _) = fake_upstream().await;

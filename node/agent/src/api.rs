@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use copepod_client::{Body, body};
+use copepod_model::pod_log::PodLogOptions;
 use copepod_model::{Object, Time};
 use copepod_node_plan::ContainerId;
 use copepod_node_plan::usage::ImagesOf;
+use copepod_node_streams::proxy;
 use http::{Method, Request, Response, StatusCode, header};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, oneshot};
@@ -39,6 +41,9 @@ impl NodeApi {
         if let &["portForward", namespace, pod] = path.as_slice() {
             return self.streaming.port_forward(request, namespace, pod);
         }
+        if path.first() == Some(&proxy::PREFIX) {
+            return self.streaming.proxy(request).await;
+        }
         if request.method() != Method::GET {
             return text(StatusCode::METHOD_NOT_ALLOWED, "405: Method Not Allowed");
         }
@@ -49,7 +54,7 @@ impl NodeApi {
             ["containerLogs", namespace, pod, container] => {
                 match options(request.uri().query().unwrap_or_default(), now()) {
                     Ok(options) => self.log(namespace, pod, container, options).await,
-                    Err(e) => text(StatusCode::BAD_REQUEST, &e),
+                    Err((code, why)) => text(code, &why),
                 }
             }
             ["metrics", "probes"] => self.probes().await,
@@ -165,31 +170,28 @@ fn typed(media: &'static str, content: String) -> Response<Body> {
     response
 }
 
-/// `v1.PodLogOptions` from a query.
-fn options(query: &str, now: Time) -> Result<LogOptions, String> {
-    let mut o = LogOptions::default();
-    for (key, value) in query.split('&').filter(|p| !p.is_empty()).map(|p| p.split_once('=').unwrap_or((p, ""))) {
-        let value = decode(&value.replace('+', " "));
-        let flag = || matches!(value.as_str(), "true" | "1" | "t" | "T" | "TRUE" | "True");
-        let number = |least: u64| match value.parse::<u64>() {
-            Ok(n) if n >= least => Ok(n),
-            _ => Err(format!("invalid value \"{value}\" for {key}: must be an integer of at least {least}")),
-        };
-        match key {
-            "follow" => o.follow = flag(),
-            "previous" => o.previous = flag(),
-            "timestamps" => o.timestamps = flag(),
-            "tailLines" => o.tail = Some(number(0)?),
-            "limitBytes" => o.limit = Some(number(1)?),
-            "sinceSeconds" => {
-                let ago = u64::try_from(Duration::from_secs(number(1)?).as_nanos()).unwrap_or(u64::MAX);
-                o.since = Some(Time(now.0.saturating_sub(ago)));
-            }
-            "sinceTime" => o.since = Some(Time::parse(&value).ok_or_else(|| format!("invalid sinceTime \"{value}\""))?),
-            _ => {}
-        }
+/// `v1.PodLogOptions` from a query; else the code and the text of the answer.
+fn options(query: &str, now: Time) -> Result<LogOptions, (StatusCode, String)> {
+    let pairs = query.split('&').filter(|p| !p.is_empty()).map(|p| p.split_once('=').unwrap_or((p, "")));
+    let given: Vec<(&str, String)> = pairs.map(|(k, v)| (k, decode(&v.replace('+', " ")))).collect();
+    let asked = PodLogOptions::read(|name| given.iter().find(|(k, _)| *k == name).map(|(_, v)| v.as_str()))
+        .map_err(|e| (StatusCode::BAD_REQUEST, e))?;
+    if let [error, ..] = asked.errors().as_slice() {
+        return Err((StatusCode::UNPROCESSABLE_ENTITY, error.to_string()));
     }
-    Ok(o)
+    let count = |n: Option<i64>| n.and_then(|n| u64::try_from(n).ok());
+    let ago = |seconds: u64| {
+        let nanoseconds = u64::try_from(Duration::from_secs(seconds).as_nanos()).unwrap_or(u64::MAX);
+        Time(now.0.saturating_sub(nanoseconds))
+    };
+    Ok(LogOptions {
+        follow: asked.follow,
+        previous: asked.previous,
+        timestamps: asked.timestamps,
+        tail: count(asked.tail_lines),
+        limit: count(asked.limit_bytes),
+        since: asked.since_time.or(count(asked.since_seconds).map(ago)),
+    })
 }
 
 /// Percent-decoding; what is malformed stays as it is.
@@ -230,8 +232,10 @@ mod tests {
         };
         assert_eq!(o, want);
         assert_eq!(options("sinceTime=1970-01-01T00%3A00%3A05Z", now).unwrap().since, Some(Time::from_secs(5)));
-        for bad in ["tailLines=-1", "limitBytes=0", "sinceSeconds=x", "sinceTime=yesterday"] {
-            assert!(options(bad, now).is_err(), "{bad}");
+        for (bad, code) in
+            [("tailLines=-1", 422), ("limitBytes=0", 422), ("sinceSeconds=x", 400), ("sinceTime=yesterday", 400)]
+        {
+            assert_eq!(options(bad, now).map_err(|(c, _)| c.as_u16()), Err(code), "{bad}");
         }
     }
 }

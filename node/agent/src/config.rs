@@ -101,6 +101,8 @@ pub struct AgentConfig {
     /// Where the node's API (the kubelet's) is served over TLS, and with what; client certificates are asked for, not
     /// required. Port 0 takes a free one; upstream's is 10250.
     pub kubelet: Option<(SocketAddr, Arc<rustls::ServerConfig>)>,
+    /// Whether any free port will do for it where that is taken: where the server does not ask there.
+    pub kubelet_any_port: bool,
     /// The way to pods of other nodes, and theirs to those of this one; without it the node reaches its own pods only.
     pub data: Option<DataPort>,
     /// Where DNS is served, over UDP and TCP.
@@ -149,6 +151,7 @@ impl AgentConfig {
             ingress_addr: None,
             ingress_tls: None,
             kubelet: None,
+            kubelet_any_port: false,
             data: None,
             dns_addr: None,
             dns: DnsConfig::default(),

@@ -26,16 +26,19 @@ impl Outside {
     pub fn new(config: &AgentConfig, own: Option<SocketAddr>) -> Outside {
         let dns = &config.dns;
         let named = !dns.upstreams.is_empty();
-        let servers = match own {
-            _ if named => dns.upstreams.clone(),
-            own => Forwarder::resolv_conf(&dns.resolv_conf, own.unwrap_or(([127, 0, 0, 1], 53).into())),
+        let forwarder = match named {
+            true => Forwarder::new(dns.upstreams.clone(), &dns.stub_domains),
+            false => {
+                let own = own.unwrap_or(([127, 0, 0, 1], 53).into());
+                Forwarder::following(&dns.resolv_conf, own, &dns.stub_domains)
+            }
         };
         let whole = |ip: IpAddr| (ip, if ip.is_ipv4() { 32 } else { 128 });
         let hosts = config.node_addresses.iter().copied().chain([config.host_ip]).chain(own.map(|at| at.ip()));
         let hosts = hosts.filter(|ip| !ip.is_unspecified()).map(whole);
         let cluster = [config.pod_cidr, config.service_cidr].map(|(network, bits)| (network.into(), bits));
         Outside {
-            forwarder: Arc::new(Forwarder::new(servers, &dns.stub_domains)),
+            forwarder: Arc::new(forwarder),
             named,
             access: Access::new(hosts.chain(cluster).chain(dns.recursion.iter().copied())),
         }

@@ -66,9 +66,9 @@ pub enum AgentError {
     /// A folder or a file of the node.
     #[error("{0}: {1}")]
     Folder(PathBuf, io::Error),
-    /// An address cannot be listened on.
-    #[error("cannot listen on {0}: {1}")]
-    Listen(SocketAddr, io::Error),
+    /// An address cannot be listened on; first the flag by which another one is said.
+    #[error("cannot listen on {1} ({0}): {2}")]
+    Listen(&'static str, SocketAddr, io::Error),
     /// The wasm runtime.
     #[error("cannot start the wasm runtime: {0}")]
     Runtime(#[from] RuntimeError),
@@ -95,13 +95,14 @@ impl Agent {
         let folder = |path: PathBuf| move |e: io::Error| AgentError::Folder(path.clone(), e);
         let (dir, drain) = (config.data_dir.clone(), config.drain);
         std::fs::create_dir_all(&dir).map_err(folder(dir.clone()))?;
+        let taken = |flag, addr: SocketAddr| move |e: io::Error| AgentError::Listen(flag, addr, e);
         let ingress = match config.ingress_addr {
-            Some(addr) => Some(TcpListener::bind(addr).await.map_err(|e| AgentError::Listen(addr, e))?),
+            Some(addr) => Some(TcpListener::bind(addr).await.map_err(taken("--ingress-port", addr))?),
             None => None,
         };
         let ingress_tls = match &config.ingress_tls {
             Some((addr, tls)) => {
-                let listener = TcpListener::bind(addr).await.map_err(|e| AgentError::Listen(*addr, e))?;
+                let listener = TcpListener::bind(addr).await.map_err(taken("--ingress-tls-port", *addr))?;
                 let (certificates, tls) = Certificates::over(tls);
                 Some((listener, tls, certificates))
             }
@@ -109,8 +110,11 @@ impl Agent {
         };
         let kubelet = match &config.kubelet {
             Some((addr, tls)) => {
-                let listener = TcpListener::bind(addr).await.map_err(|e| AgentError::Listen(*addr, e))?;
-                Some((listener, tls.clone()))
+                let mut listener = TcpListener::bind(addr).await;
+                if config.kubelet_any_port && listener.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::AddrInUse) {
+                    listener = TcpListener::bind(SocketAddr::new(addr.ip(), 0)).await;
+                }
+                Some((listener.map_err(taken("--kubelet-port", *addr))?, tls.clone()))
             }
             None => None,
         };
@@ -118,14 +122,12 @@ impl Agent {
         let configz = Arc::new(kubelet::configz(&config, kubelet_addr));
         let auth = kubelet::Auth::new(config.client.clone(), config.node_name.clone());
         let data = match &config.data {
-            Some(DataPort { addr, .. }) => {
-                Some(TcpListener::bind(addr).await.map_err(|e| AgentError::Listen(*addr, e))?)
-            }
+            Some(DataPort { addr, .. }) => Some(TcpListener::bind(addr).await.map_err(taken("--data-port", *addr))?),
             None => None,
         };
         let data_port = data.as_ref().and_then(|listener| listener.local_addr().ok()).map(|at| at.port());
         let dns = match config.dns_addr {
-            Some(addr) => Some(Sockets::bind(addr).await.map_err(|e| AgentError::Listen(addr, e))?),
+            Some(addr) => Some(Sockets::bind(addr).await.map_err(taken("--dns-port", addr))?),
             None => None,
         };
         let outside = dns::Outside::new(&config, dns.as_ref().map(Sockets::addr));
@@ -238,7 +240,7 @@ impl Agent {
             let (at, zones) = (sockets.addr(), network.clone());
             // Until everything was listed, what is not in the zone is not known to be missing.
             let zone = Arc::new(move || listed.borrow().then(|| zones.zone()));
-            let server = outside.serve(sockets, zone).map_err(|e| AgentError::Listen(at, e))?;
+            let server = outside.serve(sockets, zone).map_err(taken("--dns-port", at))?;
             dns_addr = Some(server.addr());
             let mut stopped = stopped.clone();
             front.spawn(async move {

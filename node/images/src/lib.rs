@@ -15,6 +15,7 @@ mod error;
 mod flight;
 mod index;
 mod manifest;
+mod meter;
 mod reference;
 mod registries;
 mod registry;
@@ -35,6 +36,7 @@ use copepod_model::Time;
 use tokio::sync::Semaphore;
 
 pub use error::PullError;
+pub use meter::Meter;
 pub use reference::normalise;
 pub use registries::{Credential, Registries};
 pub use transport::{Chunks, Origin};
@@ -155,8 +157,14 @@ impl Store {
     }
 
     /// Has an image in the store. Concurrent calls for the same share one pull, which goes on when its callers give up.
-    /// `pulling` is called if somebody has to be asked for it.
-    pub async fn pull(&self, request: &Request, now: Time, pulling: impl FnOnce()) -> Result<Pulled, PullError> {
+    /// `pulling` is called if somebody has to be asked for it, and `meter` then shows how far it is.
+    pub async fn pull(
+        &self,
+        request: &Request,
+        now: Time,
+        pulling: impl FnOnce(),
+        meter: &Meter,
+    ) -> Result<Pulled, PullError> {
         let image = &request.image;
         let source = reference::parse(image, self.0.config.allow_file)?;
         if let Some(answer) = self.0.at_hand(request, &source, now) {
@@ -167,8 +175,8 @@ impl Store {
         if !look || self.0.known(&source).is_none() {
             pulling();
         }
-        let (inner, wanted, asked) = (self.0.clone(), request.clone(), Instant::now());
-        let pull = async move { inner.take_turn(&wanted, source, now).await };
+        let (inner, wanted, meter, asked) = (self.0.clone(), request.clone(), meter.clone(), Instant::now());
+        let pull = async move { inner.take_turn(&wanted, source, now, &meter).await };
         let lost = || Err(PullError::pull(image, "the pull was aborted".into()));
         let mut pulled = self.0.flights.run(request.clone(), pull).await.unwrap_or_else(lost)?;
         pulled.waited = asked.elapsed().max(pulled.took);
@@ -249,15 +257,29 @@ impl Inner {
         }
     }
 
-    async fn take_turn(self: Arc<Self>, request: &Request, source: Source, now: Time) -> Result<Pulled, PullError> {
+    async fn take_turn(
+        self: Arc<Self>,
+        request: &Request,
+        source: Source,
+        now: Time,
+        meter: &Meter,
+    ) -> Result<Pulled, PullError> {
         // A closed semaphore would be one that is gone, and it lives as long as this.
         let _turn = self.turns.acquire().await.map_err(|e| PullError::pull(&request.image, e.to_string()))?;
         let deadline = self.config.deadline;
         let late = || PullError::unavailable(&request.image, &format!("the pull took longer than {deadline:?}"));
-        tokio::time::timeout(deadline, self.clone().pull(request, source, now)).await.unwrap_or_else(|_| Err(late()))
+        tokio::time::timeout(deadline, self.clone().pull(request, source, now, meter))
+            .await
+            .unwrap_or_else(|_| Err(late()))
     }
 
-    async fn pull(self: Arc<Self>, request: &Request, source: Source, now: Time) -> Result<Pulled, PullError> {
+    async fn pull(
+        self: Arc<Self>,
+        request: &Request,
+        source: Source,
+        now: Time,
+        meter: &Meter,
+    ) -> Result<Pulled, PullError> {
         let image = &request.image;
         let (key, known, started) = (source.key(), self.known(&source), Instant::now());
         let (entry, present) = match source {
@@ -275,7 +297,7 @@ impl Inner {
                     Some(entry) => (entry, true),
                     None => {
                         let present = found.wasm_digest().is_some_and(|d| self.blobs.size(d).is_some());
-                        let (digest, size) = self.registry.fetch(image, &found, &self.blobs).await?;
+                        let (digest, size) = self.registry.fetch(image, &found, &self.blobs, meter).await?;
                         (Entry::new(digest, size, found.digest.clone(), now), present)
                     }
                 };

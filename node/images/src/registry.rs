@@ -17,7 +17,7 @@ use crate::flight::Flights;
 use crate::manifest::{self, Descriptor, MANIFEST_TYPES, Next, Platform};
 use crate::registries::{Credential, Endpoint, Registries};
 use crate::transport::{Answer, Clients, Fault, Origin, header, send_to};
-use crate::{Config, PullError, blocking};
+use crate::{Config, Meter, PullError, blocking};
 
 /// The greatest size of an image's config, of a manifest, and of a token server's answer, in bytes.
 const MAX_CONFIG: u64 = 4 << 20;
@@ -200,15 +200,23 @@ impl Registry {
         image: &str,
         found: &Found,
         blobs: &Arc<Blobs>,
+        meter: &Meter,
     ) -> Result<(String, u64), PullError> {
         let key = found.wasm_digest().unwrap_or(&found.digest).to_string();
         let (this, name, found, blobs) = (self.clone(), image.to_string(), found.clone(), blobs.clone());
-        let work = async move { this.download(&name, &found, &blobs).await };
+        let meter = meter.clone();
+        let work = async move { this.download(&name, &found, &blobs, &meter).await };
         let lost = || Err(PullError::pull(image, "the download was aborted".into()));
         self.downloads.run(key, work).await.unwrap_or_else(lost)
     }
 
-    async fn download(&self, image: &str, found: &Found, blobs: &Arc<Blobs>) -> Result<(String, u64), PullError> {
+    async fn download(
+        &self,
+        image: &str,
+        found: &Found,
+        blobs: &Arc<Blobs>,
+        meter: &Meter,
+    ) -> Result<(String, u64), PullError> {
         let store = |e: std::io::Error| PullError::store(image, &e);
         let place = &found.place;
         let (config, layers, marked) = match &found.next {
@@ -218,7 +226,8 @@ impl Registry {
                     return Ok((layer.digest.clone(), size));
                 }
                 blobs.path(&layer.digest).map_err(|e| PullError::pull(image, e.to_string()))?;
-                let (draft, sink) = self.blob(image, place, layer, self.max_layer, blobs).await?;
+                meter.expect(layer.size);
+                let (draft, sink) = self.blob(image, place, layer, self.max_layer, blobs, meter).await?;
                 wasm(sink.head()).map_err(|e| PullError::pull(image, format!("layer {}: {e}", layer.digest)))?;
                 let (kept, digest) = (blobs.clone(), layer.digest.clone());
                 blocking(move || kept.keep(draft, &digest)).await.map_err(store)?;
@@ -226,7 +235,8 @@ impl Registry {
             }
             Some(Next::Image { config, layers, marked }) => (config, layers, *marked),
         };
-        let (draft, _) = self.blob(image, place, config, MAX_CONFIG, blobs).await?;
+        meter.expect(layers.iter().fold(config.size, |sum, layer| sum.saturating_add(layer.size)));
+        let (draft, _) = self.blob(image, place, config, MAX_CONFIG, blobs, meter).await?;
         let bytes = std::fs::read(draft.path()).map_err(store)?;
         let platform: Platform = serde_json::from_slice(&bytes)
             .map_err(|e| PullError::pull(image, format!("the image's config cannot be read: {e}")))?;
@@ -235,7 +245,7 @@ impl Registry {
         }
         let mut drafts = Vec::new();
         for layer in layers {
-            drafts.push(self.blob(image, place, layer, self.max_layer, blobs).await?.0);
+            drafts.push(self.blob(image, place, layer, self.max_layer, blobs, meter).await?.0);
         }
         let paths: Vec<_> = drafts.iter().map(|d| d.path().to_path_buf()).collect();
         let (limit, store) = (self.max_layer, blobs.clone());
@@ -252,6 +262,7 @@ impl Registry {
         blob: &Descriptor,
         limit: u64,
         blobs: &Arc<Blobs>,
+        meter: &Meter,
     ) -> Result<(Draft, Sink), PullError> {
         if blob.size > limit {
             let why = format!("layer {} has {} bytes, larger than the limit of {limit} bytes", blob.digest, blob.size);
@@ -277,6 +288,7 @@ impl Registry {
                 let start = answer.headers.get(CONTENT_RANGE).and_then(|v| v.to_str().ok()).unwrap_or_default();
                 if answer.status != StatusCode::PARTIAL_CONTENT || !start.starts_with(&format!("bytes {from}-")) {
                     // It cannot continue: all over again.
+                    meter.take_back(from);
                     (draft, sink) = new_draft(blobs, limit).map_err(store)?;
                 }
             }
@@ -288,6 +300,7 @@ impl Registry {
                         sink.write(&chunk)
                             .await
                             .map_err(|e| PullError::pull(image, format!("layer {}: {e}", blob.digest)))?;
+                        meter.add(chunk.len());
                     }
                     Some(Err(e)) => {
                         why = format!("layer {}: the download broke off after {} bytes: {e}", blob.digest, sink.size());

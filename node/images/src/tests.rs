@@ -68,7 +68,7 @@ fn files(dir: &Path) -> Vec<String> {
 }
 
 async fn pull(store: &Store, image: &str, policy: Policy) -> Result<Pulled, PullError> {
-    store.pull(&Request { image: image.into(), policy, credentials: Vec::new() }, NOW, || {}).await
+    store.pull(&Request { image: image.into(), policy, credentials: Vec::new() }, NOW, || {}, &Meter::default()).await
 }
 
 struct Bench {
@@ -92,7 +92,7 @@ impl Bench {
     async fn pull_as(&self, rest: &str, policy: Policy, who: &[(&str, &str)]) -> Result<Pulled, PullError> {
         let credentials =
             who.iter().map(|(u, p)| Credential { username: (*u).into(), password: (*p).into() }).collect();
-        self.store.pull(&Request { image: self.image(rest), policy, credentials }, NOW, || {}).await
+        self.store.pull(&Request { image: self.image(rest), policy, credentials }, NOW, || {}, &Meter::default()).await
     }
     fn publish(&self, name: &str, tag: &str, wasm: &[u8]) -> String {
         self.registry.blob(name, wasm);
@@ -370,4 +370,36 @@ async fn debians_registry() {
     assert!(by_digest.present);
     let e = pull(&store, &format!("{}/team/app:v2", registry.host), Policy::Always).await.unwrap_err();
     assert!(e.message.contains("manifest unknown"), "{e:?}");
+}
+
+#[tokio::test]
+async fn a_pull_shows_how_far_it_is() {
+    let b = Bench::new(Config::default()).await;
+    let (wasm, name) = (module("a long one"), b.image("app"));
+    let total = wasm.len() as u64;
+    b.publish("app", "latest", &wasm);
+    let (gate, meter) = (b.registry.hold(), Meter::default());
+    b.registry.cut(Some(10), true);
+    let (store, shown) = (b.store.clone(), meter.clone());
+    let pulled = tokio::spawn(async move {
+        let request = Request { image: name, policy: Policy::IfNotPresent, credentials: Vec::new() };
+        store.pull(&request, NOW, || {}, &shown).await
+    });
+    b.registry.arrived().await;
+    assert_eq!(meter.read(), None, "nothing is known of it");
+    gate.add_permits(1);
+    b.registry.arrived().await;
+    assert_eq!(meter.read(), Some((0, total)));
+    gate.add_permits(1);
+    b.registry.arrived().await;
+    assert_eq!(meter.read(), Some((10, total)), "the first part is here");
+    // What cannot be continued begins anew.
+    b.registry.cut(Some(5), false);
+    gate.add_permits(1);
+    b.registry.arrived().await;
+    assert_eq!(meter.read(), Some((5, total)));
+    b.registry.cut(None, true);
+    gate.add_permits(1);
+    pulled.await.unwrap().unwrap();
+    assert_eq!(meter.read(), Some((total, total)));
 }

@@ -1,6 +1,7 @@
 //! What can go wrong, in the words of wasi:sockets and wasi:http.
 
 use std::io;
+use std::net::SocketAddr;
 
 /// A socket operation failed; the variants are wasi:sockets' error codes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -116,4 +117,44 @@ pub enum HttpError {
     /// The service that was called failed.
     #[error("{0}")]
     Service(String),
+}
+
+impl HttpError {
+    /// What Go's client says of a request to `to`, which is what clients of kube-apiserver's proxy see.
+    pub fn in_go(&self, to: SocketAddr) -> String {
+        let dialled = |why: &str| format!("dial tcp {to}: {why}");
+        match self {
+            HttpError::Connect(NetError::ConnectionRefused | NetError::Forbidden) => {
+                dialled("connect: connection refused")
+            }
+            HttpError::Connect(NetError::ConnectionReset) => dialled("connect: connection reset by peer"),
+            HttpError::Connect(NetError::RemoteUnreachable | NetError::Detached) => {
+                dialled("connect: no route to host")
+            }
+            HttpError::Connect(NetError::Timeout) => dialled("i/o timeout"),
+            HttpError::Connect(other) => dialled(&other.to_string()),
+            HttpError::ResponseTimeout => "net/http: timeout awaiting response headers".into(),
+            HttpError::Tls(why) => format!("tls: {why}"),
+            other => other.to_string(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_of_a_proxy_see_gos_words() {
+        let to = SocketAddr::from(([10, 244, 0, 7], 80));
+        for (error, want) in [
+            (HttpError::Connect(NetError::ConnectionRefused), "dial tcp 10.244.0.7:80: connect: connection refused"),
+            (HttpError::Connect(NetError::RemoteUnreachable), "dial tcp 10.244.0.7:80: connect: no route to host"),
+            (HttpError::Connect(NetError::Timeout), "dial tcp 10.244.0.7:80: i/o timeout"),
+            (HttpError::ResponseTimeout, "net/http: timeout awaiting response headers"),
+            (HttpError::Service("wasm trap: unreachable".into()), "wasm trap: unreachable"),
+        ] {
+            assert_eq!(error.in_go(to), want);
+        }
+    }
 }

@@ -70,10 +70,10 @@ impl Fault for HttpError {
 impl Network {
     /// In which order the endpoints of a Service are tried for something new; `first` is where the client's affinity points.
     pub(crate) fn choice(&self, port: &ServicePort, side: Side, first: Option<SocketAddr>) -> Choice {
-        let (list, seq) = (port.eligible(side), self.sequence());
+        let (list, chance) = (port.eligible(side), self.chance());
         match list.len() {
-            0 | 1 => Choice::in_turn(list.len(), seq),
-            _ => lock(&self.0.load.0).choose(list, first, seq, self.now()),
+            0 | 1 => Choice::by(chance, list.len()),
+            _ => lock(&self.0.load.0).choose(list, first, chance, self.now()),
         }
     }
 
@@ -92,9 +92,9 @@ impl Network {
         }
     }
 
-    /// An endpoint has not.
+    /// An endpoint has not. What a NetworkPolicy has cut is no fault of it.
     pub(crate) fn fared_ill(&self, from: &Source, port: &ServicePort, side: Side, to: SocketAddr, error: &impl Fault) {
-        if error.is_endpoints(from) {
+        if error.is_endpoints(from) && self.lets_on(from, to) {
             lock(&self.0.load.0).failed(to, port.eligible(side), self.now());
         }
     }

@@ -1,6 +1,7 @@
 //! The network of one node: who is on it, and the tables by which it decides.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, RwLock, Weak};
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 use copepod_dns_zone::Zone;
 use copepod_node_routes::{
-    Affinity, HostPort, HostPorts, Neighbours, PodPorts, Policies, RouteTable, ServicePort, Side,
+    Affinity, HostPort, HostPorts, Neighbours, PodPorts, Policies, RouteTable, ServicePort, Side, mix,
 };
 use rustls::ClientConfig;
 use rustls::pki_types::CertificateDer;
@@ -95,6 +96,8 @@ pub(crate) struct Shared {
     aliases: RwLock<HashMap<SocketAddr, SocketAddr>>,
     sequence: AtomicU64,
     turns: AtomicU64,
+    /// For random numbers: it begins anywhere.
+    chances: AtomicU64,
     /// Routes or listening ports have changed: see [`crate::hold`].
     pub(crate) changed: Notify,
     pub(crate) waiting: AtomicUsize,
@@ -150,6 +153,7 @@ impl Network {
             aliases: RwLock::default(),
             sequence: AtomicU64::new(0),
             turns: AtomicU64::new(0),
+            chances: AtomicU64::new(RandomState::new().hash_one(0)),
             changed: Notify::new(),
             waiting: AtomicUsize::new(0),
             affinity: Mutex::default(),
@@ -300,15 +304,20 @@ impl Network {
         read(&self.0.aliases).get(&at).copied()
     }
 
-    /// A number that no other call gets: spreads connections over endpoints.
+    /// A number that no other call gets.
     pub(crate) fn sequence(&self) -> u64 {
         self.0.sequence.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// The same for the choice among a rule's backends: if both choices took their numbers from one counter, the one would
-    /// always see the odd ones.
+    /// The same for the choice among a rule's backends, which spreads the numbers of one counter evenly.
     pub(crate) fn turn(&self) -> u64 {
         self.0.turns.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A random number, for the choice among endpoints. Those of a counter would let clients that come by turns fall into
+    /// step, each with an endpoint of its own.
+    pub(crate) fn chance(&self) -> u64 {
+        mix(self.0.chances.fetch_add(1, Ordering::Relaxed))
     }
 
     /// The time since this network began.

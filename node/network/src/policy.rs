@@ -139,12 +139,16 @@ impl Network {
                 let port = routes.again(port).unwrap_or(port);
                 let endpoints = port.eligible(*side);
                 // While nobody is there nothing is refused.
-                endpoints.is_empty()
-                    || endpoints.iter().any(|endpoint| match self.endpoint_target(endpoint.addr) {
-                        Ok(target) => self.asked(policies, from, &target, endpoint.addr),
-                        Err(_) => true,
-                    })
+                endpoints.is_empty() || endpoints.iter().any(|endpoint| self.reaches(policies, from, endpoint.addr))
             }
+        }
+    }
+
+    /// Whether what is open to an endpoint may be. Of who is not there nothing is asked.
+    fn reaches(&self, policies: &Policies, from: &Source, to: SocketAddr) -> bool {
+        match self.endpoint_target(to) {
+            Ok(target) => self.asked(policies, from, &target, to),
+            Err(_) => true,
         }
     }
 
@@ -159,6 +163,12 @@ impl Network {
     pub(crate) fn permits(&self, flow: &Flow) -> bool {
         let policies = self.policies();
         policies.is_empty() || self.allows(&policies, flow)
+    }
+
+    /// Whether this node lets what `from` has open to an endpoint go on: what has failed was cut by it if not.
+    pub(crate) fn lets_on(&self, from: &Source, to: SocketAddr) -> bool {
+        let policies = self.policies();
+        policies.is_empty() || self.reaches(&policies, from, to)
     }
 
     /// Fails with [`NetError::Forbidden`] unless a stream of `from` may go to a target at an address.

@@ -200,7 +200,7 @@ impl UdpSocket {
                 flows.endpoints.get(&to).filter(|e| port.eligible.iter().any(|x| x.addr == **e)).copied().filter(may);
             let chosen = known.or_else(|| {
                 let own = network.chosen(port, Side::Inside, self.pod.ip());
-                port.candidates(Side::Inside, own, network.sequence()).map(|e| e.addr).find(may)
+                port.candidates(Side::Inside, own, network.chance()).map(|e| e.addr).find(may)
             });
             at = chosen.ok_or(NetError::ConnectionRefused)?;
             if flows.endpoints.len() >= MAX_FLOWS {

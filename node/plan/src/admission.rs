@@ -67,19 +67,8 @@ pub fn admit(
     if spec["os"]["name"].as_str().is_some_and(|os| os != "linux") {
         return Err(refuse("PodOSNotSupported", "Failed to admit pod as the OS field doesn't match node OS".into()));
     }
-    let resources = [
-        ("OutOfpods", "pods", claim.pods, taken.pods, i64::from(facts.max_pods)),
-        ("OutOfcpu", "cpu", claim.cpu_millis, taken.cpu_millis, facts.allocatable_cpu_millis),
-        ("OutOfmemory", "memory", claim.memory, taken.memory, facts.allocatable_memory),
-        ("OutOfephemeral-storage", "ephemeral-storage", claim.storage, taken.storage, facts.allocatable_storage()),
-    ];
-    for (reason, name, requested, used, capacity) in resources {
-        if requested > 0 && used.saturating_add(requested) > capacity {
-            let message = format!(
-                "Node didn't have enough resource: {name}, requested: {requested}, used: {used}, capacity: {capacity}"
-            );
-            return Err(refuse(reason, message));
-        }
+    if let Some((reason, message)) = lacking(claim, taken, facts) {
+        return Err(refuse(reason, message));
     }
     if !selects(spec, &facts.name, |k| node["metadata"]["labels"][k].as_str()) {
         return Err(predicate("NodeAffinity", "node(s) didn't match Pod's node affinity/selector"));
@@ -95,6 +84,25 @@ pub fn admit(
         return Err(predicate("TaintToleration", "node(s) had taints that the pod didn't tolerate"));
     }
     Ok(())
+}
+
+/// What of a claim does not fit beside what others have: the reason of a refusal, and the kubelet's words.
+pub(crate) fn lacking(claim: Claim, taken: Claim, facts: &NodeFacts) -> Option<(&'static str, String)> {
+    let resources = [
+        ("OutOfpods", "pods", claim.pods, taken.pods, i64::from(facts.max_pods)),
+        ("OutOfcpu", "cpu", claim.cpu_millis, taken.cpu_millis, facts.allocatable_cpu_millis),
+        ("OutOfmemory", "memory", claim.memory, taken.memory, facts.allocatable_memory),
+        ("OutOfephemeral-storage", "ephemeral-storage", claim.storage, taken.storage, facts.allocatable_storage()),
+    ];
+    let mut resources = resources.into_iter();
+    resources.find(|(.., requested, used, capacity)| *requested > 0 && used.saturating_add(*requested) > *capacity).map(
+        |(reason, name, requested, used, capacity)| {
+            let message = format!(
+                "Node didn't have enough resource: {name}, requested: {requested}, used: {used}, capacity: {capacity}"
+            );
+            (reason, message)
+        },
+    )
 }
 
 fn refuse(reason: &'static str, message: String) -> Refusal {

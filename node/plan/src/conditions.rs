@@ -12,17 +12,38 @@ struct Verdict {
     status: &'static str,
     reason: Option<&'static str>,
     message: Option<String>,
+    /// Of the pod that it is about, if that is not the newest.
+    generation: Option<i64>,
 }
 
 impl Verdict {
-    const TRUE: Verdict = Verdict { status: "True", reason: None, message: None };
+    const TRUE: Verdict = Verdict { status: "True", reason: None, message: None, generation: None };
 
     fn no(reason: &'static str, message: Option<String>) -> Verdict {
-        Verdict { status: "False", reason: Some(reason), message }
+        Verdict { status: "False", reason: Some(reason), message, ..Verdict::TRUE }
     }
     fn yes_if(yes: bool) -> Verdict {
-        if yes { Verdict::TRUE } else { Verdict { status: "False", reason: None, message: None } }
+        if yes { Verdict::TRUE } else { Verdict { status: "False", ..Verdict::TRUE } }
     }
+}
+
+/// Conditions that are there while a resize is under way, and gone otherwise.
+pub(crate) const RESIZE: [&str; 2] = ["PodResizePending", "PodResizeInProgress"];
+
+/// How a resize stands.
+fn resize(observed: &Observed) -> Vec<(&'static str, Verdict)> {
+    let [pending, progress] = RESIZE;
+    let allocation = &observed.allocation;
+    let waits = allocation.pending.as_ref().map(|p| {
+        let (reason, message) = (Some(p.reason), Some(p.message.clone()));
+        (pending, Verdict { reason, message, generation: p.generation, ..Verdict::TRUE })
+    });
+    let follows = allocation.following.and_then(|generation| {
+        let why = observed.follows()?;
+        let verdict = Verdict { reason: why.map(|_| "Error"), message: why.map(str::to_string), ..Verdict::TRUE };
+        Some((progress, Verdict { generation: Some(generation), ..verdict }))
+    });
+    waits.into_iter().chain(follows).collect()
 }
 
 /// The pod's conditions as they should be. `status` is complete but for them.
@@ -46,9 +67,14 @@ pub(crate) fn conditions(
         let reason = Some("TerminationByKubelet");
         ("DisruptionTarget", Verdict { reason, message: Some(message), ..Verdict::TRUE })
     });
+    let resize = if observed.is_over() { Vec::new() } else { resize(observed) };
+    for kind in RESIZE.iter().filter(|kind| !resize.iter().any(|(k, _)| k == *kind)) {
+        observed.conditions.remove(*kind);
+    }
     let mut list: Vec<PodCondition> = own
         .into_iter()
         .chain(disrupted)
+        .chain(resize)
         .map(|(kind, v)| {
             let since = match observed.conditions.get(kind) {
                 Some((before, since)) if before == v.status => *since,
@@ -61,12 +87,13 @@ pub(crate) fn conditions(
                 reason: v.reason.map(Into::into),
                 message: v.message,
                 last_transition_time: Some(stamp(since)),
-                observed_generation: pod.metadata.generation,
+                observed_generation: v.generation.or(pod.metadata.generation),
                 ..PodCondition::default()
             }
         })
         .collect();
-    let others: Vec<_> = given.iter().filter(|g| !list.iter().any(|c| c.type_ == g.type_)).cloned().collect();
+    let ours = |kind: &str| RESIZE.contains(&kind) || list.iter().any(|c| c.type_ == kind);
+    let others: Vec<_> = given.iter().filter(|g| !ours(&g.type_)).cloned().collect();
     list.extend(others);
     list
 }

@@ -93,7 +93,14 @@ pub struct ContainerSpec {
 /// Where the message of a container's end comes from.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TerminationMessage {
-    /// `FallbackToLogsOnError`: the log's end, after a failure. (Containers have no files yet, so none leaves one.)
+    /// `terminationMessagePath`: the file, absolute, without `.`, `..` and needless slashes; empty for none.
+    #[serde(default)]
+    pub path: String,
+    /// Where on the host the file is if it is in no mount: a directory of this attempt, which the data plane names and
+    /// the runtime makes when a guest looks for its directories. Without one there is no such file.
+    #[serde(default)]
+    pub own: Option<PathBuf>,
+    /// `FallbackToLogsOnError`: the log's end, if it failed and left nothing in the file.
     pub fallback_to_logs: bool,
 }
 
@@ -246,8 +253,8 @@ impl Default for Limits {
 /// What the data plane is asked to do. Repeating one is harmless.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Effect {
-    /// Have an image in the content store, compiled. Answers: `ImagePulling` if a registry has to be asked, `ImagePulled`,
-    /// then `ImageReady`; or `ImageFailed`.
+    /// Have an image in the content store, compiled. Answers: `ImagePulling` if a registry has to be asked, `ImageProgress`
+    /// now and then if that takes long, `ImagePulled`, then `ImageReady`; or `ImageFailed`.
     PullImage(PullRequest),
     /// Note which images are in use, and say what is in the content store. Answer: `Images`.
     ReportImages {
@@ -288,6 +295,17 @@ pub enum Effect {
         id: ContainerId,
         /// How long what runs may take.
         grace: Duration,
+    },
+    /// Give a container that runs other limits, without a restart. Answer: `Resized`.
+    Resize {
+        /// Which.
+        id: ContainerId,
+        /// [`ContainerSpec::memory_limit`].
+        memory_limit: Option<u64>,
+        /// [`ContainerSpec::cpu_limit_millis`].
+        cpu_limit_millis: Option<u32>,
+        /// [`Limits::cpu_request_millis`].
+        cpu_request_millis: u32,
     },
     /// Detach a pod that has finished: its address is free again, its logs stay.
     DetachPod {
@@ -408,6 +426,15 @@ pub enum Observation {
         /// [`PullRequest::id`].
         request: u64,
     },
+    /// How far a pull is.
+    ImageProgress {
+        /// [`PullRequest::id`].
+        request: u64,
+        /// Bytes that are here.
+        done: u64,
+        /// Bytes that there are.
+        total: u64,
+    },
     /// The image is here. What it was compiled to follows.
     ImagePulled {
         /// [`PullRequest::id`].
@@ -503,6 +530,13 @@ pub enum Observation {
         message: String,
         /// When.
         at: Time,
+    },
+    /// A container has the limits that were asked for.
+    Resized {
+        /// Which.
+        id: ContainerId,
+        /// `Err` says why it keeps those that it had.
+        result: Result<(), String>,
     },
     /// A lifecycle hook has come back.
     Hooked {

@@ -14,24 +14,31 @@ pub const TOOLS: [&str; 15] = [
     "wget",
 ];
 
-/// What runs for a command.
+/// What runs for a command, with it as the arguments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Program {
-    /// The container's own module, with the command as its arguments.
+pub enum Program<'a> {
+    /// The container's own module, as it is run.
     Own,
-    /// The toolbox, with the command as its arguments.
+    /// Another command that the container's module exports.
+    Exported(&'a str),
+    /// The toolbox.
     Toolbox,
     /// There is no such program.
     Missing,
 }
 
 /// Decides what runs for `command`. A tool's bare name is the toolbox', as is `toolbox` itself; anything else, or a path
-/// such as `./ls`, is the image's module, if it can be run at all (`commands`): a `wasi:http` component is only served.
-pub fn program(command: &[String], commands: bool) -> Program {
+/// such as `./ls`, is the image's: the command of that name that its module `exports`, or else the module, if it can be run
+/// at all (`commands`): some `wasi:http` components are only served.
+pub fn program(command: &[String], commands: bool, exports: impl Fn(&str) -> bool) -> Program<'_> {
     match command.first().map(String::as_str) {
+        None | Some("") => Program::Missing,
         Some(tool) if tool == "toolbox" || TOOLS.contains(&tool) => Program::Toolbox,
-        Some(name) if !name.is_empty() && commands => Program::Own,
-        _ => Program::Missing,
+        Some(path) => match path.strip_prefix("./").unwrap_or(path) {
+            name if exports(name) => Program::Exported(name),
+            _ if commands => Program::Own,
+            _ => Program::Missing,
+        },
     }
 }
 
@@ -190,13 +197,21 @@ mod tests {
 
     #[test]
     fn tools_come_before_the_image_and_paths_are_the_images() {
-        let run = |text: &str, commands| program(&words(text), commands);
-        assert_eq!(run("tar cf - /data", true), Program::Toolbox);
-        assert_eq!(run("toolbox ls", false), Program::Toolbox);
-        assert_eq!(run("./tar cf", true), Program::Own);
-        assert_eq!(run("serve --now", true), Program::Own);
-        assert_eq!(run("sh -c ls", false), Program::Missing);
-        assert_eq!(program(&[], true), Program::Missing);
+        let is = |text: &str, commands, wanted| {
+            let exports = |name: &str| ["migrate", "ls"].contains(&name);
+            assert_eq!(program(&words(text), commands, exports), wanted, "{text}");
+        };
+        is("tar cf - /data", true, Program::Toolbox);
+        is("toolbox ls", false, Program::Toolbox);
+        is("./tar cf", true, Program::Own);
+        is("serve --now", true, Program::Own);
+        is("sh -c ls", false, Program::Missing);
+        is("migrate --now", false, Program::Exported("migrate"));
+        is("migrate", true, Program::Exported("migrate"));
+        is("ls /data", true, Program::Toolbox);
+        is("./ls /data", false, Program::Exported("ls"));
+        is("", true, Program::Missing);
+        assert_eq!(program(&[], true, |_| true), Program::Missing);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use crate::effect::{ContainerSpec, PodIdentity, TerminationMessage};
 use crate::env::{EnvError, Found, Source, resolve};
 use crate::host_port::host_ports;
 use crate::local_storage;
+use crate::message;
 use crate::node::NodeFacts;
 use crate::volumes::{self, Volumes};
 
@@ -100,10 +101,7 @@ pub(crate) fn container_spec(
     let named = crate::exec::entry_words(container.image.as_deref().unwrap_or_default(), command);
     let args = command.iter().skip(named).chain(container.args.iter().flatten());
     let args = args.map(|a| expand(a, value)).collect();
-    let limit = |what: &str| {
-        let limits = container.resources.as_ref().and_then(|r| r.limits.as_ref());
-        limits.and_then(|l| l.get(what)).and_then(|q| q.0.parse::<Quantity>().ok())
-    };
+    let (memory_limit, cpu_limit_millis) = hard_limits(container);
     let ports = container.ports.iter().flatten().filter_map(|p| {
         let number = u16::try_from(p.container_port).ok().filter(|n| *n > 0)?;
         Some((p.name.clone().unwrap_or_default(), number, p.protocol.clone().unwrap_or_else(|| "TCP".into())))
@@ -117,20 +115,33 @@ pub(crate) fn container_spec(
         ports: ports.collect(),
         mounts,
         working_dir: container.working_dir.clone().unwrap_or_default(),
-        memory_limit: limit("memory").and_then(|q| u64::try_from(q.value()).ok()).filter(|n| *n > 0),
-        cpu_limit_millis: limit("cpu").and_then(|q| u32::try_from(q.millis()).ok()).filter(|n| *n > 0),
+        memory_limit,
+        cpu_limit_millis,
         limits: crate::limits::limits(source.pod, container).map_err(EnvError::Config)?,
         env,
         termination: TerminationMessage {
+            path: message::path(container.termination_message_path.as_deref().unwrap_or_default())
+                .map_err(EnvError::Config)?,
+            own: None,
             fallback_to_logs: container.termination_message_policy.as_deref() == Some("FallbackToLogsOnError"),
         },
     })
 }
 
+/// Memory in bytes and CPU in millicores that a container may use at most.
+pub(crate) fn hard_limits(container: &Container) -> (Option<u64>, Option<u32>) {
+    let limit = |what: &str| {
+        let limits = container.resources.as_ref().and_then(|r| r.limits.as_ref());
+        limits.and_then(|l| l.get(what)).and_then(|q| q.0.parse::<Quantity>().ok())
+    };
+    let memory = limit("memory").and_then(|q| u64::try_from(q.value()).ok()).filter(|n| *n > 0);
+    let cpu = limit("cpu").and_then(|q| u32::try_from(q.millis()).ok()).filter(|n| *n > 0);
+    (memory, cpu)
+}
+
 /// Says what a container asks for that no runtime here gives yet.
 fn supported(pod: &Pod, container: &Container) -> Result<(), String> {
-    let spec = pod.spec.as_ref();
-    pod_wide(spec)?;
+    pod_wide(pod.spec.as_ref(), container)?;
     let over_sctp = |protocol: &Option<String>| protocol.as_deref() == Some("SCTP");
     if container.ports.iter().flatten().any(|p| p.host_port.is_some_and(|n| n != 0) && over_sctp(&p.protocol)) {
         return Err("hostPort over SCTP is not supported".into());
@@ -145,10 +156,12 @@ fn supported(pod: &Pod, container: &Container) -> Result<(), String> {
 }
 
 /// The same of what is said once for all containers.
-fn pod_wide(spec: Option<&PodSpec>) -> Result<(), String> {
+fn pod_wide(spec: Option<&PodSpec>, container: &Container) -> Result<(), String> {
     let Some(spec) = spec else { return Ok(()) };
+    // `kubectl debug node/…` asks for all of these, and the toolbox, which knows none of them, is of use there without.
+    let needless = crate::exec::is_toolbox(container.image.as_deref().unwrap_or_default());
     for (name, wanted) in [("hostNetwork", spec.host_network), ("hostPID", spec.host_pid), ("hostIPC", spec.host_ipc)] {
-        if wanted == Some(true) {
+        if wanted == Some(true) && !needless {
             return Err(format!("{name} is not supported for wasm pods"));
         }
     }
@@ -229,6 +242,9 @@ mod tests {
                 other => panic!("{named}: {other:?}"),
             }
         }
+        let host = json!({"hostNetwork": true, "hostPID": true, "hostIPC": true});
+        let tools = spec(json!({"image": "copepod.dev/toolbox:latest", "args": ["ls"]}), host);
+        assert!(tools.is_ok(), "to debug a node: {tools:?}");
         let harmless = json!({"hostNetwork": false, "runtimeClassName": "wasm", "hostAliases": []});
         let ports = json!({"ports": [{"containerPort": 80, "hostPort": 80}, {"containerPort": 81, "protocol": "SCTP"}], "securityContext": {"runAsUser": 5}});
         assert!(spec(ports, harmless).is_ok());

@@ -44,7 +44,7 @@ pub(crate) fn limits(pod: &Pod, container: &Container) -> Result<Limits, String>
 }
 
 /// The request, or the limit where there is no request: admission's defaulting does the same.
-fn cpu_request(container: &Container) -> u32 {
+pub(crate) fn cpu_request(container: &Container) -> u32 {
     let Some(resources) = &container.resources else { return 0 };
     let cpu = |list: &Option<std::collections::BTreeMap<String, _>>| {
         let quantity: Option<&k8s_openapi::apimachinery::pkg::api::resource::Quantity> = list.as_ref()?.get("cpu");

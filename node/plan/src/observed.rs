@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use copepod_machine::EventType;
 use copepod_model::Time;
-use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, ResourceRequirements};
 
 use crate::effect::{ContainerId, Effect, HookHow, HookKind, Observation, ProbeKind};
 use crate::local_storage::StorageUse;
 use crate::probes::{Answer, Probes};
 use crate::pull::Image;
+use crate::resize::{Allocation, Failed};
 use crate::volumes::{self, Token, TokenKey, Volumes};
 use crate::when::time;
 
@@ -146,6 +147,12 @@ pub(crate) struct Tracked {
     pub announced_pull_at: Option<Time>,
     /// Its attempt was replaced because its definition changed: it restarts at once.
     pub replace: bool,
+    /// The resources that its current attempt has.
+    pub applied: ResourceRequirements,
+    /// Others that it was asked to have.
+    pub resizing: Option<ResourceRequirements>,
+    /// Those that it could not be given.
+    pub resize_failed: Option<Failed>,
 }
 
 impl Tracked {
@@ -168,6 +175,9 @@ impl Tracked {
             announced: None,
             announced_pull_at: None,
             replace: false,
+            applied: ResourceRequirements::default(),
+            resizing: None,
+            resize_failed: None,
         }
     }
 
@@ -215,6 +225,7 @@ impl Tracked {
         self.state = State::Exited(termination);
         self.probes = Probes::default();
         self.post_start = PostStart::Done;
+        (self.resizing, self.resize_failed) = (None, None);
     }
 }
 
@@ -245,6 +256,7 @@ pub struct Observed {
     /// What it holds of the node's disk, when that was too much.
     pub(crate) storage: Option<StorageUse>,
     pub(crate) volumes: Volumes,
+    pub(crate) allocation: Allocation,
 }
 
 /// A final phase.
@@ -286,6 +298,7 @@ impl Observed {
             usage: BTreeMap::new(),
             storage: None,
             volumes: Volumes::default(),
+            allocation: Allocation::adopt(pod),
         };
         let Some(spec) = &pod.spec else { return observed };
         let find = |list: Option<&Vec<ContainerStatus>>, name: &str| {
@@ -383,6 +396,7 @@ impl Observed {
     pub fn observe(&mut self, observation: &Observation, now: Time) -> bool {
         match observation {
             Observation::ImagePulling { .. }
+            | Observation::ImageProgress { .. }
             | Observation::ImagePulled { .. }
             | Observation::ImageReady { .. }
             | Observation::ImageFailed { .. } => self.observe_image(observation, now),
@@ -438,6 +452,12 @@ impl Observed {
                 if !was_started && reason == "StartError" {
                     self.event(EventType::Warning, "Failed", format!("Error: {message}"), Some(path));
                 }
+            }
+            Observation::Resized { id, result } => {
+                if self.current(id).is_none() {
+                    return false;
+                }
+                self.resized(&id.container, result, now);
             }
             // About the node, not about one pod.
             Observation::Usage { .. } | Observation::Storage { .. } => return false,

@@ -44,8 +44,13 @@ pub(crate) fn backs_off(failure: &PullFailure) -> bool {
 pub(crate) enum Image {
     /// Not asked for.
     Absent,
-    /// Asked for; the failure is the one before.
-    Pulling(Option<PullFailure>),
+    /// Asked for.
+    Pulling {
+        /// The failure before.
+        before: Option<PullFailure>,
+        /// How many bytes are here, of how many.
+        progress: Option<(u64, u64)>,
+    },
     /// Here.
     Ready { digest: String, at: Time },
     /// Cannot be had for now.
@@ -64,7 +69,7 @@ impl Sync<'_> {
         }
         let before = match &t.image {
             Image::Ready { digest, .. } => return Some(digest.clone()),
-            Image::Pulling(_) => return None,
+            Image::Pulling { .. } => return None,
             Image::Absent => None,
             Image::Failed(f) if now >= f.retry_at() => Some(f.clone()),
             Image::Failed(f) => {
@@ -84,7 +89,7 @@ impl Sync<'_> {
         };
         let (keyring, missing) = self.keyring()?;
         let t = observed.containers.get_mut(&container.name)?;
-        t.image = Image::Pulling(before);
+        t.image = Image::Pulling { before, progress: None };
         let (always, never) = match container.image_pull_policy.as_deref() {
             Some("Always") => (true, false),
             Some("Never") => (false, true),
@@ -132,6 +137,13 @@ impl Observed {
                     self.event(EventType::Normal, "Pulling", format!("Pulling image \"{image}\""), Some(path));
                 }
             }
+            Observation::ImageProgress { request, done, total } => {
+                self.each_waiting(*request, |t| {
+                    if let Image::Pulling { progress, .. } = &mut t.image {
+                        *progress = Some((*done, *total));
+                    }
+                });
+            }
             Observation::ImagePulled { request, size, took, waited } => {
                 for (image, path) in self.each_waiting(*request, |_| {}) {
                     self.event(EventType::Normal, "Pulled", pulled(&image, *size, *took, *waited), Some(path));
@@ -142,7 +154,7 @@ impl Observed {
             }
             Observation::ImageFailed { request, reason, message } => {
                 let failed = self.each_waiting(*request, |t| {
-                    let before = if let Image::Pulling(Some(f)) = &t.image { f.failures } else { 0 };
+                    let before = if let Image::Pulling { before: Some(f), .. } = &t.image { f.failures } else { 0 };
                     let failures = before.saturating_add(1);
                     t.image = Image::Failed(PullFailure {
                         reason: reason.clone(),
@@ -176,7 +188,7 @@ impl Observed {
     /// Does something to each container that waits for a pull: their images and field paths.
     fn each_waiting(&mut self, request: u64, mut work: impl FnMut(&mut Tracked)) -> Vec<(String, String)> {
         let waiting = self.containers.values_mut();
-        let waiting = waiting.filter(|t| t.pull == request && matches!(t.image, Image::Pulling(_)));
+        let waiting = waiting.filter(|t| t.pull == request && matches!(t.image, Image::Pulling { .. }));
         waiting
             .map(|t| {
                 work(t);
@@ -192,6 +204,12 @@ impl Observed {
             ready.into_iter().chain((!t.digest.is_empty()).then_some(t.digest.as_str()))
         })
     }
+}
+
+/// What a container says that waits for a pull.
+pub(crate) fn pulling((done, total): (u64, u64)) -> String {
+    let (shift, unit) = if total < 10 << 20 { (10, "KiB") } else { (20, "MiB") };
+    format!("pulling: {} of {} {unit}", done >> shift, total >> shift)
 }
 
 fn pulled(image: &str, size: u64, took: Duration, waited: Duration) -> String {

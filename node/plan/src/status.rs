@@ -3,13 +3,14 @@
 use copepod_model::Time;
 use k8s_openapi::api::core::v1::{
     Container, ContainerState, ContainerStateRunning, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus,
-    HostIP, Pod, PodIP, PodStatus,
+    HostIP, Pod, PodIP, PodStatus, ResourceRequirements,
 };
 
 use crate::conditions::conditions;
+use crate::message;
 use crate::node::NodeFacts;
 use crate::observed::{Observed, PostStart, State, Termination, Tracked};
-use crate::pull::{Image, PULL_ERROR_SHOWN, backs_off};
+use crate::pull::{Image, PULL_ERROR_SHOWN, backs_off, pulling};
 use crate::restart::{Role, back_off, restarts};
 use crate::text::{go_duration, pod_name};
 use crate::when::stamp;
@@ -104,18 +105,21 @@ impl Writer<'_> {
             started: (role != Role::Ephemeral).then_some(false),
             ..ContainerStatus::default()
         };
-        if let Some(r) = c.resources.as_ref().filter(|r| r.limits.is_some() || r.requests.is_some()) {
-            status.resources = Some(r.clone());
-            status.allocated_resources = r.requests.clone();
-        }
+        let some = |r: &&ResourceRequirements| r.limits.is_some() || r.requests.is_some();
+        status.resources = c.resources.as_ref().filter(some).cloned();
+        status.allocated_resources = c.resources.as_ref().and_then(|r| r.requests.clone());
         let Some(t) = self.observed.containers.get(&c.name) else { return status };
+        // While it does not have what it was given it says what it has.
+        if t.alive() {
+            status.resources = Some(&t.applied).filter(some).cloned();
+        }
         // As the kubelet's, a container that has never run has none: a start that is under way is no news to write down.
         let has_run = t.last.is_some() || !matches!(t.state, State::Pending | State::Starting);
         if has_run && !t.digest.is_empty() {
             status.image_id = image_id(&image, &t.digest);
         }
         let shown = |attempt| Some(format!("wasm://{}", self.id(&c.name, attempt)));
-        let last = t.last.as_ref().map(|l| terminated(l, shown(l.attempt)));
+        let last = t.last.as_ref().map(|l| terminated(l, shown(l.attempt), self.containers()));
         let count = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
         status.restart_count = count(t.attempt);
         status.last_state = Some(ContainerState { terminated: last, ..ContainerState::default() });
@@ -142,7 +146,7 @@ impl Writer<'_> {
             }
             State::Exited(end) => {
                 status.container_id = shown(end.attempt);
-                let ended = terminated(end, shown(end.attempt));
+                let ended = terminated(end, shown(end.attempt), self.containers());
                 if !self.ending && restarts(self.pod, c, role, t, end) {
                     status.last_state = Some(ContainerState { terminated: Some(ended), ..ContainerState::default() });
                     let (delay, _) = back_off(t, end);
@@ -160,6 +164,13 @@ impl Writer<'_> {
         status
     }
 
+    /// How many share what a pod's messages may have.
+    fn containers(&self) -> usize {
+        let Some(spec) = &self.pod.spec else { return 0 };
+        let (inits, added) = (spec.init_containers.as_ref(), spec.ephemeral_containers.as_ref());
+        spec.containers.len() + inits.map_or(0, Vec::len) + added.map_or(0, Vec::len)
+    }
+
     fn id(&self, container: &str, attempt: u32) -> String {
         format!("{}.{container}.{attempt}", self.observed.uid)
     }
@@ -167,16 +178,19 @@ impl Writer<'_> {
     /// Why a container that is to start has not been started.
     fn hold(&self, t: &Tracked, image: &str, default_reason: &str) -> (String, Option<String>) {
         let failure = match &t.image {
-            Image::Failed(f) | Image::Pulling(Some(f)) => Some(f),
+            Image::Failed(f) | Image::Pulling { before: Some(f), .. } => Some(f),
             _ => None,
         };
         if let Some(f) = failure {
-            let retrying = matches!(t.image, Image::Pulling(_)) || self.now >= f.at + PULL_ERROR_SHOWN;
+            let retrying = matches!(t.image, Image::Pulling { .. }) || self.now >= f.at + PULL_ERROR_SHOWN;
             if backs_off(f) && retrying {
                 let text = format!("Back-off pulling image \"{image}\": {}: {}", f.reason, f.message);
                 return ("ImagePullBackOff".into(), Some(text));
             }
             return (f.reason.clone(), Some(f.message.clone()));
+        }
+        if let Image::Pulling { progress: Some(progress), .. } = t.image {
+            return (default_reason.into(), Some(pulling(progress)));
         }
         match &t.config_error {
             Some(e) => ("CreateContainerConfigError".into(), Some(e.clone())),
@@ -192,12 +206,12 @@ fn waiting((reason, message): (String, Option<String>)) -> ContainerState {
     }
 }
 
-fn terminated(t: &Termination, container_id: Option<String>) -> ContainerStateTerminated {
+fn terminated(t: &Termination, container_id: Option<String>, containers: usize) -> ContainerStateTerminated {
     ContainerStateTerminated {
         container_id,
         exit_code: t.code,
         reason: Some(t.reason.clone()).filter(|r| !r.is_empty()),
-        message: Some(t.message.clone()).filter(|m| !m.is_empty()),
+        message: Some(message::shown(&t.message, containers).to_owned()).filter(|m| !m.is_empty()),
         // An attempt that never ran has no start; Kubernetes shows the epoch for it.
         started_at: Some(stamp(t.started.unwrap_or(t.finished))),
         finished_at: Some(stamp(t.finished)),

@@ -4,6 +4,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use serde_json::{Map, Value, json};
 
+use crate::conditions::RESIZE;
+
 /// The status that was written last, and what the API made of it. What the API made of it, such as another spelling of a
 /// quantity, is no reason to write it again. What somebody else has made of it since then is: the node controller says
 /// that the pods of a node that it does not hear are not ready, and nobody but the agent says that they are again
@@ -35,7 +37,7 @@ fn digest(status: &Value) -> u64 {
 }
 
 /// What has to change in `have` so that it becomes `want`; `None` if nothing. Conditions are merged by type, and those of
-/// others are not touched.
+/// others are not touched; of the agent's own, those of a resize go when it is over.
 pub fn status_patch(have: &Value, want: &Value) -> Option<Value> {
     let mut patch = Map::new();
     let empty = Map::new();
@@ -83,6 +85,11 @@ fn conditions(have: &Value, want: &Value) -> Vec<Value> {
             }
         }
         changed.push(c);
+    }
+    for gone in have.iter().filter(|c| RESIZE.iter().any(|kind| c["type"] == *kind)) {
+        if !list(want).iter().any(|c| c["type"] == gone["type"]) {
+            changed.push(json!({"$patch": "delete", "type": gone["type"]}));
+        }
     }
     changed
 }

@@ -12,13 +12,15 @@ use crate::effect::{ContainerId, Effect, HookHow, HookKind, ProbeKind};
 use crate::env::{EnvError, Found, Source};
 use crate::ephemeral;
 use crate::handler;
-use crate::launch::{container_spec, identity};
+use crate::launch::{container_spec, hard_limits, identity};
+use crate::limits::cpu_request;
 use crate::local_storage;
 use crate::node::NodeFacts;
 use crate::observed::{Observed, PodEvent, PostStart, State, Verdict};
 use crate::probes::Probes;
 use crate::pull::Image;
 use crate::refs::{Reference, Refs};
+use crate::resize;
 use crate::restart::{Role, back_off, restarts};
 use crate::stop::Wanted;
 use crate::text::pod_name;
@@ -64,12 +66,16 @@ pub struct PodPlan {
 pub fn plan(pod: &Pod, observed: &mut Observed, refs: &dyn Refs, node: &NodeFacts, now: Time) -> PodPlan {
     let ephemeral = ephemeral::containers(pod);
     observed.meet(&ephemeral);
+    // What it wants and was not given is no business of its containers.
+    let allocated = observed.allocated(pod);
+    let pod = allocated.as_ref().unwrap_or(pod);
     let mut sync = Sync { pod, ephemeral: &ephemeral, refs, node, now, out: PodPlan::default() };
     if pod.spec.is_some() && !observed.removed {
         sync.run(observed);
     }
     let mut out = sync.out;
     out.remove = observed.removed;
+    observed.settle(pod);
     out.events.append(&mut observed.events);
     out.status = crate::status::status(pod, &ephemeral, observed, node, now);
     out
@@ -229,6 +235,10 @@ impl Sync<'_> {
                         Wanted { grace: self.grace(), replace: true, ordered: false },
                     );
                 }
+                if role != Role::Ephemeral && self.resize(observed, container) {
+                    return;
+                }
+                let Some(t) = observed.containers.get_mut(&container.name) else { return };
                 if let Some((kind, run)) = t.probes.fatal() {
                     let grace = run.grace.unwrap_or_else(|| self.grace());
                     let name = if kind == ProbeKind::Startup { "startup" } else { "liveness" };
@@ -279,6 +289,40 @@ impl Sync<'_> {
         }
     }
 
+    /// Gives a running container the resources that its pod was given; whether it has to be restarted for that.
+    fn resize(&mut self, observed: &mut Observed, container: &Container) -> bool {
+        let uid = observed.uid.clone();
+        let Some(t) = observed.containers.get_mut(&container.name) else { return false };
+        let wanted = container.resources.clone().unwrap_or_default();
+        if resize::same(&t.applied, &wanted) {
+            t.resize_failed = None;
+            return false;
+        }
+        if resize::restarts(container, &t.applied, &wanted) {
+            let path = t.field_path.clone();
+            let text = format!("Container {} resize requires restart", container.name);
+            observed.event(EventType::Normal, "Killing", text, Some(path));
+            self.stop(observed, container, Wanted { grace: self.grace(), replace: true, ordered: false });
+            return true;
+        }
+        // One at a time; what is wanted by then is asked for when it has come back.
+        if t.resizing.is_some() {
+            return false;
+        }
+        if let Some(again) = t.resize_failed.as_ref().and_then(|f| f.again(&wanted))
+            && self.now < again
+        {
+            self.wake(again);
+            return false;
+        }
+        t.resizing = Some(wanted);
+        let id = ContainerId { pod_uid: uid, container: container.name.as_str().into(), attempt: t.attempt };
+        let (memory_limit, cpu_limit_millis) = hard_limits(container);
+        let cpu_request_millis = cpu_request(container);
+        self.out.effects.push(Effect::Resize { id, memory_limit, cpu_limit_millis, cpu_request_millis });
+        false
+    }
+
     /// Takes a container that has no attempt at large as far towards one as it goes.
     fn start(&mut self, observed: &mut Observed, container: &Container) {
         let now = self.now;
@@ -319,6 +363,7 @@ impl Sync<'_> {
         };
         t.state = State::Starting;
         t.digest = digest;
+        t.applied = container.resources.clone().unwrap_or_default();
         let path = t.field_path.clone();
         let id = ContainerId {
             pod_uid: observed.uid.clone(),

@@ -56,6 +56,19 @@ pub(crate) fn go_quoted(text: &str) -> String {
     out
 }
 
+/// An absolute path without `.`, `..` and needless slashes.
+pub(crate) fn clean_path(path: &str) -> String {
+    let mut parts = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "" | "." => {}
+            ".." => drop(parts.pop()),
+            other => parts.push(other),
+        }
+    }
+    format!("/{}", parts.join("/"))
+}
+
 /// `name_namespace(uid)`: how the kubelet names a pod in messages.
 pub(crate) fn pod_name(pod: &Pod) -> String {
     let m = &pod.metadata;

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::service::Endpoint;
@@ -18,8 +19,10 @@ const LONGEST: Duration = Duration::from_secs(300);
 const MAX: usize = 16_384;
 
 /// What a node has seen of one endpoint.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Seen {
+    /// Whose failures they are: what has the address later begins without.
+    target: Option<Arc<str>>,
     /// Requests and streams that are open now.
     open: u32,
     /// Failures since the last success.
@@ -33,6 +36,11 @@ struct Seen {
 impl Seen {
     fn is_out(&self, now: Duration) -> bool {
         now < self.until
+    }
+
+    /// Whether it was seen of somebody else. An endpoint that does not say who it is may be the same one.
+    fn is_of_another(&self, target: Option<&Arc<str>>) -> bool {
+        self.target.as_ref().zip(target).is_some_and(|(seen, now)| seen != now)
     }
 }
 
@@ -51,9 +59,9 @@ pub struct Choice {
 }
 
 impl Choice {
-    /// One place, with nobody out: round robin over a list of this length by a counter.
-    pub fn in_turn(length: usize, seq: u64) -> Choice {
-        Choice { at: usize::try_from(seq % length.max(1) as u64).unwrap_or(0), out: Vec::new() }
+    /// One place in a list of this length, with nobody out, as a random number has it.
+    pub fn by(chance: u64, length: usize) -> Choice {
+        Choice { at: usize::try_from(chance % length.max(1) as u64).unwrap_or(0), out: Vec::new() }
     }
 }
 
@@ -66,11 +74,11 @@ pub struct Balancer {
 }
 
 impl Balancer {
-    /// The choice for something new. With `first` (a client's affinity) it is that one; otherwise the next in turn by `seq`, a
-    /// counter, or a second one that `seq` picks as if by chance if less is open there. What is out is not among the two
-    /// and comes last: it is tried when nobody else takes it.
-    pub fn choose(&self, list: &[Endpoint], first: Option<SocketAddr>, seq: u64, now: Duration) -> Choice {
-        let mut choice = Choice::in_turn(list.len(), seq);
+    /// The choice for something new. With `first` (a client's affinity) it is that one; otherwise the one of two with less
+    /// open, and `chance`, a random number, says which two. What is out is not among them and comes last: it is tried when
+    /// nobody else takes it.
+    pub fn choose(&self, list: &[Endpoint], first: Option<SocketAddr>, chance: u64, now: Duration) -> Choice {
+        let mut choice = Choice::by(chance, list.len());
         if let Some(at) = first.and_then(|addr| list.iter().position(|e| e.addr == addr)) {
             choice.at = at;
         }
@@ -78,7 +86,7 @@ impl Balancer {
             return choice;
         }
         if now < self.latest {
-            choice.out = list.iter().map(|e| e.addr).filter(|addr| self.is_out(*addr, now)).collect();
+            choice.out = list.iter().filter(|e| self.is_out(e, now)).map(|e| e.addr).collect();
         }
         let left = list.len() - choice.out.len();
         if first.is_some() || left < 2 {
@@ -91,8 +99,8 @@ impl Balancer {
             if choice.out.is_empty() { Some(n) } else { (0..list.len()).filter(is_in).nth(n) }
         };
         // Of two that differ: the second is so many places after the first.
-        let apart = 1 + mix(seq) % (left as u64 - 1);
-        if let (Some(one), Some(two)) = (nth(seq), nth((seq % left as u64).wrapping_add(apart))) {
+        let apart = 1 + mix(chance) % (left as u64 - 1);
+        if let (Some(one), Some(two)) = (nth(chance), nth((chance % left as u64).wrapping_add(apart))) {
             let open = |at: usize| self.seen.get(&list[at].addr).map_or(0, |s| s.open);
             choice.at = if open(two) < open(one) { two } else { one };
         }
@@ -133,8 +141,13 @@ impl Balancer {
         if self.seen.len() >= MAX && !self.seen.contains_key(&to) {
             self.seen.retain(|_, s| s.open > 0 || s.is_out(now));
         }
-        let out = list.iter().filter(|e| e.addr != to && self.is_out(e.addr, now)).count();
+        let out = list.iter().filter(|e| e.addr != to && self.is_out(e, now)).count();
+        let target = list.iter().find(|e| e.addr == to).and_then(|e| e.target.as_ref());
         let seen = self.seen.entry(to).or_default();
+        if seen.is_of_another(target) {
+            *seen = Seen { open: seen.open, ..Seen::default() };
+        }
+        seen.target = target.cloned().or(seen.target.take());
         seen.failures = seen.failures.saturating_add(1);
         if seen.failures < FAILURES || seen.is_out(now) || (out + 1) * 2 > list.len() {
             return;
@@ -153,8 +166,8 @@ impl Balancer {
         }
     }
 
-    fn is_out(&self, addr: SocketAddr, now: Duration) -> bool {
-        self.seen.get(&addr).is_some_and(|s| s.is_out(now))
+    fn is_out(&self, endpoint: &Endpoint, now: Duration) -> bool {
+        self.seen.get(&endpoint.addr).is_some_and(|s| s.is_out(now) && !s.is_of_another(endpoint.target.as_ref()))
     }
 
     /// Drops what is as if nothing had been seen. Who is out has been so once at least.
@@ -166,9 +179,10 @@ impl Balancer {
     }
 }
 
-/// Spreads the bits of a counter (the finisher of SplitMix64).
-fn mix(seq: u64) -> u64 {
-    let mut z = seq.wrapping_add(0x9e37_79b9_7f4a_7c15);
+/// A number that has nothing to do with those of other numbers (SplitMix64): whoever gets only some of a counter's, in
+/// whichever order, gets random ones.
+pub fn mix(n: u64) -> u64 {
+    let mut z = n.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     z ^ (z >> 31)
@@ -179,7 +193,7 @@ mod tests {
     use super::*;
 
     fn endpoints(n: u8) -> Vec<Endpoint> {
-        (0..n).map(|i| Endpoint { addr: at(i), ready: true, terminating: false, node: None }).collect()
+        (0..n).map(|i| Endpoint { addr: at(i), ready: true, terminating: false, node: None, target: None }).collect()
     }
 
     fn at(i: u8) -> SocketAddr {
@@ -265,5 +279,47 @@ mod tests {
         assert_eq!(balancer.choose(&list, Some(at(1)), 5, S(0)), Choice { at: 1, out: vec![at(0), at(1)] });
         balancer.renewed(at(0));
         assert_eq!(balancer.choose(&list, None, 0, S(0)).out, [at(1)]);
+    }
+
+    #[test]
+    fn who_is_new_at_an_address_begins_without_a_record() {
+        let with = |uid: &str| {
+            let mut list = endpoints(3);
+            list[1].target = Some(uid.into());
+            list
+        };
+        let (mut balancer, old, new) = (Balancer::default(), with("old"), with("new"));
+        balancer.begin(at(1));
+        fail(&mut balancer, 1, &old, S(0));
+        fail(&mut balancer, 1, &old, S(1));
+        assert_eq!(balancer.choose(&old, None, 0, S(2)).out, [at(1)]);
+        assert!(balancer.choose(&new, None, 0, S(2)).out.is_empty());
+        assert_eq!(balancer.choose(&endpoints(3), None, 0, S(2)).out, [at(1)], "where nobody says who it is");
+        // The first one's failures count nothing against it, and are not what its own penalty grows from.
+        (1..FAILURES).for_each(|_| balancer.failed(at(1), &new, S(2)));
+        assert!(balancer.choose(&new, None, 0, S(2)).out.is_empty());
+        balancer.failed(at(1), &new, S(2));
+        assert_eq!(balancer.choose(&new, None, 0, S(2)).out, [at(1)]);
+        assert!(balancer.choose(&new, None, 0, S(3)).out.is_empty());
+        assert_eq!(balancer.seen[&at(1)].open, 1, "what is open there still counts");
+    }
+
+    #[test]
+    fn clients_that_take_turns_do_not_fall_into_step() {
+        // One of so many that share a counter asks each time with the next number but so many.
+        for (clients, length) in (1..=12).flat_map(|clients| (2..=6u8).map(move |length| (clients, length))) {
+            let (mut balancer, list) = (Balancer::default(), endpoints(length));
+            for busy in [false, true] {
+                let mut got = vec![0u32; list.len()];
+                for n in 0..1000 {
+                    got[balancer.choose(&list, None, mix(7 + n * clients), S(0)).at] += 1;
+                }
+                let even = 1000 / u32::from(length);
+                let near = got.iter().all(|n| n.abs_diff(even) < even / 3);
+                assert!(near, "{clients} clients, busy {busy}: {got:?}");
+                // Everybody has as much open: then the choice among two is as it was.
+                list.iter().for_each(|e| balancer.begin(e.addr));
+            }
+        }
     }
 }

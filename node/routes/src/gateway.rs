@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use copepod_model::Object;
+use copepod_model::facts::IngressLimits;
 use copepod_model::gateway::{self, BackendRef, Filter, Grants, JudgedGateway, Reference, RouteFacts};
 
 use crate::hosts::{Hosts, suffixes};
@@ -187,6 +188,7 @@ fn compile(route: &Object, facts: &RouteFacts, rule: &gateway::Rule, grants: &Gr
         treatment: treatment(&rule.filters),
         request_timeout: rule.request_timeout,
         backend_timeout: rule.backend_timeout,
+        limits: IngressLimits::default(),
         retry: rule.retry.clone(),
         grpc: facts.kind == gateway::RouteKind::Grpc,
         broken: rule.is_broken(),

@@ -4,6 +4,7 @@ use std::borrow::{Borrow, Cow};
 use std::sync::Arc;
 
 use copepod_model::Object;
+use copepod_model::facts::IngressLimitFacts;
 use copepod_model::gateway::age;
 
 use crate::gateway::{GatewayObjects, GatewayTable};
@@ -126,7 +127,8 @@ impl IngressTable {
 
     fn add(&mut self, object: &Object) {
         let facts: Arc<IngressFacts> = object.facts();
-        let rule = |backend: &Backend| Arc::new(HttpRule::to(backend.clone()));
+        let limits = object.facts::<IngressLimitFacts>().limits;
+        let rule = |backend: &Backend| Arc::new(HttpRule::to(backend.clone(), limits));
         if self.default.is_none() {
             self.default = facts.default.as_ref().map(rule);
         }

@@ -20,7 +20,7 @@ mod table;
 mod treatment;
 
 pub use affinity::Affinity;
-pub use balance::{Balancer, Choice};
+pub use balance::{Balancer, Choice, mix};
 pub use flows::{Flow, FlowKey, Flows};
 pub use gateway::GatewayObjects;
 pub use host::{HostAddr, HostPort, HostPorts, PodPort, PodPorts};

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
+use copepod_model::facts::IngressLimits;
 use copepod_model::gateway::{HeaderEdit, Redirect, Retry, Rewrite};
 
 use crate::http::Backend;
@@ -85,6 +86,8 @@ pub struct HttpRule {
     pub request_timeout: Option<Duration>,
     /// How long one backend may take; zero is for ever.
     pub backend_timeout: Option<Duration>,
+    /// What an Ingress limits otherwise than the node does.
+    pub limits: IngressLimits,
     /// Whether and how often they are tried again.
     pub retry: Option<Retry>,
     /// Whether its requests are gRPC calls.
@@ -95,9 +98,9 @@ pub struct HttpRule {
 
 impl HttpRule {
     /// A rule that sends everything to one backend.
-    pub(crate) fn to(backend: Backend) -> HttpRule {
+    pub(crate) fn to(backend: Backend, limits: IngressLimits) -> HttpRule {
         let whole = Weighted { weight: 1, backend: Some(backend), treatment: Treatment::default() };
-        HttpRule { backends: vec![whole], ..HttpRule::default() }
+        HttpRule { backends: vec![whole], limits, ..HttpRule::default() }
     }
 
     /// The backend of one request. `seq` is a number that no other request has: over many, each backend gets its part,

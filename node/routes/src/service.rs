@@ -54,6 +54,8 @@ pub struct Endpoint {
     pub terminating: bool,
     /// The node it is on, if known.
     pub node: Option<Arc<str>>,
+    /// The UID of what it stands for, if known: another pod may get its address later.
+    pub target: Option<Arc<str>>,
 }
 
 /// One port of a Service with its endpoints.
@@ -247,6 +249,10 @@ struct Seen {
 
 impl Seen {
     fn join(&mut self, other: Seen) {
+        // Where one pod has followed another at the address, it is the one that is ready.
+        if other.endpoint.ready {
+            self.endpoint.target = other.endpoint.target;
+        }
         self.endpoint.ready |= other.endpoint.ready;
         self.endpoint.terminating &= other.endpoint.terminating;
         self.draining |= other.draining;
@@ -267,8 +273,8 @@ fn near(ready: impl Iterator<Item = [Hint; 2]> + Clone) -> impl Fn([Hint; 2]) ->
 fn seen(e: &EndpointFacts, port: u16, at: Place<'_>) -> Option<Seen> {
     // As upstream's proxy: the addresses of one endpoint are fungible, the first one is used.
     let addr = SocketAddr::new(*e.addresses.first()?, port);
-    let endpoint =
-        Endpoint { addr, ready: e.ready, terminating: e.terminating, node: e.node.as_deref().map(Into::into) };
+    let node = e.node.as_deref().map(Into::into);
+    let endpoint = Endpoint { addr, ready: e.ready, terminating: e.terminating, node, target: e.target.clone() };
     let hint = |names: &[String], own: Option<&str>| match names {
         [] => Hint::Missing,
         names if own.is_some_and(|own| names.iter().any(|n| n == own)) => Hint::Us,

@@ -12,6 +12,7 @@ use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
 use crate::artifacts::{Artifacts, Authentic};
 use crate::capability;
+use crate::exports;
 use crate::host::{Host, Preview1Host};
 use crate::module::{Code, Module};
 use crate::threads::on_compilers;
@@ -122,13 +123,16 @@ impl Compiler {
     }
 
     fn link(&self, digest: String, code: Loaded) -> Result<Module, CompileError> {
-        let (code, initial_memory) = match code {
-            Loaded::Component(component) => (self.link_component(&component)?, component.resources_required()),
-            Loaded::Module(module) => (self.link_module(&module)?, Some(module.resources_required())),
+        let (code, exports, initial_memory) = match code {
+            Loaded::Component(component) => {
+                let code = self.link_component(&component)?;
+                (code, exports::of_component(&self.engine, &component), component.resources_required())
+            }
+            Loaded::Module(module) => (self.link_module(&module)?, Vec::new(), Some(module.resources_required())),
         };
         let initial_memory = initial_memory
             .map_or(0, |needs| u64::from(needs.num_memories) * needs.max_initial_memory_size.unwrap_or_default());
-        Ok(Module { digest, code, initial_memory })
+        Ok(Module { digest, code, exports, initial_memory })
     }
 
     fn link_component(&self, component: &Component) -> Result<Code, CompileError> {

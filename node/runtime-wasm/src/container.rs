@@ -74,6 +74,14 @@ impl Container {
         }
     }
 
+    /// Limits it otherwise from now on: memory in bytes, CPU in millicores, and its request of CPU, which is its weight. A
+    /// memory limit below what it holds is refused, and nothing changes.
+    pub fn resize(&self, memory: Option<u64>, cpu_limit: Option<u32>, cpu_request: u32) -> Result<(), String> {
+        self.shared.memory.resize(memory)?;
+        self.shared.cpu.resize(cpu_limit, cpu_request, Instant::now());
+        Ok(())
+    }
+
     /// Lets it end: no new requests and no new connections; requests that are being answered and connections that were
     /// accepted may finish within `grace`, then it is killed. A command gets no signal in wasm: with nothing open it ends
     /// as one that does not handle SIGTERM, at once. The exit is reported as always.
@@ -200,7 +208,7 @@ impl Shared {
             config: env.iter().cloned().collect(),
             env,
             working_dir: spec.working_dir.clone(),
-            preopens: Preopens::new(&spec.mounts, &spec.working_dir),
+            preopens: Preopens::new(spec),
             stdin: spec.stdin.then(|| {
                 let (feed, stdin) = Stdin::new(spec.tty);
                 (stdin, Mutex::new(Some(feed)))

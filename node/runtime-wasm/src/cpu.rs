@@ -29,13 +29,13 @@ pub(crate) struct Cpu {
     since: Instant,
     /// What counts as busy in one period, in nanoseconds.
     busy_from: u64,
-    /// `None` without a limit.
-    quota: Option<Quota>,
+    quota: Quota,
     pub(crate) share: Arc<Share>,
 }
 
 struct Quota {
-    per_period: Duration,
+    /// In nanoseconds; 0 without a limit.
+    per_period: AtomicU64,
     period: Mutex<Period>,
 }
 
@@ -50,15 +50,16 @@ struct Period {
 impl Cpu {
     /// `request_millis` weighs it, `cpus` is how many it could use at once.
     pub(crate) fn new(limit_millis: Option<u32>, request_millis: u32, cpus: usize, now: Instant) -> Self {
-        let quota = limit_millis.map(|millis| Quota {
-            per_period: PERIOD.saturating_mul(millis.max(1)) / 1000,
+        let periods = u64::from(limit_millis.is_some());
+        let quota = Quota {
+            per_period: AtomicU64::new(per_period(limit_millis)),
             period: Mutex::new(Period {
                 start: now,
                 used: Duration::ZERO,
-                stat: Throttling { periods: 1, ..Throttling::default() },
+                stat: Throttling { periods, ..Throttling::default() },
                 paused_until: now,
             }),
-        });
+        };
         Cpu {
             total: AtomicU64::new(0),
             busy: AtomicU64::new(0),
@@ -75,8 +76,18 @@ impl Cpu {
     }
 
     pub(crate) fn throttling(&self) -> Throttling {
-        let quota = self.quota.as_ref();
-        quota.map(|q| q.period.lock().unwrap_or_else(PoisonError::into_inner).stat).unwrap_or_default()
+        self.quota.period.lock().unwrap_or_else(PoisonError::into_inner).stat
+    }
+
+    /// Limits and weighs it otherwise. A limit begins with a period of its own; who pauses now pauses as long as it was told.
+    pub(crate) fn resize(&self, limit_millis: Option<u32>, request_millis: u32, now: Instant) {
+        let mut period = self.quota.period.lock().unwrap_or_else(PoisonError::into_inner);
+        let (before, after) = (&self.quota.per_period, per_period(limit_millis));
+        if before.swap(after, Relaxed) != after && after > 0 {
+            (period.start, period.used, period.paused_until) = (now, Duration::ZERO, now);
+            period.stat.periods += 1;
+        }
+        self.share.resize(request_millis);
     }
 
     /// Whether it has taken so much of the node lately that others go first. A rough answer, from the period before.
@@ -94,18 +105,21 @@ impl Cpu {
         } else {
             self.busy.store(nanos, Relaxed);
         }
-        let quota = self.quota.as_ref()?;
-        let mut period = quota.period.lock().unwrap_or_else(PoisonError::into_inner);
+        let limit = || Some(Duration::from_nanos(self.quota.per_period.load(Relaxed))).filter(|d| !d.is_zero());
+        limit()?;
+        let mut period = self.quota.period.lock().unwrap_or_else(PoisonError::into_inner);
+        // It changes under the lock alone.
+        let per_period = limit()?;
         let passed = now.saturating_duration_since(period.start).as_nanos() / PERIOD.as_nanos();
         if passed > 0 {
             // What was overdrawn is paid for by the next periods; what was left over is lost.
             let passed = u32::try_from(passed).unwrap_or(u32::MAX);
             period.start += PERIOD * passed;
-            period.used = period.used.saturating_sub(quota.per_period.saturating_mul(passed));
+            period.used = period.used.saturating_sub(per_period.saturating_mul(passed));
             period.stat.periods += 1;
         }
         period.used += spent;
-        let overdrawn = period.used.as_nanos() / quota.per_period.as_nanos().max(1);
+        let overdrawn = period.used.as_nanos() / per_period.as_nanos();
         let overdrawn = u32::try_from(overdrawn).unwrap_or(u32::MAX);
         let resume = period.start + PERIOD * overdrawn;
         let pause = (overdrawn > 0).then(|| resume.saturating_duration_since(now)).filter(|pause| !pause.is_zero());
@@ -120,6 +134,11 @@ impl Cpu {
         }
         pause
     }
+}
+
+/// What a limit allows in one period, in nanoseconds; 0 without one.
+fn per_period(limit_millis: Option<u32>) -> u64 {
+    limit_millis.map_or(0, |millis| PERIOD.as_nanos() as u64 * u64::from(millis.max(1)) / 1000)
 }
 
 #[cfg(test)]
@@ -149,6 +168,23 @@ mod tests {
         assert_eq!(cpu.throttling(), Throttling { periods: 3, throttled: 3, time: 230 * MS });
         assert_eq!(cpu.spend(MS, start + 151 * MS), Some(149 * MS), "another guest of the same container");
         assert_eq!(cpu.throttling().time, 230 * MS);
+    }
+
+    #[test]
+    fn another_limit_counts_from_now_on() {
+        let start = Instant::now();
+        let cpu = Cpu::new(Some(200), 0, 1, start);
+        assert_eq!(cpu.spend(20 * MS, start + 20 * MS), Some(80 * MS));
+        cpu.resize(Some(500), 1000, start + 30 * MS); // 50 ms in each 100 ms
+        assert_eq!(cpu.spend(40 * MS, start + 70 * MS), None, "a period of its own");
+        assert_eq!(cpu.spend(10 * MS, start + 80 * MS), Some(50 * MS));
+        cpu.resize(Some(500), 1000, start + 90 * MS);
+        assert_eq!(cpu.spend(MS, start + 90 * MS), Some(40 * MS), "the same again changes nothing");
+        cpu.resize(None, 1000, start + 100 * MS);
+        assert_eq!(cpu.spend(5000 * MS, start + 200 * MS), None);
+        cpu.resize(Some(100), 1000, start + 5000 * MS);
+        assert_eq!(cpu.spend(9 * MS, start + 5009 * MS), None, "what was spent without a limit is not owed");
+        assert_eq!(cpu.total(), 5080 * MS);
     }
 
     #[test]

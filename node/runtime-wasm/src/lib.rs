@@ -17,6 +17,7 @@ mod counted;
 mod cpu;
 mod engine;
 mod exit;
+mod exports;
 mod guest;
 mod handler;
 mod host;

@@ -28,7 +28,7 @@ pub(crate) struct OutOfMemory {
 
 /// What all instances of a container use together.
 pub(crate) struct Budget {
-    limit: u64,
+    limit: AtomicU64,
     taken: AtomicU64,
     /// The part of `taken` that is set aside and usually not touched.
     aside: AtomicU64,
@@ -43,7 +43,7 @@ pub(crate) struct Budget {
 impl Budget {
     pub(crate) fn new(limit: Option<u64>) -> Self {
         Budget {
-            limit: limit.unwrap_or(u64::MAX),
+            limit: AtomicU64::new(limit.unwrap_or(u64::MAX)),
             taken: AtomicU64::new(0),
             aside: AtomicU64::new(0),
             peak: AtomicU64::new(0),
@@ -51,6 +51,20 @@ impl Budget {
             wanted: AtomicBool::new(false),
             usual: AtomicU64::new(0),
         }
+    }
+
+    /// Sets another limit. One that is below what is taken already would kill whoever grows next, and is refused.
+    pub(crate) fn resize(&self, limit: Option<u64>) -> Result<(), String> {
+        let limit = limit.unwrap_or(u64::MAX);
+        let before = self.limit.swap(limit, Relaxed);
+        // What grew just now has found the one limit or the other; whatever is there after the change counts.
+        let taken = self.taken.load(Relaxed);
+        if taken > limit && limit < before {
+            self.limit.store(before, Relaxed);
+            return Err(format!("attempting to set container memory limit ({limit}) below current usage ({taken})"));
+        }
+        self.freed.notify_waiters();
+        Ok(())
     }
 
     /// Bytes in use, the working set: without what is only set aside.
@@ -73,10 +87,11 @@ impl Budget {
     }
 
     fn take(&self, bytes: u64) -> Result<(), OutOfMemory> {
+        let limit = self.limit.load(Relaxed);
         self.taken
-            .fetch_update(Relaxed, Relaxed, |taken| taken.checked_add(bytes).filter(|&sum| sum <= self.limit))
+            .fetch_update(Relaxed, Relaxed, |taken| taken.checked_add(bytes).filter(|&sum| sum <= limit))
             .map(drop)
-            .map_err(|_| OutOfMemory { limit: self.limit })
+            .map_err(|_| OutOfMemory { limit })
     }
 
     /// Takes room for an instance: `aside` is the part of `bytes` that it does not use at once.
@@ -295,6 +310,29 @@ mod tests {
         // What fits nowhere is let in alone, and fails by the limit.
         let mut huge = budget.admit(101, || false).await;
         assert!(huge.memory_growing(0, INSTANCE + 101, None).is_err());
+    }
+
+    #[tokio::test]
+    async fn another_limit_counts_from_the_next_growth_on() {
+        let budget = budget(PER_INSTANCE + 100);
+        let mut first = budget.admit(60, || false).await;
+        assert!(first.memory_growing(0, 60, None).unwrap());
+        let mut second = std::pin::pin!(budget.admit(60, || false));
+        assert!(futures_util::poll!(second.as_mut()).is_pending());
+        budget.resize(Some(2 * PER_INSTANCE + GUESS + 1000)).unwrap();
+        let mut second = second.await;
+        assert!(second.memory_growing(0, 500, None).unwrap());
+        let taken = budget.taken.load(Relaxed);
+        let refused = budget.resize(Some(taken - 1)).unwrap_err();
+        let why = format!("attempting to set container memory limit ({}) below current usage ({taken})", taken - 1);
+        assert_eq!(refused, why);
+        assert!(second.memory_growing(500, 600, None).unwrap(), "it keeps the one that it had");
+        budget.resize(Some(budget.taken.load(Relaxed))).unwrap();
+        // What it was let in with it may use.
+        let more = 600 + GUESS as usize + 60;
+        assert!(second.memory_growing(600, more, None).is_err());
+        budget.resize(None).unwrap();
+        assert!(second.memory_growing(600, 10_000_000, None).unwrap());
     }
 
     #[tokio::test]

@@ -3,6 +3,7 @@
 use wasmtime_wasi::p2::bindings::CommandPre;
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 
+use crate::exports::{self, Exports, RUN};
 use crate::host::{Host, Preview1Host};
 
 /// What a module is run as.
@@ -20,6 +21,8 @@ pub enum Kind {
 pub struct Module {
     pub(crate) digest: String,
     pub(crate) code: Code,
+    /// What a component can run besides.
+    pub(crate) exports: Exports,
     /// Bytes of memory that an instance starts with.
     pub(crate) initial_memory: u64,
 }
@@ -43,6 +46,19 @@ impl Module {
             Code::Http(_) => Kind::Http,
             Code::Command(_) => Kind::Command,
             Code::Preview1(_) => Kind::Preview1,
+        }
+    }
+
+    /// Whether it has a program of its own that can be run beside a container: of what is only served, there is none.
+    pub fn has_command(&self) -> bool {
+        !matches!(self.code, Code::Http(_)) || self.exports(RUN)
+    }
+
+    /// Whether it exports a command of this name.
+    pub fn exports(&self, name: &str) -> bool {
+        match &self.code {
+            Code::Http(_) | Code::Command(_) => exports::find(&self.exports, name).is_some(),
+            Code::Preview1(pre) => exports::is_core_command(pre.module(), name),
         }
     }
 }

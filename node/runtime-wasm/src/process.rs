@@ -22,6 +22,8 @@ pub type Output = mpsc::Sender<(LogStream, Bytes)>;
 
 /// What runs beside a container's own program, in an instance of its own.
 pub struct Process {
+    /// The exported command that runs; `None` is the module's own program.
+    pub export: Option<String>,
     /// `argv`, the program's name first.
     pub args: Vec<String>,
     /// What it reads.

@@ -18,6 +18,7 @@ use crate::container::{Container, Exec, Shared};
 use crate::counted::Counters;
 use crate::engine::{self, Capacity};
 use crate::exit::Exit;
+use crate::exports::{self, RUN};
 use crate::guest;
 use crate::handler::Handler;
 use crate::host::{Host, Preview1Host};
@@ -235,20 +236,29 @@ async fn command(
     limiter: Limiter,
     process: Option<Arc<Process>>,
 ) -> wasmtime::Result<i32> {
-    match &module.code {
-        Code::Command(pre) => {
+    let export = process.as_ref().and_then(|p| p.export.clone());
+    let component = |wanted: &str| {
+        let missing = || wasmtime::Error::msg(format!("the component exports no command {wanted}"));
+        exports::find(&module.exports, wanted).ok_or_else(missing)
+    };
+    match (&module.code, export) {
+        (Code::Command(pre), None) => {
             let mut store = Host::store_of(engine, container, limiter, process);
             let command = pre.instantiate_async(&mut store).await?;
             let ended = command.wasi_cli_run().call_run(&mut store).await?;
             Ok(if ended.is_ok() { 0 } else { 1 })
         }
-        Code::Preview1(pre) => {
-            let mut store = Preview1Host::store(engine, container, limiter, process.as_deref())?;
-            let instance = pre.instantiate_async(&mut store).await?;
-            let start = instance.get_typed_func::<(), ()>(&mut store, "_start")?;
-            start.call_async(&mut store, ()).await?;
-            Ok(0)
+        (Code::Command(pre), Some(name)) => {
+            let store = Host::store_of(engine, container, limiter, process);
+            exports::call(pre.instance_pre(), store, component(&name)?).await
         }
-        Code::Http(_) => Err(wasmtime::Error::msg("a wasi:http component is served, not run")),
+        (Code::Http(pre), name) => {
+            let store = Host::store_of(engine, container, limiter, process);
+            exports::call(pre.instance_pre(), store, component(name.as_deref().unwrap_or(RUN))?).await
+        }
+        (Code::Preview1(pre), name) => {
+            let store = Preview1Host::store(engine, container, limiter, process.as_deref())?;
+            exports::call_core(pre, store, name.as_deref().unwrap_or("_start")).await
+        }
     }
 }

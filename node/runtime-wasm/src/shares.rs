@@ -15,20 +15,29 @@ const LEAST: u64 = 2;
 
 /// A container's weight, and what it has had for it.
 pub(crate) struct Share {
-    weight: u64,
+    weight: AtomicU64,
     /// Nanoseconds had, times the weight of a core, by its own weight.
     had: AtomicU64,
 }
 
 impl Share {
     pub(crate) fn new(request_millis: u32) -> Self {
-        Share { weight: (u64::from(request_millis) * PER_CORE / 1000).max(LEAST), had: AtomicU64::new(0) }
+        Share { weight: AtomicU64::new(weight(request_millis)), had: AtomicU64::new(0) }
+    }
+
+    /// Weighs it anew, from what it spends next on.
+    pub(crate) fn resize(&self, request_millis: u32) {
+        self.weight.store(weight(request_millis), Relaxed);
     }
 
     pub(crate) fn spend(&self, spent: Duration) {
-        let spent = (spent.as_nanos() as u64).saturating_mul(PER_CORE) / self.weight;
+        let spent = (spent.as_nanos() as u64).saturating_mul(PER_CORE) / self.weight.load(Relaxed);
         self.had.fetch_add(spent, Relaxed);
     }
+}
+
+fn weight(request_millis: u32) -> u64 {
+    (u64::from(request_millis) * PER_CORE / 1000).max(LEAST)
 }
 
 /// Places for guests that compute. Clones are the same.

@@ -5,6 +5,7 @@
 //! <data>/pods/<pod's UID>/volumes/<plugin>/<volume>    on disk
 //! <memory>/<pod's UID>/volumes/<plugin>/<volume>       in memory: Secrets, projected volumes, emptyDir of that medium
 //! …/<pod's UID>/views/<container>/<n>                   directories for files that are mounted one by one
+//! <data>/pods/<pod's UID>/messages/<container>/<n>      what the n-th attempt leaves as its last message
 //! ```
 //!
 //! Nobody but the node's own user can enter either root. The memory is `/dev/shm` where that is a file system in memory
@@ -12,6 +13,7 @@
 
 mod atomic;
 mod memory;
+mod message;
 mod types;
 mod usage;
 mod view;
@@ -23,6 +25,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use copepod_node_plan::{Mount, VolumeContent};
 
+pub use message::MessageFile;
 pub use usage::{disk_usage, disk_usage_with_inodes};
 
 /// Why a volume cannot be had, in words for its pod's events.
@@ -176,7 +179,7 @@ impl Volumes {
         limited.iter().filter_map(one).collect()
     }
 
-    /// Bytes that a pod's `emptyDir`s hold on disk.
+    /// Bytes that a pod's `emptyDir`s and messages hold on disk.
     pub fn local_bytes(&self, uid: &str) -> u64 {
         self.local_usage(uid).0
     }
@@ -186,7 +189,14 @@ impl Volumes {
         if !plain(uid) {
             return (0, 0);
         }
-        disk_usage_with_inodes(&self.disk.join(uid).join("volumes").join(types::EMPTY_DIR))
+        let (bytes, inodes) = disk_usage_with_inodes(&self.disk.join(uid).join("volumes").join(types::EMPTY_DIR));
+        let (more, files) = disk_usage_with_inodes(&self.messages(uid));
+        (bytes.saturating_add(more), inodes.saturating_add(files))
+    }
+
+    /// The folder of a pod's messages.
+    fn messages(&self, uid: &str) -> PathBuf {
+        self.disk.join(uid).join("messages")
     }
 
     fn limited(&self) -> std::sync::MutexGuard<'_, Vec<Limited>> {

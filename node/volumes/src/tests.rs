@@ -225,3 +225,64 @@ fn a_mounted_file_stands_in_a_directory_of_its_own() {
     let e = b.prepare(&[("/d", &data, "", false), ("/d/one", &config, "a", true)]).unwrap_err();
     assert!(e.contains("not possible for wasm containers"), "{e}");
 }
+
+/// An attempt's file at `path`, among these mounts.
+fn message(b: &Bench, path: &str, mounts: &[Mount]) -> MessageFile {
+    let id = copepod_node_plan::ContainerId { pod_uid: b.uid.clone(), container: "c".into(), attempt: 0 };
+    let own = b.volumes.message_dir(&id);
+    let wanted = copepod_node_plan::TerminationMessage { path: path.into(), own, fallback_to_logs: false };
+    MessageFile::of(&wanted, mounts).unwrap()
+}
+
+#[test]
+fn a_message_is_the_end_of_a_file_of_its_own() {
+    let b = Bench::new();
+    let file = message(&b, "/dev/termination-log", &[]);
+    assert_eq!(file.read(), Ok(Vec::new()), "nobody has looked for it");
+    let dir = b.dir.path().join("data/pods/uid-1/messages/c/0");
+    fs::create_dir_all(&dir).unwrap();
+    fs::write(dir.join("termination-log"), "x".repeat(5000) + "the end").unwrap();
+    let left = file.read().unwrap();
+    assert!(left.len() == 4096 && left.ends_with(b"xthe end"));
+    assert_eq!(b.volumes.local_bytes("uid-1"), disk_usage(&b.dir.path().join("data/pods/uid-1/messages")));
+    file.remove();
+    assert!(!dir.exists());
+}
+
+#[test]
+fn a_message_leads_nowhere_else() {
+    let b = Bench::new();
+    let file = message(&b, "/dev/log", &[]);
+    let dir = b.dir.path().join("data/pods/uid-1/messages/c/0");
+    fs::create_dir_all(&dir).unwrap();
+    fs::write(b.dir.path().join("secret"), "secret").unwrap();
+    for to in ["../../../../../../secret", "/etc/passwd"] {
+        symlink(to, dir.join("log")).unwrap();
+        assert!(file.read().is_err(), "{to}");
+        fs::remove_file(dir.join("log")).unwrap();
+    }
+    fs::create_dir(dir.join("log")).unwrap();
+    assert_eq!(file.read(), Err("not a regular file".into()));
+    fs::remove_dir(dir.join("log")).unwrap();
+    let fifo = rustix::fs::FileType::Fifo;
+    rustix::fs::mknodat(rustix::fs::CWD, dir.join("log"), fifo, rustix::fs::Mode::RWXU, 0).unwrap();
+    assert_eq!(file.read(), Err("not a regular file".into()), "and nobody waits for its other end");
+}
+
+#[test]
+fn a_message_in_a_mount_is_what_was_written_since() {
+    let b = Bench::new();
+    let at = b.mount(&empty(false)).unwrap();
+    fs::create_dir(at.join("sub")).unwrap();
+    let mounts = b.prepare(&[("/data", &at, "sub", false)]).unwrap();
+    let before = message(&b, "/data/log", &mounts);
+    assert_eq!(before.read(), Ok(Vec::new()));
+    fs::write(at.join("sub/log"), "first").unwrap();
+    assert_eq!(before.read(), Ok(b"first".to_vec()));
+    let next = message(&b, "/data/log", &mounts);
+    assert_eq!(next.read(), Ok(Vec::new()), "that was another attempt's");
+    fs::write(at.join("sub/log"), "second").unwrap();
+    assert_eq!(next.read(), Ok(b"second".to_vec()));
+    next.remove();
+    assert!(at.join("sub/log").exists());
+}

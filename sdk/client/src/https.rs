@@ -154,7 +154,8 @@ impl Transport for Https {
                     continue;
                 }
                 // One that is too long ends the watch, and is read by a list then.
-                let frame = body.frame().await?.ok().filter(|_| buffer.len() <= MAX_EVENT)?;
+                let frame = body.frame().await?.inspect_err(|_| place.broke()).ok();
+                let frame = frame.filter(|_| buffer.len() <= MAX_EVENT)?;
                 if let Some(data) = frame.data_ref() {
                     buffer.extend_from_slice(data);
                 }

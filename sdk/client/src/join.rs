@@ -82,6 +82,9 @@ pub struct ServerRequest {
     /// Whether it stays a learner when it has caught up.
     #[serde(default)]
     pub learner: bool,
+    /// The version in which it writes what goes into the log, which the others must be able to read; 0 where it is not said.
+    #[serde(default)]
+    pub log_version: u8,
 }
 
 /// What it gets: the secrets of the group, and `joined`, what the group says of its place in it.

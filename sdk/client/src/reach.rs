@@ -22,8 +22,9 @@ const CONNECT: Duration = Duration::from_millis(500);
 /// How long if all of them are slow, or there is only one.
 const CONNECT_SLOWLY: Duration = Duration::from_secs(10);
 /// How often a connection on which something is awaited is tried, and how long its answer may take. Where there is another
-/// server, one that is gone without a word is noticed within a second; where there is none, haste helps nobody.
-const PING: (Duration, Duration) = (Duration::from_millis(400), Duration::from_millis(600));
+/// server, one that is gone without a word is noticed, and the other one asked, within a second; where there is none, haste
+/// helps nobody.
+const PING: (Duration, Duration) = (Duration::from_millis(300), Duration::from_millis(600));
 const PING_THE_ONLY_ONE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(20));
 /// The most watches of one connection: servers take no more than 250 requests at once on each.
 const WATCHES: usize = 200;
@@ -34,7 +35,7 @@ type Https = Pool<HttpsConnector<HttpConnector>, Full<Bytes>>;
 pub(crate) struct Reach {
     connector: HttpsConnector<HttpConnector>,
     pools: Mutex<Pools>,
-    servers: Mutex<Servers>,
+    servers: Arc<Mutex<Servers>>,
 }
 
 struct Pools {
@@ -51,11 +52,23 @@ struct Lane {
 }
 
 /// A watch's place on a connection, until it is dropped.
-pub(crate) struct Place(Arc<AtomicUsize>);
+pub(crate) struct Place {
+    taken: Arc<AtomicUsize>,
+    servers: Arc<Mutex<Servers>>,
+    /// Who answered, once somebody has.
+    url: String,
+}
+
+impl Place {
+    /// The connection broke: what is asked next goes to another server, without a try at this one.
+    pub(crate) fn broke(&self) {
+        self.servers.lock().unwrap_or_else(PoisonError::into_inner).leave(&self.url);
+    }
+}
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.taken.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -139,7 +152,7 @@ impl Reach {
             .wrap_connector(tcp);
         let urls: Vec<String> = urls.into_iter().map(|u| u.trim_end_matches('/').to_string()).collect();
         let pools = Mutex::new(Pools::new(&connector, &urls));
-        Reach { connector, pools, servers: Mutex::new(Servers { urls, current: 0 }) }
+        Reach { connector, pools, servers: Arc::new(Mutex::new(Servers { urls, current: 0 })) }
     }
 
     pub(crate) fn servers(&self) -> Vec<String> {
@@ -163,13 +176,15 @@ impl Reach {
     /// The answer to a request that has an end.
     pub(crate) async fn call(&self, request: Request<Bytes>) -> Result<Response<Incoming>, Status> {
         let pool = self.pools().calls.clone();
-        self.send(&pool, request).await
+        Ok(self.send(&pool, request).await?.0)
     }
 
     /// The answer to a watch, and its place.
     pub(crate) async fn stream(&self, request: Request<Bytes>) -> Result<(Response<Incoming>, Place), Status> {
-        let (pool, place) = self.place();
-        Ok((self.send(&pool, request).await?, place))
+        let (pool, mut place) = self.place();
+        let (answer, url) = self.send(&pool, request).await?;
+        place.url = url;
+        Ok((answer, place))
     }
 
     fn place(&self) -> (Https, Place) {
@@ -182,10 +197,12 @@ impl Reach {
         });
         let lane = &pools.lanes[at];
         lane.taken.fetch_add(1, Ordering::Relaxed);
-        (lane.pool.clone(), Place(lane.taken.clone()))
+        let place = Place { taken: lane.taken.clone(), servers: self.servers.clone(), url: String::new() };
+        (lane.pool.clone(), place)
     }
 
-    async fn send(&self, pool: &Https, request: Request<Bytes>) -> Result<Response<Incoming>, Status> {
+    /// The answer, and whose it is.
+    async fn send(&self, pool: &Https, request: Request<Bytes>) -> Result<(Response<Incoming>, String), Status> {
         let urls = self.lock().in_turn();
         let path = request.uri().path_and_query().map_or("/", |p| p.as_str()).to_string();
         let nature = Nature::of(request.method(), request.uri().path());
@@ -198,10 +215,10 @@ impl Reach {
                 let mut one = request.clone().map(Full::new);
                 *one.uri_mut() = uri;
                 match once(pool, one, *patience).await {
-                    Ok(answer) if nature.again_after(answer.status()) => last = Ok(answer),
+                    Ok(answer) if nature.again_after(answer.status()) => last = Ok((answer, url.clone())),
                     Ok(answer) => {
                         self.lock().settle(url);
-                        return Ok(answer);
+                        return Ok((answer, url.clone()));
                     }
                     Err(Failure::Unsent { why, slow }) => {
                         hurried |= slow;

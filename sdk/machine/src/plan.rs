@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use copepod_model::certificate::Template;
 use copepod_model::request::{PatchType, Propagation};
 use serde_json::Value;
 
@@ -72,6 +73,15 @@ pub enum Action {
         uid: String,
         /// Node.
         node: String,
+    },
+    /// Have the cluster's CA issue a certificate for a CertificateSigningRequest, and write it into its status.
+    Certify {
+        /// Name of the request.
+        name: String,
+        /// Only the one with this UID.
+        uid: String,
+        /// What the certificate says.
+        template: Box<Template>,
     },
     /// Record an Event about an object; the runner names it and counts repetitions.
     Event {
@@ -145,6 +155,10 @@ impl fmt::Display for Action {
             }
             Action::Delete { resource, name, .. } => write!(f, "delete {resource}/{name}"),
             Action::Bind { name, node, .. } => write!(f, "bind pods/{name} to {node}"),
+            Action::Certify { name, template, .. } => {
+                let (from, to) = (template.not_before.rfc3339(), template.not_after.rfc3339());
+                write!(f, "certify {name} as {:?} from {from} to {to}", template.subject.common_name())
+            }
             Action::Event { reason, message, .. } => write!(f, "event {reason}: {message}"),
             Action::After(d) => write!(f, "again after {d:?}"),
         }

@@ -2,6 +2,7 @@
 //! a typed pod is seven times the size of its JSON, and most readers want a tenth of it.
 
 mod ingress_class;
+mod ingress_limits;
 mod service;
 
 use std::net::IpAddr;
@@ -12,6 +13,7 @@ use crate::Object;
 use crate::quantity::Quantity;
 
 pub use ingress_class::{INGRESS_CLASS, INGRESS_CONTROLLER, IngressClassName, ingress_is_ours};
+pub use ingress_limits::{IngressLimitFacts, IngressLimits};
 pub use service::{EndpointFacts, EndpointSliceFacts, SERVICE_NAME_LABEL, ServiceFacts, ServicePortFacts};
 
 /// A projection of an object. Must not fail: what is missing or malformed is as if absent.
@@ -61,8 +63,21 @@ impl Facts for PodFacts {
         let ready = status["conditions"].as_array().into_iter().flatten().find(|c| c["type"] == "Ready");
         let containers = || spec["containers"].as_array().into_iter().flatten();
         let inits = || spec["initContainers"].as_array().into_iter().flatten();
+        let conditions = || status["conditions"].as_array().into_iter().flatten();
+        let infeasible = conditions().any(|c| c["type"] == "PodResizePending" && c["reason"] == "Infeasible");
+        let has = |c: &Value| {
+            let lists = [&status["containerStatuses"], &status["initContainerStatuses"]];
+            let mut all = lists.into_iter().flat_map(|l| l.as_array().into_iter().flatten());
+            all.find(|s| s["name"] == c["name"] && s["allocatedResources"].is_object())
+        };
+        // While a container is resized it takes the greater of what it has and what it wants, and no more than it has where
+        // it can never have that.
         let request = |c: &Value, what: &str| -> Quantity {
-            c["resources"]["requests"][what].as_str().and_then(|q| q.parse().ok()).unwrap_or_default()
+            let of = |map: &Value| -> Quantity { map[what].as_str().and_then(|q| q.parse().ok()).unwrap_or_default() };
+            let wanted = of(&c["resources"]["requests"]);
+            let Some(s) = has(c) else { return wanted };
+            let has = of(&s["allocatedResources"]).max(of(&s["resources"]["requests"]));
+            if infeasible { has } else { has.max(wanted) }
         };
         let effective = |what: &str, of: fn(&Quantity) -> i64| -> i64 {
             // Sidecars run beside the main containers, and beside the init containers that come after them.
@@ -107,5 +122,33 @@ impl Facts for PodFacts {
                 .sum(),
             service_account: text(&spec["serviceAccountName"]),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::Key;
+    use crate::object::{encode, with_revision};
+
+    #[test]
+    fn while_a_pod_is_resized_it_takes_what_it_has_or_wants() {
+        let cpu = |wants: &str, given: &str, has: &str, reason: &str| {
+            let container = json!({"name": "c", "resources": {"requests": {"cpu": wants}}});
+            let status =
+                json!({"name": "c", "allocatedResources": {"cpu": given}, "resources": {"requests": {"cpu": has}}});
+            let statuses = if given.is_empty() { json!([{"name": "c"}]) } else { json!([status]) };
+            let conditions = json!([{"type": "PodResizePending", "reason": reason}]);
+            let pod = json!({"metadata": {}, "spec": {"containers": [container]},
+                "status": {"containerStatuses": statuses, "conditions": conditions}});
+            PodFacts::of(&Object::decode(Key::new("pods", "d", "p"), 1, with_revision(&encode(&pod), 1))).cpu_millis
+        };
+        assert_eq!(cpu("2", "", "", ""), 2000, "its node has said nothing yet");
+        assert_eq!(cpu("2", "1", "1", "Deferred"), 2000);
+        assert_eq!(cpu("2", "1", "1500m", "Infeasible"), 1500);
+        assert_eq!(cpu("1", "2", "3", ""), 3000);
+        assert_eq!(cpu("1", "1", "1", ""), 1000);
     }
 }

@@ -3,6 +3,7 @@
 //! `Status`. It never reads a clock, draws randomness or does I/O: whatever varies is an argument.
 #![deny(clippy::iter_over_hash_type)]
 
+pub mod certificate;
 pub mod facts;
 pub mod gateway;
 pub mod join_token;
@@ -10,6 +11,7 @@ pub mod key;
 pub mod kinds;
 pub mod object;
 pub mod placement;
+pub mod pod_log;
 pub mod pod_resources;
 pub mod quantity;
 pub mod quota;

@@ -1,8 +1,11 @@
 //! Label and field selectors (apimachinery `pkg/labels`, `pkg/fields`): parsed once, matched often.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use serde_json::Value;
+
+mod query;
 
 /// A conjunction of requirements on labels. The empty selector matches everything.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,6 +24,8 @@ enum Op {
     NotIn,
     Exists,
     Absent,
+    Greater,
+    Less,
 }
 
 /// Text that is not a selector; the message is for the client's 400.
@@ -29,13 +34,9 @@ enum Op {
 pub struct ParseError(pub String);
 
 impl LabelSelector {
-    /// Parses a query's `labelSelector`: `a=b,c!=d,e in (f,g),h notin (i),j,!k`.
+    /// Parses a query's `labelSelector`: `a=b,c!=d,e in (f,g),h notin (i),j,!k,l>1,m<2`.
     pub fn parse(text: &str) -> Result<LabelSelector, ParseError> {
-        let mut out = Vec::new();
-        for part in split_outside_parens(text)? {
-            out.push(requirement(part.trim())?);
-        }
-        Ok(LabelSelector(out))
+        query::parse(text).map(LabelSelector)
     }
 
     /// From a `metav1.LabelSelector`; `None` (as in upstream's nil) matches nothing, so callers decide before.
@@ -86,11 +87,16 @@ impl LabelSelector {
     pub fn matches_with<'a>(&self, get: impl Fn(&str) -> Option<&'a str>) -> bool {
         self.0.iter().all(|r| {
             let value = get(&r.key);
+            // What is no number is neither greater nor less.
+            let number = |text: &str| text.parse::<i64>().ok();
+            let compared = || Some(number(value?)?.cmp(&number(r.values.first()?)?));
             match r.op {
                 Op::In => value.is_some_and(|v| r.values.iter().any(|x| x == v)),
                 Op::NotIn => value.is_none_or(|v| r.values.iter().all(|x| x != v)),
                 Op::Exists => value.is_some(),
                 Op::Absent => value.is_none(),
+                Op::Greater => compared() == Some(Ordering::Greater),
+                Op::Less => compared() == Some(Ordering::Less),
             }
         })
     }
@@ -109,97 +115,12 @@ impl std::fmt::Display for LabelSelector {
                 (Op::NotIn, many) => write!(f, "{} notin ({})", r.key, many.join(","))?,
                 (Op::Exists, _) => f.write_str(&r.key)?,
                 (Op::Absent, _) => write!(f, "!{}", r.key)?,
+                (Op::Greater, values) => write!(f, "{}>{}", r.key, values.concat())?,
+                (Op::Less, values) => write!(f, "{}<{}", r.key, values.concat())?,
             }
         }
         Ok(())
     }
-}
-
-fn split_outside_parens(text: &str) -> Result<Vec<&str>, ParseError> {
-    let (mut out, mut start, mut depth) = (Vec::new(), 0, 0);
-    if text.trim().is_empty() {
-        return Ok(out);
-    }
-    for (i, c) in text.char_indices() {
-        match c {
-            '(' => depth += 1,
-            ')' => depth -= 1,
-            ',' if depth == 0 => {
-                out.push(&text[start..i]);
-                start = i + 1;
-            }
-            _ => {}
-        }
-        if !(0..=1).contains(&depth) {
-            return Err(ParseError(format!("unable to parse requirement: unbalanced parentheses in {text:?}")));
-        }
-    }
-    if depth != 0 {
-        return Err(ParseError(format!("unable to parse requirement: unbalanced parentheses in {text:?}")));
-    }
-    out.push(&text[start..]);
-    Ok(out)
-}
-
-fn requirement(text: &str) -> Result<Requirement, ParseError> {
-    let make = |key: &str, op, values: Vec<String>| {
-        let key = key.trim();
-        check_key(key)?;
-        for v in &values {
-            check_value(v)?;
-        }
-        Ok(Requirement { key: key.into(), op, values })
-    };
-    if let Some(key) = text.strip_prefix('!') {
-        return make(key, Op::Absent, vec![]);
-    }
-    if let Some((head, list)) = text.split_once('(') {
-        let list = list.trim_end().strip_suffix(')').ok_or_else(|| bad(text))?;
-        let values = list.split(',').map(|v| v.trim().to_string()).collect();
-        let mut words = head.split_whitespace();
-        return match (words.next(), words.next(), words.next()) {
-            (Some(key), Some("in"), None) => make(key, Op::In, values),
-            (Some(key), Some("notin"), None) => make(key, Op::NotIn, values),
-            _ => Err(bad(text)),
-        };
-    }
-    if let Some((key, value)) = text.split_once("!=") {
-        return make(key, Op::NotIn, vec![value.trim().into()]);
-    }
-    if let Some((key, value)) = text.split_once("==").or_else(|| text.split_once('=')) {
-        return make(key, Op::In, vec![value.trim().into()]);
-    }
-    make(text, Op::Exists, vec![])
-}
-
-fn bad(text: &str) -> ParseError {
-    ParseError(format!("unable to parse requirement: found '{text}'"))
-}
-
-fn name_chars(s: &str) -> bool {
-    let ok = |c: u8| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_' | b'.');
-    let edge = |c: Option<u8>| c.is_some_and(|c| c.is_ascii_alphanumeric());
-    s.len() <= 63 && s.bytes().all(ok) && edge(s.bytes().next()) && edge(s.bytes().last())
-}
-
-fn check_key(key: &str) -> Result<(), ParseError> {
-    let (prefix, name) = key.rsplit_once('/').map_or((None, key), |(p, n)| (Some(p), n));
-    let prefix_ok = prefix.is_none_or(|p| {
-        !p.is_empty()
-            && p.len() <= 253
-            && p.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, b'-' | b'.'))
-    });
-    if name_chars(name) && prefix_ok {
-        return Ok(());
-    }
-    Err(ParseError(format!("unable to parse requirement: <nil>: Invalid value: {key:?}: invalid label key")))
-}
-
-fn check_value(value: &str) -> Result<(), ParseError> {
-    if value.is_empty() || name_chars(value) {
-        return Ok(());
-    }
-    Err(ParseError(format!("unable to parse requirement: values[0]: Invalid value: {value:?}: invalid label value")))
 }
 
 /// A conjunction of equalities and inequalities on an object's selectable fields.
@@ -303,13 +224,72 @@ mod tests {
         ] {
             assert_eq!(LabelSelector::parse(text).unwrap().matches(&l), want, "{text}");
         }
-        for bad in ["a in b", "a in (b", "=b", "a=b c", "a)", "a=b,,c", "-a"] {
-            assert!(LabelSelector::parse(bad).is_err(), "{bad}");
-        }
         let s = json!({"matchLabels":{"app":"web"},"matchExpressions":[{"key":"x","operator":"DoesNotExist"}]});
         let s = LabelSelector::from_json(&s).unwrap();
         assert!(s.matches(&l));
         assert_eq!(s.to_string(), "app=web,!x");
+    }
+
+    #[test]
+    fn labels_are_compared_as_integers() {
+        let l = labels(&[("n", "10"), ("word", "x")]);
+        for (text, want) in [
+            ("n>9", true),
+            ("n > 10", false),
+            ("n<11", true),
+            ("n<10,n", false),
+            ("word>1", false),
+            ("word<1", false),
+            ("none<1", false),
+            ("n>9,n<11,word in (x)", true),
+        ] {
+            assert_eq!(LabelSelector::parse(text).unwrap().matches(&l), want, "{text}");
+        }
+        assert_eq!(LabelSelector::parse("n > 9,n<11").unwrap().to_string(), "n>9,n<11");
+    }
+
+    #[test]
+    fn what_is_no_selector_is_said_in_upstreams_words() {
+        for (text, want) in [
+            ("p in", "unable to parse requirement: found '' expected: '('"),
+            ("a in b", "unable to parse requirement: found 'b' expected: '('"),
+            ("a in (b", "unable to parse requirement: found '', expected: ',' or ')'"),
+            ("a in (=)", "unable to parse requirement: found '=', expected: ',', ')' or identifier"),
+            ("a in (b,=", "unable to parse requirement: found '=', expected: ',', or identifier"),
+            (
+                "a in ()",
+                "unable to parse requirement: values: Invalid value: []: for 'in', 'notin' operators, values set can't be empty",
+            ),
+            ("=b", "found '=', expected: !, identifier, or 'end of string'"),
+            (",a", "found ',', expected: !, identifier, or 'end of string'"),
+            ("!", "unable to parse requirement: found '', expected: identifier"),
+            ("a=b c", "found 'c', expected: ',' or 'end of string'"),
+            ("!a=b", "found '=', expected: ',' or 'end of string'"),
+            ("a)", "unable to parse requirement: found ')', expected: in, notin, =, ==, !=, gt, lt"),
+            ("a b", "unable to parse requirement: found 'b', expected: in, notin, =, ==, !=, gt, lt"),
+            ("a=b,,c", "found ',', expected: identifier after ','"),
+            ("a=b,", "found '', expected: identifier after ','"),
+            ("a==>b", "unable to parse requirement: found '>', expected: identifier"),
+            (
+                "a>b",
+                "unable to parse requirement: values[0]: Invalid value: \"b\": for 'Gt', 'Lt' operators, the value must be an \
+                 integer",
+            ),
+        ] {
+            assert_eq!(LabelSelector::parse(text).map_err(|e| e.0), Err(want.to_string()), "{text}");
+        }
+        let key = LabelSelector::parse("-a").unwrap_err().0;
+        assert!(
+            key.starts_with("unable to parse requirement: <nil>: Invalid value: \"-a\": name part must consist of"),
+            "{key}"
+        );
+        let value = LabelSelector::parse("a in (b, -c)").unwrap_err().0;
+        let start =
+            "unable to parse requirement: values[0][a]: Invalid value: \"-c\": a valid label must be an empty string";
+        assert!(value.starts_with(start), "{value}");
+        for (text, want) in [("a in (b,)", "a in (,b)"), ("a in (,)", "a="), ("in in (in,notin)", "in in (in,notin)")] {
+            assert_eq!(LabelSelector::parse(text).unwrap().to_string(), want, "{text}");
+        }
     }
 
     #[test]

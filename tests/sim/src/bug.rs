@@ -14,12 +14,14 @@ pub enum Bug {
     WatchSkips,
     /// What a leader's controllers write carries no fence, and they do not stop when it is deposed.
     Unfenced,
+    /// Who scales a ReplicaSet writes into its status how many pods it has, too.
+    TwoWriters,
 }
 
 impl Bug {
     /// All of them.
-    pub const ALL: [Bug; 5] =
-        [Bug::AcknowledgeBeforeSync, Bug::ApplyTwice, Bug::StaleRead, Bug::WatchSkips, Bug::Unfenced];
+    pub const ALL: [Bug; 6] =
+        [Bug::AcknowledgeBeforeSync, Bug::ApplyTwice, Bug::StaleRead, Bug::WatchSkips, Bug::Unfenced, Bug::TwoWriters];
 
     /// The bug of a name, as `{:?}` gives it.
     pub fn named(name: &str) -> Option<Bug> {
@@ -34,6 +36,7 @@ impl Bug {
             Bug::StaleRead => &["linearizable"],
             Bug::WatchSkips => &["list_watch"],
             Bug::Unfenced => &["fenced"],
+            Bug::TwoWriters => &["one_writer"],
         }
     }
 }

@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
+use copepod_consensus::rules::Hold;
 use copepod_model::{Key, object};
 use copepod_state::{Op, Outcome, Require, Tables, Txn};
 use serde_json::json;
@@ -11,7 +12,7 @@ use serde_json::json;
 use crate::chance::Chance;
 use crate::faults;
 use crate::group::disk::Trouble;
-use crate::group::process::ProposeError;
+use crate::group::process::{Command, ProposeError};
 use crate::group::{Group, Origin};
 use crate::kv::OUTSIDE;
 
@@ -74,6 +75,11 @@ impl Scenario {
         followed(&self.group).unwrap_or_default()
     }
 
+    /// The term in which a server is.
+    pub fn term(&self, server: u64) -> u64 {
+        self.group.ask(server, |p| p.role.term).unwrap_or_default()
+    }
+
     /// Writes an object that is not there, at a server.
     pub fn write(&self, server: u64, name: &str) -> Result<Outcome, ProposeError> {
         let (group, key) = (self.group.clone(), Key::new("configmaps", "d", name));
@@ -108,6 +114,29 @@ impl Scenario {
         if let Some(server) = self.group.servers.borrow_mut().get_mut(&server) {
             server.disk.trouble = Trouble::Full;
         }
+    }
+
+    /// From now on whoever leads keeps so much of the log for the others.
+    pub fn keeps(&self, hold: Hold) {
+        self.group.hold.set(hold);
+        self.group.servers.borrow_mut().values_mut().filter_map(|s| s.process.as_mut()).for_each(|p| p.hold = hold);
+    }
+
+    /// Each write to a server's disk takes so much longer.
+    pub fn slow_disk(&self, server: u64, millis: u64) {
+        if let Some(server) = self.group.servers.borrow_mut().get_mut(&server) {
+            server.disk.trouble = Trouble::Slow(millis);
+        }
+    }
+
+    /// How often a server has put another's state in the place of its own.
+    pub fn installations(&self, server: u64) -> u64 {
+        self.group.ask(server, |p| p.installed).unwrap_or(0)
+    }
+
+    /// A leader hands over to another member.
+    pub fn hand_over(&self, leader: u64, to: u64) {
+        self.group.command(leader, Command::Transfer(to));
     }
 
     /// Waits until a server begins to install another's state.

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::group::process::{LITTLE, MUCH};
 use crate::scenario::Scenario;
 
 /// All of them, by name. Each panics when something is not as it should be.
@@ -17,8 +18,17 @@ pub const ALL: &[(&str, fn())] = &[
         a_member_that_is_far_behind_installs_the_state_and_a_crash_amid_it_leaves_the_old_one_or_the_new_one,
     ),
     (
+        "a_member_that_installs_the_state_while_others_write_goes_on_from_the_log_behind_it",
+        a_member_that_installs_the_state_while_others_write_goes_on_from_the_log_behind_it,
+    ),
+    ("a_member_that_is_away_goes_on_from_the_log", a_member_that_is_away_goes_on_from_the_log),
+    (
         "a_full_disk_stops_its_own_server_only_and_until_there_is_room",
         a_full_disk_stops_its_own_server_only_and_until_there_is_room,
+    ),
+    (
+        "a_leader_whose_disk_is_slow_finds_that_others_have_gone_on_without_it",
+        a_leader_whose_disk_is_slow_finds_that_others_have_gone_on_without_it,
     ),
 ];
 
@@ -57,14 +67,11 @@ fn a_member_that_is_far_behind_installs_the_state_and_a_crash_amid_it_leaves_the
     // The crash comes at each of the moments of the installation, and once after it.
     for after in [0, 100, 200, 400, 700, 1000, 100_000] {
         let run = Scenario::new(3);
+        run.keeps(LITTLE);
         let leader = run.leads();
         let behind = leader % 3 + 1;
         run.cut_off(behind);
-        // Two checkpoints, so that the log is cut beyond what it has.
-        for n in 0..14 {
-            run.write(leader, &format!("n{n}")).unwrap();
-            run.wait(Duration::from_millis(500));
-        }
+        fall_behind(&run, leader);
         run.heal();
         run.until_it_installs(behind);
         run.wait(Duration::from_micros(after));
@@ -74,6 +81,50 @@ fn a_member_that_is_far_behind_installs_the_state_and_a_crash_amid_it_leaves_the
         assert_eq!(run.read(behind, "n13"), Some(true), "after {after} µs");
         run.holds();
     }
+}
+
+/// Two checkpoints, so that the log is cut beyond what whoever is cut off has.
+fn fall_behind(run: &Scenario, leader: u64) {
+    for n in 0..14 {
+        run.write(leader, &format!("n{n}")).unwrap();
+        run.wait(Duration::from_millis(500));
+    }
+}
+
+fn a_member_that_installs_the_state_while_others_write_goes_on_from_the_log_behind_it() {
+    let run = Scenario::new(3);
+    run.keeps(LITTLE);
+    let leader = run.leads();
+    let behind = leader % 3 + 1;
+    run.cut_off(behind);
+    fall_behind(&run, leader);
+    run.keeps(MUCH);
+    run.heal();
+    // It is silent for four seconds, in which the others make checkpoints.
+    run.slow_disk(behind, 2000);
+    run.until_it_installs(behind);
+    for n in 0..30 {
+        run.write(leader, &format!("m{n}")).unwrap();
+        run.wait(Duration::from_millis(200));
+    }
+    run.heal();
+    run.wait(Duration::from_secs(8));
+    assert_eq!(run.read(behind, "m29"), Some(true));
+    assert_eq!(run.installations(behind), 1, "one state is enough");
+    run.holds();
+}
+
+fn a_member_that_is_away_goes_on_from_the_log() {
+    let run = Scenario::new(3);
+    run.keeps(MUCH);
+    let leader = run.leads();
+    let away = leader % 3 + 1;
+    run.cut_off(away);
+    fall_behind(&run, leader);
+    run.heal();
+    run.wait(Duration::from_secs(4));
+    assert_eq!((run.read(away, "n13"), run.installations(away)), (Some(true), 0));
+    run.holds();
 }
 
 fn a_full_disk_stops_its_own_server_only_and_until_there_is_room() {
@@ -87,5 +138,26 @@ fn a_full_disk_stops_its_own_server_only_and_until_there_is_room() {
     run.heal();
     run.wait(Duration::from_secs(5));
     assert_eq!(run.read(leader, "others"), Some(true));
+    run.holds();
+}
+
+/// Seed 3072.
+fn a_leader_whose_disk_is_slow_finds_that_others_have_gone_on_without_it() {
+    let run = Scenario::new(3);
+    let first = run.leads();
+    let (slow, term) = (first % 3 + 1, run.term(first));
+    run.slow_disk(slow, 1500);
+    run.hand_over(first, slow);
+    // Once its vote for itself is written it is elected, and begins to write the first entry of its term. Nobody hears of
+    // it meanwhile, and another one is elected and commits more entries than it has.
+    run.wait(Duration::from_millis(2700));
+    let next = run.leads();
+    assert!(next != slow && run.term(next) == term + 2, "the term between is that of the slow one");
+    run.write(next, "kept").unwrap();
+    // The entry is written: now it is seen to lead, in a term that is over.
+    run.wait(Duration::from_secs(5));
+    run.heal();
+    run.wait(Duration::from_secs(2));
+    assert_eq!(run.read(slow, "kept"), Some(true));
     run.holds();
 }

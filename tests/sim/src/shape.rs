@@ -58,7 +58,7 @@ impl Shape {
             };
             shape.pace = if bug == Some(Bug::WatchSkips) { 6000 } else { 1500 };
             shape.load.pause = 50;
-            shape.cluster = bug == Some(Bug::Unfenced);
+            shape.cluster = matches!(bug, Some(Bug::Unfenced | Bug::TwoWriters));
             shape.quota = 0;
         }
         shape

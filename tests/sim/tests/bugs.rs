@@ -43,3 +43,8 @@ fn a_watch_that_skips_what_a_snapshot_brings_is_found() {
 fn a_controller_that_writes_after_it_was_deposed_is_found() {
     finds(Bug::Unfenced);
 }
+
+#[test]
+fn a_controller_that_writes_what_is_anothers_is_found() {
+    finds(Bug::TwoWriters);
+}

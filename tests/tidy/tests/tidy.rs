@@ -2,15 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
-use serde_json::Value;
-use tidy::{EXCEPTIONS, FLOORS, IMPURE, PURE};
-
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize().expect("the workspace's folder")
-}
+use tidy::{BANNED, EXCEPTIONS, FLOORS, IMPURE, PURE, has_word, metadata, root, says};
 
 struct Crate {
     folder: String,
@@ -20,13 +14,7 @@ struct Crate {
 
 fn crates() -> Vec<Crate> {
     let root = root();
-    let out = Command::new(env!("CARGO"))
-        .args(["metadata", "--format-version", "1", "--no-deps", "--offline"])
-        .current_dir(&root)
-        .output()
-        .expect("cargo metadata runs");
-    assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-    let meta: Value = serde_json::from_slice(&out.stdout).expect("JSON");
+    let meta = metadata(&["--no-deps"]);
     let inside = |path: &str| Path::new(path).strip_prefix(&root).ok().map(|p| p.to_string_lossy().into_owned());
     let list = meta["packages"].as_array().expect("packages");
     list.iter()
@@ -88,14 +76,8 @@ fn pure_crates_are_pure() {
             wrong.push(format!("{} does not deny clippy::iter_over_hash_type", c.folder));
         }
         for (path, text) in sources(&root().join(&c.folder).join("src")) {
-            for word in
-                ["Instant::now(", "SystemTime::now(", "thread_rng", "SystemRandom::new", "std::net::Tcp", "std::fs::"]
-            {
-                if text.lines().any(|l| l.contains(word) && !l.trim_start().starts_with("//"))
-                    && !path.ends_with("tests.rs")
-                {
-                    wrong.push(format!("{path} uses {word}"));
-                }
+            if let Some(word) = says(&text, BANNED).filter(|_| !path.ends_with("tests.rs")) {
+                wrong.push(format!("{path} uses {word}"));
             }
         }
     }
@@ -115,34 +97,107 @@ fn sources(dir: &Path) -> Vec<(String, String)> {
     out
 }
 
-/// A registration list and the folder that it lists: every file is a module of the list's file, and used there again.
-#[test]
-fn lists_and_folders_agree() {
-    // With what stands beside the entries and is none.
-    let lists: [(&str, &str, &[&str]); 6] = [
-        ("control/controllers/src", "lib.rs", &["support"]),
-        ("control/scheduler/src/plugins", "mod.rs", &[]),
-        ("node/runtime-wasm/src/capability", "mod.rs", &[]),
-        ("node/volumes/src/types", "mod.rs", &[]),
-        ("cli/src/cmd", "mod.rs", &[]),
-        ("control/registry/src/admission", "mod.rs", &[]),
-    ];
-    let mut wrong = Vec::new();
-    for (folder, list, beside_entries) in lists {
+/// A folder of which every entry is a module, and one line of a list.
+struct Listed<'a> {
+    folder: &'a str,
+    /// Where its modules are declared.
+    list: &'a str,
+    /// What stands beside the entries and is none.
+    beside: &'a [&'a str],
+    /// What is before an entry's name where it is listed, and the file in which that is: the list, unless it is named.
+    used: (&'a str, Option<&'a str>),
+}
+
+impl Listed<'_> {
+    fn check(&self) -> Vec<String> {
+        let folder = self.folder;
         let dir = root().join(folder);
         let beside = root().join(format!("{folder}.rs"));
-        let text = fs::read_to_string(dir.join(list)).or_else(|_| fs::read_to_string(beside)).unwrap_or_default();
+        let text = fs::read_to_string(dir.join(self.list)).or_else(|_| fs::read_to_string(beside)).unwrap_or_default();
+        let listing = match self.used.1 {
+            Some(file) => fs::read_to_string(root().join(file)).unwrap_or_else(|e| panic!("{file}: {e}")),
+            None => text.clone(),
+        };
+        let mut wrong = Vec::new();
         for entry in fs::read_dir(&dir).unwrap_or_else(|e| panic!("{folder}: {e}")).flatten() {
             let name = entry.file_name().to_string_lossy().trim_end_matches(".rs").to_string();
-            if ["mod", "lib", "tests"].contains(&name.as_str()) || beside_entries.contains(&name.as_str()) {
+            let is_code = entry.path().is_dir() || entry.path().extension().is_some_and(|e| e == "rs");
+            if !is_code || ["mod", "lib", "tests"].contains(&name.as_str()) || self.beside.contains(&name.as_str()) {
                 continue;
             }
             let declared = text.lines().any(|l| l.split("mod ").nth(1) == Some(&format!("{name};")));
-            let used = text.matches(&format!("{name}::")).count() > 0;
+            let used = has_word(&listing, &format!("{}{name}::", self.used.0));
             if !declared || !used {
                 wrong.push(format!("{folder}/{name}: declared {declared}, used {used}"));
             }
         }
+        wrong
+    }
+}
+
+/// A registration list and the folder that it lists: every file is a module of the list's file, and used there again.
+#[test]
+fn lists_and_folders_agree() {
+    let lists: [(&str, &str, &[&str]); 9] = [
+        ("control/controllers/src", "lib.rs", &["support"]),
+        ("control/scheduler/src/plugins", "mod.rs", &[]),
+        ("node/plan/src/volumes", "mod.rs", &["files", "mounts", "token"]),
+        ("node/runtime-wasm/src/capability", "mod.rs", &[]),
+        ("node/volumes/src/types", "mod.rs", &[]),
+        ("cli/src/cmd", "mod.rs", &[]),
+        ("control/registry/src/admission", "mod.rs", &[]),
+        // What these look at is no history of changes: the simulation's parts ask them themselves.
+        ("tests/sim/src/invariants", "mod.rs", &["list_watch", "settled"]),
+        ("tests/sim/src/faults", "mod.rs", &[]),
+    ];
+    let mut wrong = Vec::new();
+    for (folder, list, beside) in lists {
+        wrong.extend(Listed { folder, list, beside, used: ("", None) }.check());
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// Every kind is a file of its group's folder and a line of the registry of kinds.
+#[test]
+fn every_kind_is_listed() {
+    const KINDS: &str = "sdk/model/src/kinds";
+    // What several kinds of a group, or one large one, have beside them.
+    const BESIDE: &[&str] = &[
+        "access_modes",
+        "job_spec",
+        "job_status",
+        "metrics",
+        "podspec",
+        "resource_names",
+        "route",
+        "schedule",
+        "success_policy",
+        "time_zone",
+        "v1",
+    ];
+    let mut wrong = Vec::new();
+    let list = format!("{KINDS}/mod.rs");
+    for entry in fs::read_dir(root().join(KINDS)).expect("the kinds' folder").flatten() {
+        let group = entry.file_name().to_string_lossy().into_owned();
+        if entry.path().is_dir() && group != "tests" {
+            let (folder, prefix) = (format!("{KINDS}/{group}"), format!("{group}::"));
+            let used = (prefix.as_str(), Some(list.as_str()));
+            wrong.extend(Listed { folder: &folder, list: "mod.rs", beside: BESIDE, used }.check());
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// What a disk or a network does to a start is over some day: systemd must not have given up by then, nor spin meanwhile.
+#[test]
+fn units_are_started_again_for_ever() {
+    for unit in ["copepod-server", "copepod-agent"] {
+        let path = root().join(format!("packaging/{unit}.service"));
+        let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let value = |key: &str| text.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix('='));
+        assert!(["always", "on-failure"].map(Some).contains(&value("Restart")), "{unit}");
+        assert_eq!(value("StartLimitIntervalSec"), Some("0"), "{unit}");
+        let rest = value("RestartSec").and_then(|s| s.parse::<u32>().ok());
+        assert!(rest.is_some_and(|s| (2..=10).contains(&s)), "{unit}: {rest:?}");
+    }
 }

@@ -112,6 +112,21 @@ fn alone_it_finds_again_what_was_durable_and_not_known_as_committed() {
 }
 
 #[test]
+fn the_floor_has_at_most_so_many_bytes_behind_it() {
+    let mut m = Member::new(1, &[1]);
+    m.machine.campaign().unwrap();
+    m.settle(&mut VecDeque::new());
+    // The leader's own empty entry, then four of ten bytes each at the indexes from 2 on.
+    m.machine.propose((0..4).map(|n| vec![n; 10])).unwrap();
+    m.settle(&mut VecDeque::new());
+    for (bytes, floor) in [(40, 0), (39, 2), (25, 3), (10, 4), (9, 5), (0, 5)] {
+        assert_eq!(m.machine.floor(bytes), floor, "{bytes} bytes");
+    }
+    m.machine.compact(3);
+    assert_eq!((m.machine.floor(1000), m.machine.floor(10)), (3, 4));
+}
+
+#[test]
 fn what_contradicts_itself_is_refused() {
     let entry = |index, term| Entry { index, term, ..Entry::default() };
     let good = Restored {

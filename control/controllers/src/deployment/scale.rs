@@ -59,8 +59,31 @@ fn proportionally(d: &Deployment, sets: &mut ReplicaSets) {
     if let Some(first) = sizes.first_mut() {
         *first = (*first + change - given).max(0);
     }
+    if change < 0 {
+        keep_available(&active, &mut sizes, d.replicas - d.unavailable);
+    }
     for (rs, size) in active.into_iter().zip(sizes) {
         rs.resize(d, size);
+    }
+}
+
+/// Gives what shares would take from pods that are available, and `least` of those must stay, to the account of pods that
+/// are not. (Upstream looks at the sizes only, and can fall below its bound when a rollout is made smaller.)
+fn keep_available(active: &[&mut Rs], sizes: &mut [i64], least: i64) {
+    let had: Vec<i64> = active.iter().map(|rs| rs.available.min(rs.replicas)).collect();
+    let left: i64 = had.iter().zip(&*sizes).map(|(had, size)| *had.min(size)).sum();
+    let mut missing = (least.min(had.iter().sum()) - left).max(0);
+    let mut moved = 0;
+    for (had, size) in had.iter().zip(&mut *sizes) {
+        let back = (had - *size).clamp(0, missing);
+        *size += back;
+        missing -= back;
+        moved += back;
+    }
+    for (had, size) in had.iter().zip(sizes) {
+        let sick = (*size - had).clamp(0, moved);
+        *size -= sick;
+        moved -= sick;
     }
 }
 

@@ -103,6 +103,11 @@ impl Cluster {
     fn spec_total(&self) -> i64 {
         self.sets().iter().map(|s| s.1).sum()
     }
+    /// Pods that are known as available and are to stay.
+    fn kept(&self) -> i64 {
+        let one = |v: Value| int(&v["status"]["availableReplicas"]).min(int(&v["spec"]["replicas"]));
+        self.view.list(RS, None).map(|o| one(o.value())).sum()
+    }
     fn available(&self) -> i64 {
         let up = |p: &Arc<Object>| p.meta.deletion_timestamp.is_none() && p.facts::<PodFacts>().ready;
         self.view.list("pods", None).filter(up).count() as i64
@@ -209,6 +214,21 @@ fn paused_only_scales_and_keeps_proportions() {
 }
 
 #[test]
+fn a_rollout_that_is_made_smaller_keeps_what_is_available() {
+    let mut c = Cluster::new(deployment(5, rolling(json!("25%"), json!("25%"))));
+    c.run();
+    c.image("v2");
+    c.settle();
+    assert_eq!(c.sets(), [("v1".into(), 4, 1), ("v2".into(), 3, 2)]);
+    // None of the new ones is ready: by their shares alone two of each would stay, and of three none may be missing.
+    c.spec(|s| s["replicas"] = 3.into());
+    c.settle();
+    assert_eq!((c.sets(), c.available()), (vec![("v1".into(), 3, 1), ("v2".into(), 1, 2)], 3));
+    c.run();
+    assert_eq!(c.sets(), [("v1".into(), 0, 1), ("v2".into(), 3, 2)]);
+}
+
+#[test]
 fn a_stuck_rollout_times_out_and_can_go_on() {
     let mut c = Cluster::new(deployment(1, rolling(json!(1), json!(0))));
     c.settle();
@@ -289,7 +309,8 @@ proptest! {
         prop_assert_eq!(c.condition("Progressing"), "True NewReplicaSetAvailable");
     }
 
-    /// Whatever sizes are asked for in the middle of a rollout, in the end there are as many as asked for last.
+    /// Whatever sizes are asked for in the middle of a rollout, no step takes pods away that must be available, and in the
+    /// end there are as many as asked for last.
     #[test]
     fn scaling_converges(sizes in prop::collection::vec((0i64..20, 0usize..30), 1..6)) {
         let mut c = Cluster::new(deployment(10, rolling(json!("25%"), json!("25%"))));
@@ -299,7 +320,9 @@ proptest! {
             c.spec(|s| s["replicas"] = (*size).into());
             for n in 0..*turns {
                 c.view.tell(&c.controllers, &mut c.queue);
+                let least = c.kept().min(size - size / 4);
                 c.view.reconcile(&c.controllers, &mut c.queue, n);
+                prop_assert!(c.kept() >= least, "{} of {least} are kept: {:?}", c.kept(), c.sets());
                 c.kubelet(n % 3);
             }
         }

@@ -1,11 +1,12 @@
 //! Watches over nodes by their Leases: a node that is not heard of becomes Unknown, is tainted, and its pods are evicted
 //! after their tolerations (upstream's `nodelifecycle` and `tainteviction`).
 
+mod disruption;
 mod eviction;
 mod taints;
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use copepod_machine::{Action, EventType, Plan, View};
@@ -15,8 +16,10 @@ use copepod_model::{Key, Object, Time};
 use serde_json::{Value, json};
 
 use crate::support::conditions;
+use crate::support::node_addresses::is_ready;
 use crate::support::{event, keys_of, patch, patch_this_version};
 use crate::{Config, Controller};
+use disruption::{Evictions, Memory};
 
 const GVK: (&str, &str) = ("v1", "Node");
 const RESOURCE: &str = "nodes";
@@ -28,10 +31,12 @@ struct NodeLifecycle {
     started: Time,
     /// The version of each node's lease and when it was first seen here: the node's own clock is not trusted.
     heard: Mutex<BTreeMap<String, (u64, Time)>>,
+    /// How much of the cluster is lost.
+    lost: Mutex<Memory>,
 }
 
 pub(crate) fn new(config: &Config) -> impl Controller + use<> {
-    NodeLifecycle { grace: config.node_grace, started: config.started, heard: Mutex::default() }
+    NodeLifecycle { grace: config.node_grace, started: config.started, heard: Mutex::default(), lost: Mutex::default() }
 }
 
 impl Controller for NodeLifecycle {
@@ -46,7 +51,15 @@ impl Controller for NodeLifecycle {
     fn keys(&self, view: &dyn View, old: Option<&Object>, new: Option<&Object>) -> Vec<Key> {
         let Some(object) = new.or(old) else { return vec![] };
         match &*object.key.resource {
-            RESOURCE => vec![object.key.clone()],
+            RESOURCE => {
+                let ready = |node: Option<&Object>| node.map(is_ready);
+                let mut keys = vec![object.key.clone()];
+                // What may be done to all that are lost depends on how many they are.
+                if ready(old) != ready(new) && self.lost().has_changed(view) {
+                    keys.extend(view.list(RESOURCE, None).filter(|n| !is_ready(n)).map(|n| n.key.clone()));
+                }
+                keys
+            }
             LEASES if object.namespace() == LEASE_NAMESPACE => vec![Key::new(RESOURCE, "", object.key.name.clone())],
             LEASES => vec![],
             _ => {
@@ -62,6 +75,7 @@ impl Controller for NodeLifecycle {
     }
 
     fn all(&self, view: &dyn View) -> Vec<Key> {
+        self.lost().has_changed(view);
         keys_of(view, RESOURCE)
     }
 
@@ -79,19 +93,27 @@ impl Controller for NodeLifecycle {
             plan.push(Action::After(left), "unless its lease is renewed before");
         }
         let ready = conditions::of(&value).iter().find(|c| c["type"] == "Ready").map(|c| c["status"].clone());
-        if ready.is_some_and(|r| r != "True") {
+        if ready.as_ref().is_some_and(|r| *r != "True") {
             pods_not_ready(view, &node, now, &mut plan);
         }
-        if let Some(wanted) = taints::wanted(&value, now) {
+        // Before its first report there is nobody to be evicted.
+        let begun = ready.is_none() || taints::is_emptied(&value);
+        let evictions = self.lost().judge(view, &node, ready.is_some_and(|r| r == "True"), begun, now);
+        if let Evictions::Wait(Some(left)) = evictions {
+            plan.push(Action::After(left), "many of its zone are lost: one after the other");
+        }
+        if let Some(wanted) = taints::wanted(&value, evictions, now) {
             // Merge patches replace lists, so this must be the version that was read; kubectl writes taints too.
             let taints = json!({"spec": {"taints": wanted}});
             plan.push(patch_this_version(&node, PatchType::Merge, taints), "as its conditions say");
             value["spec"]["taints"] = wanted.into();
         }
-        let quiet_until = self.started + self.grace;
+        // Whoever has just begun to hear anybody has not heard everybody yet.
+        let since = self.lost().again().map_or(self.started, |again| again.max(self.started));
+        let quiet_until = since + self.grace;
         if quiet_until > now {
             if !taints::evicting(&value).is_empty() {
-                plan.push(Action::After(quiet_until.since(now)), "this controller has just started");
+                plan.push(Action::After(quiet_until.since(now)), "this controller has just begun to listen");
             }
         } else {
             eviction::evict(view, &node, &value, now, &mut plan);
@@ -103,6 +125,10 @@ impl Controller for NodeLifecycle {
 }
 
 impl NodeLifecycle {
+    fn lost(&self) -> MutexGuard<'_, Memory> {
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// When the node was last heard of, by this controller's clock.
     fn last_heard(&self, view: &dyn View, node: &Object, now: Time) -> Time {
         let lease = view.get(LEASES, LEASE_NAMESPACE, node.name());

@@ -3,6 +3,7 @@
 use copepod_model::{Object, Time};
 use serde_json::{Value, json};
 
+use super::disruption::Evictions;
 use crate::support::conditions;
 
 /// Taint keys that are this controller's to set and remove, with the effects it uses.
@@ -29,12 +30,23 @@ pub(super) fn evicting(node: &Value) -> Vec<Value> {
     all.filter(|t| t["effect"] == "NoExecute").cloned().collect()
 }
 
+/// The taints by which the pods of a node leave that is lost.
+fn empties(key: &str, effect: &str) -> bool {
+    effect == "NoExecute" && OURS[..2].iter().any(|(lost, _)| *lost == key)
+}
+
+/// Whether the node has one of those.
+pub(super) fn is_emptied(node: &Value) -> bool {
+    evicting(node).iter().any(|t| empties(t["key"].as_str().unwrap_or_default(), "NoExecute"))
+}
+
 /// The taints that the node should have, if they differ from those it has.
-pub(super) fn wanted(node: &Value, now: Time) -> Option<Vec<Value>> {
+pub(super) fn wanted(node: &Value, evictions: Evictions, now: Time) -> Option<Vec<Value>> {
     let conditions = conditions::of(node);
     let status = |kind: &str| conditions::find(&conditions, kind).and_then(|c| c["status"].as_str());
     let ready = status("Ready");
     let applies = |key: &str, effect: &str| match key.rsplit('/').next() {
+        _ if evictions != Evictions::Go && empties(key, effect) => false,
         // Before the first report nothing may be scheduled there, and nothing is there to be evicted.
         Some("not-ready") => ready == Some("False") || (ready.is_none() && effect == "NoSchedule"),
         Some("unreachable") => ready == Some("Unknown"),

@@ -8,7 +8,11 @@ fn at(seconds: u64) -> Time {
 }
 
 fn node(ready: &str) -> Value {
-    json!({"metadata": {"name": "n", "uid": "n"}, "spec": {},
+    named("n", "", ready)
+}
+
+fn named(name: &str, zone: &str, ready: &str) -> Value {
+    json!({"metadata": {"name": name, "uid": name, "labels": {"topology.kubernetes.io/zone": zone}}, "spec": {},
         "status": {"conditions": [{"type": "Ready", "status": ready, "lastHeartbeatTime": at(0).rfc3339()}]}})
 }
 
@@ -27,6 +31,8 @@ impl Cluster {
     fn new(started: Time) -> Cluster {
         let mut view = TestView::default();
         let key = view.put(RESOURCE, node("True"));
+        // Another one, so that not everybody is lost.
+        view.put(RESOURCE, named("m", "", "True"));
         let config = Config { started, ..config() };
         let mut c = Cluster { view, controller: Box::new(new(&config)), key };
         c.renew();
@@ -38,6 +44,10 @@ impl Cluster {
             LEASES,
             json!({"metadata": {"name": "n", "namespace": LEASE_NAMESPACE}, "spec": {"leaseTransitions": n}}),
         );
+    }
+    /// A node says how it is, or is said to be so.
+    fn turn(&mut self, name: &str, ready: &str) {
+        self.view.edit(&Key::new(RESOURCE, "", name), |n| n["status"] = node(ready)["status"].clone());
     }
     /// Executes the plan until it has nothing new; the actions.
     fn run(&mut self, now: Time) -> String {
@@ -53,6 +63,14 @@ impl Cluster {
             done.extend(lines);
         }
         panic!("does not go quiet: {done:?}");
+    }
+    /// Likewise for another node: whether it is being emptied afterwards.
+    fn empties(&mut self, name: &str, now: Time) -> bool {
+        let own = std::mem::replace(&mut self.key, Key::new(RESOURCE, "", name));
+        self.run(now);
+        let emptied = taints::is_emptied(&self.view.value(&self.key));
+        self.key = own;
+        emptied
     }
     fn taints(&self) -> Vec<String> {
         let v = self.view.value(&self.key);
@@ -159,4 +177,91 @@ fn a_pod_that_is_bound_wakes_a_node_that_may_evict_it() {
         c.view.edit(&c.key.clone(), |n| n["spec"]["taints"] = json!([{"key": "mine", "effect": effect}]));
         assert_eq!(wakes(&c), want, "{effect}");
     }
+}
+
+#[test]
+fn whoever_hears_nobody_evicts_nobody_and_begins_anew_when_somebody_is_back() {
+    let mut c = Cluster::new(at(0));
+    c.view.put(RESOURCE, named("m", "b", "True"));
+    c.view.put("pods", pod("plain", json!([])));
+    c.view.put("pods", pod("hasty", json!([{"operator": "Exists", "tolerationSeconds": 10}])));
+    c.run(at(0));
+    c.run(at(40));
+    assert_eq!(c.taints(), ["node.kubernetes.io/unreachable:NoSchedule", "node.kubernetes.io/unreachable:NoExecute"]);
+    // The other one is lost before the first pod has to leave.
+    c.turn("m", "Unknown");
+    assert_eq!(c.run(at(41)), "patch nodes/n ");
+    assert_eq!(c.taints(), ["node.kubernetes.io/unreachable:NoSchedule"]);
+    assert_eq!(c.run(at(9999)), "");
+    c.turn("m", "True");
+    assert_eq!(c.run(at(10_000)), "patch nodes/n ");
+    assert_eq!(c.taints(), ["node.kubernetes.io/unreachable:NoSchedule", "node.kubernetes.io/unreachable:NoExecute"]);
+    assert_eq!(c.run(at(10_039)), "", "others may be heard again, too");
+    assert_eq!(c.run(at(10_040)), "patch pods/hasty status; delete pods/hasty");
+    assert_eq!(c.run(at(10_299)), "");
+    assert_eq!(c.run(at(10_300)), "patch pods/plain status; delete pods/plain");
+}
+
+#[test]
+fn a_taint_that_a_person_has_put_makes_pods_leave_whoever_is_lost() {
+    let mut c = Cluster::new(at(0));
+    c.view.put("pods", pod("p", json!([])));
+    c.run(at(0));
+    c.turn("m", "Unknown");
+    let mine = json!({"key": "mine", "effect": "NoExecute", "timeAdded": at(30).rfc3339()});
+    c.view.edit(&c.key.clone(), |n| n["spec"]["taints"] = json!([mine]));
+    let done = c.run(at(41));
+    assert_eq!(c.taints(), ["mine:NoExecute", "node.kubernetes.io/unreachable:NoSchedule"]);
+    assert!(done.ends_with("delete pods/p"), "{done}");
+}
+
+#[test]
+fn in_a_small_zone_that_is_mostly_lost_no_node_is_emptied() {
+    let mut c = Cluster::new(at(0));
+    for name in ["a", "b", "c"] {
+        c.view.put(RESOURCE, named(name, "", "True"));
+    }
+    c.view.put(RESOURCE, named("far", "b", "Unknown"));
+    c.run(at(0));
+    c.turn("a", "Unknown");
+    assert!(c.empties("a", at(100)) && c.empties("far", at(100)), "one of five; all of another zone");
+    c.turn("b", "False");
+    c.turn("c", "Unknown");
+    assert!(!c.empties("b", at(101)) && !c.empties("c", at(101)), "three of five");
+    assert!(c.empties("a", at(101)), "that was begun before");
+    c.turn("b", "True");
+    assert!(!c.empties("b", at(102)) && c.empties("c", at(102)), "two of five");
+}
+
+#[test]
+fn in_a_large_zone_that_is_mostly_lost_nodes_are_emptied_one_after_the_other() {
+    let mut c = Cluster::new(at(0));
+    for i in 0..60 {
+        c.view.put(RESOURCE, named(&format!("n{i}"), "", if i < 40 { "Unknown" } else { "True" }));
+    }
+    assert!(c.empties("n0", at(100)));
+    assert!(!c.empties("n1", at(101)) && !c.empties("n1", at(199)));
+    let waits = c.controller.reconcile(&c.view, &Key::new(RESOURCE, "", "n1"), at(150));
+    assert!(waits.0.iter().any(|s| s.action == Action::After(Duration::from_secs(50))), "{waits}");
+    assert!(c.empties("n1", at(200)) && !c.empties("n2", at(200)));
+}
+
+#[test]
+fn when_the_last_is_lost_or_the_first_is_back_all_that_are_lost_are_looked_at() {
+    let mut c = Cluster::new(at(0));
+    c.controller.all(&c.view);
+    let wakes = |c: &mut Cluster, name: &str, ready: &str| {
+        let old = c.view.get(RESOURCE, "", name);
+        c.turn(name, ready);
+        let new = c.view.get(RESOURCE, "", name);
+        let keys = c.controller.keys(&c.view, old.as_deref(), new.as_deref());
+        let mut names: Vec<String> = keys.iter().map(|k| k.name.to_string()).collect();
+        names.sort_unstable();
+        names.dedup();
+        names.join(" ")
+    };
+    assert_eq!(wakes(&mut c, "n", "Unknown"), "n");
+    assert_eq!(wakes(&mut c, "m", "Unknown"), "m n");
+    assert_eq!(wakes(&mut c, "m", "False"), "m", "it was not ready before");
+    assert_eq!(wakes(&mut c, "m", "True"), "m n");
 }

@@ -1,5 +1,6 @@
 //! What several controllers share.
 
+pub(crate) mod certificates;
 pub(crate) mod conditions;
 pub(crate) mod endpoints;
 pub(crate) mod names;

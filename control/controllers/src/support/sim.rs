@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use copepod_machine::{Action, Plan, View};
-use copepod_model::kinds::{Kind, Kinds, Plain};
+use copepod_model::kinds::{Kind, Kinds, Plain, VERBS};
 use copepod_model::object::{encode, with_revision};
 use copepod_model::request::{PatchType, Propagation};
 use copepod_model::{Key, Object, Time};
@@ -36,6 +36,7 @@ pub(crate) fn config() -> Config {
             short_names: &[],
             categories: &[],
             namespaced,
+            verbs: VERBS,
             status: true,
             scale: None,
             subresources: &[],
@@ -213,6 +214,8 @@ impl TestView {
                 });
                 true
             }
+            // Here is no CA.
+            Action::Certify { .. } => true,
             Action::After(_) => true,
         }
     }

@@ -67,7 +67,7 @@ fn give(pod: &mut Value, range: &Value) -> bool {
 pub(super) fn validate(review: &mut Review<'_>, object: &Value) -> Result<(), Status> {
     let claims = &*review.key.resource == "persistentvolumeclaims" && review.whole();
     let claims = claims && review.operation != Operation::Delete && object["metadata"]["deletionTimestamp"].is_null();
-    if !claims && !review.creates("pods") {
+    if !claims && !review.creates("pods") && !review.resizes() {
         return Ok(());
     }
     for range in review.view.list(RANGES, Some(&review.key.namespace)) {

@@ -1,5 +1,6 @@
 //! Rules that look beyond the object itself. Mutating ones run before validation, validating ones after it.
 
+mod certificates;
 mod default_ingress_class;
 mod default_storage_class;
 mod default_toleration_seconds;
@@ -101,6 +102,11 @@ impl<'r> Review<'r> {
         self.operation == Operation::Create && self.whole() && &*self.key.resource == resource
     }
 
+    /// Whether the review is of a pod whose resources change while it runs.
+    fn resizes(&self) -> bool {
+        matches!(self.part, Part::Other("resize")) && &*self.key.resource == "pods"
+    }
+
     /// A 403 in upstream's words for what admission refuses.
     fn forbid(&self, why: &str) -> Status {
         Status::forbidden(&self.key.resource, &self.key.name, why)
@@ -132,6 +138,7 @@ const VALIDATING: &[Validate] = &[
     pod_security::validate,
     priority::validate,
     runtime_class::validate,
+    certificates::validate,
     escalation::validate,
     image_namespace::validate,
     resource_quota::validate,

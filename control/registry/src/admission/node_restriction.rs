@@ -1,17 +1,19 @@
-//! NodeRestriction: an agent changes its own Node, its own Lease and the pods bound to it, and nothing of others; and tokens it
-//! gets for those pods only.
+//! NodeRestriction: an agent changes its own Node, its own Lease and the pods bound to it, and nothing of others; tokens it gets for
+//! those pods only, and kubelets' certificates for its own name.
 
 use std::collections::BTreeSet;
 
 use copepod_machine::View;
+use copepod_model::certificate::signer;
 use copepod_model::join_token::AGENT_KEY;
+use copepod_model::kinds::certificates::certificate_signing_request as csr;
 use copepod_model::{ApiRequest, Status};
 use serde_json::Value;
 
 use super::{Operation, Review};
 use crate::Registry;
 use crate::call::Part;
-use crate::rbac::node::name_of;
+use crate::rbac::node::{PREFIX, name_of};
 use crate::rbac::{Attributes, authorize};
 use crate::value::{list, text};
 
@@ -36,8 +38,21 @@ pub(super) fn validate(review: &mut Review<'_>, object: &Value) -> Result<(), St
             Err(review.forbid("can only access CSINode with the same name as the requesting node"))
         }
         "persistentvolumeclaims" => claim(review, object, node),
+        csr::RESOURCE if review.operation == Operation::Create => own_certificate(review, object, node),
         _ => Ok(()),
     }
+}
+
+/// From the kubelets' signers an agent may have certificates for its own node's name.
+fn own_certificate(review: &Review<'_>, object: &Value, node: &str) -> Result<(), Status> {
+    if ![signer::KUBELET_CLIENT, signer::KUBELET_SERVING].contains(&csr::signer_name(object)) {
+        return Ok(());
+    }
+    let request = csr::request(object).map_err(|why| review.forbid(&format!("unable to parse csr: {why}")))?;
+    if request.subject.common_name().strip_prefix(PREFIX) != Some(node) {
+        return Err(review.forbid(&format!("can only create a node CSR with CN={PREFIX}{node}")));
+    }
+    Ok(())
 }
 
 /// Of a claim an agent writes what became of its resizing, and nothing else.

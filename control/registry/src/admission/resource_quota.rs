@@ -18,11 +18,11 @@ const QUOTAS: &str = "resourcequotas";
 pub(super) fn validate(review: &mut Review<'_>, new: &Value) -> Result<(), Status> {
     let resource = &*review.key.resource;
     let handled = match review.operation {
-        Operation::Create => true,
-        Operation::Update => quota::updates_cost(resource),
+        Operation::Create => review.whole(),
+        Operation::Update => review.resizes() || review.whole() && quota::updates_cost(resource),
         Operation::Delete => false,
     };
-    if !handled || !review.whole() || review.key.namespace.is_empty() || !quota::counts(resource) {
+    if !handled || review.key.namespace.is_empty() || !quota::counts(resource) {
         return Ok(());
     }
     let mut interesting = Vec::new();

@@ -7,7 +7,7 @@ use super::Set;
 use super::walk::{self, Diff};
 use crate::adapt::{self, Ty};
 use crate::call::Call;
-use crate::value::{list, text};
+use crate::value::{self, list, text};
 
 const UPDATE: &str = "Update";
 const APPLY: &str = "Apply";
@@ -147,6 +147,15 @@ pub(crate) fn created(call: &Call<'_, '_>, object: &Value, applied: Option<Appli
     };
     let entry = fresh(call, is_applied, fields);
     if entry.fields.is_empty() { json!([]) } else { json!([entry.to_json()]) }
+}
+
+/// Writes the entries into an object; one that nobody manages has none.
+pub(crate) fn set(object: &mut Value, entries: Value) {
+    let meta = value::child(object, "metadata");
+    match entries.as_array().is_none_or(Vec::is_empty) {
+        true => drop(meta.remove("managedFields")),
+        false => drop(meta.insert("managedFields".into(), entries)),
+    }
 }
 
 /// The entries after a change: who sends it owns what it changed, and nobody owns what is gone.

@@ -1,10 +1,12 @@
 //! What a new cluster starts with: its namespaces, and Kubernetes' default roles and bindings.
 
 use copepod_model::Key;
+use copepod_model::certificate::signer;
+use copepod_model::kinds::certificates::certificate_signing_request as csr;
 use serde_json::{Value, json};
 
 use super::rules::Rule;
-use super::{CLUSTER_BINDINGS, CLUSTER_ROLES, GROUP, node};
+use super::{BINDINGS, CLUSTER_BINDINGS, CLUSTER_ROLES, GROUP, ROLES, components, node};
 
 const READ: &[&str] = &["get", "list", "watch"];
 const WRITE: &[&str] = &["create", "delete", "deletecollection", "patch", "update"];
@@ -151,6 +153,18 @@ const PROVISIONER: &[Grant] = &[
     (&["create", "patch", "update"], "", &["events"]),
 ];
 
+/// For whose requests the controller `csr-approving` says yes: of who may ask for any node's certificate, and of nodes that ask for
+/// their own.
+const NODE_CLIENT: &[Grant] = &[(&["create"], csr::GROUP, &["certificatesigningrequests/nodeclient"])];
+const SELF_NODE_CLIENT: &[Grant] = &[(&["create"], csr::GROUP, &["certificatesigningrequests/selfnodeclient"])];
+/// Roles for approvers of one signer's requests each.
+const APPROVERS: [(&str, &str); 4] = [
+    ("legacy-unknown-approver", signer::LEGACY),
+    ("kubelet-serving-approver", signer::KUBELET_SERVING),
+    ("kube-apiserver-client-approver", signer::API_CLIENT),
+    ("kube-apiserver-client-kubelet-approver", signer::KUBELET_CLIENT),
+];
+
 /// The paths that tell what the server is.
 const DISCOVERY: &[&str] = &[
     "/api",
@@ -216,6 +230,8 @@ pub fn bootstrap_objects() -> Vec<(Key, Value)> {
                 ],
             ),
         ),
+        role("system:certificates.k8s.io:certificatesigningrequests:nodeclient", grants(NODE_CLIENT)),
+        role("system:certificates.k8s.io:certificatesigningrequests:selfnodeclient", grants(SELF_NODE_CLIENT)),
         role("system:node", node::RULES.iter().map(Rule::to_json).collect()),
         part("view", VIEW),
         part("edit", EDIT),
@@ -242,7 +258,49 @@ pub fn bootstrap_objects() -> Vec<(Key, Value)> {
         // For people to see: agents have their rights from the node authorizer.
         binding("system:node", "system:node", &[]),
     ]);
+    out.extend(APPROVERS.map(|(name, signer)| {
+        role(&format!("system:certificates.k8s.io:{name}"), vec![of_signers("approve", &[signer])])
+    }));
+    out.extend(of_components());
     out.extend(crate::system_objects::all());
+    out
+}
+
+/// The roles of Kubernetes' components, each with its binding.
+fn of_components() -> Vec<(Key, Value)> {
+    let mut out = Vec::new();
+    let bound = |name: &str, subjects: &[components::Subject]| {
+        let (key, mut object) = binding(name, name, &[]);
+        object["subjects"] = components::subjects(subjects);
+        (key, object)
+    };
+    for (name, subjects, lines) in components::COMPONENTS {
+        out.push(role(name, components::rules(lines)));
+        if !subjects.is_empty() {
+            out.push(bound(name, subjects));
+        }
+    }
+    let (name, subjects) = components::VOLUME_SCHEDULER;
+    out.push(bound(name, subjects));
+    for (account, lines) in components::CONTROLLERS {
+        let name = format!("system:controller:{account}");
+        out.push(role(&name, components::rules(lines)));
+        out.push(bound(&name, &[components::Subject::Account(account)]));
+    }
+    for (namespace, name, lines, binding_name, subjects) in components::LOCAL {
+        let within = |resource: &str, kind: &str, name: &str, mut object: Value| {
+            object["kind"] = kind.into();
+            object["metadata"]["namespace"] = (*namespace).into();
+            (Key::new(resource, *namespace, name), object)
+        };
+        let (_, object) = role(name, components::rules(lines));
+        out.push(within(ROLES, "Role", name, object));
+        let binding_name = if binding_name.is_empty() { name } else { binding_name };
+        let (_, mut object) = binding(binding_name, name, &[]);
+        object["roleRef"]["kind"] = "Role".into();
+        object["subjects"] = components::subjects(subjects);
+        out.push(within(BINDINGS, "RoleBinding", binding_name, object));
+    }
     out
 }
 
@@ -265,6 +323,11 @@ fn role(name: &str, rules: Vec<Value>) -> (Key, Value) {
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": metadata(name), "rules": rules,
     });
     (Key::new(CLUSTER_ROLES, "", name), object)
+}
+
+/// A verb on some signers' requests.
+fn of_signers(verb: &str, signers: &[&str]) -> Value {
+    json!({ "verbs": [verb], "apiGroups": [csr::GROUP], "resources": ["signers"], "resourceNames": signers })
 }
 
 fn label(of: &str) -> String {

@@ -1,6 +1,7 @@
 //! Authorization: RBAC over the stored roles and bindings, and what every node may do.
 
 pub mod bootstrap;
+mod components;
 pub(crate) mod node;
 pub(crate) mod rules;
 

@@ -14,7 +14,8 @@ use super::Attributes;
 use super::rules::Rule;
 use crate::value::{list, text};
 
-const PREFIX: &str = "system:node:";
+/// What the names of nodes' users begin with.
+pub(crate) const PREFIX: &str = "system:node:";
 const NODES: &str = "system:nodes";
 
 /// The node whose agent the user is.

@@ -1,3 +1,4 @@
+use copepod_machine::View as _;
 use copepod_model::Verb;
 use copepod_model::request::Body;
 use serde_json::json;
@@ -67,6 +68,90 @@ fn rules_allow_what_they_say() {
     let bob = user("bob", &["system:authenticated"]);
     for (path, want) in [("/version", true), ("/apis/apps/v1", true), ("/metrics", false), ("/healthz", true)] {
         assert_eq!(c.registry.authorize(&c.tables, &Attributes::of_path(&bob, "get", path)).allowed, want, "{path}");
+    }
+}
+
+/// The names of the default roles and bindings, as `kubectl get` of each lists them in a new cluster of 1.35, but for those of the
+/// certificates' signers.
+#[test]
+fn default_roles_are_upstreams() {
+    let c = Cluster::new();
+    let names = |resource: &str, namespace: Option<&str>| -> Vec<String> {
+        let resource = format!("{resource}.rbac.authorization.k8s.io");
+        c.tables.list(&resource, namespace).map(|o| o.name().to_string()).collect()
+    };
+    let controllers = "attachdetach-controller certificate-controller clusterrole-aggregation-controller cronjob-controller \
+        daemon-set-controller deployment-controller disruption-controller endpoint-controller endpointslice-controller \
+        endpointslicemirroring-controller ephemeral-volume-controller expand-controller generic-garbage-collector \
+        horizontal-pod-autoscaler job-controller legacy-service-account-token-cleaner namespace-controller node-controller \
+        persistent-volume-binder pod-garbage-collector pv-protection-controller pvc-protection-controller \
+        replicaset-controller replication-controller resource-claim-controller resourcequota-controller \
+        root-ca-cert-publisher route-controller selinux-warning-controller service-account-controller \
+        service-cidrs-controller service-controller statefulset-controller ttl-after-finished-controller ttl-controller \
+        validatingadmissionpolicy-status-controller volumeattributesclass-protection-controller";
+    let controllers = controllers.split_whitespace().map(|c| format!("system:controller:{c}"));
+    let roles = "admin cluster-admin edit system:aggregate-to-admin system:aggregate-to-edit system:aggregate-to-view \
+        system:auth-delegator system:basic-user system:discovery system:heapster system:kube-aggregator \
+        system:kube-controller-manager system:kube-dns system:kube-scheduler system:kubelet-api-admin system:monitoring \
+        system:node system:node-bootstrapper system:node-problem-detector system:node-proxier \
+        system:persistent-volume-provisioner system:public-info-viewer system:service-account-issuer-discovery \
+        system:volume-scheduler view";
+    let found = names("clusterroles", None);
+    for name in roles.split_whitespace().map(String::from).chain(controllers.clone()) {
+        assert!(found.contains(&name), "{name}");
+    }
+    let bindings = "cluster-admin system:basic-user system:discovery system:kube-controller-manager system:kube-dns \
+        system:kube-scheduler system:monitoring system:node system:node-proxier system:public-info-viewer \
+        system:service-account-issuer-discovery system:volume-scheduler";
+    let found = names("clusterrolebindings", None);
+    for name in bindings.split_whitespace().map(String::from).chain(controllers) {
+        assert!(found.contains(&name), "{name}");
+    }
+    let local = ["bootstrap-signer", "cloud-provider", "token-cleaner"].map(|c| format!("system:controller:{c}"));
+    let locking = ["system::leader-locking-kube-controller-manager", "system::leader-locking-kube-scheduler"];
+    let shared: Vec<String> = locking.map(String::from).into_iter().chain(local.clone()).collect();
+    let with = |first: &str| [vec![first.to_string()], shared.clone()].concat();
+    assert_eq!(names("roles", Some("kube-system")), with("extension-apiserver-authentication-reader"));
+    assert_eq!(names("rolebindings", Some("kube-system")), with("system::extension-apiserver-authentication-reader"));
+    for resource in ["roles", "rolebindings"] {
+        assert_eq!(names(resource, Some("kube-public")), local[..1]);
+    }
+}
+
+#[test]
+fn components_may_do_their_work() {
+    let c = Cluster::new();
+    for (who, verb, what, want) in [
+        ("system:kube-scheduler", Verb::Create, "pods default/p binding", true),
+        ("system:kube-scheduler", Verb::Get, "leases.coordination.k8s.io kube-system/kube-scheduler", true),
+        ("system:kube-scheduler", Verb::Get, "leases.coordination.k8s.io kube-system/other", false),
+        ("system:kube-scheduler", Verb::Update, "persistentvolumeclaims default/c", true),
+        ("system:kube-scheduler", Verb::Get, "configmaps kube-system/extension-apiserver-authentication", true),
+        ("system:kube-scheduler", Verb::Get, "secrets default/s", false),
+        ("system:kube-controller-manager", Verb::List, "secrets", true),
+        ("system:kube-proxy", Verb::List, "endpointslices.discovery.k8s.io", true),
+        ("system:serviceaccount:kube-system:token-cleaner", Verb::Delete, "secrets kube-system/s", true),
+        ("system:serviceaccount:kube-system:token-cleaner", Verb::Delete, "secrets default/s", false),
+        ("system:serviceaccount:kube-system:job-controller", Verb::Create, "pods default/", true),
+        ("system:serviceaccount:default:job-controller", Verb::Create, "pods default/", false),
+        (
+            "system:serviceaccount:kube-system:horizontal-pod-autoscaler",
+            Verb::Update,
+            "deployments.apps d/w scale",
+            true,
+        ),
+        ("system:serviceaccount:kube-system:horizontal-pod-autoscaler", Verb::Update, "deployments.apps d/w", false),
+        (
+            "system:serviceaccount:kube-system:bootstrap-signer",
+            Verb::Update,
+            "configmaps kube-public/cluster-info",
+            true,
+        ),
+    ] {
+        let mut req = request(verb, what);
+        req.user = user(who, &["system:authenticated"]);
+        let authz = c.registry.authorize(&c.tables, &Attributes::of(&req));
+        assert_eq!(authz.allowed, want, "{who} {} {what}: {}", verb.as_str(), authz.reason);
     }
 }
 

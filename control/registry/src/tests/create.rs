@@ -29,6 +29,13 @@ fn a_create_fills_in_what_the_server_owns() {
 }
 
 #[test]
+fn an_object_in_which_nobody_manages_anything_says_nothing_of_managers() {
+    let mut c = Cluster::new();
+    let (_, v) = c.create("configmaps default/", json!({"metadata":{"name":"empty"}})).unwrap();
+    assert!(v["metadata"].get("managedFields").is_none(), "{v}");
+}
+
+#[test]
 fn a_clients_status_and_system_fields_do_not_count() {
     let mut c = Cluster::new();
     let mut d = deployment("web");

@@ -155,6 +155,7 @@ fn a_collection_is_deleted_one_by_one() {
     }
     assert!(c.find("configmaps default/a").is_none() && c.find("configmaps default/b").is_some());
     assert_eq!(c.registry.deletions(&c.tables, &request(Verb::DeleteCollection, "configmaps")).unwrap_err().code, 405);
+    assert_eq!(c.registry.deletions(&c.tables, &request(Verb::DeleteCollection, "namespaces")).unwrap_err().code, 405);
 }
 
 #[test]

@@ -38,8 +38,24 @@ fn bad_patches_get_upstreams_errors() {
     for (format, what, patch, want) in [
         (PatchType::Json, WEB, json!([{"op":"test","path":"/spec/replicas","value":7}]), rejected),
         (PatchType::Json, WEB, json!([{"op":"remove","path":"/nope"}]), rejected),
-        (PatchType::Json, WEB, json!({"op":"remove"}), "400 error decoding patch: "),
-        (PatchType::Merge, WEB, json!([]), "400 error decoding patch: "),
+        (
+            PatchType::Json,
+            WEB,
+            json!({"op":"remove"}),
+            "400 json: cannot unmarshal object into Go value of type jsonpatch.Patch",
+        ),
+        (
+            PatchType::Json,
+            WEB,
+            json!([1]),
+            "400 json: cannot unmarshal number into Go value of type jsonpatch.Operation",
+        ),
+        (
+            PatchType::Merge,
+            WEB,
+            json!([]),
+            "400 error decoding patch: json: cannot unmarshal array into Go value of type map[string]interface {}",
+        ),
         (PatchType::Merge, "deployments.apps default/nope", json!({}), "404 deployments.apps \"nope\" not found"),
         (PatchType::Merge, WEB, json!({"metadata":{"name":"x"}}), "400 the name of the object (x) does not match"),
         (PatchType::Merge, WEB, json!({"metadata":{"uid":"x"}}), "409 Operation cannot be fulfilled"),

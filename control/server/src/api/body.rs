@@ -17,6 +17,10 @@ const DRAINED: usize = 24 * 1024 * 1024;
 /// For how long.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Marks an answer that is a pod's: no byte of it changes, and its request may still be on the way.
+#[derive(Clone, Copy, Debug)]
+pub struct Foreign;
+
 /// A request's body that lives until the answer is sent. Dropping it before would reset an HTTP/2 stream whose client
 /// is still sending: that client would never see why it was refused.
 #[derive(Clone)]

@@ -8,9 +8,6 @@ use serde_json::{Value, json};
 
 use super::usage::{GROUP, VERSION};
 
-/// Verbs of every stored kind.
-const VERBS: [&str; 8] = ["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
-
 /// Kinds that are answered and never stored: (group, version, plural, kind, namespaced).
 pub const VIRTUAL: [(&str, &str, &str, &str, bool); 6] = [
     ("authentication.k8s.io", "v1", "selfsubjectreviews", "SelfSubjectReview", false),
@@ -93,7 +90,7 @@ fn resource(k: &Kind) -> Resource {
         singular: k.singular.into(),
         kind: k.kind.into(),
         namespaced: k.namespaced,
-        verbs: VERBS.to_vec(),
+        verbs: k.verbs.to_vec(),
         short_names: k.short_names.to_vec(),
         categories: k.categories.to_vec(),
         subresources,
@@ -231,4 +228,23 @@ fn aggregated_resource(r: &Resource, group: &str, version: &str) -> Value {
         out["subresources"] = r.subresources.iter().map(one).collect();
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As upstream, where every kind that is stored has all verbs but one.
+    #[test]
+    fn kinds_list_the_verbs_that_they_have() {
+        let kinds = Kinds::shared();
+        let all = json!(["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]);
+        let few = json!(["create", "delete", "get", "list", "patch", "update", "watch"]);
+        for kind in kinds.every_version() {
+            let listed = resources(&kinds, kind.group, kind.version).unwrap()["resources"].clone();
+            let found = listed.as_array().unwrap().iter().find(|r| r["name"] == kind.plural).unwrap()["verbs"].clone();
+            let want = if kind.plural == "namespaces" { &few } else { &all };
+            assert_eq!(found, *want, "{}", kind.plural);
+        }
+    }
 }

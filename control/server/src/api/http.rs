@@ -8,7 +8,7 @@ use copepod_model::{Status, UserInfo};
 use http::{Method, Request, Response, header};
 
 use super::path::{self, Query, Target};
-use super::{Api, discovery, negotiate, respond};
+use super::{Api, discovery, negotiate, proxy, respond};
 use crate::auth::impersonate;
 use crate::images;
 use crate::now;
@@ -90,6 +90,10 @@ impl Api {
         let user = self.acting(&request, user)?;
         let target = path::parse(request.uri().path())?;
         if let Target::Resource(path) = target {
+            // As long as the pod takes.
+            if proxy::serves(&path) {
+                return self.proxy(request, &user, &path).await;
+            }
             let query = Query::parse(request.uri().query().unwrap_or_default())?;
             // Watches and followed logs end by their own clock; the head of their answer comes at once all the same.
             return tokio::time::timeout(DEADLINE, self.resource(request, user, path, query))

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use copepod_client::{Body, body};
 use copepod_machine::View as _;
+use copepod_model::pod_log::PodLogOptions;
 use copepod_model::{ApiRequest, Status};
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Limited};
@@ -15,6 +16,11 @@ use super::{Api, NodeApi};
 impl Api {
     /// Streams a container's log.
     pub(super) async fn pod_log(&self, request: &ApiRequest, query: &Query) -> Result<Response<Body>, Status> {
+        let options = PodLogOptions::read(|name| query.get(name)).map_err(Status::bad_request)?;
+        match options.errors().as_slice() {
+            [] => {}
+            errors => return Err(Status::invalid("", "PodLogOptions", &request.name, errors)),
+        }
         let pod = self.current().await?.get("pods", &request.namespace, &request.name);
         let pod = pod.ok_or_else(|| Status::not_found("pods", &request.name))?.value();
         let container = container(&pod, &request.name, query.get("container").unwrap_or_default())?;
@@ -26,7 +32,7 @@ impl Api {
         let node = self.node(node)?;
         let mut uri = format!("/containerLogs/{}/{}/{container}", request.namespace, request.name);
         let mut separator = '?';
-        for name in ["follow", "previous", "timestamps", "sinceSeconds", "sinceTime", "tailLines", "limitBytes"] {
+        for name in PodLogOptions::NAMES {
             if let Some(value) = query.get(name) {
                 let plain = |b: u8| b.is_ascii_alphanumeric() || b"-.:+".contains(&b);
                 if !value.bytes().all(plain) {

@@ -14,6 +14,7 @@ pub mod negotiate;
 mod openapi;
 mod pages;
 pub mod path;
+mod proxy;
 mod resource;
 pub(crate) mod respond;
 mod snapshot;
@@ -26,6 +27,7 @@ mod watch;
 
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock, RwLock};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use copepod_client::Body;
@@ -42,6 +44,7 @@ use crate::pki::Pki;
 use crate::store::Store;
 
 pub use inproc::InProcess;
+pub use proxy::Peer;
 
 /// A node's own API (the kubelet's paths, such as `/containerLogs/NS/POD/CONTAINER`), wherever the node is.
 #[async_trait]
@@ -49,6 +52,11 @@ pub trait NodeApi: Send + Sync {
     /// Sends a request to the node.
     async fn request(&self, request: ::http::Request<Body>) -> Result<::http::Response<Body>, Status>;
 }
+
+/// How long the answer to a request may take to begin, among its extensions: for nodes that are reached over the network,
+/// where that is longer than usual.
+#[derive(Clone, Copy, Debug)]
+pub struct AnswerWithin(pub Duration);
 
 /// Everything that answers requests.
 pub struct Api {
@@ -153,16 +161,17 @@ impl Api {
                 Err(status) => respond::status(&status),
             }
         };
-        if pretty {
+        let foreign = response.extensions_mut().remove::<body::Foreign>().is_some();
+        if pretty && !foreign {
             response = body::pretty(response).await;
         }
-        if head_only && !image {
+        if head_only && !image && !foreign {
             respond::without_body(&mut response);
         }
         match held {
             Some(mut held) => {
                 // Over HTTP/1 that would invite a client that waits for `100 Continue` to send what is refused already.
-                if version == ::http::Version::HTTP_2 {
+                if version == ::http::Version::HTTP_2 && !foreign {
                     held.drain().await;
                 }
                 held.until_sent(response)

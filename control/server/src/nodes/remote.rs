@@ -9,7 +9,7 @@ use copepod_client::{Body, body};
 use copepod_model::Status;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, Uri, header};
 use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
+use hyper::body::{Body as _, Incoming};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
@@ -20,11 +20,11 @@ use tokio_rustls::TlsConnector;
 
 use super::plain;
 use super::target::Target;
-use crate::api::NodeApi;
+use crate::api::{AnswerWithin, NodeApi};
 
 /// How long a node may take until a connection and its TLS stand.
 const CONNECT: Duration = Duration::from_secs(5);
-/// How long it may take until its answer begins.
+/// How long it may take until its answer begins, if the request does not say.
 const ANSWER: Duration = Duration::from_secs(30);
 /// Connections to one node that are kept for further requests.
 const KEPT: usize = 8;
@@ -95,25 +95,31 @@ impl RemoteNode {
         tokio::time::timeout(CONNECT, open).await.unwrap_or_else(|_| Err(format!("dial tcp {at}: i/o timeout")))
     }
 
-    /// A request that is answered and over.
+    /// A request that is answered and over. One with a body is sent once, since it is not kept.
     async fn plain(&self, request: Request<Body>) -> Result<Response<Body>, Status> {
-        // Whatever a client may have sent: no path of a node has a use for a body, and nothing is upgraded here.
-        let (mut head, _) = request.into_parts();
+        let (mut head, sent) = request.into_parts();
+        let patience = head.extensions.remove::<AnswerWithin>().map_or(ANSWER, |within| within.0);
+        // Nothing is upgraded here.
         head.extensions.clear();
         HOP_BY_HOP.iter().for_each(|name| drop(head.headers.remove(*name)));
-        let whole = || Request::from_parts(head.clone(), body(""));
-        let failed = |why: String| self.failure(&head.uri, &why);
+        let again = (sent.is_end_stream() && head.method.is_safe()).then(|| head.clone());
+        let uri = head.uri.clone();
+        let failed = |why: String| self.failure(&uri, &why);
+        let mut request = Request::from_parts(head, sent);
         while let Some(mut sender) = self.take() {
-            match in_time(sender.try_send_request(whole())).await {
+            // The node may have hung up just then; what it has not seen, or what changes nothing, is sent again.
+            request = match in_time(patience, sender.try_send_request(request)).await {
                 None => return Err(failed(LATE.into())),
                 Some(Ok(answer)) => return Ok(self.answered(sender, answer)),
-                // The node may have hung up just then; what it has not seen, or what changes nothing, is sent again.
-                Some(Err(e)) if e.message().is_some() || head.method.is_safe() => continue,
-                Some(Err(e)) => return Err(failed(e.into_error().to_string())),
-            }
+                Some(Err(mut e)) => match (e.take_message(), &again) {
+                    (Some(back), _) => back,
+                    (None, Some(head)) => Request::from_parts(head.clone(), body("")),
+                    (None, None) => return Err(failed(e.into_error().to_string())),
+                },
+            };
         }
         let mut sender = self.connect().await.map_err(failed)?;
-        match in_time(sender.send_request(whole())).await {
+        match in_time(patience, sender.send_request(request)).await {
             None => Err(failed(LATE.into())),
             Some(Ok(answer)) => Ok(self.answered(sender, answer)),
             Some(Err(e)) => Err(failed(e.to_string())),
@@ -146,8 +152,9 @@ impl RemoteNode {
         let permit = self.streams.clone().try_acquire_owned().map_err(busy)?;
         let failed = |why: String| plain(format!("error dialing backend: {why}"));
         *request.body_mut() = body("");
+        let patience = request.extensions_mut().remove::<AnswerWithin>().map_or(ANSWER, |within| within.0);
         let mut sender = self.connect().await.map_err(failed)?;
-        let mut answer = match in_time(sender.send_request(request)).await {
+        let mut answer = match in_time(patience, sender.send_request(request)).await {
             None => return Err(failed(LATE.into())),
             Some(sent) => sent.map_err(|e| failed(e.to_string()))?,
         };
@@ -179,8 +186,11 @@ impl RemoteNode {
 #[async_trait]
 impl NodeApi for RemoteNode {
     async fn request(&self, mut request: Request<Body>) -> Result<Response<Body>, Status> {
-        let host = HeaderValue::from_str(&self.target.authority()).map_err(Status::internal)?;
-        request.headers_mut().insert(header::HOST, host);
+        // A request for a pod has the host that its client has named.
+        if !request.headers().contains_key(header::HOST) {
+            let host = HeaderValue::from_str(&self.target.authority()).map_err(Status::internal)?;
+            request.headers_mut().insert(header::HOST, host);
+        }
         match request.extensions_mut().remove::<OnUpgrade>() {
             Some(client) if request.headers().contains_key(header::UPGRADE) => self.stream(request, client).await,
             _ => self.plain(request).await,
@@ -191,8 +201,8 @@ impl NodeApi for RemoteNode {
 /// Go's words for an answer that does not begin.
 const LATE: &str = "net/http: timeout awaiting response headers";
 
-async fn in_time<T>(answer: impl Future<Output = T>) -> Option<T> {
-    tokio::time::timeout(ANSWER, answer).await.ok()
+async fn in_time<T>(patience: Duration, answer: impl Future<Output = T>) -> Option<T> {
+    tokio::time::timeout(patience, answer).await.ok()
 }
 
 /// Drops connections that are closed or too old, then does something with the others.

@@ -25,7 +25,7 @@ use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 
 use super::*;
-use crate::api::respond;
+use crate::api::{AnswerWithin, respond};
 use crate::pki::Pki;
 use crate::{Server, ServerConfig, now};
 
@@ -55,9 +55,14 @@ impl Fake {
                     let certificate = stream.get_ref().1.peer_certificates().and_then(|c| c.first());
                     let user = certificate.and_then(|c| copepod_client::certificate::user(c));
                     let user = user.map(|u| u.name).unwrap_or_default();
-                    let service = service_fn(move |request| {
+                    let service = service_fn(move |request: Request<Incoming>| {
                         let user = user.clone();
-                        async move { Ok::<_, Infallible>(answer(request, &user)) }
+                        async move {
+                            if request.uri().path() == "/never" {
+                                std::future::pending::<()>().await;
+                            }
+                            Ok::<_, Infallible>(answer(request, &user))
+                        }
                     });
                     let served = hyper::server::conn::http1::Builder::new();
                     let _ = served.serve_connection(TokioIo::new(stream), service).with_upgrades().await;
@@ -75,6 +80,12 @@ impl Fake {
 fn answer(mut request: Request<Incoming>, user: &str) -> Response<Body> {
     let path = request.uri().path().to_string();
     let mut answer = Response::new(body(format!("{} {} by {user}", request.method(), request.uri())));
+    if path == "/back" {
+        let host = request.headers()[header::HOST].clone();
+        answer = Response::new(request.into_body().map_err(std::io::Error::other).boxed());
+        answer.headers_mut().insert("asked", host);
+        return answer;
+    }
     if path == "/missing" {
         *answer.status_mut() = StatusCode::NOT_FOUND;
     }
@@ -164,6 +175,34 @@ async fn requests_come_with_the_servers_certificate_over_kept_connections() {
     let other = Fake::listen(serving(&pki, &["n"], &[[127, 0, 0, 1]])).await;
     in_time(nodes.node(&other.node("n")).unwrap().request(get("/pods"))).await.unwrap();
     assert_eq!(other.connections.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_body_goes_along_with_its_request_and_its_host() {
+    let dir = tempfile::tempdir().unwrap();
+    let pki = pki(dir.path());
+    let fake = Fake::listen(serving(&pki, &["n"], &[[127, 0, 0, 1]])).await;
+    let nodes = nodes(&pki);
+    for sent in ["one", "more", ""] {
+        let mut asked = Request::post("/back").header("host", "web").body(body(sent)).unwrap();
+        asked.extensions_mut().insert(AnswerWithin(DEADLINE));
+        let answer = in_time(nodes.node(&fake.node("n")).unwrap().request(asked)).await.unwrap();
+        assert_eq!(answer.headers()["asked"], "web");
+        assert_eq!(text(answer).await, (200, sent.to_string()));
+        let kept = async {
+            while !nodes.known.lock().unwrap()["n"].has_connections() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        in_time(kept).await;
+    }
+    assert_eq!(fake.connections.load(Ordering::SeqCst), 1);
+    // A node that is too late.
+    let mut asked = Request::post("/never").body(body("x")).unwrap();
+    asked.extensions_mut().insert(AnswerWithin(Duration::from_millis(1)));
+    let error = in_time(nodes.node(&fake.node("n")).unwrap().request(asked)).await.unwrap_err();
+    let want = "error trying to reach service: net/http: timeout awaiting response headers";
+    assert_eq!((error.code, error.message.as_str()), (503, want));
 }
 
 #[tokio::test]

@@ -100,6 +100,7 @@ impl Connector {
         *request.uri_mut() = format!("https://{}{}", tls::dns_name(self.id), request.uri())
             .parse()
             .map_err(|e: http::uri::InvalidUri| Failure::Unsent(e.to_string()))?;
+        wire::say_version(request.headers_mut());
         match sender.try_send_request(request).await {
             Ok(answer) => Ok(answer),
             Err(mut e) => {
@@ -159,6 +160,7 @@ impl Connector {
 /// Sends the messages that are handed over, for ever.
 async fn speak(connector: Connector, mut messages: mpsc::Receiver<Message>) {
     let mut wait = RETRY.0;
+    let mut refused = false;
     while let Some(first) = messages.recv().await {
         let (frames, body) = mpsc::channel::<Bytes>(4);
         let body = stream::unfold(body, |mut body| async move {
@@ -197,7 +199,18 @@ async fn speak(connector: Connector, mut messages: mpsc::Receiver<Message>) {
             answer = &mut answer => answer,
         };
         let network = &connector.network;
+        let before = std::mem::take(&mut refused);
         match ended {
+            Ok(answer) if answer.status() == StatusCode::UPGRADE_REQUIRED => {
+                refused = true;
+                if !before {
+                    tracing::error!(
+                        "server {} cannot read what this release writes to the log and takes nothing from it: upgrade that \
+                         server, or start the release before this one here",
+                        connector.id
+                    );
+                }
+            }
             Ok(answer) if answer.status() == StatusCode::GONE => {
                 tracing::warn!("server {} says that this server is no member any more", connector.id);
                 if let Some(store) = network.0.store.get() {
@@ -213,7 +226,7 @@ async fn speak(connector: Connector, mut messages: mpsc::Receiver<Message>) {
         // What has waited meanwhile is old.
         sleep(wait).await;
         wait = (wait * 2).min(RETRY.1);
-        if connector.connection.lock().await.as_ref().is_some_and(|s| !s.is_closed()) {
+        if !refused && connector.connection.lock().await.as_ref().is_some_and(|s| !s.is_closed()) {
             wait = RETRY.0;
         }
         while messages.try_recv().is_ok() {}

@@ -95,7 +95,15 @@ impl Network {
             let certain = store.read_index().await.is_ok() && stranger(&store.role().borrow());
             return empty(if certain { 410 } else { 503 });
         }
-        match (request.method(), request.uri().path()) {
+        let path = request.uri().path();
+        // What it would have in the log if it led, or has for the leader, must be readable here.
+        if let Err(version) = wire::reads_version(request.headers())
+            && matches!(path, "/messages" | "/propose")
+        {
+            tracing::debug!("server {peer} writes the log in version {version}, which this release cannot read");
+            return empty(426);
+        }
+        match (request.method(), path) {
             (&Method::POST, "/messages") => self.messages(peer, request.into_body()).await,
             (&Method::POST, "/propose") => match whole(request.into_body()).await {
                 Ok(txn) => {

@@ -7,7 +7,8 @@
 //! | `GET /snapshot` | whoever must catch up | the whole state, streamed |
 //! | `POST /members` | follower to leader | a change of the membership |
 //!
-//! Each side's certificate carries its raft id. Who was taken out of the group is answered 410.
+//! Each side's certificate carries its raft id. Who was taken out of the group is answered 410, and who writes
+//! the log in a version that the receiver cannot read 426: nobody votes for such a one, and it can confirm nothing.
 
 mod link;
 mod listener;
@@ -34,7 +35,7 @@ use crate::store::{Peers, ProposeError, Store};
 
 pub use listener::serve;
 pub use snapshot::fetch;
-pub use tls::{ORGANIZATION, PeerTls, dns_name, user};
+pub use tls::{PeerTls, dns_name, user};
 
 /// How long a follower waits for its leader's answer, beyond what the leader itself waits.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(15);
@@ -161,6 +162,13 @@ impl Network {
             link::Failure::Unknown(why) => Status::timeout(format!("the outcome is unknown: {why}")),
         })?;
         if code.is_success() { Ok(bytes.to_vec()) } else { Err(Status::from_json(code.as_u16(), &bytes)) }
+    }
+
+    /// What a server is answered that writes the log in `version`.
+    #[cfg(test)]
+    pub(crate) async fn asks_as(&self, version: u8, to: u64, path: &str) -> StatusCode {
+        let request = Request::post(path).header(wire::LOG_VERSION, version.to_string()).body(body("")).unwrap();
+        self.link(to).unwrap().send(request).await.unwrap().status()
     }
 
     async fn request(

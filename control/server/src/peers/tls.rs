@@ -3,12 +3,11 @@
 use std::sync::Arc;
 
 use copepod_client::tls::{Rotating, roots};
+use copepod_model::certificate::SERVERS;
 use rustls::client::Resumption;
 use rustls::server::WebPkiClientVerifier;
 use rustls_pki_types::ServerName;
 
-/// The organization of servers' certificates.
-pub const ORGANIZATION: &str = "system:copepod:servers";
 /// What a server's common name begins with; its raft id follows.
 const USER: &str = "system:copepod:server:";
 
@@ -62,7 +61,7 @@ pub(super) fn server_name(id: u64) -> Result<ServerName<'static>, String> {
 /// The raft id that a verified client certificate names, if it is a server's.
 pub(super) fn peer_id(der: &[u8]) -> Option<u64> {
     let user = crate::auth::certificate::user(der)?;
-    if !user.groups.iter().any(|g| g == ORGANIZATION) {
+    if !user.in_group(SERVERS) {
         return None;
     }
     user.name.strip_prefix(USER)?.parse().ok().filter(|id| *id != 0)

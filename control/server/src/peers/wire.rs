@@ -2,7 +2,8 @@
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use copepod_consensus::{Message, Wire as _};
-use copepod_state::Outcome;
+use copepod_state::{Outcome, codec};
+use http::{HeaderMap, HeaderValue};
 use serde::{Deserialize, Serialize};
 
 use crate::store::ProposeError;
@@ -10,6 +11,22 @@ use crate::store::ProposeError;
 /// Longest message: raft's largest batch is 1 MiB, but one entry may be longer (a request's body is at most 3 MiB, and
 /// one transaction holds few of them).
 const LONGEST: usize = 64 << 20;
+
+/// In the head of every request: the version in which whoever asks writes what goes into the log.
+pub(super) const LOG_VERSION: &str = "copepod-log-version";
+
+/// Says in which version this release writes, unless something is said of it.
+pub(super) fn say_version(head: &mut HeaderMap) {
+    head.entry(LOG_VERSION).or_insert(HeaderValue::from(u16::from(codec::WRITES)));
+}
+
+/// Whether this release reads what whoever asks writes; or else its version, as it says it. Who says nothing writes the
+/// first.
+pub(super) fn reads_version(head: &HeaderMap) -> Result<(), String> {
+    let Some(said) = head.get(LOG_VERSION) else { return Ok(()) };
+    let said = String::from_utf8_lossy(said.as_bytes());
+    if said.parse().is_ok_and(|v: u8| (1..=codec::READS).contains(&v)) { Ok(()) } else { Err(said.into_owned()) }
+}
 
 /// A frame that makes no sense ends its stream.
 #[derive(Debug, thiserror::Error)]
@@ -130,6 +147,19 @@ mod tests {
             }
             prop_assert_eq!(got, sent);
             prop_assert!(buffer.is_empty());
+        }
+    }
+
+    #[test]
+    fn who_writes_what_this_release_cannot_read_is_known_by_the_head() {
+        let mut head = HeaderMap::new();
+        assert_eq!(reads_version(&head), Ok(()), "a release that does not say it");
+        say_version(&mut head);
+        assert_eq!((head.len(), reads_version(&head)), (1, Ok(())));
+        for later in [(codec::READS + 1).to_string(), "0".into(), "1.5".into()] {
+            head.insert(LOG_VERSION, later.parse().unwrap());
+            say_version(&mut head);
+            assert_eq!(reads_version(&head), Err(later));
         }
     }
 

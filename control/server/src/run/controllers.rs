@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::now;
+use crate::pki::Pki;
 use crate::store::Store;
 
 /// Requests of one plan at once.
@@ -38,6 +39,7 @@ pub async fn run(
     store: Store,
     client: Client,
     kinds: &Kinds,
+    pki: Arc<Pki>,
     controllers: Vec<Box<dyn Controller>>,
     mut shutdown: watch::Receiver<bool>,
 ) -> Result<(), Status> {
@@ -67,14 +69,18 @@ pub async fn run(
         for (i, queue) in queues.iter_mut().enumerate() {
             while running.len() < WORKERS {
                 let Some(key) = queue.pop(now()) else { break };
-                let (store, client, controllers, recorders) =
-                    (store.clone(), client.clone(), controllers.clone(), recorders.clone());
+                let (store, client, controllers, recorders, pki) =
+                    (store.clone(), client.clone(), controllers.clone(), recorders.clone(), pki.clone());
                 running.spawn(async move {
                     let plan = controllers[i].reconcile(&*store.snapshot(), &key, now());
                     if !plan.is_empty() {
                         tracing::debug!(controller = controllers[i].name(), %key, "{plan}");
                     }
-                    let (ok, again) = match execute(&client, &recorders[i], plan).await {
+                    let done = match issue(&pki, plan) {
+                        Ok(plan) => execute(&client, &recorders[i], plan).await,
+                        Err(failed) => Err(*failed),
+                    };
+                    let (ok, again) = match done {
                         Ok(again) => (true, again),
                         Err((step, e)) => {
                             let report = controllers[i].failed(&*store.snapshot(), &key, &step, &e, now());
@@ -114,6 +120,18 @@ pub async fn run(
             () = crate::listener::stopped(&mut shutdown) => return Ok(()),
         }
     }
+}
+
+/// Has the CA issue what a plan asks for, so that nothing but requests to the API is left to do.
+fn issue(pki: &Pki, mut plan: Plan) -> Result<Plan, Box<(Step, Status)>> {
+    for step in &mut plan.0 {
+        let Action::Certify { name, uid, template } = &step.action else { continue };
+        match pki.issue(template) {
+            Ok(pem) => step.action = copepod_controllers::certified(name, uid, &pem),
+            Err(e) => return Err(Box::new((step.clone(), Status::internal(e)))),
+        }
+    }
+    Ok(plan)
 }
 
 /// Executes a plan: neighbours of the same kind at once, in batches that grow, so that a quota that refuses one creation
@@ -168,7 +186,7 @@ fn alike(a: &Action, b: &Action) -> bool {
         Action::Delete { resource, .. } => Some((1, resource.clone())),
         Action::Bind { .. } => Some((2, String::new())),
         Action::Event { .. } => Some((3, String::new())),
-        Action::Update { .. } | Action::Patch { .. } | Action::After(_) => None,
+        Action::Update { .. } | Action::Patch { .. } | Action::Certify { .. } | Action::After(_) => None,
     };
     resource(a).is_some() && resource(a) == resource(b)
 }
@@ -213,6 +231,8 @@ async fn act(client: &Client, recorder: &Recorder, action: &Action) -> Result<Op
             }));
             gone_is_done(client.call(request).await)
         }
+        // [`issue`] leaves none.
+        Action::Certify { .. } => Err(Status::internal("there is no CA here")),
         Action::Event { regarding, kind, reason, message } => {
             // An event that cannot be written must not stop the work that it reports.
             if let Err(e) = recorder.record(regarding, *kind, reason, message, now()).await {
@@ -236,7 +256,7 @@ fn gone_is_done<T>(result: Result<T, Status>) -> Result<(), Status> {
 pub async fn forever(
     store: Store,
     client: Client,
-    ca_pem: String,
+    pki: Arc<Pki>,
     balancer_pool: BalancerPool,
     shutdown: watch::Receiver<bool>,
 ) {
@@ -245,10 +265,11 @@ pub async fn forever(
         let kinds = Kinds::shared();
         let config = copepod_controllers::Config {
             balancer_pool: balancer_pool.clone(),
-            ..copepod_controllers::Config::new(kinds.clone(), ca_pem.clone(), started)
+            allows: copepod_registry::allows,
+            ..copepod_controllers::Config::new(kinds.clone(), pki.ca_pem().into(), started)
         };
         let all = copepod_controllers::all(&config);
-        if let Err(e) = run(store.clone(), client.clone(), &kinds, all, shutdown.clone()).await {
+        if let Err(e) = run(store.clone(), client.clone(), &kinds, pki.clone(), all, shutdown.clone()).await {
             tracing::warn!("the controllers start over: {e}");
         }
     }

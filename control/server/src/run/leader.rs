@@ -16,6 +16,7 @@ use crate::api::{Api, InProcess};
 use crate::bootstrap;
 use crate::listener::stopped;
 use crate::members::{self, Members};
+use crate::pki::Pki;
 
 /// How long what a deposed leader runs may take to end by itself.
 const WIND_UP: Duration = Duration::from_secs(5);
@@ -29,8 +30,8 @@ pub struct Leader {
     pub api: Arc<Api>,
     /// The servers.
     pub members: Members,
-    /// The CA's certificate, PEM.
-    pub ca_pem: String,
+    /// The CA.
+    pub pki: Arc<Pki>,
     /// The addresses that are set aside for load balancers.
     pub balancer_pool: BalancerPool,
     /// Where pods reach this server, if the members' addresses are not to say it.
@@ -89,7 +90,7 @@ impl Leader {
         let manager = client("system:kube-controller-manager", "kube-controller-manager");
         let binder = client("system:kube-scheduler", "kube-scheduler");
         tokio::join!(
-            controllers::forever(store.clone(), manager, self.ca_pem.clone(), self.balancer_pool.clone(), stop.clone()),
+            controllers::forever(store.clone(), manager, self.pki.clone(), self.balancer_pool.clone(), stop.clone()),
             scheduler::forever(store, binder, stop.clone()),
             self.members.tend(stop.clone()),
             self.list_servers(term, stop),

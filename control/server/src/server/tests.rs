@@ -32,6 +32,10 @@ impl Node {
     }
 
     async fn start(&self, joined: Option<Joined>) -> Server {
+        self.try_start(joined).await.unwrap()
+    }
+
+    async fn try_start(&self, joined: Option<Joined>) -> Result<Server, StartError> {
         let peer = PeerConfig {
             name: self.name.clone(),
             listen: self.peer,
@@ -47,7 +51,7 @@ impl Node {
             quota_bytes: 0,
             balancer_pool: Default::default(),
         };
-        Server::start(config).await.unwrap()
+        Server::start(config).await
     }
 
     /// Joins the group that `by` is in.
@@ -146,6 +150,88 @@ async fn three_servers_are_one_cluster_and_survive_the_loss_of_one() {
     assert_eq!(refused.code, 404);
     second.stop().await;
     first.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_writes_what_others_cannot_read_is_taken_nothing_from() {
+    use copepod_state::codec::{READS, WRITES};
+    let nodes = ["a", "b"].map(Node::new);
+    let first = nodes[0].start(None).await;
+    let second = nodes[1].join(&first, &nodes[0].pki()).await;
+    members(&first, "both vote", |m| m.len() == 2 && m.iter().all(|m| m.voter)).await;
+    let network = second.members().network.clone().unwrap();
+    for (version, code) in [(WRITES, 200), (READS + 1, 426)] {
+        assert_eq!(network.asks_as(version, 1, "/messages").await, code, "{version}");
+    }
+    assert_eq!(network.asks_as(READS + 1, 1, "/propose").await, 426);
+    second.stop().await;
+    first.stop().await;
+}
+
+#[tokio::test]
+async fn a_state_is_not_started_without_the_keys_that_it_was_made_with() {
+    let node = Node::new("a");
+    let server = node.start(None).await;
+    let client = server.admin_client("test");
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "data": {"k": "dg=="}});
+    until("a leader takes it", async || client.create("secrets", "default", secret.clone()).await.ok()).await;
+    server.stop().await;
+    let refused = async |file: &str| {
+        let before = files(node.dir.path());
+        let message = node.try_start(None).await.err().expect("it does not start").to_string();
+        assert!(
+            message.contains(&format!("server/pki/{file}")) && message.contains("copepod snapshot restore"),
+            "{message}"
+        );
+        assert_eq!(files(node.dir.path()), before, "{file}: nothing is changed");
+    };
+    for file in SECRETS {
+        let path = node.pki().join(file);
+        let kept = std::fs::read(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        refused(file).await;
+        std::fs::write(&path, "garbled").unwrap();
+        refused(file).await;
+        std::fs::write(&path, kept).unwrap();
+    }
+    let aside = node.dir.path().join("pki");
+    std::fs::rename(node.pki(), &aside).unwrap();
+    refused("ca.key").await;
+    std::fs::rename(&aside, node.pki()).unwrap();
+    // What the CA has issued can be issued again.
+    for file in ["admin.key", "apiserver.crt", "peer.key"] {
+        std::fs::write(node.pki().join(file), "garbled").unwrap();
+    }
+    let server = node.start(None).await;
+    let found = server.admin_client("test").get("secrets", "default", "s").await.unwrap().value();
+    assert_eq!(found["data"]["k"], "dg==");
+    server.stop().await;
+}
+
+/// Every file below a folder with its bytes, but for the store's lock, in which whoever looks writes its process.
+fn files(dir: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
+    let mut out = Vec::new();
+    for entry in std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()) {
+        if entry.is_dir() {
+            out.extend(files(&entry));
+        } else if !entry.ends_with("state/lock") {
+            out.push((entry.clone(), std::fs::read(&entry).unwrap()));
+        }
+    }
+    out.sort();
+    out
+}
+
+#[tokio::test]
+async fn a_first_start_that_was_cut_off_makes_its_keys() {
+    let dir = tempfile::tempdir().unwrap();
+    let (state, pki) = (dir.path().join("state"), dir.path().join("pki"));
+    keys_of(&state, &pki).unwrap();
+    // The store was made, and the server ended before it had its keys and its first objects.
+    Store::open(StoreOptions::new(state.clone(), FIRST)).unwrap().close().await.unwrap();
+    assert!(offline::is_store(&state));
+    Pki::open(&pki, now()).unwrap();
+    keys_of(&state, &pki).unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,9 +11,9 @@ use std::sync::Arc;
 use copepod_state::Tables;
 
 use super::Backends;
-use super::backend::Counted;
 use super::error::{Fault, guarded};
 use super::folder::MIRROR;
+use super::guard::Guard;
 use super::mirror::{Applied, Mirror};
 
 /// The file that is being written.
@@ -64,8 +64,8 @@ impl Compactor {
         if let Err(e) = self.backends.rename(NEW, MIRROR) {
             tracing::warn!("{MIRROR} was not compacted: {e}");
         }
-        let backend = self.backends.open(MIRROR).map_err(redb::Error::Io)?;
-        let mirror = Mirror::reopen(Counted::new(backend, Arc::default()), self.member, applied)?;
+        let guard = self.backends.open(MIRROR).and_then(|b| Guard::open(b, Arc::default())).map_err(redb::Error::Io)?;
+        let mirror = Mirror::reopen(guard, self.member, applied)?;
         tracing::info!(before, after = self.backends.len(MIRROR).unwrap_or_default(), "{MIRROR} was compacted");
         Ok(mirror)
     }
@@ -73,8 +73,8 @@ impl Compactor {
     fn write(&self, tables: &Tables, applied: &Applied) -> Result<(), Fault> {
         // What an attempt left that was cut off.
         self.backends.remove(NEW).map_err(redb::Error::Io)?;
-        let backend = self.backends.open(NEW).map_err(redb::Error::Io)?;
-        Mirror::create(Counted::new(backend, Arc::default()), self.member, tables, applied)?;
+        let guard = self.backends.open(NEW).and_then(|b| Guard::open(b, Arc::default())).map_err(redb::Error::Io)?;
+        Mirror::create(guard, self.member, tables, applied)?;
         Ok(())
     }
 

@@ -1,12 +1,15 @@
 //! How the disk does: how long the log's durable commits take, and whether one hangs.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 
 /// A commit that takes longer than this is worth a word.
 const SLOW: Duration = Duration::from_secs(2);
+/// How often the disk is looked at when nobody asks: whoever waits for a commit that hangs can say nothing.
+pub(super) const LOOK: Duration = Duration::from_secs(2);
 
 /// What the driver tells, and everyone may read.
 #[derive(Debug)]
@@ -80,6 +83,13 @@ impl Disk {
     }
 }
 
+/// Lets somebody look again and again, until the other end of `stop` is gone.
+pub(super) fn watch(every: Duration, stop: &Receiver<()>, look: impl Fn()) {
+    while let Err(RecvTimeoutError::Timeout) = stop.recv_timeout(every) {
+        look();
+    }
+}
+
 /// What to say of a commit that has been under way this long, when the one before took `last`.
 fn judge(under_way: Option<Duration>, last: Duration) -> Result<(), String> {
     match under_way {
@@ -104,6 +114,25 @@ mod tests {
         let expected =
             "the disk is slow or stuck: a commit of the log has been under way for 2.5 s; the last one took 1.5 ms";
         assert_eq!(judge(Some(ms(2500)), Duration::from_micros(1500)), Err(expected.into()));
+    }
+
+    #[test]
+    fn a_commit_that_hangs_is_noticed_though_nobody_asks() {
+        let disk = Disk { start: Instant::now() - 2 * SLOW, ..Disk::default() };
+        // It began with the start.
+        disk.began.store(1, Ordering::Relaxed);
+        let ((keep, stop), (seen, looks)) = (std::sync::mpsc::channel(), std::sync::mpsc::channel());
+        let watcher = std::thread::spawn(move || {
+            watch(Duration::from_millis(1), &stop, || {
+                seen.send((disk.check(), disk.said.load(Ordering::Relaxed))).unwrap()
+            });
+        });
+        let (found, said) = looks.recv().unwrap();
+        assert!(found.unwrap_err().starts_with("the disk is slow or stuck") && said);
+        drop(keep);
+        // Looks that nobody waits for end with it.
+        let _ = looks.iter().count();
+        watcher.join().unwrap();
     }
 
     #[test]

@@ -10,14 +10,14 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use copepod_consensus::rules::Waiting;
+use copepod_consensus::rules::{Hold, Leaderless, News, Waiting};
 use copepod_consensus::{Committed, ConfChangeV2, ConfState, Entry, HardState, Message, Progress, What};
 use copepod_state::{Change, Outcome, Tables, apply, codec};
 use tokio::sync::oneshot;
 
 use checkpoints::CheckpointState;
 
-use super::error::guarded;
+use super::error::{Fault, guarded};
 use super::load::{Loader, Open};
 use super::mend::{Failed, Stop};
 use super::mirror::Applied;
@@ -79,6 +79,7 @@ pub(super) struct Install {
 pub(super) struct Keep {
     pub(super) shared: Arc<Shared>,
     pub(super) policy: CheckpointPolicy,
+    pub(super) hold: fn(usize) -> Hold,
     pub(super) inbox: Receiver<Command>,
     pub(super) member: u64,
     pub(super) peers: Option<Arc<dyn Peers>>,
@@ -99,8 +100,9 @@ pub(super) struct Driver {
     next_read: u64,
     /// Whether it led when that was last said.
     leads: bool,
-    /// When each other member was last heard of.
+    /// When each other member was last heard of, and since when a leader knows that there is such a one.
     heard: BTreeMap<u64, Instant>,
+    met: BTreeMap<u64, Instant>,
     /// Who waits for other members, at what index.
     changing: Vec<(u64, oneshot::Sender<Result<ConfState, ProposeError>>)>,
     /// A state that raft may ask to be installed.
@@ -108,6 +110,8 @@ pub(super) struct Driver {
     /// Commands that came while something else had to be waited for.
     pub(super) later: VecDeque<Command>,
     checkpoint: CheckpointState,
+    born: Instant,
+    leaderless: Leaderless,
     next_tick: Instant,
 }
 
@@ -124,26 +128,29 @@ impl Driver {
             next_read: crate::now().0,
             leads: false,
             heard: BTreeMap::new(),
+            met: BTreeMap::new(),
             changing: Vec::new(),
             offered: None,
             later: VecDeque::new(),
             checkpoint,
+            born: Instant::now(),
+            leaderless: Leaderless::default(),
             next_tick: Instant::now() + TICK,
         }
     }
 
     /// Replays the log. A member that is alone leads at once, and then has everything that was ever acknowledged.
-    pub(super) fn start(&mut self) -> Result<(), String> {
+    pub(super) fn start(&mut self) -> Result<(), Fault> {
         let applied = self.open.applied.clone();
         if applied.at.index > 0 {
             self.open.machine.checkpointed(applied.at, applied.members, Vec::new());
         }
         self.settle()?;
         if self.open.machine.is_alone() {
-            self.open.machine.campaign().map_err(|e| e.to_string())?;
+            self.open.machine.campaign().map_err(|e| Fault::Damaged(e.to_string()))?;
             self.settle()?;
             if !self.open.machine.is_settled() {
-                return Err("the only member does not lead".into());
+                return Err(Fault::Damaged("the only member does not lead".into()));
             }
         }
         Ok(())
@@ -210,8 +217,15 @@ impl Driver {
                 };
             }
             self.propose(batch, replies);
-            self.settle()?;
-            self.maintain()?;
+            let done = guarded(|| {
+                self.settle()?;
+                self.maintain()
+            });
+            if let Err(reason) = done {
+                // Who waits for the end must not hear of it before the files and the folder are let go.
+                self.later.extend(stop.map(|(checkpoint, reply)| Command::Stop { checkpoint, reply }));
+                return Err(reason);
+            }
             if let Some(stop) = stop {
                 return Ok(stop);
             }
@@ -313,9 +327,30 @@ impl Driver {
         self.next_tick = Instant::now() + TICK;
         self.open.machine.tick();
         self.keep.shared.set_progress(self.progress());
+        self.tell();
         // A read index may be lost on the way.
         let asked: Vec<u64> = self.asked.keys().copied().collect();
         asked.into_iter().for_each(|id| self.ask(id));
+    }
+
+    /// Says so when no leader is there for a while, and when one is there again.
+    fn tell(&mut self) {
+        let leader = self.open.machine.leader();
+        match self.leaderless.look(leader.is_some(), self.born.elapsed()) {
+            Some(News::Lost(since)) => {
+                let heard: Vec<u64> =
+                    self.heard.iter().filter(|(_, t)| t.elapsed() < SILENCE).map(|(id, _)| *id).collect();
+                let voters = &self.open.machine.members().voters;
+                tracing::warn!(
+                    ?since,
+                    ?voters,
+                    ?heard,
+                    "no leader is known: nothing is acknowledged until a majority is there"
+                );
+            }
+            Some(News::Back(after)) => tracing::warn!(?after, leader, "there is a leader again"),
+            None => {}
+        }
     }
 
     /// The next command, or none when it is time for something else.
@@ -366,15 +401,15 @@ impl Driver {
     }
 
     /// Does what the machine wants until it wants nothing.
-    fn settle(&mut self) -> Result<(), String> {
+    fn settle(&mut self) -> Result<(), Fault> {
         while let Some(mut work) = self.open.machine.work() {
             self.send(std::mem::take(&mut work.messages));
             let state = work.hard_state().cloned().unwrap_or_else(|| self.open.machine.hard_state().clone());
-            let installed = self.install(&work, &state)?;
+            let installed = self.install(&work, &state).map_err(Fault::Damaged)?;
             if work.must_sync() || installed {
                 self.persist(&state, work.entries())?;
             }
-            let done = self.open.machine.persisted(work).map_err(|e| e.to_string())?;
+            let done = self.open.machine.persisted(work).map_err(|e| Fault::Damaged(e.to_string()))?;
             if installed {
                 self.open.machine.applied(self.open.applied.at.index);
             }
@@ -404,10 +439,10 @@ impl Driver {
         }
     }
 
-    fn persist(&mut self, state: &HardState, entries: &[Entry]) -> Result<(), String> {
+    fn persist(&mut self, state: &HardState, entries: &[Entry]) -> Result<(), Fault> {
         let cut = self.checkpoint.cut.take();
         self.keep.shared.disk.begin();
-        let durable = self.open.log.persist(state, entries, cut.as_ref()).map_err(|e| format!("log: {e}"));
+        let durable = self.open.log.persist(state, entries, cut.as_ref()).map_err(Fault::Log);
         self.keep.shared.disk.end();
         if durable? {
             self.open.persisted_commit = state.commit;
@@ -417,7 +452,7 @@ impl Driver {
     }
 
     /// Applies committed entries; shows them to readers, then to watchers, then to those who proposed them.
-    fn take_in(&mut self, committed: Vec<Committed>) -> Result<(), String> {
+    fn take_in(&mut self, committed: Vec<Committed>) -> Result<(), Fault> {
         let Some(last) = committed.last().map(|c| c.at) else { return Ok(()) };
         let mut changes: Vec<Change> = Vec::new();
         let mut answers = Vec::new();
@@ -432,7 +467,8 @@ impl Driver {
                 }
                 What::Data(data) => {
                     self.checkpoint.bytes += data.len();
-                    let txn = codec::decode(&data).map_err(|e| format!("log entry {}: {e}", at.index))?;
+                    let unknown = |e| Fault::Damaged(format!("log entry {}: {e}", at.index));
+                    let txn = codec::decode(&data).map_err(unknown)?;
                     let (outcome, mut made) = apply(&mut self.open.tables, at.term, &txn);
                     changes.append(&mut made);
                     Some(outcome)

@@ -40,13 +40,27 @@ pub enum OpenError {
         what: String,
     },
     /// The operating system said no.
-    #[error("{what}: {source}")]
+    #[error("{what}: {source}{}", hint(source))]
     Io {
         /// What was tried.
         what: String,
         /// The answer.
         source: io::Error,
     },
+}
+
+/// What whoever reads it has to know of a disk that takes no writes.
+fn hint(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::StorageFull => " (the disk is full: nothing is damaged or lost, start again when there is room)",
+        io::ErrorKind::QuotaExceeded => {
+            " (the disk quota is used up: nothing is damaged or lost, start again when there is room)"
+        }
+        io::ErrorKind::ReadOnlyFilesystem => {
+            " (the file system is read-only: nothing is damaged or lost, start again when it can be written)"
+        }
+        _ => "",
+    }
 }
 
 fn holder(pid: Option<u32>) -> String {
@@ -62,6 +76,8 @@ pub(super) enum Fault {
     Newer(u32),
     /// The operating system or redb.
     Failed(redb::Error),
+    /// Likewise, when the log was written.
+    Log(redb::Error),
 }
 
 impl Fault {
@@ -77,6 +93,10 @@ impl Fault {
             Fault::Failed(redb::Error::Io(source)) => {
                 OpenError::Io { what: format!("{}", dir.join(name).display()), source }
             }
+            Fault::Failed(e @ redb::Error::PreviousIo) => {
+                OpenError::Io { what: format!("{}", dir.join(name).display()), source: io::Error::other(e.to_string()) }
+            }
+            Fault::Log(e) => Fault::Failed(e).at(&dir, name),
             Fault::Failed(other) => OpenError::Damaged { dir, what: format!("{name}: {other}") },
         }
     }
@@ -99,6 +119,7 @@ impl From<Fault> for String {
             Fault::Damaged(what) => what,
             Fault::Newer(found) => format!("storage format {found}"),
             Fault::Failed(e) => e.to_string(),
+            Fault::Log(e) => format!("log: {e}"),
         }
     }
 }

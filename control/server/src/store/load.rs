@@ -10,12 +10,13 @@ use copepod_consensus::{Machine, Options};
 use copepod_state::Tables;
 use redb::Durability;
 
-use super::backend::{Backends, Counted};
+use super::backend::Backends;
 use super::checkpoint::Checkpointer;
 use super::compact::Compactor;
 use super::driver::Command;
 use super::error::{Fault, OpenError, guarded};
 use super::folder::{LOG, MIRROR};
+use super::guard::Guard;
 use super::log::{LogContents, LogFile};
 use super::mirror::{Applied, Mirror};
 
@@ -54,13 +55,14 @@ impl Databases {
         syncs: Arc<AtomicU64>,
     ) -> Result<Databases, OpenError> {
         let has_mirror = backends.exists(MIRROR).map_err(cannot_open(dir, MIRROR))?;
-        let backend = Counted::new(backends.open(LOG).map_err(cannot_open(dir, LOG))?, syncs);
+        let backend = backends.open(LOG).and_then(|b| Guard::open(b, syncs)).map_err(cannot_open(dir, LOG))?;
         let (mut log, mut contents) =
             guarded(|| LogFile::open(backend, member, durability)).map_err(|fault: Fault| fault.at(dir, LOG))?;
         if !has_mirror && contents.truncated.index > 0 {
             return Err(OpenError::Damaged { dir: dir.into(), what: format!("{MIRROR} is missing") });
         }
-        let backend = Counted::new(backends.open(MIRROR).map_err(cannot_open(dir, MIRROR))?, Arc::default());
+        let backend =
+            backends.open(MIRROR).and_then(|b| Guard::open(b, Arc::default())).map_err(cannot_open(dir, MIRROR))?;
         let members = contents.truncated.conf_state.clone().unwrap_or_default();
         let (mirror, tables, applied) =
             guarded(|| Mirror::open(backend, member, &members)).map_err(|fault: Fault| fault.at(dir, MIRROR))?;

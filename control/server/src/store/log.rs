@@ -2,10 +2,10 @@
 
 use copepod_consensus::record::{seal, unseal};
 use copepod_consensus::{ConfState, Entry, HardState, Position, Restored, SnapshotMetadata, rules};
-use redb::{Builder, Database, Durability, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
+use redb::{Database, Durability, ReadableDatabase, ReadableTable, ReadableTableMetadata, TableDefinition};
 
-use super::backend::Counted;
 use super::error::Fault;
+use super::guard::Guard;
 use super::meta;
 use super::mirror::Applied;
 
@@ -74,8 +74,8 @@ impl LogContents {
 
 impl LogFile {
     /// Opens the log of member `id`; a new one begins with `id` as its only member.
-    pub(super) fn open(backend: Counted, id: u64, durability: Durability) -> Result<(LogFile, LogContents), Fault> {
-        let db = Builder::new().set_cache_size(8 << 20).create_with_backend(backend)?;
+    pub(super) fn open(backend: Guard, id: u64, durability: Durability) -> Result<(LogFile, LogContents), Fault> {
+        let db = backend.database()?;
         if !meta::is_ready(&db)? {
             let members = ConfState { voters: vec![id], ..ConfState::default() };
             let start = SnapshotMetadata { conf_state: Some(members), ..SnapshotMetadata::default() };

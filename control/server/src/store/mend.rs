@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 use super::driver::{Command, Driver, Keep, decline};
-use super::error::guarded;
+use super::error::{Fault, guarded};
 use super::log::Promised;
 use super::{ProposeError, ReadError};
 
@@ -74,7 +74,8 @@ impl Failed {
         }
         let Failed { keep, promised, later } = self;
         let mut driver = Driver::new(open, keep);
-        let started = guarded(|| driver.start()).and_then(|()| driver.keeps_what_was_shown());
+        let started = guarded(|| driver.start()).map_err(|fault: Fault| fault.into());
+        let started = started.and_then(|()| driver.keeps_what_was_shown());
         match started {
             Ok(()) => {
                 driver.later = later;

@@ -8,10 +8,10 @@ use copepod_consensus::record::seal;
 use copepod_consensus::{ConfState, Position, Snapshot, SnapshotMetadata};
 use copepod_model::{Key, Object};
 use copepod_state::{Tables, envelope};
-use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 
-use super::backend::Counted;
 use super::error::Fault;
+use super::guard::Guard;
 use super::meta;
 
 const OBJECTS: TableDefinition<'_, (&str, &str, &str), &[u8]> = TableDefinition::new("objects");
@@ -45,8 +45,8 @@ impl Applied {
 
 impl Mirror {
     /// Opens the mirror of member `id` and loads it. A new one begins empty, before the first entry.
-    pub(super) fn open(backend: Counted, id: u64, members: &ConfState) -> Result<(Mirror, Tables, Applied), Fault> {
-        let db = Builder::new().set_cache_size(8 << 20).create_with_backend(backend)?;
+    pub(super) fn open(backend: Guard, id: u64, members: &ConfState) -> Result<(Mirror, Tables, Applied), Fault> {
+        let db = backend.database()?;
         if !meta::is_ready(&db)? {
             fill(&db, id, &Tables::default(), &Applied { members: members.clone(), ..Applied::default() })?;
         }
@@ -55,15 +55,15 @@ impl Mirror {
     }
 
     /// Makes a new one that holds `tables`.
-    pub(super) fn create(backend: Counted, id: u64, tables: &Tables, applied: &Applied) -> Result<Mirror, Fault> {
-        let db = Builder::new().set_cache_size(8 << 20).create_with_backend(backend)?;
+    pub(super) fn create(backend: Guard, id: u64, tables: &Tables, applied: &Applied) -> Result<Mirror, Fault> {
+        let db = backend.database()?;
         fill(&db, id, tables, applied)?;
         Ok(Mirror { db, id })
     }
 
     /// Opens one whose contents are known to be those of `applied`, without loading them.
-    pub(super) fn reopen(backend: Counted, id: u64, applied: &Applied) -> Result<Mirror, Fault> {
-        let db = Builder::new().set_cache_size(8 << 20).create_with_backend(backend)?;
+    pub(super) fn reopen(backend: Guard, id: u64, applied: &Applied) -> Result<Mirror, Fault> {
+        let db = backend.database()?;
         let txn = db.begin_read()?;
         let table = txn.open_table(meta::TABLE)?;
         meta::check(&table, id)?;

@@ -10,6 +10,7 @@ mod disk;
 mod driver;
 mod error;
 mod folder;
+mod guard;
 mod hub;
 mod load;
 mod log;
@@ -32,6 +33,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use copepod_consensus::rules::Hold;
 use copepod_consensus::{ConfChangeV2, ConfState, Message, Position, Progress};
 use copepod_state::{Compacted, Interest, Outcome, Tables, Txn, WindowLimits, codec};
 use redb::Durability;
@@ -39,7 +41,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use driver::{Command, Driver, Install, Keep};
-use error::guarded;
+use error::{Fault, guarded};
 use folder::Folder;
 use hub::Hub;
 use load::Loader;
@@ -106,6 +108,8 @@ pub struct StoreOptions {
     pub window: WindowLimits,
     /// When to checkpoint.
     pub checkpoint: CheckpointPolicy,
+    /// How much of the log is kept for other members, by the bytes of the state.
+    pub hold: fn(usize) -> Hold,
     /// From how many bytes on the objects' file is written anew when more than half of it is free.
     pub compact_from: u64,
     /// Where the databases keep their bytes; files in `dir` by default.
@@ -127,6 +131,7 @@ impl StoreOptions {
             member,
             window: WindowLimits::default(),
             checkpoint: CheckpointPolicy::default(),
+            hold: Hold::of,
             peers: None,
             compact_from: compact::LEAST,
             #[cfg(test)]
@@ -170,6 +175,8 @@ struct Inner {
     room: Semaphore,
     member: u64,
     peers: Option<Arc<dyn Peers>>,
+    /// The disk is looked at as long as this is there.
+    _watched: Sender<()>,
 }
 
 impl std::fmt::Debug for Store {
@@ -199,14 +206,21 @@ impl Store {
         let hub = Arc::new(Hub::new(options.window, open.tables.revision()));
         let shared = Arc::new(Shared::new(open.tables.clone(), hub, folder, loader.syncs.clone()));
         let (member, peers) = (*member, options.peers.clone());
-        let keep =
-            Keep { shared: shared.clone(), policy: options.checkpoint, inbox, member, peers: peers.clone(), loader };
+        let (policy, hold) = (options.checkpoint, options.hold);
+        let keep = Keep { shared: shared.clone(), policy, hold, inbox, member, peers: peers.clone(), loader };
         let mut driver = Driver::new(open, keep);
-        guarded(|| driver.start()).map_err(|what| OpenError::Damaged { dir: dir.clone(), what })?;
+        guarded(|| driver.start()).map_err(|fault: Fault| fault.at(dir, folder::LOG))?;
         let spawned = std::thread::Builder::new().name("raft".into()).spawn(move || driver.run());
         spawned.map_err(|source| OpenError::Io { what: "cannot start the raft thread".into(), source })?;
+        let (watched, stop) = mpsc::channel();
+        // Not all that is shared: the lock of the folder ends with that.
+        let looked_at = shared.disk.clone();
+        let look = move || disk::watch(disk::LOOK, &stop, || drop(looked_at.check()));
+        let spawned = std::thread::Builder::new().name("disk".into()).spawn(look);
+        spawned.map_err(|source| OpenError::Io { what: "cannot start the disk's watch".into(), source })?;
         let room = Semaphore::new(QUEUED_BYTES / GRAIN);
-        Ok(Store { inner: Arc::new(Inner { shared, commands: Mutex::new(commands), room, member, peers }) })
+        let commands = Mutex::new(commands);
+        Ok(Store { inner: Arc::new(Inner { shared, commands, room, member, peers, _watched: watched }) })
     }
 
     /// Proposes a transaction, to the leader wherever it is. Once it has an outcome it is durable, and [`Store::snapshot`]

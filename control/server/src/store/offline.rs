@@ -8,11 +8,11 @@ use std::sync::Arc;
 use copepod_consensus::{ConfState, Entry, EntryType, HardState, Machine, Options, Position, SnapshotMetadata};
 use copepod_model::Key;
 use copepod_state::{Tables, apply, codec};
-use redb::{Builder, Durability};
+use redb::Durability;
 
-use super::backend::Counted;
 use super::error::{Fault, guarded};
 use super::folder::{Folder, LOG, MIRROR};
+use super::guard::Guard;
 use super::load::{Databases, cannot_open};
 use super::log::{LogContents, LogFile};
 use super::mirror::{Applied, Mirror};
@@ -139,8 +139,8 @@ fn look_into(folder: &Folder) -> Result<Verified, OpenError> {
 }
 
 /// Checks a database's pages, whose sums redb looks at only when it is asked to.
-fn pages(backend: Counted) -> Result<(), Fault> {
-    let mut db = Builder::new().set_cache_size(8 << 20).create_with_backend(backend)?;
+fn pages(backend: Guard) -> Result<(), Fault> {
+    let mut db = backend.database()?;
     if db.check_integrity()? { Ok(()) } else { Err(Fault::Damaged("its pages are not what they should be".into())) }
 }
 
@@ -232,11 +232,11 @@ fn take(entry: &Entry, tables: &mut Tables, dirty: &mut BTreeSet<Key>) -> Result
 }
 
 /// The member whose database this is.
-fn owner(backend: Counted) -> Result<u64, Fault> {
-    let db = Builder::new().set_cache_size(8 << 20).create_with_backend(backend)?;
+fn owner(backend: Guard) -> Result<u64, Fault> {
+    let db = backend.database()?;
     about::member(&db)
 }
 
-fn open(dir: &Path, backends: &dyn Backends, name: &str) -> Result<Counted, OpenError> {
-    Ok(Counted::new(backends.open(name).map_err(cannot_open(dir, name))?, Arc::default()))
+fn open(dir: &Path, backends: &dyn Backends, name: &str) -> Result<Guard, OpenError> {
+    backends.open(name).and_then(|b| Guard::open(b, Arc::default())).map_err(cannot_open(dir, name))
 }

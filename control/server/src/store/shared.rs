@@ -26,7 +26,7 @@ pub(super) struct Shared {
     progress: Mutex<Vec<Progress>>,
     folder: Mutex<Option<Folder>>,
     pub(super) stats: Counters,
-    pub(super) disk: Disk,
+    pub(super) disk: Arc<Disk>,
     pub(super) quota: Quota,
 }
 
@@ -68,7 +68,7 @@ impl Shared {
             progress: Mutex::default(),
             folder: Mutex::new(Some(folder)),
             stats: Counters { syncs, ..Counters::default() },
-            disk: Disk::default(),
+            disk: Arc::default(),
             quota: Quota::default(),
         }
     }

@@ -18,8 +18,8 @@ use copepod_model::{Key, object};
 use copepod_state::{Interest, Op, Outcome, Require, Tables, Txn, WindowLimits};
 use serde_json::json;
 
-use super::backend::Counted;
 use super::folder::{LOG, MIRROR};
+use super::guard::Guard;
 use super::log::LogFile;
 use super::mirror::Mirror;
 use super::*;
@@ -248,7 +248,7 @@ async fn the_log_is_cut_behind_checkpoints() {
     }
     assert!(store.stats().checkpoints >= 5, "{:?}", store.stats());
     store.abandon().await.unwrap();
-    let backend = Counted::new(disk.open(LOG).unwrap(), Arc::default());
+    let backend = Guard::open(disk.open(LOG).unwrap(), Arc::default()).unwrap();
     let (log, contents) = LogFile::open(backend, 1, Durability::Immediate).map_err(|e| format!("{e:?}")).unwrap();
     assert!(contents.entries.len() < 400 && contents.truncated.index > 200, "{}", contents.truncated.index);
     drop(log);

@@ -5,11 +5,11 @@
 //! copies back and begins again. The copies stay (`raft.redb.format-N`, `objects.redb.format-N`): with them a release
 //! before can be gone back to.
 
-use redb::{Builder, Database, WriteTransaction};
+use redb::{Database, WriteTransaction};
 
-use super::backend::Counted;
 use super::error::{Fault, guarded};
 use super::folder::{Folder, LOG, MIRROR, State};
+use super::guard::Guard;
 use super::{Backends, OpenError, meta};
 
 /// From a format to the one after it.
@@ -66,8 +66,8 @@ pub(super) fn run(
 
 fn take(step: &Step, backends: &dyn Backends) -> Result<(), Fault> {
     let open = |name| -> Result<Database, Fault> {
-        let backend = backends.open(name).map_err(redb::Error::Io)?;
-        Ok(Builder::new().set_cache_size(8 << 20).create_with_backend(Counted::new(backend, Default::default()))?)
+        let guard = backends.open(name).and_then(|b| Guard::open(b, Default::default())).map_err(redb::Error::Io)?;
+        Ok(guard.database()?)
     };
     let (log, objects) = (open(LOG)?, open(MIRROR)?);
     let (log, mut objects) = (log.begin_write()?, objects.begin_write()?);

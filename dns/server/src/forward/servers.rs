@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use hickory_proto::rr::{LowerName, Name};
@@ -125,8 +125,8 @@ fn order(silent: &[Option<Duration>]) -> Vec<usize> {
 /// All servers: those of stub domains, and those for the rest.
 pub(crate) struct Servers {
     /// The longest domains first.
-    stubs: Vec<(LowerName, Group)>,
-    rest: Group,
+    stubs: Vec<(LowerName, Arc<Group>)>,
+    rest: RwLock<Arc<Group>>,
 }
 
 impl Servers {
@@ -134,20 +134,25 @@ impl Servers {
         let group = |s: &StubDomain| {
             let mut name = Name::from_ascii(&s.domain).ok()?;
             name.set_fqdn(true);
-            Some((LowerName::from(name), Group::new(s.servers.clone())))
+            Some((LowerName::from(name), Arc::new(Group::new(s.servers.clone()))))
         };
         let mut stubs: Vec<_> = stubs.iter().filter_map(group).collect();
         stubs.sort_by_key(|(name, _)| std::cmp::Reverse(name.num_labels()));
-        Servers { stubs, rest: Group::new(rest) }
+        Servers { stubs, rest: RwLock::new(Arc::new(Group::new(rest))) }
     }
 
-    /// The servers to ask for a name: those of the longest stub domain that it is in.
-    pub(crate) fn of(&self, name: &Name) -> &Group {
-        self.stub(name).unwrap_or(&self.rest)
+    /// The servers for names of no stub domain.
+    pub(crate) fn rest(&self) -> Arc<Group> {
+        self.rest.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The servers of the stub domain that a name is in.
-    pub(crate) fn stub(&self, name: &Name) -> Option<&Group> {
+    /// Names of no stub domain are asked of these servers from now on.
+    pub(crate) fn set_rest(&self, servers: Vec<SocketAddr>) {
+        *self.rest.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(Group::new(servers));
+    }
+
+    /// The servers of the longest stub domain that a name is in.
+    pub(crate) fn stub(&self, name: &Name) -> Option<&Arc<Group>> {
         let name = LowerName::from(name);
         self.stubs.iter().find(|(domain, _)| domain.zone_of(&name)).map(|(_, group)| group)
     }
@@ -196,8 +201,8 @@ mod tests {
             ("example.com.", "10.0.0.3:53"),
             ("com.", "10.0.0.3:53"),
         ] {
-            let of = servers.of(&Name::from_ascii(name).unwrap()).in_order();
-            assert_eq!(of[0].1.to_string(), want, "{name}");
+            let of = servers.stub(&Name::from_ascii(name).unwrap()).cloned().unwrap_or_else(|| servers.rest());
+            assert_eq!(of.in_order()[0].1.to_string(), want, "{name}");
         }
     }
 

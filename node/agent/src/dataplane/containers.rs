@@ -14,7 +14,7 @@ use copepod_node_network::{HttpService, Network, PodHandle, ServeGuard, ServiceE
 use copepod_node_plan::usage::{ContainerReading, PodReading, VolumeUse};
 use copepod_node_plan::{ContainerId, ContainerSpec, Observation, PodIdentity, StorageLimits, TerminationMessage};
 use copepod_runtime_wasm::{Container, Exec, Exit, HttpHandler, Kind, Module, Process, Runtime};
-use copepod_volumes::Volumes;
+use copepod_volumes::{MessageFile, Volumes};
 use http::{Request, Response};
 use tokio::sync::{Notify, Semaphore};
 
@@ -59,6 +59,8 @@ impl Pod {
 #[derive(Default)]
 struct Slot {
     termination: TerminationMessage,
+    /// Where it leaves its message, once it is about to run.
+    message: Option<MessageFile>,
     container: Option<Arc<Container>>,
     guard: Option<ServeGuard>,
     log: Option<Arc<LogFile>>,
@@ -195,7 +197,8 @@ impl Containers {
     }
 
     /// Starts an attempt; at once if its module is at hand.
-    pub fn start(self: &Arc<Self>, id: ContainerId, spec: ContainerSpec) {
+    pub fn start(self: &Arc<Self>, id: ContainerId, mut spec: ContainerSpec) {
+        spec.termination.own = self.volumes.message_dir(&id);
         {
             let mut pods = lock(&self.pods);
             let Some(pod) = pods.get_mut(&id.pod_uid) else {
@@ -208,13 +211,16 @@ impl Containers {
         }
         let at_hand = lock(&self.modules).get(&spec.digest).cloned();
         match at_hand {
-            Some(module) if spec.mounts.is_empty() => self.run(id, spec, module),
+            Some(module) if spec.mounts.is_empty() => {
+                let message = MessageFile::of(&spec.termination, &spec.mounts);
+                self.run(id, spec, module, message);
+            }
             _ => {
                 let this = self.clone();
                 tokio::spawn(async move {
                     let ready = async { Ok((this.module(&spec.digest).await?, this.prepare(&id, spec).await?)) };
                     match ready.await {
-                        Ok((module, spec)) => this.run(id, spec, module),
+                        Ok((module, (spec, message))) => this.run(id, spec, module, message),
                         Err(e) => this.not_started(&id, e),
                     }
                 });
@@ -222,16 +228,22 @@ impl Containers {
         }
     }
 
-    /// The spec with mounts that are ready to be opened.
-    async fn prepare(&self, id: &ContainerId, mut spec: ContainerSpec) -> Result<ContainerSpec, String> {
+    /// The spec with mounts that are ready to be opened, and where its message will be.
+    async fn prepare(
+        &self,
+        id: &ContainerId,
+        mut spec: ContainerSpec,
+    ) -> Result<(ContainerSpec, Option<MessageFile>), String> {
         let (volumes, id) = (self.volumes.clone(), id.clone());
         let prepared = tokio::task::spawn_blocking(move || {
-            volumes.prepare(&id.pod_uid, &id.container, &mut spec.mounts).map(|()| spec).map_err(|e| e.to_string())
+            volumes.prepare(&id.pod_uid, &id.container, &mut spec.mounts).map_err(|e| e.to_string())?;
+            let message = MessageFile::of(&spec.termination, &spec.mounts);
+            Ok((spec, message))
         });
         prepared.await.unwrap_or_else(|e| Err(e.to_string()))
     }
 
-    fn run(self: &Arc<Self>, id: ContainerId, spec: ContainerSpec, module: Arc<Module>) {
+    fn run(self: &Arc<Self>, id: ContainerId, spec: ContainerSpec, module: Arc<Module>, message: Option<MessageFile>) {
         let served = module.kind() == Kind::Http;
         let (identity, handle) = {
             let pods = lock(&self.pods);
@@ -241,7 +253,7 @@ impl Containers {
         };
         let log = self.logs.create(&id, &identity.namespace, &identity.name);
         if let Some(slot) = lock(&self.pods).get_mut(&id.pod_uid).and_then(|p| p.slots.get_mut(&id)) {
-            (slot.log, slot.started) = (Some(log.clone()), now());
+            (slot.log, slot.message, slot.started) = (Some(log.clone()), message, now());
             let (stdin_once, tty) = (spec.stdin_once, spec.tty);
             slot.program = Some(Program { module: module.clone(), stdin_once, tty });
         }
@@ -351,6 +363,20 @@ impl Containers {
         }
     }
 
+    /// Limits a container that runs otherwise.
+    pub fn resize(
+        &self,
+        id: &ContainerId,
+        memory: Option<u64>,
+        cpu_limit: Option<u32>,
+        cpu_request: u32,
+    ) -> Result<(), String> {
+        let pods = lock(&self.pods);
+        let container = pods.get(&id.pod_uid).and_then(|p| p.slots.get(id)?.container.clone());
+        drop(pods);
+        container.ok_or("the container does not run")?.resize(memory, cpu_limit, cpu_request)
+    }
+
     /// What the containers use that use something.
     pub fn memory(&self) -> Vec<(ContainerId, u64)> {
         let pods = lock(&self.pods);
@@ -442,10 +468,18 @@ impl Containers {
     }
 }
 
-/// The message that the container left, where its pod wants one other than what the runtime says.
-fn last_words(slot: &Slot, code: i32) -> Option<String> {
-    let log = slot.log.as_ref().filter(|_| slot.termination.fallback_to_logs && code != 0)?;
-    Some(log.last_words()).filter(|words| !words.is_empty())
+/// The message of a container's end. The file that it has left is read, and goes.
+fn last_words(slot: &mut Slot, exit: &Exit) -> String {
+    let file = slot.message.take();
+    let left = file.as_ref().map_or_else(|| Ok(Vec::new()), MessageFile::read);
+    if let Some(file) = file.filter(MessageFile::is_to_go) {
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(|| file.remove())),
+            Err(_) => file.remove(),
+        }
+    }
+    let log = || slot.log.as_ref().map(|log| log.last_words()).unwrap_or_default();
+    slot.termination.message(exit.code, left, log, exit.message.clone())
 }
 
 /// A container has ended. Its port is free before anyone hears of it, since the next attempt wants it.
@@ -453,9 +487,7 @@ fn ended(containers: &Weak<Containers>, id: &ContainerId, mut exit: Exit, served
     let Some(containers) = containers.upgrade() else { return };
     let slot = containers.take(id);
     if let Some(mut slot) = slot {
-        if let Some(message) = last_words(&slot, exit.code) {
-            exit.message = message;
-        }
+        exit.message = last_words(&mut slot, &exit);
         drop(slot.guard.take());
         // Dropping a container kills what it still answers; and it must not be dropped by its own call.
         let later = if served { LAST_REQUESTS } else { Duration::ZERO };

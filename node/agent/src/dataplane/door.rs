@@ -9,7 +9,7 @@ use copepod_node_network::Network;
 use copepod_node_plan::exec::{Program, program};
 use copepod_node_plan::usage::{PodReading, VolumeUse};
 use copepod_node_plan::{ContainerId, PodIdentity};
-use copepod_runtime_wasm::{Container, Exec, Kind, LogStream, Module, Output, Process, Stdin};
+use copepod_runtime_wasm::{Container, Exec, LogStream, Module, Output, Process, Stdin};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use super::containers::{Containers, Live};
@@ -133,14 +133,16 @@ impl Door {
         let Ok(permit) = target.execs.clone().try_acquire_owned() else {
             return Err(refused("too many commands run in this pod".into()));
         };
-        let module = match program(&command, target.module.kind() != Kind::Http) {
-            Program::Own => target.module.clone(),
-            Program::Toolbox => self.containers.module(toolbox::digest()).await.map_err(refused)?,
+        let own = &target.module;
+        let (module, export) = match program(&command, own.has_command(), |name| own.exports(name)) {
+            Program::Own => (own.clone(), None),
+            Program::Exported(name) => (own.clone(), Some(name.to_owned())),
+            Program::Toolbox => (self.containers.module(toolbox::digest()).await.map_err(refused)?, None),
             Program::Missing => {
                 return Err(refused(format!("exec: {first:?}: executable file not found in $PATH")));
             }
         };
-        let process = Process { args: command, stdin, output, tty };
+        let process = Process { export, args: command, stdin, output, tty };
         Ok(Running { exec: self.containers.exec(&target.container, module, process), _permit: permit })
     }
 }

@@ -2,8 +2,9 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use copepod_images::{Credential, Policy, Request, Store};
+use copepod_images::{Credential, Meter, Policy, Request, Store};
 use copepod_model::Time;
 use copepod_node_plan::{Disk, ImageUse, Observation, PullRequest};
 use copepod_runtime_wasm::Runtime;
@@ -12,6 +13,9 @@ use super::containers::Containers;
 use super::{Observer, toolbox};
 use crate::clock::now;
 use crate::host;
+
+/// How often it is told how far a pull is: each time is a status of every pod that waits for it.
+const PROGRESS: Duration = Duration::from_secs(5);
 
 /// Has an image in the store and compiled: it is ready before any container asks for it.
 pub(super) async fn pull(images: &Store, containers: &Containers, wanted: PullRequest, observer: &Observer) {
@@ -26,7 +30,7 @@ pub(super) async fn pull(images: &Store, containers: &Containers, wanted: PullRe
     let failed = |reason: &str, message| Observation::ImageFailed { request, reason: reason.into(), message };
     if copepod_node_plan::exec::is_toolbox(&wanted.image) {
         let digest = toolbox::digest().to_string();
-        let (size, took) = (toolbox::WASM.len() as u64, std::time::Duration::ZERO);
+        let (size, took) = (toolbox::WASM.len() as u64, Duration::ZERO);
         say(Observation::ImagePulled { request, size, took, waited: took });
         return match containers.module(&digest).await {
             Ok(_) => say(Observation::ImageReady { request, digest }),
@@ -36,18 +40,41 @@ pub(super) async fn pull(images: &Store, containers: &Containers, wanted: PullRe
     let credentials =
         wanted.credentials.into_iter().map(|c| Credential { username: c.username, password: c.password }).collect();
     let asked = Request { image: wanted.image, policy, credentials };
-    let pulled = match images.pull(&asked, now(), || say(Observation::ImagePulling { request })).await {
+    let meter = Meter::default();
+    let pulled = images.pull(&asked, now(), || say(Observation::ImagePulling { request }), &meter);
+    let told = |(done, total)| say(Observation::ImageProgress { request, done, total });
+    let pulled = match watched(pulled, || meter.read(), told).await {
         Ok(pulled) => pulled,
         Err(e) => return say(failed(e.reason, e.message)),
     };
     // A file that has not changed was not pulled from anywhere.
     let file = asked.image.starts_with("file:") && pulled.present && policy == Policy::IfNotPresent;
-    let took = if file { std::time::Duration::ZERO } else { pulled.took };
+    let took = if file { Duration::ZERO } else { pulled.took };
     say(Observation::ImagePulled { request, size: pulled.size, took, waited: pulled.waited });
     match containers.module(&pulled.digest).await {
         Ok(_) => say(Observation::ImageReady { request, digest: pulled.digest }),
         // It will be the same until there is another image.
         Err(message) => say(failed("CreateContainerError", message)),
+    }
+}
+
+/// Waits for a pull, and tells now and then how far it is.
+async fn watched<T, M: Copy + PartialEq>(
+    pull: impl Future<Output = T>,
+    read: impl Fn() -> Option<M>,
+    tell: impl Fn(M),
+) -> T {
+    let mut pull = std::pin::pin!(pull);
+    let mut told = None;
+    loop {
+        match tokio::time::timeout(PROGRESS, &mut pull).await {
+            Ok(pulled) => return pulled,
+            Err(_) => {
+                let now = read();
+                now.filter(|_| now != told).into_iter().for_each(&tell);
+                told = now;
+            }
+        }
     }
 }
 
@@ -104,5 +131,25 @@ impl Shelf {
             }
         }
         Observation::ImagesRemoved { freed, errors }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_long_pull_is_told_of_a_short_one_is_not() {
+        let began = tokio::time::Instant::now();
+        let told = RefCell::new(Vec::new());
+        let pull = |seconds| {
+            let read = || Some(began.elapsed().as_secs().min(12)).filter(|n| *n > 5);
+            watched(tokio::time::sleep(Duration::from_secs(seconds)), read, |n| told.borrow_mut().push(n))
+        };
+        pull(4).await;
+        assert!(told.borrow().is_empty());
+        pull(30).await;
+        assert_eq!(*told.borrow(), [9, 12], "every five seconds, if it has gone on");
     }
 }

@@ -28,6 +28,7 @@ use crate::logs::{Logs, lock};
 use containers::Containers;
 pub(crate) use door::{Attached, Door, Target};
 use images::Shelf;
+pub(crate) use probe::tls;
 
 /// Where observations go.
 pub(crate) type Observer = mpsc::UnboundedSender<Observation>;
@@ -154,6 +155,10 @@ impl DataPlane {
             }
             Effect::Start { id, spec, .. } => self.containers.start(id, *spec),
             Effect::Stop { id, grace } => self.containers.stop(&id, grace),
+            Effect::Resize { id, memory_limit, cpu_limit_millis, cpu_request_millis } => {
+                let result = self.containers.resize(&id, memory_limit, cpu_limit_millis, cpu_request_millis);
+                let _ = self.observer.send(Observation::Resized { id, result });
+            }
             Effect::DetachPod { uid } => {
                 self.containers.end_pod(&uid);
                 self.network.detach(&uid);

@@ -5,12 +5,15 @@ mod auth;
 mod configz;
 
 use std::convert::Infallible;
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use copepod_client::{Body, body, certificate};
 use copepod_model::UserInfo;
+use copepod_node_streams::proxy;
 use http::{Request, Response};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -52,7 +55,10 @@ impl Front {
         let path: Vec<&str> = path.iter().map(String::as_str).collect();
         let admitted = self.auth.admit(request.method(), request.headers(), &path, certificate).await;
         match admitted {
-            // No path has a use for a body.
+            Ok(()) if path.first() == Some(&proxy::PREFIX) => {
+                self.api.handle(request.map(|body| body.map_err(io::Error::other).boxed())).await
+            }
+            // No other path has a use for a body.
             Ok(()) => self.api.handle(request.map(|_| body(""))).await,
             Err(refusal) => refusal,
         }

@@ -123,8 +123,12 @@ impl Pods {
     /// Who hears of an observation about a pull.
     pub(super) fn pulled(&mut self, observation: &Observation) -> Vec<Uid> {
         match observation {
-            Observation::ImagePulling { request } | Observation::ImagePulled { request, .. } => {
+            Observation::ImagePulling { request }
+            | Observation::ImageProgress { request, .. }
+            | Observation::ImagePulled { request, .. } => {
                 let Some(pull) = self.pulling.get_mut(request) else { return Vec::new() };
+                // Who comes later hears how far it is, not how far it was.
+                pull.said.retain(|said| !matches!(said, Observation::ImageProgress { .. }));
                 pull.said.push(observation.clone());
                 let waiting = pull.waiting.iter().cloned().collect();
                 if matches!(observation, Observation::ImagePulled { took, .. } if !took.is_zero()) {

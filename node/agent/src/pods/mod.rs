@@ -295,6 +295,9 @@ impl Pods {
         };
         self.homeless.remove(&uid);
         let mut observed = Observed::adopt(&pod, ip, now());
+        // What it wants since, it has to be given.
+        let given = observed.allocated(&pod).filter(|_| claim != Claim::default());
+        let claim = given.map_or(claim, |pod| copepod_node_plan::claim(&pod));
         let health = self.health();
         // Whether those that ran here before may stay on a short disk is decided by what they hold.
         if let Some(message) =
@@ -372,6 +375,7 @@ impl Pods {
             Observation::Images { images, disk } => return self.images_seen(images.clone(), *disk),
             Observation::ImagesRemoved { freed, errors } => return self.images_removed(*freed, errors),
             Observation::ImagePulling { .. }
+            | Observation::ImageProgress { .. }
             | Observation::ImagePulled { .. }
             | Observation::ImageReady { .. }
             | Observation::ImageFailed { .. } => self.pulled(&observation),
@@ -382,6 +386,7 @@ impl Pods {
             Observation::Started { id, .. }
             | Observation::Exited { id, .. }
             | Observation::Hooked { id, .. }
+            | Observation::Resized { id, .. }
             | Observation::Probed { id, .. } => vec![id.pod_uid.clone()],
             Observation::Usage { .. } | Observation::Storage { .. } => Vec::new(),
         };
@@ -435,6 +440,17 @@ impl Pods {
             return;
         }
         let Some(pod) = entry.pod() else { return };
+        let mut shrunk = false;
+        if entry.claim != Claim::default() {
+            let mut others = self.taken;
+            others.free(entry.claim);
+            if let Some(claim) = entry.observed.resize(&pod, others, &self.facts) {
+                let before = std::mem::replace(&mut entry.claim, claim);
+                shrunk = claim.cpu_millis < before.cpu_millis || claim.memory < before.memory;
+                self.taken = others;
+                self.taken.add(claim);
+            }
+        }
         let plan = plan(&pod, &mut entry.observed, &self.refs, &self.facts, at);
         for event in plan.events {
             self.recorder.record(&entry.object, event);
@@ -465,6 +481,9 @@ impl Pods {
         for reference in plan.follow {
             self.follow.add(reference, uid, &self.client);
         }
+        if shrunk {
+            self.retry_resizes();
+        }
         self.carry_out(uid, plan.effects);
         if plan.remove && self.entries.get(uid).is_some_and(|e| e.is_static) {
             self.arm_probe(uid, None);
@@ -489,6 +508,12 @@ impl Pods {
         }
     }
 
+    /// There is room again: pods that wait for some to be resized may have it.
+    fn retry_resizes(&mut self) {
+        let waiting = self.entries.iter().filter(|(_, e)| e.observed.is_deferred());
+        self.dirty.extend(waiting.map(|(uid, _)| uid.clone()));
+    }
+
     fn carry_out(&mut self, uid: &Uid, effects: Vec<Effect>) {
         for effect in effects {
             match &effect {
@@ -501,6 +526,7 @@ impl Pods {
                     if let Some(entry) = self.entries.get_mut(uid) {
                         self.taken.free(std::mem::take(&mut entry.claim));
                     }
+                    self.retry_resizes();
                     if let Some(entry) = self.entries.get_mut(uid)
                         && std::mem::take(&mut entry.addressed)
                     {

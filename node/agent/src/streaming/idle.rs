@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 /// Upstream's default.
-const IDLE: Duration = Duration::from_secs(4 * 60 * 60);
+pub(super) const IDLE: Duration = Duration::from_secs(4 * 60 * 60);
 
 /// A stream with that limit: its reading side fails once nothing was read or written for so long.
 pub(crate) struct Idle<S> {

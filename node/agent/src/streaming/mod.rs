@@ -1,6 +1,6 @@
-//! Streams into pods: exec, attach and port-forward, with the kubelet's paths, over WebSocket and SPDY. Whoever asks hands
-//! over its connection with the request (`hyper::upgrade`): the API server in this process its client's, another machine its
-//! own. What a stream carries is decided in `copepod-node-streams`; here it is moved.
+//! Streams into pods: exec, attach and port-forward, with the kubelet's paths, over WebSocket and SPDY, and proxied requests,
+//! which may become streams. Whoever asks hands over its connection with the request (`hyper::upgrade`): the API server in this
+//! process its client's, another machine its own. What a stream carries is decided in `copepod-node-streams`; here it is moved.
 
 // A refusal is made at most once per session: its size does not matter.
 #![allow(clippy::result_large_err)]
@@ -9,6 +9,7 @@ mod attach;
 mod exec;
 mod forward;
 mod idle;
+mod proxy;
 mod remote;
 mod spdy;
 mod websocket;

@@ -9,10 +9,11 @@ use base64::engine::general_purpose::STANDARD as B64;
 use bytes::{BufMut as _, Bytes, BytesMut};
 use copepod_node_streams::channel::{self, Protocol};
 use copepod_node_streams::status;
-use futures_util::stream::{SplitSink, SplitStream};
+use futures_util::stream::SplitSink;
 use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream};
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Error;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
@@ -26,10 +27,21 @@ use super::remote::{In, Out, Transport};
 const MESSAGE: usize = 1 << 20;
 /// How long a client may take to hang up after the end.
 const HANG_UP: Duration = Duration::from_secs(5);
+/// Before it is told anything a client is asked whether it listens, and has so much time when it has answered: client-go
+/// before 1.34 begins to read and makes its streams beside, and drops what comes for one that is not there yet
+/// (`tools/remotecommand/websocket.go`). An answer says only that it reads; this is longer than its other thread is usually
+/// kept from going on.
+const TURN: Duration = Duration::from_millis(20);
+/// How long all of that may take; a client that does not answer is told all the same then.
+const LISTEN: Duration = Duration::from_secs(1);
 
 /// A client's stream of bytes.
 pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
+/// What comes from a client.
+trait Messages: futures_util::Stream<Item = Result<Message, Error>> {}
+impl<T: futures_util::Stream<Item = Result<Message, Error>>> Messages for T {}
 
 async fn open<S: Stream>(io: S) -> WebSocketStream<S> {
     let config = WebSocketConfig::default().max_message_size(Some(MESSAGE)).max_frame_size(Some(MESSAGE));
@@ -37,7 +49,7 @@ async fn open<S: Stream>(io: S) -> WebSocketStream<S> {
 }
 
 /// The next message's channel and bytes; `None` at the end of the connection.
-async fn next<S: Stream>(from: &mut SplitStream<WebSocketStream<S>>, base64: bool) -> Option<(u8, Bytes)> {
+async fn next(from: &mut (impl Messages + Unpin), base64: bool) -> Option<(u8, Bytes)> {
     loop {
         let mut bytes = match from.next().await? {
             Ok(Message::Binary(bytes)) => bytes,
@@ -57,6 +69,27 @@ async fn next<S: Stream>(from: &mut SplitStream<WebSocketStream<S>>, base64: boo
     }
 }
 
+/// Waits until a client listens to all of its streams, as far as that can be known: whoever says something does.
+/// What it has said is the answer.
+async fn listening<S: Stream>(io: &mut WebSocketStream<S>) -> Result<Option<Message>, Error> {
+    io.send(Message::Ping(Bytes::new())).await?;
+    match hear(io).await? {
+        Some(said) => Ok(Some(said)),
+        None => timeout(TURN, hear(io)).await.unwrap_or(Ok(None)),
+    }
+}
+
+/// The next that a client says; `None` if it answers a ping.
+async fn hear<S: Stream>(io: &mut WebSocketStream<S>) -> Result<Option<Message>, Error> {
+    loop {
+        match io.next().await.ok_or(Error::ConnectionClosed)?? {
+            Message::Pong(_) => return Ok(None),
+            Message::Ping(_) | Message::Frame(_) => {}
+            said => return Ok(Some(said)),
+        }
+    }
+}
+
 fn message(channel: u8, bytes: &[u8], base64: bool) -> Message {
     if base64 {
         return Message::text(format!("{}{}", char::from(b'0' + channel), B64.encode(bytes)));
@@ -69,14 +102,21 @@ fn message(channel: u8, bytes: &[u8], base64: bool) -> Message {
 
 /// Serves exec or attach until the guest's side has ended or the client is gone.
 pub(super) async fn remote_command<S: Stream>(io: S, protocol: Protocol, wants: &Wants, transport: Transport) {
-    let (to, from) = open(io).await.split();
+    let mut io = open(io).await;
+    let first = match timeout(LISTEN, listening(&mut io)).await {
+        Ok(Ok(first)) => first,
+        Ok(Err(_)) => return,
+        Err(_) => None,
+    };
+    let (to, from) = io.split();
     let Transport { input, output } = transport;
+    let from = futures_util::stream::iter(first.map(Ok)).chain(from);
     let mut reading = std::pin::pin!(read(from, protocol, wants, input));
     tokio::select! {
         () = &mut reading => {}
         _ = write(to, protocol, wants, output) => {
             // What it still sends is read, so that no reset overtakes what it was told.
-            let _ = tokio::time::timeout(HANG_UP, reading).await;
+            let _ = timeout(HANG_UP, reading).await;
         }
     }
 }
@@ -86,12 +126,7 @@ async fn close<S: Stream>(to: &mut SplitSink<WebSocketStream<S>, Message>) -> Re
     to.send(Message::Close(Some(CloseFrame { code: CloseCode::Normal, reason: "".into() }))).await
 }
 
-async fn read<S: Stream>(
-    mut from: SplitStream<WebSocketStream<S>>,
-    protocol: Protocol,
-    wants: &Wants,
-    input: mpsc::Sender<In>,
-) {
+async fn read(mut from: impl Messages + Unpin, protocol: Protocol, wants: &Wants, input: mpsc::Sender<In>) {
     while let Some((channel, bytes)) = next(&mut from, protocol.base64).await {
         let message = match channel {
             channel::STDIN if wants.stdin => In::Stdin(bytes),
@@ -217,3 +252,6 @@ pub(super) async fn forward<S: Stream>(io: S, protocol: Protocol, ports: Vec<u16
         () = writing => {}
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -129,3 +129,27 @@ async fn what_this_node_has_not_is_refused() {
     b.api.until(&key, |v| v.is_some_and(waiting) && said()).await;
     b.agent.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_container_leaves_a_message() {
+    let b = Bench::new().await;
+    let mounts = json!([{"name": "d", "mountPath": "/d"}]);
+    let container = |name: &str, path: &str, args: &str| {
+        json!({"name": name, "image": files(), "args": words(args), "terminationMessagePath": path,
+            "terminationMessagePolicy": "FallbackToLogsOnError", "volumeMounts": mounts})
+    };
+    let spec = json!({"restartPolicy": "Never", "volumes": [{"name": "d", "emptyDir": {}}], "initContainers": [
+        container("own", "/dev/termination-log", "write /dev/termination-log bye"),
+        container("mounted", "/d/log", "write /d/log in-a-volume"),
+        container("silent", "/d/log", "sleep 0"),
+    ]});
+    let mut last = container("c", "dev/termination-log", "write /dev/termination-log why , cat /none");
+    last.as_object_mut().unwrap().remove("name");
+    let key = b.pod("p", &files(), spec, last);
+    let pod = b.api.until(&key, phase("Failed")).await;
+    let ended = |list: &str, i: usize| pod["status"][list][i]["state"]["terminated"]["message"].clone();
+    let inits = [0, 1, 2].map(|i| ended("initContainerStatuses", i));
+    assert_eq!(inits, [json!("bye"), json!("in-a-volume"), Value::Null], "the third has left nothing itself");
+    assert_eq!(ended("containerStatuses", 0), "why", "the log is for those who leave nothing");
+    b.agent.shutdown().await;
+}

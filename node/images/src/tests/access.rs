@@ -66,7 +66,7 @@ async fn mirrors_are_asked_first_and_do_not_get_the_pods_password() {
     mirror.lock(Door::Basic("me", "secret"));
     let credentials = vec![Credential { username: "me".into(), password: "secret".into() }];
     let wanted = Request { image: b.image("app:1"), policy: Policy::Always, credentials };
-    store.pull(&wanted, NOW, || {}).await.unwrap();
+    store.pull(&wanted, NOW, || {}, &Meter::default()).await.unwrap();
     assert!(b.registry.requests() > asked, "the mirror was not told the password");
     // A mirror that is down is passed over.
     let gone = TestRegistry::start().await.stop();

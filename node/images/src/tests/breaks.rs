@@ -85,7 +85,7 @@ async fn only_what_is_asked_of_others_is_announced() {
     let wanted = |policy| Request { image: b.image("app:1"), policy, credentials: Vec::new() };
     for (policy, announced) in [(Policy::IfNotPresent, true), (Policy::IfNotPresent, false), (Policy::Always, true)] {
         let mut said = false;
-        b.store.pull(&wanted(policy), NOW, || said = true).await.unwrap();
+        b.store.pull(&wanted(policy), NOW, || said = true, &Meter::default()).await.unwrap();
         assert_eq!(said, announced, "{policy:?}");
     }
     let heads = b.registry.count("HEAD");

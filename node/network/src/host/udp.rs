@@ -163,7 +163,7 @@ impl Listener {
             return;
         }
         let chosen = network.chosen(service, Side::Outside, client.ip());
-        for endpoint in service.candidates(Side::Outside, chosen, network.sequence()) {
+        for endpoint in service.candidates(Side::Outside, chosen, network.chance()) {
             if self.begin(key, endpoint.addr, data) {
                 network.taken(service, client.ip(), chosen, endpoint.addr);
                 return;

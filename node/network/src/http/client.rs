@@ -7,6 +7,7 @@ use std::sync::Arc;
 use copepod_node_routes::{External, H2C, Protocol, ServicePort, Side};
 use http::{Method, Request, Response, StatusCode, Uri, Version, header};
 use http_body_util::BodyExt;
+use hyper::body::Body as _;
 use hyper::client::conn::{http1, http2};
 use hyper::rt::{Read, Write};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -52,7 +53,8 @@ struct Speech<'a> {
 }
 
 impl Network {
-    /// Sends a request to an address, as a probe or a proxy does: the `Host` header stays as it is.
+    /// Sends a request to an address, as a probe or a proxy does: the `Host` header stays as it is. While a body of its own is
+    /// on the way the time for the response does not run; its pieces have the time that those of the response have.
     pub async fn request(
         &self,
         from: Source,
@@ -69,6 +71,12 @@ impl Network {
             && let Ok(value) = http::HeaderValue::from_str(&to.to_string())
         {
             request.headers_mut().insert(header::HOST, value);
+        }
+        if !request.body().is_end_stream() {
+            let progress = Progress::new();
+            request.extensions_mut().insert(progress.clone());
+            let idle = options.between_bytes_timeout;
+            request = request.map(|body| Guarded::new(body, u64::MAX, idle).reporting(progress).boxed());
         }
         Ok(self.dispatch(&from, to, host.as_ref(), request, &options).await?)
     }
@@ -472,7 +480,6 @@ pub(crate) async fn in_time<T>(
 }
 
 pub(crate) fn guarded(response: Response<Body>, options: &HttpOptions) -> Response<Body> {
-    use hyper::body::Body as _;
     if response.body().is_end_stream() {
         return response;
     }

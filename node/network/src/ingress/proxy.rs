@@ -90,12 +90,14 @@ impl Front {
         }
         let backend = chosen.and_then(|c| c.backend.as_ref()).ok_or(Refusal::NoBackend)?;
         let way = way(&network.routes(), backend)?;
-        if request.body().size_hint().lower() > self.config.max_body_bytes {
+        let limits = &rule.limits;
+        let most = limits.body.unwrap_or(self.config.max_body_bytes);
+        if request.body().size_hint().lower() > most {
             return Err(Refusal::TooLarge);
         }
         let protocol = upgrade::wanted(request.headers());
         let client = protocol.is_some().then(|| upgrade::take(&mut request));
-        let mut request = self.rewrite(request);
+        let mut request = self.rewrite(request, most, limits.send.unwrap_or(self.config.body_timeout));
         if let Some(protocol) = protocol {
             request.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
             request.headers_mut().insert(header::UPGRADE, protocol);
@@ -109,6 +111,10 @@ impl Front {
             }
         }
         let mut options = HttpOptions { h2c: rule.grpc, ..self.options.clone() };
+        options.connect_timeout = limits.connect.unwrap_or(options.connect_timeout);
+        if let Some(time) = limits.read {
+            (options.first_byte_timeout, options.between_bytes_timeout) = (time, time);
+        }
         let patience = |t: Duration| if t.is_zero() { NO_TIMEOUT } else { t };
         if let Some(time) = rule.backend_timeout.or(rule.request_timeout) {
             options.first_byte_timeout = patience(time);
@@ -217,8 +223,8 @@ impl Front {
         request
     }
 
-    /// The request as an endpoint gets it.
-    fn rewrite(&self, mut request: Request<Incoming>) -> Request<Body> {
+    /// The request as an endpoint gets it, with at most so many bytes of a body, and so long between two pieces of it.
+    fn rewrite(&self, mut request: Request<Incoming>, most: u64, idle: Duration) -> Request<Body> {
         // In a request with an authority in its target, that one counts and not the header (RFC 9112, section 3.2.2).
         if request.uri().authority().is_some() {
             request.headers_mut().remove(header::HOST);
@@ -240,8 +246,7 @@ impl Front {
         }
         let progress = Progress::new();
         request.extensions_mut().insert(progress.clone());
-        let config = &self.config;
-        request.map(|body| Guarded::new(body, config.max_body_bytes, config.body_timeout).reporting(progress).boxed())
+        request.map(|body| Guarded::new(body, most, idle).reporting(progress).boxed())
     }
 }
 

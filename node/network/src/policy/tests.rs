@@ -1,4 +1,5 @@
 use std::sync::Mutex;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -247,6 +248,58 @@ async fn requests_are_streams_too() {
         }
     })
     .await;
+}
+
+/// Counts what it was asked, and never answers.
+#[derive(Default)]
+struct Counting(AtomicUsize);
+
+#[async_trait]
+impl HttpService for Counting {
+    async fn handle(&self, _: Request<Body>) -> Result<Response<Body>, ServiceError> {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        std::future::pending().await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_a_policy_has_cut_is_no_fault_of_the_endpoint() {
+    let net = network();
+    let (a, b, c) = (attach(&net, 1), attach(&net, 2), attach(&net, 3));
+    let [second, third] = [(); 2].map(|()| Arc::new(Counting::default()));
+    let _guards =
+        [(&b, &second), (&c, &third)].map(|(pod, service)| net.serve_http(pod.ip(), 8080, service.clone()).unwrap());
+    set_web(&net, &[(2, true), (3, true)]);
+    let count = |of: &Arc<Counting>| of.0.load(Ordering::Relaxed);
+    // Sends ten requests and answers, once they have arrived, how many each pod has got by then.
+    let ask = async || {
+        let before = count(&second) + count(&third);
+        let asking: Vec<_> = (0..10)
+            .map(|_| {
+                let a = a.clone();
+                tokio::spawn(async move { a.send_http(get("http://10.96.0.7/"), HttpOptions::default()).await })
+            })
+            .collect();
+        soon(async {
+            while count(&second) + count(&third) < before + 10 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        (asking, count(&second), count(&third))
+    };
+    let (cut, to_second, to_third) = ask().await;
+    assert_eq!((to_second, to_third), (5, 5), "who has fewer open gets the next one");
+    net.set_policies(policies(&[guarded(2, None)]));
+    soon(async {
+        while cut.iter().filter(|asking| asking.is_finished()).count() < 5 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    net.set_policies(policies(&[]));
+    let (_asking, to_second, to_third) = ask().await;
+    assert!(matches!((to_second, to_third), (12, 8) | (13, 7)), "nothing is open there: {to_second} and {to_third}");
 }
 
 #[tokio::test]

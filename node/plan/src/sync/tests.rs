@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 mod ephemeral;
 mod exec;
+mod resize;
 mod sim;
 
 struct Known(bool);
@@ -93,6 +94,10 @@ impl Bench {
             Effect::ReportImages { .. } | Effect::RemoveImages { .. } => "images".into(),
             Effect::AttachPod(p) => format!("attach {}", p.ip),
             Effect::Start { id, .. } => format!("start {}.{}", id.container, id.attempt),
+            Effect::Resize { id, memory_limit, cpu_limit_millis, cpu_request_millis } => {
+                let (memory, cpu) = (memory_limit.unwrap_or(0), cpu_limit_millis.unwrap_or(0));
+                format!("resize {}.{} {memory} {cpu} {cpu_request_millis}", id.container, id.attempt)
+            }
             Effect::Stop { id, grace } => format!("stop {}.{} {grace:?}", id.container, id.attempt),
             Effect::MountVolume { name, .. } => format!("mount {name}"),
             Effect::KeepPods(_) => "keep".into(),
@@ -247,6 +252,19 @@ fn crashes_back_off_from_milliseconds() {
 }
 
 #[test]
+fn the_messages_of_a_pod_share_what_there_is() {
+    for (containers, kept) in [(json!([{"name": "c"}]), 12 << 10), (json!([{"name": "c"}, {"name": "d"}]), 6 << 10)] {
+        let mut b = Bench::new(json!({"restartPolicy": "Never", "containers": containers}));
+        b.image();
+        b.started("c", 0);
+        let (id, at) = (b.id("c", 0), b.now);
+        b.see(Observation::Exited { id, code: 0, reason: "Completed".into(), message: "m".repeat(20_000), at });
+        let state = b.last.status.container_statuses.as_ref().unwrap()[0].state.clone().unwrap();
+        assert_eq!(state.terminated.unwrap().message.unwrap().len(), kept);
+    }
+}
+
+#[test]
 fn restart_policies_decide_the_end() {
     for (policy, code, phase, state) in [
         ("Never", 0, "Succeeded", "terminated Completed 0 0"),
@@ -341,6 +359,28 @@ fn pulls_back_off_in_the_kubelets_words() {
     assert_eq!(b.after(19_999), "");
     assert_eq!(b.after(1), "pull img:1");
     assert_eq!(b.image(), "start c.0");
+}
+
+#[test]
+fn a_long_pull_says_how_far_it_is() {
+    let mut b = Bench::new(json!({"containers": [{"name": "c"}]}));
+    let request = asked("img:1");
+    let said =
+        |b: &Bench| b.last.status.container_statuses.as_ref().unwrap()[0].state.clone().unwrap().waiting.unwrap();
+    b.see(Observation::ImageProgress { request, done: 12_900_000, total: 80 << 20 });
+    assert_eq!((b.main().as_str(), b.events().len()), ("waiting ContainerCreating 0", 0), "and it is no event");
+    assert_eq!(said(&b).message.as_deref(), Some("pulling: 12 of 80 MiB"));
+    b.see(Observation::ImageProgress { request, done: 2 << 20, total: 9 << 20 });
+    assert_eq!(said(&b).message.as_deref(), Some("pulling: 2048 of 9216 KiB"));
+    b.see(Observation::ImageProgress { request: asked("other"), done: 1, total: 1 });
+    assert_eq!(said(&b).message.as_deref(), Some("pulling: 2048 of 9216 KiB"), "that is another's");
+    b.see(Observation::ImageFailed { request, reason: "ErrImagePull".into(), message: "gone".into() });
+    b.after(10_000);
+    b.see(Observation::ImageProgress { request, done: 1, total: 1 << 20 });
+    let why = said(&b).message.unwrap();
+    assert!(why.starts_with("Back-off pulling image"), "what went wrong before is worth more: {why}");
+    assert_eq!(b.image(), "start c.0");
+    assert_eq!(said(&b).message, None);
 }
 
 #[test]

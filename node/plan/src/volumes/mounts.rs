@@ -5,6 +5,7 @@ use k8s_openapi::api::core::v1::{Container, Volume};
 use super::Volumes;
 use crate::effect::Mount;
 use crate::env::Source;
+use crate::text::clean_path;
 
 /// What a container sees, or what is wrong in the kubelet's words. Its volumes are mounted.
 pub(crate) fn resolve(
@@ -31,7 +32,7 @@ pub(crate) fn resolve(
             return Err(format!("unable to provision SubPath `{sub_path}`: must not contain '..'"));
         }
         list.push(Mount {
-            path: clean(&m.mount_path),
+            path: clean_path(&m.mount_path),
             host: host.into(),
             sub_path,
             read_only: m.read_only == Some(true) || shows_objects(volume),
@@ -60,17 +61,4 @@ fn substitute(expr: &str, env: &[(String, String)]) -> Result<String, String> {
         Some(name) => Err(format!("missing value for \"{name}\"")),
         None => Ok(text),
     }
-}
-
-/// An absolute path without `.`, `..` and needless slashes.
-fn clean(path: &str) -> String {
-    let mut parts = Vec::new();
-    for part in path.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => drop(parts.pop()),
-            other => parts.push(other),
-        }
-    }
-    format!("/{}", parts.join("/"))
 }

@@ -1,15 +1,19 @@
 //! `wasi:filesystem`: wasmtime-wasi's, over the directories that the container has mounted. They are opened when a guest
 //! first asks for them and then shared by all of the container's instances: what has no mounts or does not look costs
-//! nothing. No path of a guest leads out of them (cap-primitives sees to that), neither does a `subPath`.
+//! nothing. No path of a guest leads out of them (cap-primitives sees to that), neither does a `subPath`. The directory for
+//! a container's last message is made when it is looked for, and open as long as the instance that has it.
 
+use std::fs::{DirBuilder, OpenOptions};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::path::Path;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use cap_primitives::ambient_authority;
 use cap_primitives::fs::{open_ambient_dir, open_dir};
-use copepod_node_plan::Mount;
+use copepod_node_plan::message::{Place, place};
+use copepod_node_plan::{ContainerSpec, Mount};
 use wasmtime::component::{HasData, Linker, Resource};
 use wasmtime_wasi::filesystem::{Descriptor, Dir, WasiFilesystem, WasiFilesystemView as _};
 use wasmtime_wasi::p2::bindings::filesystem;
@@ -29,16 +33,63 @@ pub(crate) struct NoVolume {
 pub(crate) struct Preopens {
     mounts: Vec<Mount>,
     working_dir: String,
+    message: Option<Message>,
     open: OnceLock<Vec<(Dir, String)>>,
 }
 
-impl Preopens {
-    pub(crate) fn new(mounts: &[Mount], working_dir: &str) -> Self {
-        Preopens { mounts: mounts.to_vec(), working_dir: working_dir.to_owned(), open: OnceLock::new() }
+/// The directory that a container's message file is in, if it is in no mount.
+struct Message {
+    dir: Mount,
+    file: PathBuf,
+}
+
+impl Message {
+    fn of(spec: &ContainerSpec) -> Option<Message> {
+        let (Place::Own { dir, name }, host) =
+            (place(&spec.termination.path, &spec.mounts)?, spec.termination.own.as_ref()?)
+        else {
+            return None;
+        };
+        let dir = Mount { path: dir.into(), host: host.clone(), sub_path: String::new(), read_only: false };
+        Some(Message { file: host.join(name), dir })
     }
 
-    /// The open directories, each with its name in the guest.
-    fn dirs(&self) -> Result<&[(Dir, String)], NoVolume> {
+    /// Opens it, with an empty file to begin with.
+    fn open(&self) -> io::Result<Dir> {
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.dir.host)?;
+        // What a guest has put in its place is left alone, and not followed.
+        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&self.file) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e),
+            _ => dir(&self.dir, "").map_err(|e| e.error),
+        }
+    }
+}
+
+impl Preopens {
+    pub(crate) fn new(spec: &ContainerSpec) -> Self {
+        let (mounts, working_dir) = (spec.mounts.clone(), spec.working_dir.clone());
+        Preopens { mounts, working_dir, message: Message::of(spec), open: OnceLock::new() }
+    }
+
+    /// All that a guest sees: the open directories, each with its name there.
+    fn dirs(&self) -> Result<Vec<(Dir, String)>, NoVolume> {
+        let mut dirs = self.mounted()?.to_vec();
+        let Some(message) = &self.message else { return Ok(dirs) };
+        match message.open() {
+            Ok(dir) => {
+                if message.dir.path == self.working_dir {
+                    dirs.push((dir.clone(), ".".to_owned()));
+                }
+                dirs.push((dir, message.dir.path.clone()));
+            }
+            // As upstream: it runs all the same.
+            Err(error) => tracing::warn!(file = %message.file.display(), %error, "no file for a container's message"),
+        }
+        Ok(dirs)
+    }
+
+    /// The mounted directories.
+    fn mounted(&self) -> Result<&[(Dir, String)], NoVolume> {
         if self.mounts.is_empty() {
             return Ok(&[]);
         }
@@ -108,7 +159,7 @@ impl filesystem::preopens::Host for View<'_> {
     fn get_directories(&mut self) -> wasmtime::Result<Vec<(Resource<Descriptor>, String)>> {
         let Host { container, table, .. } = &mut *self.0;
         let dirs = container.preopens.dirs()?;
-        dirs.iter().map(|(dir, name)| Ok((table.push(Descriptor::Dir(dir.clone()))?, name.clone()))).collect()
+        dirs.into_iter().map(|(dir, name)| Ok((table.push(Descriptor::Dir(dir))?, name))).collect()
     }
 }
 

@@ -187,3 +187,49 @@ async fn a_component_sees_the_same() {
     }
     assert_eq!(std::fs::read_to_string(volume.host().join("file")).unwrap(), "volume/file");
 }
+
+#[tokio::test]
+async fn a_message_is_left_in_a_directory_of_its_own() {
+    let (node, volume) = (Node::new(), Volume::new());
+    let own = volume.dir.path().join("messages/c/0");
+    let run = async |words: &str, mounts: Vec<Mount>| {
+        let mut container = node
+            .start("files", |spec| {
+                spec.args = words.split(' ').map(str::to_owned).collect();
+                spec.mounts = mounts;
+                (spec.termination.path, spec.termination.own) = ("/dev/termination-log".into(), Some(own.clone()));
+            })
+            .await;
+        (container.exit().await.code, container.logs.text())
+    };
+    assert_eq!(run("sleep 0", Vec::new()).await.0, 0);
+    assert!(!own.exists(), "who does not look for it costs nothing");
+    assert_eq!(run("size /dev/termination-log , ls /dev", Vec::new()).await, {
+        (0, "out: /dev/termination-log: 0 bytes\nout: /dev: termination-log\n".into())
+    });
+    assert_eq!(run("write /dev/termination-log bye", vec![volume.mount("", false)]).await.0, 0);
+    assert_eq!(std::fs::read_to_string(own.join("termination-log")).unwrap(), "bye");
+    for hostile in ["cat /dev/../../../outside/secret", "write /dev/../1 x", "cat /etc/passwd", "ls /"] {
+        assert_eq!(run(hostile, Vec::new()).await.0, 1, "{hostile}");
+    }
+    // What a guest has put in its place is not followed by whoever makes the file.
+    let words = "rm /dev/termination-log , link ../../../outside/new /dev/termination-log";
+    assert_eq!(run(words, Vec::new()).await.0, 0);
+    assert_eq!(run("ls /dev", Vec::new()).await.0, 0);
+    assert_eq!(volume.outside(), [volume.dir.path().join("outside/secret")]);
+    // In a mount there is no other directory.
+    let mount = Mount { path: "/dev".into(), ..volume.mount("sub/deep", false) };
+    assert_eq!(run("ls /dev", vec![mount]).await, (0, "out: /dev: \n".into()));
+}
+
+#[tokio::test]
+async fn preview_1_leaves_a_message_too() {
+    let (node, volume) = (Node::new(), Volume::new());
+    let own = volume.dir.path().join("messages/c/0");
+    let module = node.wat(&opens("message", false)).await;
+    let set = |spec: &mut copepod_node_plan::ContainerSpec| {
+        (spec.termination.path, spec.termination.own) = ("/message".into(), Some(own.clone()));
+    };
+    assert_eq!(node.start_module(module, set).exit().await.code, 0);
+    assert!(own.join("message").is_file());
+}

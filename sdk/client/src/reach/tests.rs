@@ -1,6 +1,11 @@
 use super::*;
 use crate::tls::{Clients, Credential, Rotating, anonymous};
-use http_body_util::BodyExt as _;
+use crate::{Client, Https};
+use copepod_model::UserInfo;
+use copepod_model::request::ListOptions;
+use futures_util::StreamExt as _;
+use http_body_util::{BodyExt as _, Either, StreamBody};
+use hyper::body::Frame;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use hyper_util::server::conn::auto;
@@ -41,6 +46,9 @@ fn what_may_be_asked_elsewhere_after_an_answer() {
     }
 }
 
+/// What a watch is answered with.
+type Endless = futures_util::stream::Pending<Result<Frame<Bytes>, std::convert::Infallible>>;
+
 /// How a server of the tests treats requests.
 #[derive(Clone, Copy)]
 enum Manner {
@@ -56,7 +64,8 @@ enum Manner {
     Frozen,
 }
 
-/// A server that ends, connections and all, when what it answers is dropped.
+/// A server that ends, connections and all, when what it answers is dropped. Once that is sent to, it says nothing more and
+/// closes nothing, as one whose machine is gone. A watch is answered without an end.
 async fn server(credential: &Credential, manner: Manner) -> (String, watch::Sender<()>) {
     let tls = Rotating::new(credential).unwrap().server_config(Clients::Unasked).unwrap();
     let acceptor = tokio_rustls::TlsAcceptor::from(tls);
@@ -68,15 +77,24 @@ async fn server(credential: &Credential, manner: Manner) -> (String, watch::Send
             let mut end = dead.clone();
             let tcp = tokio::select! {
                 biased;
-                _ = end.changed() => return,
+                ended = end.changed() => {
+                    if ended.is_ok() {
+                        let _ = end.changed().await;
+                    }
+                    return;
+                }
                 accepted = listener.accept() => accepted.unwrap().0,
             };
             let acceptor = acceptor.clone();
             tokio::spawn(async move {
                 let (broken, mut breaks) = tokio::sync::mpsc::channel::<()>(1);
-                let answer = service_fn(move |_| {
+                let answer = service_fn(move |request: Request<Incoming>| {
                     let broken = broken.clone();
                     async move {
+                        if request.uri().query().is_some_and(|q| q.contains("watch")) {
+                            let endless = StreamBody::new(futures_util::stream::pending());
+                            return Ok(Response::new(Either::Right(endless)));
+                        }
                         let (code, text) = match manner {
                             Manner::Answers(name) => (200, name),
                             Manner::Refuses | Manner::Silent | Manner::Frozen => (503, ""),
@@ -85,8 +103,11 @@ async fn server(credential: &Credential, manner: Manner) -> (String, watch::Send
                                 std::future::pending().await
                             }
                         };
-                        let response = Response::builder().status(code).body(Full::new(Bytes::from(text)));
-                        Ok::<_, std::convert::Infallible>(response.unwrap())
+                        let response =
+                            Response::builder().status(code).body(Either::Left(Full::new(Bytes::from(text))));
+                        Ok::<Response<Either<Full<Bytes>, StreamBody<Endless>>>, std::convert::Infallible>(
+                            response.unwrap(),
+                        )
                     }
                 });
                 let builder = auto::Builder::new(TokioExecutor::new());
@@ -99,11 +120,15 @@ async fn server(credential: &Credential, manner: Manner) -> (String, watch::Send
                     let _ = end.changed().await;
                     return drop(stream);
                 }
-                tokio::select! {
+                let mut serving = std::pin::pin!(builder.serve_connection(TokioIo::new(stream), answer));
+                let gone = tokio::select! {
                     biased;
-                    _ = end.changed() => {}
-                    _ = breaks.recv() => {}
-                    _ = builder.serve_connection(TokioIo::new(stream), answer) => {}
+                    ended = end.changed() => ended.is_ok(),
+                    _ = breaks.recv() => false,
+                    _ = &mut serving => false,
+                };
+                if gone {
+                    let _ = end.changed().await;
                 }
             });
         }
@@ -175,6 +200,80 @@ async fn a_server_that_says_nothing_more_is_left_for_the_next() {
         let answered = tokio::time::timeout(Duration::from_secs(60), who(&reach, Method::GET)).await;
         assert_eq!(answered.expect("it does not wait for ever").unwrap(), "b");
     }
+}
+
+/// What comes of `task` in one second, and not a moment more, by the clock of all timers. (A clock that goes on by itself
+/// would do so while bytes are under way.)
+async fn within_a_second<T>(task: impl Future<Output = T>) -> T {
+    tokio::time::pause();
+    // While something blocks, the clock stands still; and what does not come ends the test.
+    let (_over, wait) = std::sync::mpsc::channel::<()>();
+    let patience = tokio::task::spawn_blocking(move || wait.recv_timeout(Duration::from_secs(20)));
+    let mut task = std::pin::pin!(task);
+    for _ in 0..100 {
+        for _ in 0..20 {
+            tokio::select! {
+                biased;
+                done = &mut task => return done,
+                () = tokio::task::yield_now() => {}
+            }
+        }
+        tokio::time::advance(Duration::from_millis(10)).await;
+    }
+    tokio::select! {
+        done = task => done,
+        _ = patience => panic!("nothing comes of a second"),
+    }
+}
+
+/// A client of two servers, with open connections to both, that uses `a`; and the servers' ends.
+async fn two() -> (Client, watch::Sender<()>, watch::Sender<()>) {
+    let own = credential();
+    let (a, a_lives) = server(&own, Manner::Answers("a")).await;
+    let (b, b_lives) = server(&own, Manner::Answers("b")).await;
+    let https = Arc::new(Https::over(anonymous(&own.cert).unwrap(), vec![b.clone(), a.clone()]));
+    let client = Client::new(https.clone(), UserInfo::default(), "test");
+    assert_eq!(asks(&client, Method::GET).await.unwrap(), "b");
+    https.set_servers(vec![a.clone(), "https://127.0.0.1:1".into()]);
+    assert_eq!(asks(&client, Method::GET).await.unwrap(), "a");
+    https.set_servers(vec![a, b]);
+    (client, a_lives, b_lives)
+}
+
+async fn asks(client: &Client, method: Method) -> Result<String, Status> {
+    let answer = client.raw(request(method)).await?;
+    Ok(String::from_utf8_lossy(&answer.into_body().collect().await.unwrap().to_bytes()).into_owned())
+}
+
+#[tokio::test]
+async fn a_server_that_falls_silent_is_left_within_a_second() {
+    let (client, a, _b) = two().await;
+    a.send(()).unwrap();
+    assert_eq!(within_a_second(asks(&client, Method::GET)).await.unwrap(), "b");
+}
+
+#[tokio::test]
+async fn what_may_have_happened_is_told_within_a_second_and_the_next_goes_elsewhere() {
+    let (client, a, _b) = two().await;
+    a.send(()).unwrap();
+    let asked = async {
+        assert_eq!(asks(&client, Method::POST).await.unwrap_err().code, 504);
+        asks(&client, Method::POST).await
+    };
+    assert_eq!(within_a_second(asked).await.unwrap(), "b");
+}
+
+#[tokio::test]
+async fn a_watch_of_a_server_that_falls_silent_ends_and_another_one_is_asked_within_a_second() {
+    let (client, a, _b) = two().await;
+    let mut watch = client.watch("pods", "", ListOptions::default()).await.unwrap();
+    a.send(()).unwrap();
+    let followed = async {
+        assert!(watch.next().await.is_none());
+        // A list comes first then, on another connection than the watch's.
+        asks(&client, Method::GET).await
+    };
+    assert_eq!(within_a_second(followed).await.unwrap(), "b");
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Facts of Services and EndpointSlices: what the proxy and the DNS zone both read.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde::Deserialize;
 
@@ -78,6 +79,8 @@ pub struct EndpointFacts {
     pub hostname: Option<String>,
     /// `nodeName`.
     pub node: Option<String>,
+    /// `targetRef.uid`: which pod it is, where it is one.
+    pub target: Option<Arc<str>>,
     /// `hints.forZones`: the zones whose clients should come here (KEP-4444); empty is no hint.
     pub for_zones: Vec<String>,
     /// `hints.forNodes`: the same of nodes (KEP-3015).
@@ -236,7 +239,14 @@ struct Endpoint {
     conditions: Option<Conditions>,
     hostname: Option<String>,
     node_name: Option<String>,
+    target_ref: Option<TargetRef>,
     hints: Option<Hints>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct TargetRef {
+    uid: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -290,6 +300,7 @@ fn endpoint(e: Endpoint) -> Option<EndpointFacts> {
         terminating: conditions.terminating.unwrap_or(false),
         hostname: e.hostname.filter(|h| !h.is_empty()),
         node: e.node_name,
+        target: e.target_ref.and_then(|t| t.uid).filter(|uid| !uid.is_empty()).map(Into::into),
         for_zones: names(hints.for_zones),
         for_nodes: names(hints.for_nodes),
     })
@@ -345,5 +356,11 @@ mod tests {
             "hints": {"forZones": [{"name": "a"}, {"name": "b"}], "forNodes": null}}]});
         let hinted = EndpointSliceFacts::of(&object(hinted)).endpoints;
         assert_eq!((hinted[0].for_zones.join(" "), hinted[0].for_nodes.len()), ("a b".into(), 0));
+        let targets = json!([{"kind": "Pod", "name": "p", "uid": "u"}, {"kind": "Pod"}, null]);
+        let endpoint = |target: &Value| json!({"addresses": ["10.244.0.5"], "targetRef": target});
+        let endpoints: Vec<Value> = targets.as_array().unwrap().iter().map(endpoint).collect();
+        let targeted = EndpointSliceFacts::of(&object(json!({ "endpoints": endpoints }))).endpoints;
+        let targets: Vec<_> = targeted.iter().map(|e| e.target.as_deref()).collect();
+        assert_eq!(targets, [Some("u"), None, None]);
     }
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
 
-use crate::{FieldError, Time};
+use crate::{FieldError, Time, UserInfo};
 
 /// One kind at its storage version.
 #[derive(Clone)]
@@ -29,6 +29,8 @@ pub struct Kind {
     pub categories: &'static [&'static str],
     /// Whether objects live in a namespace.
     pub namespaced: bool,
+    /// What may be done with its objects: all of [`VERBS`], but for what upstream has no route for.
+    pub verbs: &'static [&'static str],
     /// Whether `/status` is a subresource of its own, and writes to the object leave `status` alone.
     pub status: bool,
     /// Where `/scale` finds its values.
@@ -45,6 +47,9 @@ pub struct Kind {
     /// What differs in behaviour.
     pub strategy: Arc<dyn Strategy>,
 }
+
+/// The verbs that nearly every kind has.
+pub const VERBS: &[&str] = &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"];
 
 /// JSON paths (dotted) of a kind's scale subresource.
 #[derive(Clone, Copy, Debug)]
@@ -94,6 +99,14 @@ pub trait Strategy: Send + Sync {
         self.validate_update(new, old, errors);
     }
 
+    /// Whether such a subresource is about the status; by default none is, and the stored status stays.
+    fn owns_status(&self, _subresource: &str) -> bool {
+        false
+    }
+
+    /// Restores what may not be written with the status, of which the generic part is done.
+    fn prepare_status(&self, _new: &mut Value, _old: &Value) {}
+
     /// Errors of a status write.
     fn validate_status(&self, _new: &Value, _old: &Value, _errors: &mut Vec<FieldError>) {}
 
@@ -101,8 +114,14 @@ pub trait Strategy: Send + Sync {
     /// what upstream's strategy sets, such as a pod's phase `Pending` and QoS class.
     fn prepare_create(&self, _object: &mut Value) {}
 
+    /// Writes down who creates the object, for kinds that keep it.
+    fn record_requester(&self, _object: &mut Value, _user: &UserInfo) {}
+
     /// Restores what an updating client may not change.
     fn prepare_update(&self, _new: &mut Value, _old: &Value) {}
+
+    /// Fills in the times that whoever changes the object or a subresource of it has left out.
+    fn stamp(&self, _new: &mut Value, _old: &Value, _now: Time) {}
 
     /// Checks the object's name; upstream's default is an RFC 1123 subdomain.
     fn validate_name(&self, name: &str) -> Result<(), String> {
@@ -268,6 +287,7 @@ impl Kind {
             short_names: &[],
             categories: &[],
             namespaced: true,
+            verbs: VERBS,
             status: false,
             scale: None,
             subresources: &[],
@@ -290,6 +310,7 @@ impl Kind {
 pub mod apps;
 pub mod autoscaling;
 pub mod batch;
+pub mod certificates;
 pub mod coordination;
 pub mod core;
 pub mod discovery;
@@ -340,6 +361,7 @@ fn builtin() -> Vec<Kind> {
         autoscaling::horizontal_pod_autoscaler::kind(),
         batch::cron_job::kind(),
         batch::job::kind(),
+        certificates::certificate_signing_request::kind(),
         coordination::lease::kind(),
         discovery::endpoint_slice::kind(),
         flowcontrol::flow_schema::kind(),

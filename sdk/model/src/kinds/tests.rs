@@ -10,6 +10,7 @@ use crate::Time;
 mod autoscaling;
 mod batch;
 mod budgets;
+mod certificates;
 mod columns;
 mod defaults;
 mod rules;
@@ -96,6 +97,10 @@ fn samples() -> BTreeMap<&'static str, Value> {
         (
             "jobs.batch",
             json!({"spec":{"manualSelector":true,"selector":{"matchLabels":{"app":"web"}},"template":once}}),
+        ),
+        (
+            "certificatesigningrequests.certificates.k8s.io",
+            json!({"spec":{"request":"","signerName":"a.b/c","usages":["any"]}}),
         ),
         ("poddisruptionbudgets.policy", json!({"spec":{"minAvailable":1}})),
         ("replicasets.apps", replicated.clone()),
@@ -190,5 +195,5 @@ fn names_are_unique() {
         }
         assert_eq!(kind.singular, kind.kind.to_lowercase());
     }
-    assert_eq!(plurals.len(), 47);
+    assert_eq!(plurals.len(), 48);
 }

@@ -42,11 +42,14 @@ else:
 
 pods = core.list_namespaced_pod("py", label_selector="app=hello").items
 assert len(pods) == 2 and all(p.status.pod_ip.startswith("10.244.") for p in pods), pods
-core.patch_namespaced_config_map  # the typed patch exists; the one below is dynamic
 maps = dynamic.DynamicClient(client.ApiClient()).resources.get(api_version="v1", kind="ConfigMap")
 maps.create(body={"metadata": {"name": "m"}, "data": {"a": "1"}}, namespace="py")
 patched = maps.patch(name="m", namespace="py", body={"data": {"b": "2"}}, content_type="application/merge-patch+json")
 assert dict(patched.data) == {"a": "1", "b": "2"}
+typed = core.patch_namespaced_config_map("m", "py", {"data": {"a": None, "c": "3"}})
+assert typed.data == {"b": "2", "c": "3"}, typed
+listed = core.patch_namespaced_config_map("m", "py", [{"op": "remove", "path": "/data/c"}])
+assert listed.data == {"b": "2"}, listed
 
 try:
     core.create_namespaced_config_map("py", client.V1ConfigMap(metadata=client.V1ObjectMeta(name="m")))

@@ -1,6 +1,10 @@
 //! kubectl, for what it can do with the kinds that there are.
 
-use e2e::{Cluster, until};
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use e2e::{Cluster, needs, text, until};
 
 #[test]
 fn creates_get_described_and_deleted() {
@@ -105,6 +109,134 @@ fn apply_edit_patch_label_and_rollback() {
     c.ok(&["uncordon", "copepod"]);
     c.ok(&["delete", "-f", "examples/hello/hello.yaml", "--timeout=60s"]);
     until("the pods are gone", || c.ok(&["get", "pods", "-o", "name"]).is_empty().then_some(()));
+}
+
+/// Writes a manifest and gives its path.
+fn manifest(dir: &Path, name: &str, text: &str) -> String {
+    let path = dir.join(name);
+    std::fs::write(&path, text).unwrap();
+    path.to_string_lossy().into_owned()
+}
+
+fn map(name: &str, value: &str) -> String {
+    format!(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}, labels: {{set: a}}}}\ndata: {{k: {value}}}\n---\n"
+    )
+}
+
+#[test]
+fn objects_are_compared_edited_and_pruned() {
+    let Some((dir, c)) = Cluster::for_kubectl(&[]) else { return };
+    let of = |name: &str| c.ok(&["get", "configmap", name, "-o", "jsonpath={.data.k}"]);
+    let both = manifest(dir.path(), "both.yaml", &(map("a", "one") + &map("b", "one")));
+    c.ok(&["apply", "-f", &both]);
+    assert_eq!(c.ok(&["diff", "-f", &both]), "");
+    let other = manifest(dir.path(), "other.yaml", &(map("a", "two") + &map("b", "one")));
+    let out = c.kubectl(&["diff", "-f", &other]);
+    let said = text(&out.stdout);
+    assert!(out.status.code() == Some(1) && said.contains("-  k: one") && said.contains("+  k: two"), "{said}");
+    assert_eq!(of("a"), "one", "nothing was changed");
+
+    let edited = Command::new("kubectl")
+        .arg("--kubeconfig")
+        .arg(c.dir.join("kubeconfig"))
+        .args(["edit", "configmap", "a"])
+        .env("KUBE_EDITOR", "sed -i s/k:.one/k:\\ edited/")
+        .output()
+        .unwrap();
+    assert!(edited.status.success(), "{}", text(&edited.stderr));
+    assert_eq!(of("a"), "edited");
+
+    // Who edits owns what is edited.
+    let refused = c.fails(&["apply", "--server-side", "-f", &both]);
+    assert!(refused.contains("Apply failed with 1 conflict: conflict with \"kubectl-edit\""), "{refused}");
+    c.ok(&["apply", "--server-side", "--force-conflicts", "-f", &both]);
+    assert_eq!(of("a"), "one");
+    if c.kubectl_is(28) {
+        let one = manifest(dir.path(), "one.yaml", &map("a", "one"));
+        let pruned = c.ok(&["apply", "--prune", "-l", "set=a", "--prune-allowlist=core/v1/ConfigMap", "-f", &one]);
+        assert!(pruned.contains("configmap/b pruned"), "{pruned}");
+        assert!(c.fails(&["get", "configmap", "b"]).contains("NotFound"));
+    }
+}
+
+#[test]
+fn rollouts_pause_and_nodes_are_tainted() {
+    let Some((dir, c)) = Cluster::for_kubectl(&["-f", "examples/hello/hello.yaml"]) else { return };
+    let sets = || c.ok(&["get", "replicasets", "-o", "name"]).lines().count();
+    c.ok(&["rollout", "pause", "deployment/hello"]);
+    let image = dir.path().join("other.wasm");
+    std::fs::copy(e2e::root().join("examples/hello/hello.wasm"), &image).unwrap();
+    c.ok(&["set", "image", "deployment/hello", &format!("hello=file://{}", image.display())]);
+    c.ok(&["set", "resources", "deployment/hello", "--requests=cpu=2m"]);
+    until("the controller has seen it", || {
+        let seen =
+            c.ok(&["get", "deployment", "hello", "-o", "jsonpath={.metadata.generation} {.status.observedGeneration}"]);
+        seen.split_once(' ').is_some_and(|(a, b)| a == b).then_some(())
+    });
+    assert_eq!(sets(), 1, "a paused one rolls nothing out");
+    c.ok(&["rollout", "resume", "deployment/hello"]);
+    c.ok(&["rollout", "status", "deployment/hello", "--timeout=60s"]);
+    assert_eq!(sets(), 2, "both changes at once");
+    let new = c.ok(&["get", "deployment", "hello", "-o", "jsonpath={.spec.template.spec.containers[0]}"]);
+    assert!(new.contains("other.wasm") && new.contains("\"cpu\":\"2m\""), "{new}");
+
+    c.ok(&["taint", "nodes", "copepod", "a=b:NoSchedule"]);
+    c.apply(
+        "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nspec:\n  containers:\n  - {name: c, image: 'file://examples/hello/hello.wasm'}\n",
+    );
+    let why = ["get", "pod", "p", "-o", "jsonpath={.status.conditions[?(@.type=='PodScheduled')].message}"];
+    until("it finds no place", || c.ok(&why).contains("had untolerated taint").then_some(()));
+    c.ok(&["taint", "nodes", "copepod", "a:NoSchedule-"]);
+    c.ok(&["wait", "--for=condition=Ready", "pod/p", "--timeout=60s"]);
+}
+
+#[test]
+fn the_cluster_says_what_it_is_and_roles_are_reconciled() {
+    let Some((dir, c)) = Cluster::for_kubectl(&[]) else { return };
+    assert!(c.ok(&["cluster-info"]).contains("is running at"));
+    let versions = c.ok(&["api-versions"]);
+    for version in ["v1", "apps/v1", "gateway.networking.k8s.io/v1", "metrics.k8s.io/v1beta1"] {
+        assert!(versions.lines().any(|l| l == version), "{versions}");
+    }
+    let role = |verb: &str| {
+        format!(
+            "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata: {{name: e2e}}\nrules:\n\
+             - {{apiGroups: [''], resources: [pods], verbs: [{verb}]}}\n---\n\
+             apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRoleBinding\nmetadata: {{name: e2e}}\n\
+             roleRef: {{apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: e2e}}\n\
+             subjects:\n- {{apiGroup: rbac.authorization.k8s.io, kind: User, name: ann}}\n"
+        )
+    };
+    for verb in ["get", "list"] {
+        let path = manifest(dir.path(), "role.yaml", &role(verb));
+        let said = c.ok(&["auth", "reconcile", "-f", &path]);
+        assert!(said.contains("clusterrole.rbac.authorization.k8s.io/e2e reconciled"), "{said}");
+    }
+    // What is there stays, what is missing comes.
+    for verb in ["get", "list"] {
+        assert!(c.ok(&["auth", "can-i", verb, "pods", "--as", "ann"]).contains("yes"), "{verb}");
+    }
+    assert!(c.kubectl(&["auth", "can-i", "delete", "pods", "--as", "ann"]).stdout.starts_with(b"no"));
+
+    if !needs("curl", e2e::has("curl")) {
+        return;
+    }
+    let mut proxy = Command::new("kubectl")
+        .arg("--kubeconfig")
+        .arg(c.dir.join("kubeconfig"))
+        .args(["proxy", "--port=0"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(proxy.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let at = line.trim().rsplit(' ').next().unwrap_or_default();
+    let out = Command::new("curl").args(["-s", &format!("http://{at}/api/v1/namespaces/default")]).output().unwrap();
+    let _ = proxy.kill();
+    proxy.wait().unwrap();
+    let found: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap_or_default();
+    assert_eq!(found["metadata"]["name"], "default", "{line}{}", text(&out.stdout));
 }
 
 #[test]

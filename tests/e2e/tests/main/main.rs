@@ -2,6 +2,7 @@
 
 mod admission;
 mod api;
+mod certificates;
 mod clients;
 mod examples;
 mod faults;
@@ -20,7 +21,9 @@ mod no_loss;
 mod pod_life;
 mod pods;
 mod pressure;
+mod proxy;
 mod registry;
+mod resize;
 mod snapshot;
 mod streams;
 mod three_machines;

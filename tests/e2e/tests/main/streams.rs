@@ -62,6 +62,25 @@ fn kubectl_execs_attaches_and_forwards() {
     stream(&[]);
 }
 
+/// A command that ends at once says what it has to say before some clients have made their streams.
+#[test]
+fn short_commands_lose_nothing() {
+    if !needs("kubectl", has("kubectl")) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let c = Cluster::up(dir.path(), &[]);
+    c.apply(POD);
+    c.ok(&["wait", "--for=condition=Ready", "pod/p", "--timeout=60s"]);
+    for i in 0..50 {
+        let out = c.kubectl(&["exec", "p", "--", "echo", &format!("word {i}")]);
+        assert_eq!((text(&out.stdout), text(&out.stderr)), (format!("word {i}\n"), String::new()), "the {i}th");
+        let out = c.kubectl(&["exec", "p", "--", "ls", "/none"]);
+        let said = text(&out.stderr);
+        assert!(said.contains("/none") && !said.contains("nknown stream"), "the {i}th: {said}");
+    }
+}
+
 #[test]
 fn the_same_goes_through_to_a_node_over_the_network() {
     stream(&["--reach-node-by-https"]);
@@ -153,6 +172,13 @@ fn kubectl_debugs_and_copies() {
     assert_eq!(field(".status.conditions[?(@.type==\"Ready\")].status"), "True");
     let refused = c.fails(&["debug", "f", image, "-c", "c"]);
     assert!(refused.contains("Duplicate value: \"c\"") || refused.contains("already exists"), "{refused}");
+    // A node is debugged by a pod that asks for more of it than a toolbox needs.
+    let node = c.ok(&["get", "nodes", "-o", "name"]);
+    let mut child = spawn(&c, &["debug", "-i", node.trim(), image]);
+    child.stdin.take().unwrap().write_all(b"ls /host\nexit\n").unwrap();
+    let out = child.wait_with_output().unwrap();
+    let told = text(&out.stdout);
+    assert!(out.status.success() && told.lines().any(|l| l == "etc"), "{told}{}", text(&out.stderr));
     // A copy is a pod like any other.
     c.ok(&["debug", "f", "--copy-to=g", image, "-c", "dbg", "--attach=false", "--", "sleep", "3600"]);
     c.ok(&["wait", "--for=condition=Ready", "pod/g", "--timeout=60s"]);

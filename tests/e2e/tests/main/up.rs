@@ -108,14 +108,50 @@ fn a_port_in_use_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
-    for flag in ["--api-port", "--ingress-port", "--dns-port", "--kubelet-port"] {
+    const FLAGS: [&str; 5] = ["--api-port", "--ingress-port", "--ingress-tls-port", "--dns-port", "--kubelet-port"];
+    for flag in FLAGS {
         let mut args = vec!["--data-dir".to_string(), dir.path().to_string_lossy().into_owned()];
-        for other in ["--api-port", "--ingress-port", "--ingress-tls-port", "--dns-port", "--kubelet-port"] {
+        for other in FLAGS {
             args.extend([other.to_string(), if other == flag { port.clone() } else { "0".into() }]);
         }
         let (ok, message) = fails(&args.iter().map(String::as_str).collect::<Vec<_>>());
-        assert!(!ok && message.contains(&port) && message.contains("in use"), "{flag}: {message}");
+        let named = message.contains(&format!("cannot listen on 127.0.0.1:{port} ({flag})"));
+        assert!(!ok && named && message.contains("in use"), "{flag}: {message}");
     }
+    // What nobody asked for makes way.
+    let _kubelet = std::net::TcpListener::bind("127.0.0.1:10250");
+    let bad = dir.path().join("bad.yaml");
+    std::fs::write(&bad, "kind: [}").unwrap();
+    let (data, bad) = (dir.path().to_string_lossy(), bad.to_string_lossy());
+    let ports = ["--api-port", "0", "--ingress-port", "0", "--ingress-tls-port", "0", "--dns-port", "0"];
+    let (ok, message) = fails(&[&["--data-dir", &*data, "-f", &*bad][..], &ports].concat());
+    assert!(!ok && message.contains("is not valid YAML"), "the node is there: {message}");
+}
+
+#[test]
+fn who_waits_is_told_for_what() {
+    let dir = tempfile::tempdir().unwrap();
+    let manifest = dir.path().join("app.yaml");
+    let deployment = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: x}\nspec:\n  \
+        selector: {matchLabels: {app: x}}\n  template:\n    metadata: {labels: {app: x}}\n    \
+        spec: {containers: [{name: c, image: 'file:///nowhere/x.wasm'}]}\n";
+    std::fs::write(&manifest, deployment).unwrap();
+    let (data, manifest) = (dir.path().join("data"), manifest.to_string_lossy());
+    let mut command = e2e::copepod();
+    command.arg("up").arg("--data-dir").arg(&data).args(["-f", &*manifest]).current_dir(root());
+    for port in ["--api-port", "--ingress-port", "--ingress-tls-port", "--dns-port", "--kubelet-port"] {
+        command.args([port, "0"]);
+    }
+    let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let lines = std::io::BufReader::new(child.stderr.take().unwrap());
+    use std::io::BufRead as _;
+    let told = lines
+        .lines()
+        .map_while(Result::ok)
+        .find(|l| l.contains("0 of 1 pods ready; x-") && l.contains("ErrImagePull: "));
+    let _ = child.kill();
+    child.wait().unwrap();
+    assert!(told.is_some_and(|line| line.contains("/nowhere/x.wasm")));
 }
 
 #[test]

@@ -190,11 +190,12 @@ impl Term {
                     again = Some(again.map_or(d, |a: Duration| a.min(d)));
                     continue;
                 }
-                Action::Event { .. } => continue,
+                // The simulation has no CA.
+                Action::Event { .. } | Action::Certify { .. } => continue,
                 action => to_request(user, action),
             };
             match self.api.write(self.server, &sender, &request).await {
-                Ok(()) => {}
+                Ok(()) => self.meddle(&sender, &request).await,
                 Err(e) if e.reason == "AlreadyExists" || (e.code == 404 && request.verb != Verb::Create) => {}
                 Err(e) if request.verb == Verb::Delete && e.code == 409 => {}
                 Err(e) if benign(&e) || absent(&e) || unlucky(&e) => return (false, None),
@@ -205,6 +206,18 @@ impl Term {
             }
         }
         (true, again)
+    }
+
+    /// [`Bug::TwoWriters`].
+    async fn meddle(&self, sender: &Sender, scaled: &ApiRequest) {
+        let Body::Patch(kind, patch) = &scaled.body else { return };
+        let replicas = &patch["spec"]["replicas"];
+        if self.group().bug == Some(Bug::TwoWriters) && scaled.resource == "replicasets" && !replicas.is_null() {
+            let body = Body::Patch(*kind, json!({"status": {"replicas": replicas}}));
+            let status = ApiRequest { body, subresource: Some("status".into()), ..scaled.clone() };
+            // Whatever comes of it: it is wrong.
+            let _ = self.api.write(self.server, sender, &status).await;
+        }
     }
 
     async fn schedule(&self, mut chance: Chance) {
@@ -280,7 +293,7 @@ fn to_request(user: &Arc<UserInfo>, action: Action) -> ApiRequest {
             }));
             r
         }
-        Action::Event { .. } | Action::After(_) => request(user, Verb::Get, "events", "", ""),
+        Action::Certify { .. } | Action::Event { .. } | Action::After(_) => request(user, Verb::Get, "events", "", ""),
     }
 }
 

@@ -12,6 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
+use copepod_consensus::rules::Hold;
 use copepod_consensus::{ConfState, Message, MessageType, Position};
 use copepod_machine::Time;
 use copepod_state::Tables;
@@ -23,7 +24,7 @@ use crate::invariants::Invariants;
 use crate::trace::Trace;
 use disk::{Applied, Disk, Trouble};
 use net::{Net, Place};
-use process::{Command, Out, Process, Seen, TICK};
+use process::{Command, LITTLE, MUCH, Out, Process, Seen, TICK};
 
 /// How often a failed store looks at its disk again.
 const MEND: Duration = Duration::from_secs(1);
@@ -79,6 +80,8 @@ pub struct Group {
     pub news: Signal,
     /// The space quota in bytes, 0 for none.
     pub quota: u64,
+    /// How much of the log its servers keep for each other.
+    pub hold: Cell<Hold>,
     /// Whether raft's clock may rest.
     pub calm: Cell<bool>,
     last_id: Cell<u64>,
@@ -112,6 +115,7 @@ impl Group {
             bug,
             news: Signal::default(),
             quota,
+            hold: Cell::new(LITTLE),
             calm: Cell::new(false),
             last_id: Cell::new(n),
             salt: chance.below(8),
@@ -119,6 +123,10 @@ impl Group {
             snapshots: RefCell::default(),
             turned: RefCell::default(),
         });
+        // Most runs are to see members that are too far behind, and some those that are not.
+        if group.salt % 4 == 3 {
+            group.hold.set(MUCH);
+        }
         (1..=n).for_each(|id| group.start(id));
         group
     }
@@ -215,7 +223,8 @@ impl Group {
             let now = self.exec.now();
             let started =
                 match catch_unwind(AssertUnwindSafe(|| Process::start(id, &mut server.disk, ticks, now, self.bug))) {
-                    Ok(Ok(process)) => {
+                    Ok(Ok(mut process)) => {
+                        process.hold = self.hold.get();
                         server.failed = false;
                         server.process = Some(process);
                         Ok(())
@@ -469,7 +478,7 @@ impl Group {
             }
             let origins = self.origins.borrow();
             self.check(|all| all.observe(id, &one, &origins));
-            if matches!(one, Seen::Leads { .. }) {
+            if matches!(one, Seen::Leads(_)) {
                 self.news.ring();
             }
         }

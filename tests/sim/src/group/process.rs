@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use copepod_consensus::rules::{self, Waiting};
+use copepod_consensus::rules::{self, Hold, Waiting};
 use copepod_consensus::{
     Committed, ConfChangeV2, ConfState, HardState, Machine, Message, Options, Position, Progress, SnapshotMetadata,
     What, Work,
@@ -23,6 +23,11 @@ use crate::exec::{Sender, Signal};
 pub const TICK: Duration = Duration::from_millis(50);
 /// As the store has it.
 const SILENCE: Duration = Duration::from_secs(1);
+/// How much of the log is kept for others: nothing beyond the checkpoint before, so that runs of some seconds see members
+/// that are too far behind.
+pub const LITTLE: Hold = Hold { bytes: 0, silence: SILENCE };
+/// More than such a run has.
+pub const MUCH: Hold = Hold { bytes: 1 << 30, silence: Duration::from_secs(300) };
 /// A checkpoint is due when something has waited for it so long.
 const CHECKPOINT: Duration = Duration::from_secs(2);
 const WINDOW: WindowLimits = WindowLimits { changes: 300, bytes: usize::MAX };
@@ -90,6 +95,8 @@ pub enum Seen {
     Applied {
         /// Where.
         at: Position,
+        /// The term in which the member was that applied it.
+        term: u64,
         /// Whose transaction, 0 for none.
         tag: u64,
         /// What became of it.
@@ -103,13 +110,8 @@ pub enum Seen {
     },
     /// Another member's state was installed.
     Installed(Applied, Tables),
-    /// It leads.
-    Leads {
-        /// In this term.
-        term: u64,
-        /// With so many entries.
-        last: u64,
-    },
+    /// It leads in this term.
+    Leads(u64),
     /// An entry was written: its place, and a digest of it.
     Wrote(Position, u64),
     /// It started.
@@ -174,6 +176,11 @@ pub struct Process {
     changing: Vec<(u64, Sender<Result<ConfState, ProposeError>>)>,
     offered: Option<(Applied, Tables)>,
     heard: BTreeMap<u64, Time>,
+    met: BTreeMap<u64, Time>,
+    /// How much of the log it keeps for others when it leads.
+    pub hold: Hold,
+    /// How often another's state was put in the place of its own.
+    pub installed: u64,
     /// What waits for it.
     pub inbox: VecDeque<Command>,
     flight: Option<Flight>,
@@ -215,6 +222,9 @@ impl Process {
             changing: Vec::new(),
             offered: None,
             heard: BTreeMap::new(),
+            met: BTreeMap::new(),
+            hold: LITTLE,
+            installed: 0,
             inbox: VecDeque::new(),
             flight: None,
             checkpoint,
@@ -312,6 +322,7 @@ impl Process {
                 self.hub.reset(tables.revision(), self.bug == Some(Bug::WatchSkips));
                 (self.shown, self.tables, self.applied) = (tables.clone(), tables.clone(), applied.clone());
                 self.signal.ring();
+                self.installed += 1;
                 out.seen.push(Seen::Installed(applied, tables));
                 self.done(*work, true, disk, out)
             }
@@ -504,8 +515,8 @@ impl Process {
                 answers.push((reply, own.then(|| outcome.clone()).flatten().map(|o| (o, at.index))));
             }
             all.extend(changes.iter().cloned());
-            let (tables, members) = (self.tables.clone(), self.applied.members.clone());
-            out.seen.push(Seen::Applied { at, tag, outcome, changes, tables, members });
+            let (tables, members, term) = (self.tables.clone(), self.applied.members.clone(), self.machine.term());
+            out.seen.push(Seen::Applied { at, term, tag, outcome, changes, tables, members });
         }
         if regrouped {
             let state = self.machine.hard_state().clone();
@@ -544,7 +555,7 @@ impl Process {
             members: m.members().clone(),
         };
         if m.is_leader() && !std::mem::replace(&mut self.settled, m.is_leader()) {
-            out.seen.push(Seen::Leads { term: role.term, last: m.last_index() });
+            out.seen.push(Seen::Leads(role.term));
         }
         self.settled = m.is_leader();
         if role != self.role {
@@ -578,11 +589,24 @@ impl Process {
     fn checkpointed(&mut self, done: Applied) {
         self.checkpoint.running = None;
         self.machine.checkpointed(done.at, done.members.clone(), Vec::new());
-        let upto = rules::cut(done.at.index, self.checkpoint.last, &self.progress(), self.machine.has_peers());
+        let (others, machine) = (self.silences(), &self.machine);
+        let (before, floor) = (self.checkpoint.last, machine.floor(self.hold.bytes));
+        let upto = rules::cut(done.at.index, before, &others, machine.has_peers(), self.hold, floor);
         self.checkpoint.last = done.at.index;
         let truncated = self.machine.compact(upto);
         self.checkpoint.cut =
             Some(SnapshotMetadata { index: truncated.index, term: truncated.term, conf_state: Some(done.members) });
+    }
+
+    fn silences(&mut self) -> Vec<(Progress, Duration)> {
+        let (now, all) = (self.now, self.progress());
+        self.met.retain(|id, _| all.iter().any(|p| p.id == *id));
+        let silent = |p: Progress| {
+            let met = *self.met.entry(p.id).or_insert(now);
+            let last = self.heard.get(&p.id).map_or(met, |heard| met.max(*heard));
+            (p, if p.id == self.id { Duration::ZERO } else { now.since(last) })
+        };
+        all.into_iter().map(silent).collect()
     }
 
     /// Whether the checkpoint of this number is still under way: then it may replace the objects.

@@ -68,7 +68,7 @@ impl Invariants {
                 self.shown.remove(&id);
                 Ok(())
             }
-            Seen::Leads { term, last } => self.raft.leads(id, *term, *last, self.canon.last()),
+            Seen::Leads(term) => self.raft.leads(id, *term),
             Seen::Wrote(at, digest) => self.raft.wrote(*at, *digest),
             Seen::Installed(applied, tables) => {
                 let known = self.canon.history.get(&tables.revision());
@@ -77,7 +77,8 @@ impl Invariants {
                 }
                 self.rises(id, tables)
             }
-            Seen::Applied { at, tag, outcome, changes, tables, members } => {
+            Seen::Applied { at, term, tag, outcome, changes, tables, members } => {
+                self.raft.applied(*term, at.index)?;
                 let first = self.canon.applied(*at, *tag, outcome, changes, tables, members)?;
                 self.rises(id, tables)?;
                 if !first {

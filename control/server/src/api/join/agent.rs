@@ -7,6 +7,7 @@ use std::time::Duration;
 use copepod_client::join::{AgentAnswer, AgentRequest};
 use copepod_client::{Client, tls};
 use copepod_machine::View as _;
+use copepod_model::certificate::reserved;
 use copepod_model::join_token::AGENT_KEY;
 use copepod_model::kinds::names;
 use copepod_model::request::PatchType;
@@ -26,10 +27,6 @@ const PREFIX: &str = "system:node:";
 const ADDRESSES: usize = 16;
 /// How long the cluster may take to choose a node's part of the pod network.
 const ALLOCATION: Duration = Duration::from_secs(10);
-/// Names by which clients know the API: no node may show a certificate for them.
-const RESERVED: [&str; 2] = ["localhost", "kubernetes"];
-/// Names of servers, by which they know each other, and of Services.
-const ZONES: [&str; 2] = ["copepod.internal", "cluster.local"];
 
 /// The node whose certificate it is.
 pub(super) fn node_of(user: &UserInfo) -> Option<&str> {
@@ -47,10 +44,8 @@ fn check(request: &AgentRequest, service: Option<IpAddr>) -> Result<Checked, Sta
     let name = request.name.as_str();
     if let Err(why) = names::subdomain(name) {
         errors.push(FieldError::invalid("name", name, why));
-    } else if RESERVED.iter().any(|r| name == *r || name.starts_with(&format!("{r}."))) {
-        errors.push(FieldError::forbidden("name", "the API server is known by this name"));
-    } else if ZONES.iter().any(|z| name.strip_suffix(z).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))) {
-        errors.push(FieldError::forbidden("name", "the cluster gives names that end so itself"));
+    } else if let Some(why) = reserved(name) {
+        errors.push(FieldError::forbidden("name", why));
     }
     if request.addresses.is_empty() {
         errors.push(FieldError::required("addresses", ""));

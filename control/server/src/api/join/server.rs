@@ -5,6 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use copepod_client::join::{ServerAnswer, ServerRequest};
 use copepod_model::kinds::names;
 use copepod_model::{FieldError, Status};
+use copepod_state::codec;
 
 use super::Joining;
 use crate::api::Api;
@@ -19,6 +20,11 @@ fn check(request: &ServerRequest) -> Result<(), Status> {
         if let Err(why) = host_port(text) {
             errors.push(FieldError::invalid(field, text.as_str(), why));
         }
+    }
+    if request.log_version > codec::READS {
+        let why = "this cluster cannot read what that release writes to the log: upgrade its servers first, one minor version \
+                   at a time";
+        errors.push(FieldError::invalid("logVersion", request.log_version, why));
     }
     if errors.is_empty() {
         Ok(())
@@ -52,7 +58,7 @@ impl Api {
         let members = self.group()?;
         // What it needs comes first: who was taken in must be able to come in.
         let shared = joining.pki.shared().map_err(Status::internal)?;
-        let ServerRequest { name, peer, api, learner } = request;
+        let ServerRequest { name, peer, api, learner, .. } = request;
         let joined = members.add(&name, &peer, &api, learner).await?;
         Ok(ServerAnswer {
             ca: shared.ca.cert,
@@ -69,12 +75,22 @@ impl Api {
 mod tests {
     use super::*;
 
+    fn request(name: &str, peer: &str, api: &str) -> ServerRequest {
+        let log_version = codec::WRITES;
+        ServerRequest { name: name.into(), peer: peer.into(), api: api.into(), learner: false, log_version }
+    }
+
+    #[test]
+    fn who_writes_what_nobody_here_can_read_does_not_join() {
+        let ask = |log_version| check(&ServerRequest { log_version, ..request("b", "10.0.0.2:2380", "10.0.0.2:6443") });
+        assert_eq!((ask(0), ask(codec::WRITES), ask(codec::READS)), (Ok(()), Ok(()), Ok(())));
+        let refused = ask(codec::READS + 1).unwrap_err();
+        assert!(refused.code == 422 && refused.message.contains("upgrade its servers first"), "{refused}");
+    }
+
     #[test]
     fn a_server_says_where_others_reach_it() {
-        let ask = |name: &str, peer: &str, api: &str| {
-            let request = ServerRequest { name: name.into(), peer: peer.into(), api: api.into(), learner: false };
-            check(&request).map_err(|e| e.message)
-        };
+        let ask = |name: &str, peer: &str, api: &str| check(&request(name, peer, api)).map_err(|e| e.message);
         assert_eq!(ask("b", "10.0.0.2:2380", "b.example:6443"), Ok(()));
         assert_eq!(ask("b", "[fd00::2]:2380", "127.0.0.1:6443"), Ok(()));
         for (name, peer, api, why) in [

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use copepod_consensus::{SnapshotMetadata, rules};
+use copepod_consensus::{Progress, SnapshotMetadata, rules};
 use copepod_model::Key;
 use tokio::sync::oneshot;
 
@@ -78,13 +78,28 @@ impl Driver {
         self.keep.shared.stats.checkpoints.fetch_add(1, Ordering::Relaxed);
         self.checkpoint.running = false;
         self.open.machine.checkpointed(done.at, done.members.clone(), Vec::new());
-        let progress = self.progress();
+        let others = self.silences();
         let machine = &mut self.open.machine;
-        let upto = rules::cut(done.at.index, self.checkpoint.last, &progress, machine.has_peers());
+        let hold = (self.keep.hold)(self.open.tables.total_bytes());
+        let (before, floor) = (self.checkpoint.last, machine.floor(hold.bytes));
+        let upto = rules::cut(done.at.index, before, &others, machine.has_peers(), hold, floor);
         self.checkpoint.last = done.at.index;
         let truncated = machine.compact(upto);
         self.checkpoint.cut =
             Some(SnapshotMetadata { index: truncated.index, term: truncated.term, conf_state: Some(done.members) });
+    }
+
+    /// What a leader knows of the members, and for how long each was silent: since it was heard, or is known at all.
+    fn silences(&mut self) -> Vec<(Progress, Duration)> {
+        let (now, all) = (Instant::now(), self.progress());
+        self.met.retain(|id, _| all.iter().any(|p| p.id == *id));
+        let silent = |p: Progress| {
+            let met = *self.met.entry(p.id).or_insert(now);
+            let last = self.heard.get(&p.id).map_or(met, |heard| met.max(*heard));
+            let silent = if p.id == self.keep.member { Duration::ZERO } else { now.saturating_duration_since(last) };
+            (p, silent)
+        };
+        all.into_iter().map(silent).collect()
     }
 
     pub(super) fn last_checkpoint(&mut self) -> Result<(), String> {

@@ -10,8 +10,8 @@ use super::*;
 use crate::store::compact::{Compactor, NEW};
 use crate::store::mirror::Applied;
 
-fn backend(disk: &Disk) -> Counted {
-    Counted::new(disk.open(MIRROR).unwrap(), Arc::default())
+fn backend(disk: &Disk) -> Guard {
+    Guard::open(disk.open(MIRROR).unwrap(), Arc::default()).unwrap()
 }
 
 fn all(t: &Tables) -> Vec<(Key, u64, bytes::Bytes)> {

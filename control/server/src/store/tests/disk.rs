@@ -28,7 +28,7 @@ struct State {
     /// Operations left until the power fails.
     until_crash: Option<u64>,
     crashed: bool,
-    fail_syncs: bool,
+    fail_syncs: Option<io::ErrorKind>,
     /// How often it was exchanged.
     changed: u64,
     /// Syncs of this file wait while it is held; how many do.
@@ -86,12 +86,17 @@ impl Disk {
 
     /// From now on every sync fails, and what it should have made durable stays as it was.
     pub(crate) fn fail_syncs(&self) {
-        self.0.state.lock().unwrap().fail_syncs = true;
+        self.fail_syncs_as(io::ErrorKind::Other);
+    }
+
+    /// Likewise, with this answer.
+    pub(crate) fn fail_syncs_as(&self, kind: io::ErrorKind) {
+        self.0.state.lock().unwrap().fail_syncs = Some(kind);
     }
 
     /// Syncs work again.
     pub(crate) fn mend_syncs(&self) {
-        self.0.state.lock().unwrap().fail_syncs = false;
+        self.0.state.lock().unwrap().fail_syncs = None;
     }
 
     /// Another disk is in its place, with nothing on it: what is open is open on the old one, which is gone.
@@ -264,8 +269,8 @@ impl StorageBackend for Open {
         }
         drop(state);
         self.with(|s| {
-            if s.fail_syncs {
-                return Err(io::Error::other("the disk is broken"));
+            if let Some(kind) = s.fail_syncs {
+                return Err(io::Error::new(kind, "the disk is broken"));
             }
             let file = s.files.entry(self.name.clone()).or_default();
             for change in std::mem::take(&mut file.pending) {

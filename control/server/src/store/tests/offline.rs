@@ -103,7 +103,7 @@ async fn a_restore_leaves_alone_what_is_there() {
 /// A member of three whose log has something that nobody knows to be committed, and a change of members.
 fn survivor(dir: &tempfile::TempDir, disk: &Disk, meta: &Meta, tables: &Tables) {
     restore_on(dir.path(), disk, 2, voters(&[1, 2, 3]), meta, tables).unwrap();
-    let backend = Counted::new(disk.open(LOG).unwrap(), Arc::default());
+    let backend = Guard::open(disk.open(LOG).unwrap(), Arc::default()).unwrap();
     let (mut log, contents) = LogFile::open(backend, 2, Durability::Immediate).map_err(String::from).unwrap();
     let at = |i: u64, data: Vec<u8>| Entry { index: meta.index + i, term: meta.term, data, ..Entry::default() };
     let learner = ConfChangeSingle { change_type: ConfChangeType::AddLearnerNode as i32, node_id: 9 };

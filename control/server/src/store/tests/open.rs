@@ -21,8 +21,8 @@ fn damaged(dir: &tempfile::TempDir, disk: &Disk, what: &str) {
 }
 
 fn edit(disk: &Disk, name: &str, f: impl FnOnce(&Database)) {
-    let backend = Counted::new(disk.open(name).unwrap(), Arc::default());
-    f(&redb::Builder::new().create_with_backend(backend).unwrap());
+    let backend = Guard::open(disk.open(name).unwrap(), Arc::default()).unwrap();
+    f(&backend.database().unwrap());
 }
 
 #[tokio::test]
@@ -145,7 +145,8 @@ async fn a_damaged_or_missing_log_entry_is_named() {
     damaged(&dir, &disk, "entry 2 follows entry 0");
 }
 
-/// Whatever is flipped: the store either refuses or has everything; it neither panics nor forgets.
+/// Whatever is flipped: the store either refuses or has everything; it neither panics nor forgets. Also where it was not
+/// closed, so that redb repairs, and where the last commit alone is hit.
 #[tokio::test]
 async fn flipped_bits_never_go_unnoticed() {
     let (dir, disk) = (tempfile::tempdir().unwrap(), Disk::default());
@@ -154,25 +155,46 @@ async fn flipped_bits_never_go_unnoticed() {
         store.propose(txn([put(&format!("n{i}"), &"x".repeat(100))])).await.unwrap();
     }
     store.checkpoint().await;
-    for i in 0..200 {
+    for i in 0..199 {
         store.propose(txn([put(&format!("n{}", i * 2), "later")])).await.unwrap();
     }
+    let before_the_last = disk.contents(LOG);
+    store.propose(txn([put("n398", "later")])).await.unwrap();
     let all = |t: &Tables| t.all().map(|o| (o.key.clone(), o.revision, o.body.clone())).collect::<Vec<_>>();
     let expected = all(&store.snapshot());
+    let killed = [LOG, MIRROR].map(|name| (name, disk.contents(name)));
+    let pages = |file: &[u8]| file.chunks(4096).map(<[u8]>::to_vec).collect::<Vec<_>>();
+    let (before, after) = (pages(&before_the_last), pages(&killed[0].1));
+    let of_the_last: Vec<usize> = (1..after.len()).filter(|&i| before.get(i) != Some(&after[i])).collect();
     store.abandon().await.unwrap();
-    let clean = [LOG, MIRROR].map(|name| (name, disk.contents(name)));
-    let mut refused = 0;
-    for seed in 0..300 {
+    let ended = [LOG, MIRROR].map(|name| (name, disk.contents(name)));
+    let (mut refused, mut of_header, mut of_last) = (0, 0, 0);
+    for seed in 0..900 {
         let mut ids = copepod_machine::SeededIds(seed);
         let disk = Disk::default();
-        for (name, bytes) in &clean {
+        let clean = if seed % 3 == 0 { &ended } else { &killed };
+        for (name, bytes) in clean {
             disk.put(name, bytes.clone());
         }
         let (name, mut bytes) = clean[disk::draw(&mut ids, 2) as usize].clone();
-        for _ in 0..1 + disk::draw(&mut ids, 3) {
-            // Not in the first page: redb's own header, whose older half is as good as the newer one.
-            let at = 4096 + disk::draw(&mut ids, bytes.len() as u64 - 4096) as usize;
-            bytes[at] ^= 1 << disk::draw(&mut ids, 8);
+        match seed % 3 {
+            // Of one flip the header's copy makes good.
+            1 => {
+                let at = disk::draw(&mut ids, 4096) as usize;
+                bytes[at] ^= 1 << disk::draw(&mut ids, 8);
+                of_header += u32::from(at < 320);
+            }
+            2 if name == LOG => {
+                let page = of_the_last[disk::draw(&mut ids, of_the_last.len() as u64) as usize];
+                bytes[page * 4096 + disk::draw(&mut ids, 4096) as usize] ^= 1 << disk::draw(&mut ids, 8);
+                of_last += 1;
+            }
+            _ => {
+                for _ in 0..1 + disk::draw(&mut ids, 3) {
+                    let at = 4096 + disk::draw(&mut ids, bytes.len() as u64 - 4096) as usize;
+                    bytes[at] ^= 1 << disk::draw(&mut ids, 8);
+                }
+            }
         }
         disk.put(name, bytes);
         match Store::open(options(&dir, &disk)) {
@@ -180,10 +202,13 @@ async fn flipped_bits_never_go_unnoticed() {
                 assert!(all(&store.snapshot()) == expected, "seed {seed}: it opened with something else");
                 store.abandon().await.unwrap();
             }
-            Err(_) => refused += 1,
+            Err(e) => {
+                assert!(seed % 3 != 1, "seed {seed}: a header that can be mended: {e}");
+                refused += 1;
+            }
         }
     }
-    assert!(refused > 0, "no flip hit anything that mattered");
+    assert!(refused > 0 && of_header > 10 && of_last > 100, "{refused}, {of_header}, {of_last}");
 }
 
 #[tokio::test]
@@ -211,6 +236,27 @@ async fn a_first_start_that_was_cut_off_begins_again() {
     disk.put(LOG, vec![1; 5000]);
     Store::open(options(&dir, &disk)).unwrap().close().await.unwrap();
     filled(&dir, &disk, true).await;
+}
+
+#[tokio::test]
+async fn a_disk_that_takes_no_writes_is_called_that_and_not_damage() {
+    use std::io::ErrorKind::{Other, ReadOnlyFilesystem, StorageFull};
+    let (dir, disk) = (tempfile::tempdir().unwrap(), Disk::default());
+    filled(&dir, &disk, false).await;
+    for (kind, says) in [
+        (StorageFull, "the disk is full: nothing is damaged or lost"),
+        (ReadOnlyFilesystem, "the file system is read-only: nothing is damaged or lost"),
+        (Other, "the disk is broken"),
+    ] {
+        disk.fail_syncs_as(kind);
+        let error = refused(&dir, &disk);
+        assert!(matches!(&error, OpenError::Io { .. }), "{error:?}");
+        assert!(error.to_string().contains(says) && !error.to_string().contains(" is damaged: "), "{error}");
+    }
+    disk.mend_syncs();
+    let store = Store::open(options(&dir, &disk)).unwrap();
+    assert_eq!(data(&store.snapshot(), "b").as_deref(), Some("1"));
+    store.close().await.unwrap();
 }
 
 #[test]

@@ -29,8 +29,8 @@ const STEPS: [Step; 2] = [Step { from: 1, run: count }, Step { from: 2, run: cou
 /// The format and the count that a database says.
 fn says(disk: &Disk, name: &str) -> (u32, u8) {
     use redb::ReadableDatabase as _;
-    let backend = Counted::new(disk.open(name).unwrap(), Arc::default());
-    let db: Database = redb::Builder::new().create_with_backend(backend).unwrap();
+    let backend = Guard::open(disk.open(name).unwrap(), Arc::default()).unwrap();
+    let db: Database = backend.database().unwrap();
     let table = db.begin_read().unwrap().open_table(meta::TABLE).unwrap();
     let format = table.get("format").unwrap().unwrap().value().try_into().map(u32::from_le_bytes).unwrap();
     (format, table.get(COUNT).unwrap().map_or(0, |v| v.value()[0]))

@@ -2,7 +2,7 @@
 
 mod grpc;
 mod http;
-mod tls;
+pub(crate) mod tls;
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! TLS as probes speak it: whatever certificate the container has is fine (as in the kubelet), since a probe sends no secret
-//! and asks only whether someone answers.
+//! TLS as probes and the API's proxy speak it: whatever certificate the container has is fine (as in the kubelet and
+//! kube-apiserver), since a probe sends no secret and asks only whether someone answers, and nobody vouches for pods.
 
 use std::sync::{Arc, OnceLock};
 
@@ -10,7 +10,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 /// Speaks TLS over `stream` with `host`.
-pub(super) async fn connect(stream: Stream, host: &str) -> Result<TlsStream<Stream>, String> {
+pub(crate) async fn connect(stream: Stream, host: &str) -> Result<TlsStream<Stream>, String> {
     static CONFIG: OnceLock<Result<Arc<ClientConfig>, String>> = OnceLock::new();
     let config = CONFIG.get_or_init(config).clone()?;
     let name = ServerName::try_from(host.to_string()).map_err(|e| e.to_string())?;

@@ -21,3 +21,5 @@ pub mod service_account;
 
 /// Group and version.
 const V1: (&str, &str) = ("", "v1");
+/// Verbs of a `proxy` subresource.
+const PROXY: &[&str] = &["create", "delete", "get", "patch", "update"];

@@ -12,6 +12,8 @@ pub fn kind() -> Kind {
     Kind {
         short_names: &["ns"],
         namespaced: false,
+        // No deletecollection.
+        verbs: &["create", "delete", "get", "list", "patch", "update", "watch"],
         status: true,
         subresources: &[("finalize", "Namespace", &["update"])],
         ..Kind::new(super::V1, "Namespace", ("namespaces", "namespace"), Namespace)

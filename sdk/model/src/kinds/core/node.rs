@@ -15,7 +15,7 @@ pub fn kind() -> Kind {
         short_names: &["no"],
         namespaced: false,
         status: true,
-        subresources: &[("proxy", "NodeProxyOptions", &["create", "delete", "get", "patch", "update"])],
+        subresources: &[("proxy", "NodeProxyOptions", super::PROXY)],
         ..Kind::new(super::V1, "Node", ("nodes", "node"), Node)
     }
 }

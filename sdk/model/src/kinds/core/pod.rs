@@ -11,6 +11,7 @@ use crate::{FieldError, Time};
 
 const SPEC: Path<'static> = Path::root("spec");
 const EPHEMERAL: &str = "ephemeralcontainers";
+const RESIZE: &str = "resize";
 /// The lists of statuses with those of the containers that they are about.
 const STATUSES: [(&str, &str); 3] = [
     ("containerStatuses", "containers"),
@@ -32,6 +33,8 @@ pub fn kind() -> Kind {
             ("exec", "PodExecOptions", &["create", "get"]),
             ("log", "Pod", &["get"]),
             ("portforward", "PodPortForwardOptions", &["create", "get"]),
+            ("proxy", "PodProxyOptions", super::PROXY),
+            (RESIZE, "Pod", &["get", "patch", "update"]),
         ],
         generation: true,
         graceful: true,
@@ -61,16 +64,19 @@ impl Strategy for Pod {
     }
 
     fn prepare_subresource(&self, subresource: &str, new: &mut Value, old: &Value) {
-        if subresource == EPHEMERAL {
-            podspec::only_ephemeral_containers(new, old);
+        match subresource {
+            EPHEMERAL => podspec::only_ephemeral_containers(new, old),
+            RESIZE => podspec::only_resources(new, old),
+            _ => {}
         }
     }
 
     fn validate_subresource(&self, subresource: &str, new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
-        if subresource == EPHEMERAL {
-            return podspec::validate_ephemeral_update(new, old, errors);
+        match subresource {
+            EPHEMERAL => podspec::validate_ephemeral_update(new, old, errors),
+            RESIZE => podspec::validate_resize(new, old, errors),
+            _ => self.validate_update(new, old, errors),
         }
-        self.validate_update(new, old, errors);
     }
 
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut Vec<FieldError>) {

@@ -16,6 +16,7 @@ pub fn kind() -> Kind {
         short_names: &["svc"],
         categories: &["all"],
         status: true,
+        subresources: &[("proxy", "ServiceProxyOptions", super::PROXY)],
         ..Kind::new(super::V1, "Service", ("services", "service"), Service)
     }
 }

@@ -106,10 +106,11 @@ fn signature(schema: &Schema, kind: &Kind) -> String {
     let custom = schema.lookup(&kind.api_version(), kind.kind).and_then(|t| schema.get(t).openapi.as_ref());
     let custom = custom.map(Value::to_string).unwrap_or_default();
     format!(
-        "\n{} {} {} {} {} {:?} {custom}",
+        "\n{} {} {} {:?} {} {} {:?} {custom}",
         kind.kind,
         kind.plural,
         kind.namespaced,
+        kind.verbs,
         kind.status,
         kind.scale.is_some(),
         kind.subresources

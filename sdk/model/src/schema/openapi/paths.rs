@@ -64,15 +64,14 @@ pub(super) fn add(defined: &mut Definitions<'_>, paths: &mut Map<String, Value>,
     }
     let outer: &[&str] = if kind.namespaced { &["namespace", "pretty"] } else { &["pretty"] };
     let many = [LIST.as_slice(), &DELETE].concat();
-    let item = op.item(
-        &[
-            ("get", op.make("list", "", &LIST, None, &list)),
-            ("post", op.make("post", "", &WRITE, Some(&object), &object)),
-            ("delete", op.make("deletecollection", "", &many, options.as_ref(), &status)),
-        ],
-        outer,
-    );
-    paths.insert(collection.clone(), item);
+    let mut operations = vec![
+        ("get", op.make("list", "", &LIST, None, &list)),
+        ("post", op.make("post", "", &WRITE, Some(&object), &object)),
+    ];
+    if kind.verbs.contains(&"deletecollection") {
+        operations.push(("delete", op.make("deletecollection", "", &many, options.as_ref(), &status)));
+    }
+    paths.insert(collection.clone(), op.item(&operations, outer));
 
     let inner = [&["name"], outer].concat();
     let address = format!("{collection}/{{name}}");

@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
 use super::*;
-use crate::kinds::{Plain, Scale};
+use crate::kinds::{Plain, Scale, VERBS};
 
 fn kinds() -> Kinds {
     let mut kinds = Kinds::default();
@@ -14,6 +14,7 @@ fn kinds() -> Kinds {
         short_names: &[],
         categories: &[],
         namespaced,
+        verbs: VERBS,
         status: true,
         scale: None,
         subresources: &[],
@@ -27,7 +28,9 @@ fn kinds() -> Kinds {
     let mut deployment = kind("apps", "v1", "Deployment", "deployments", true);
     deployment.scale =
         Some(Scale { spec_replicas: "spec.replicas", status_replicas: "status.replicas", selector: "status.selector" });
-    for kind in [pod, kind("", "v1", "Namespace", "namespaces", false), deployment] {
+    let mut namespace = kind("", "v1", "Namespace", "namespaces", false);
+    namespace.verbs = &["create", "get", "list"];
+    for kind in [pod, namespace, deployment] {
         kinds.add(kind);
     }
     kinds
@@ -164,6 +167,8 @@ fn kubectl_finds_dry_run_and_field_validation() {
         assert!(scale["responses"]["200"].to_string().contains("io.k8s.api.autoscaling.v1.Scale"));
     }
     let core = v3(schema, &kinds, "", "v1").unwrap();
+    assert!(core["paths"]["/api/v1/namespaces/{namespace}/pods"]["delete"].is_object());
+    assert!(core["paths"]["/api/v1/namespaces"]["delete"].is_null(), "it has no such verb");
     let evict = &core["paths"]["/api/v1/namespaces/{namespace}/pods/{name}/eviction"]["post"];
     assert!(evict["requestBody"].to_string().contains("io.k8s.api.policy.v1.Eviction"));
 }

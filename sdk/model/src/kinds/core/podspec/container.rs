@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::{env, ephemeral, handler, resources, restart, security, volumes};
+use super::{env, ephemeral, handler, resize, resources, restart, security, volumes};
 use crate::FieldError;
 use crate::kinds::fields::{Path, any, is_true, list, one_of, required, text};
 use crate::kinds::names;
@@ -23,6 +23,9 @@ pub(super) fn validate_all(path: Path<'_>, spec: &Value, errors: &mut Vec<FieldE
         for (i, c) in list(spec, kind).iter().enumerate() {
             let path = path.index(i);
             validate(path, kind, c, &volumes, grace, errors);
+            if kind != "ephemeralContainers" {
+                resize::policy(path.child("resizePolicy"), c, text(spec, "restartPolicy") == "Never", errors);
+            }
             if kind == "ephemeralContainers" {
                 ephemeral::validate(path, spec, c, errors);
             }

@@ -6,7 +6,7 @@ use crate::FieldError;
 use crate::kinds::fields::{Path, list, text};
 
 /// Marks a pod in the API as the image of a static one.
-const MIRROR: &str = "kubernetes.io/config.mirror";
+pub(super) const MIRROR: &str = "kubernetes.io/config.mirror";
 const NOT_HERE: &str = "cannot be set for an Ephemeral Container";
 /// The fields of a container that an ephemeral one has in common with it and may not set: those of what is part of the
 /// workload.
