@@ -19,8 +19,8 @@ use crate::room::Room;
 const IDLE: Duration = Duration::from_secs(10);
 /// Questions of one connection that are under way.
 const PIPELINED: usize = 32;
-/// Connections at once, and those of one client.
-const CONNECTIONS: (usize, usize) = (512, 128);
+/// The part of all connections that one client may have.
+const OF_ONE: usize = 4;
 /// Longer messages are no questions, and end the connection.
 const LONGEST_QUESTION: usize = 4096;
 
@@ -29,9 +29,10 @@ pub(crate) async fn serve(
     listener: TcpListener,
     handler: Arc<Handler>,
     long: Arc<Semaphore>,
+    connections: usize,
     mut stop: watch::Receiver<bool>,
 ) {
-    let room = Room::new(CONNECTIONS.0, CONNECTIONS.1);
+    let room = Room::new(connections, connections.div_ceil(OF_ONE));
     let mut connections = JoinSet::new();
     let stopped = stop.clone();
     loop {

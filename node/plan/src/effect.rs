@@ -226,6 +226,8 @@ pub struct Limits {
     pub log_burst: u64,
     /// Sockets at once in the pod, with the outgoing requests that are under way.
     pub sockets: u32,
+    /// Files at once that the container has open.
+    pub files: u32,
     /// Requests that an instance answers, one after the other, before it is replaced. 1 is an instance per request.
     pub instance_reuse: u32,
 }
@@ -238,6 +240,7 @@ impl Default for Limits {
             log_rate: 4 << 20,
             log_burst: 16 << 20,
             sockets: 1024,
+            files: 1024,
             instance_reuse: 1,
         }
     }

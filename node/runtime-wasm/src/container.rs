@@ -10,6 +10,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use wasmtime_wasi_config::WasiConfigVariables;
 
 use crate::capability::filesystem::Preopens;
+use crate::capability::filesystem::open::Files;
 use crate::counted::Counter;
 use crate::cpu::{Cpu, Throttling};
 use crate::exit::Exit;
@@ -40,6 +41,8 @@ pub struct Usage {
     pub requests: u64,
     /// Sockets of the whole pod.
     pub sockets: u32,
+    /// Files that its guests have open.
+    pub files: u32,
     /// What the CPU limit has done.
     pub throttling: Throttling,
 }
@@ -63,13 +66,14 @@ impl Container {
 
     /// What it has used.
     pub fn usage(&self) -> Usage {
-        let Shared { cpu, memory, requests, sockets, .. } = &*self.shared;
+        let Shared { cpu, memory, requests, sockets, files, .. } = &*self.shared;
         Usage {
             cpu: cpu.total(),
             memory: memory.used(),
             memory_peak: memory.peak(),
             requests: requests.load(SeqCst),
             sockets: sockets.now(),
+            files: files.own.now(),
             throttling: cpu.throttling(),
         }
     }
@@ -153,6 +157,7 @@ pub(crate) struct Shared {
     pub(crate) ticker: Arc<Ticker>,
     pub(crate) threads: Threads,
     pub(crate) sockets: Arc<Counter>,
+    pub(crate) files: Files,
     pub(crate) idle: Arc<Idle>,
     /// No new requests.
     draining: AtomicBool,
@@ -174,6 +179,7 @@ impl Shared {
         ticker: Arc<Ticker>,
         threads: Threads,
         sockets: Arc<Counter>,
+        open_files: Arc<Counter>,
         initial_memory: u64,
         on_exit: OnExit,
     ) -> Self {
@@ -200,7 +206,7 @@ impl Shared {
             config: env.iter().cloned().collect(),
             env,
             working_dir: spec.working_dir.clone(),
-            preopens: Preopens::new(&spec.mounts, &spec.working_dir),
+            preopens: Preopens::new(&spec.mounts, &spec.working_dir, open_files.clone()),
             stdin: spec.stdin.then(|| {
                 let (feed, stdin) = Stdin::new(spec.tty);
                 (stdin, Mutex::new(Some(feed)))
@@ -213,6 +219,7 @@ impl Shared {
             ticker,
             threads,
             sockets,
+            files: Files { own: Counter::new(spec.limits.files), node: open_files },
             idle: Idle::new(spec.limits.instance_reuse, initial_memory),
             draining: AtomicBool::new(false),
             killed: AtomicBool::new(false),

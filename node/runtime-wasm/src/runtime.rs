@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use copepod_node_plan::{ContainerId, ContainerSpec, PodIdentity};
+use copepod_node_plan::{ContainerId, ContainerSpec, Descriptors, PodIdentity};
 use tokio::sync::oneshot;
 use wasmtime::{Engine, PoolConcurrencyLimitError};
 
@@ -15,7 +15,7 @@ use crate::artifacts::Artifacts;
 use crate::capability::filesystem::NoVolume;
 use crate::compile::{CompileError, Compiler, Source};
 use crate::container::{Container, Exec, Shared};
-use crate::counted::Counters;
+use crate::counted::{Counter, Counters};
 use crate::engine::{self, Capacity};
 use crate::exit::Exit;
 use crate::guest;
@@ -40,13 +40,16 @@ pub struct RuntimeConfig {
     pub tick: Duration,
     /// How long one request may take; `None` means as long as it likes.
     pub request_deadline: Option<Duration>,
+    /// Files that all guests together may have open.
+    pub files: u32,
 }
 
 impl RuntimeConfig {
     /// The usual settings.
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
         let tick = Duration::from_millis(2);
-        RuntimeConfig { data_dir: data_dir.into(), threads: None, tick, request_deadline: None }
+        let files = Descriptors::default().files;
+        RuntimeConfig { data_dir: data_dir.into(), threads: None, tick, request_deadline: None, files }
     }
 }
 
@@ -83,6 +86,7 @@ pub struct Runtime {
     deadline: Option<Duration>,
     guests: GuestThreads,
     counters: Counters,
+    files: Arc<Counter>,
 }
 
 impl Runtime {
@@ -108,6 +112,7 @@ impl Runtime {
             deadline: config.request_deadline,
             guests,
             counters: Counters::default(),
+            files: Counter::new(config.files),
         })
     }
 
@@ -175,8 +180,8 @@ impl Runtime {
         let threads = self.guests.handles().clone();
         let ticker = self.ticker.clone();
         let sockets = self.counters.of(&id.pod_uid, spec.limits.sockets);
-        let (on_exit, initial) = (Box::new(on_exit), module.initial_memory);
-        let shared = Shared::new(id, spec, pod, net, logs, ticker, threads.clone(), sockets, initial, on_exit);
+        let (files, on_exit, initial) = (self.files.clone(), Box::new(on_exit), module.initial_memory);
+        let shared = Shared::new(id, spec, pod, net, logs, ticker, threads.clone(), sockets, files, initial, on_exit);
         let shared = Arc::new(shared);
         if let Code::Http(_) = module.code {
             let deadline = spec.limits.request_deadline.or(self.deadline);

@@ -66,6 +66,10 @@ impl Started {
         (&mut self.exit).await.expect("the exit is always reported")
     }
 
+    pub(super) fn is_running(&self) -> bool {
+        self.exit.is_empty()
+    }
+
     pub(super) async fn get(&self, path: &str) -> Result<Response<Body>, HandlerError> {
         self.container.handler().expect("a wasi:http component").handle(get(path)).await
     }

@@ -1,21 +1,29 @@
 //! `wasi:filesystem`: wasmtime-wasi's, over the directories that the container has mounted. They are opened when a guest
 //! first asks for them and then shared by all of the container's instances: what has no mounts or does not look costs
-//! nothing. No path of a guest leads out of them (cap-primitives sees to that), neither does a `subPath`.
+//! nothing. No path of a guest leads out of them (cap-primitives sees to that), neither does a `subPath`. What guests open
+//! in them is counted.
+
+pub(crate) mod open;
+pub(crate) mod preview1;
+mod types;
 
 use std::io;
 use std::os::fd::AsRawFd;
 use std::path::Path;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use cap_primitives::ambient_authority;
 use cap_primitives::fs::{open_ambient_dir, open_dir};
 use copepod_node_plan::Mount;
 use wasmtime::component::{HasData, Linker, Resource};
-use wasmtime_wasi::filesystem::{Descriptor, Dir, WasiFilesystem, WasiFilesystemView as _};
+use wasmtime_wasi::filesystem::{Descriptor, Dir};
 use wasmtime_wasi::p2::bindings::filesystem;
 use wasmtime_wasi::{FsPerms, OpenMode, WasiCtxBuilder};
 
+use crate::counted::{Counter, Permit};
 use crate::host::Host;
+
+pub(super) use types::types;
 
 /// A mounted directory cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -29,12 +37,20 @@ pub(crate) struct NoVolume {
 pub(crate) struct Preopens {
     mounts: Vec<Mount>,
     working_dir: String,
-    open: OnceLock<Vec<(Dir, String)>>,
+    open: OnceLock<Opened>,
+    /// Files that guests of the node have open.
+    files: Arc<Counter>,
+}
+
+/// The open directories, each with its name in the guest.
+struct Opened {
+    dirs: Vec<(Dir, String)>,
+    _permits: Vec<Permit>,
 }
 
 impl Preopens {
-    pub(crate) fn new(mounts: &[Mount], working_dir: &str) -> Self {
-        Preopens { mounts: mounts.to_vec(), working_dir: working_dir.to_owned(), open: OnceLock::new() }
+    pub(crate) fn new(mounts: &[Mount], working_dir: &str, files: Arc<Counter>) -> Self {
+        Preopens { mounts: mounts.to_vec(), working_dir: working_dir.to_owned(), open: OnceLock::new(), files }
     }
 
     /// The open directories, each with its name in the guest.
@@ -42,18 +58,28 @@ impl Preopens {
         if self.mounts.is_empty() {
             return Ok(&[]);
         }
-        if let Some(dirs) = self.open.get() {
-            return Ok(dirs);
+        if let Some(opened) = self.open.get() {
+            return Ok(&opened.dirs);
         }
-        let dirs = self.mounts.iter().map(|m| dir(m, "").map(|dir| (dir, m.path.clone())));
-        let mut dirs = dirs.collect::<Result<Vec<_>, _>>()?;
+        let (mut dirs, mut permits) = (Vec::new(), Vec::new());
+        for mount in &self.mounts {
+            permits.push(self.permit(mount)?);
+            dirs.push((dir(mount, "")?, mount.path.clone()));
+        }
         // What is relative in preview 1 is resolved by the guest's library, against whatever is called `.`.
         if let Some((mount, rest)) = self.home()
             && let Ok(dir) = dir(mount, rest)
         {
+            permits.push(self.permit(mount)?);
             dirs.push((dir, ".".to_owned()));
         }
-        Ok(self.open.get_or_init(|| dirs))
+        Ok(&self.open.get_or_init(|| Opened { dirs, _permits: permits }).dirs)
+    }
+
+    /// Room for one of the node's open files.
+    fn permit(&self, mount: &Mount) -> Result<Permit, NoVolume> {
+        let none = || NoVolume { path: mount.path.clone(), error: io::Error::from(rustix::io::Errno::MFILE) };
+        self.files.take().ok_or_else(none)
     }
 
     /// The mount that the working directory lies in, and where in it.
@@ -66,13 +92,15 @@ impl Preopens {
         mounts.filter_map(|m| Some((m, inside(m)?))).max_by_key(|(m, _)| m.path.len())
     }
 
-    /// Gives them to a preview 1 module.
-    pub(crate) fn add_to(&self, wasi: &mut WasiCtxBuilder) -> wasmtime::Result<()> {
-        for (dir, name) in self.dirs()? {
+    /// Gives them to a preview 1 module, which opens them anew: what keeps them counted.
+    pub(crate) fn add_to(&self, wasi: &mut WasiCtxBuilder) -> wasmtime::Result<Vec<Permit>> {
+        let mut permits = Vec::new();
+        for (mount, (dir, name)) in self.mounts.iter().chain(self.home().map(|(m, _)| m)).zip(self.dirs()?) {
+            permits.push(self.permit(mount)?);
             // The builder takes paths only; this one names the very directory that was opened.
             wasi.preopened_dir(format!("/proc/self/fd/{}", dir.dir.as_raw_fd()), name, dir.perms)?;
         }
-        Ok(())
+        Ok(permits)
     }
 }
 
@@ -114,8 +142,4 @@ impl filesystem::preopens::Host for View<'_> {
 
 pub(super) fn preopens(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     filesystem::preopens::add_to_linker::<Host, Directories>(linker, view)
-}
-
-pub(super) fn types(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
-    filesystem::types::add_to_linker::<Host, WasiFilesystem>(linker, Host::filesystem)
 }
