@@ -52,6 +52,9 @@ pub struct PodIdentity {
     /// What it may hold of the node's disk; what it holds is observed where there is a limit.
     #[serde(default)]
     pub storage: StorageLimits,
+    /// Bytes that its containers and its volumes in memory may take together; none where it has no such volumes.
+    #[serde(default)]
+    pub memory_limit: Option<u64>,
 }
 
 /// Everything a runtime needs to run one container. All references (ConfigMaps, Secrets, fields) are resolved.
@@ -167,6 +170,9 @@ pub struct Mount {
     pub sub_path: String,
     /// Nothing can be changed through it.
     pub read_only: bool,
+    /// Bytes that the volume may hold, where it is in memory.
+    #[serde(default)]
+    pub memory: Option<u64>,
 }
 
 /// What is in a volume.

@@ -23,6 +23,7 @@ mod launch;
 mod limits;
 mod local_storage;
 mod logs;
+mod memory;
 pub mod node;
 mod observed;
 mod probes;

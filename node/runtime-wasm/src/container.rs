@@ -11,6 +11,7 @@ use wasmtime_wasi_config::WasiConfigVariables;
 
 use crate::capability::filesystem::Preopens;
 use crate::capability::filesystem::open::Files;
+use crate::capability::filesystem::volume::PodMemory;
 use crate::counted::Counter;
 use crate::cpu::{Cpu, Throttling};
 use crate::exit::Exit;
@@ -180,6 +181,7 @@ impl Shared {
         threads: Threads,
         sockets: Arc<Counter>,
         open_files: Arc<Counter>,
+        pod_memory: Option<Arc<PodMemory>>,
         initial_memory: u64,
         on_exit: OnExit,
     ) -> Self {
@@ -206,7 +208,13 @@ impl Shared {
             config: env.iter().cloned().collect(),
             env,
             working_dir: spec.working_dir.clone(),
-            preopens: Preopens::new(&spec.mounts, &spec.working_dir, open_files.clone()),
+            preopens: Preopens::new(
+                &spec.mounts,
+                &spec.working_dir,
+                open_files.clone(),
+                pod_memory.as_ref(),
+                &threads.light,
+            ),
             stdin: spec.stdin.then(|| {
                 let (feed, stdin) = Stdin::new(spec.tty);
                 (stdin, Mutex::new(Some(feed)))
@@ -214,7 +222,7 @@ impl Shared {
             authority: std::net::SocketAddr::new(pod.ip, port).to_string(),
             net,
             logs: Arc::new(Limited::new(logs, spec.limits.log_rate, spec.limits.log_burst, now)),
-            memory: Arc::new(Budget::new(spec.memory_limit)),
+            memory: Arc::new(Budget::new(spec.memory_limit, pod_memory)),
             cpu: Cpu::new(spec.cpu_limit_millis, spec.limits.cpu_request_millis, threads.count, now),
             ticker,
             threads,

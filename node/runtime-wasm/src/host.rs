@@ -12,7 +12,7 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::WasiHttpCtx;
 
 use crate::audit::Audit;
-use crate::capability::filesystem::open::OpenFile;
+use crate::capability::filesystem::open::Open;
 use crate::capability::filesystem::preview1;
 use crate::capability::http::Outgoing;
 use crate::container::Shared;
@@ -38,8 +38,8 @@ pub(crate) struct Host {
     pub(crate) table: ResourceTable,
     pub(crate) http: WasiHttpCtx,
     pub(crate) outgoing: Outgoing,
-    /// Files that the instance has opened, by their handles.
-    pub(crate) open: HashMap<u32, Arc<OpenFile>>,
+    /// What the instance has open, by its handles.
+    pub(crate) open: HashMap<u32, Open>,
     /// Whom its standard streams belong to, where that is not the log.
     process: Option<Arc<Process>>,
     pub(crate) limiter: Limiter,
@@ -166,8 +166,8 @@ impl WasiView for Host {
 pub(crate) struct Preview1Host {
     pub(crate) wasi: WasiP1Ctx,
     pub(crate) container: Arc<Shared>,
-    /// Files that the instance has opened.
-    pub(crate) open: preview1::Open,
+    /// What the instance has open.
+    pub(crate) open: preview1::Table,
     /// The directories that are mounted for it.
     _mounts: Vec<Permit>,
     limiter: Limiter,
@@ -199,9 +199,12 @@ impl Preview1Host {
             }
         }
         let mounts = container.preopens.add_to(&mut wasi)?;
+        let (mounts, volumes): (Vec<_>, Vec<_>) = mounts.into_iter().unzip();
+        // Their descriptors come after those of standard input and output.
+        let open = (3..).zip(volumes).map(|(fd, volume)| (fd, Open::of_mount(volume))).collect();
         let mut wasi = wasi.build_p1();
         wasi.ctx().table.set_max_capacity(MOST_RESOURCES);
-        let (open, audit) = (preview1::Open::new(), Audit::default());
+        let audit = Audit::default();
         let mut store = Store::new(engine, Preview1Host { wasi, container, open, _mounts: mounts, limiter, audit });
         store.limiter(|host| &mut host.limiter);
         store.set_epoch_deadline(1);

@@ -13,9 +13,10 @@ use wasmtime::{Engine, PoolConcurrencyLimitError};
 
 use crate::artifacts::Artifacts;
 use crate::capability::filesystem::NoVolume;
+use crate::capability::filesystem::volume::PodMemory;
 use crate::compile::{CompileError, Compiler, Source};
 use crate::container::{Container, Exec, Shared};
-use crate::counted::{Counter, Counters};
+use crate::counted::{Counter, OfPods};
 use crate::engine::{self, Capacity};
 use crate::exit::Exit;
 use crate::guest;
@@ -85,7 +86,8 @@ pub struct Runtime {
     ticker: Arc<Ticker>,
     deadline: Option<Duration>,
     guests: GuestThreads,
-    counters: Counters,
+    sockets: OfPods<Counter>,
+    memory: OfPods<PodMemory>,
     files: Arc<Counter>,
 }
 
@@ -111,7 +113,8 @@ impl Runtime {
             ticker,
             deadline: config.request_deadline,
             guests,
-            counters: Counters::default(),
+            sockets: OfPods::default(),
+            memory: OfPods::default(),
             files: Counter::new(config.files),
         })
     }
@@ -142,6 +145,11 @@ impl Runtime {
     /// hand-over to another thread.
     pub fn serving(&self) -> tokio::runtime::Handle {
         self.guests.handles().light.clone()
+    }
+
+    /// Bytes in the volumes in memory of a pod in which something runs.
+    pub fn in_memory_volumes(&self, uid: &str) -> u64 {
+        self.memory.get(uid).map_or(0, |memory| memory.in_volumes())
     }
 
     /// The module with this digest, compiled if need be. Everyone who asks for a digest at the same time gets the same.
@@ -179,9 +187,12 @@ impl Runtime {
         }
         let threads = self.guests.handles().clone();
         let ticker = self.ticker.clone();
-        let sockets = self.counters.of(&id.pod_uid, spec.limits.sockets);
+        let sockets = self.sockets.of(&id.pod_uid, || Counter::new(spec.limits.sockets));
+        let in_memory = pod.memory_limit.is_some() || spec.mounts.iter().any(|m| m.memory.is_some());
+        let memory = in_memory.then(|| self.memory.of(&id.pod_uid, || PodMemory::new(pod.memory_limit)));
         let (files, on_exit, initial) = (self.files.clone(), Box::new(on_exit), module.initial_memory);
-        let shared = Shared::new(id, spec, pod, net, logs, ticker, threads.clone(), sockets, files, initial, on_exit);
+        let shared =
+            Shared::new(id, spec, pod, net, logs, ticker, threads.clone(), sockets, files, memory, initial, on_exit);
         let shared = Arc::new(shared);
         if let Code::Http(_) = module.code {
             let deadline = spec.limits.request_deadline.or(self.deadline);

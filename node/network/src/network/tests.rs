@@ -323,7 +323,8 @@ async fn sockets_to_the_world_outside_are_counted() {
     let net = Network::new(NetworkConfig { outgoing: 2, ..NetworkConfig::default() });
     net.expose_host(at("10.244.0.0:6443"), host.local_addr().unwrap());
     let (a, b) = (attach(&net, 1), attach(&net, 2));
-    let open = [a.connect_tcp(at("10.244.0.0:6443")).await.unwrap(), b.connect_tcp(at("10.244.0.0:6443")).await.unwrap()];
+    let open =
+        [a.connect_tcp(at("10.244.0.0:6443")).await.unwrap(), b.connect_tcp(at("10.244.0.0:6443")).await.unwrap()];
     assert_eq!(a.connect_tcp(at("10.244.0.0:6443")).await.unwrap_err(), NetError::NewSocketLimit);
     let udp = a.bind_udp(at("0.0.0.0:0")).unwrap();
     assert_eq!(udp.send_to(Bytes::from_static(b"x"), at("192.0.2.1:9")), Err(NetError::NewSocketLimit));

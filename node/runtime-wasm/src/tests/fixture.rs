@@ -118,6 +118,7 @@ pub(super) fn pod() -> PodIdentity {
         hosts: Vec::new(),
         host_ports: Vec::new(),
         storage: Default::default(),
+        memory_limit: None,
     }
 }
 

@@ -75,7 +75,7 @@ fn component_of(functions: &[&str], imports: &str, lowered: &str, core_imports: 
             (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024)))
         (core instance $libc (instantiate $libc))
         {lowered}
-        (core module $m {core_imports} (memory (import "libc" "memory") 40)
+        (core module $m (memory (import "libc" "memory") 40) {core_imports}
             (func (export "run") (result i32) {body} (i32.const 0)))
         (core instance $i (instantiate $m (with "libc" (instance $libc)) (with "host" (instance
             {functions}))))
@@ -189,7 +189,8 @@ async fn a_socket_flood() {
 fn volume() -> (tempfile::TempDir, Mount) {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("file"), "content").unwrap();
-    let mount = Mount { path: "/data".into(), host: dir.path().into(), sub_path: String::new(), read_only: false };
+    let (host, sub_path) = (dir.path().into(), String::new());
+    let mount = Mount { path: "/data".into(), host, sub_path, read_only: false, memory: None };
     (dir, mount)
 }
 
@@ -322,8 +323,10 @@ async fn all_guests_together_open_no_more_than_the_node_may() {
     let (_dir, mount) = volume();
     let node = Node::with(|config| config.files = 10);
     // The mounted directory is open for the container and for the module's own table, which leaves eight; it stays.
-    let stays = format!(r#"(module {OPENS} (func (export "_start")
-        (call $is (call $flood) (i32.const 8)) (call $is (call $again) (i32.const 33)) (loop $l (br $l))))"#);
+    let stays = format!(
+        r#"(module {OPENS} (func (export "_start")
+        (call $is (call $flood) (i32.const 8)) (call $is (call $again) (i32.const 33)) (loop $l (br $l))))"#
+    );
     let module = node.wat(&stays).await;
     let mounts = |spec: &mut ContainerSpec| spec.mounts = vec![mount.clone()];
     let greedy = node.start_module(module.clone(), mounts);

@@ -3,6 +3,7 @@
 mod admission;
 mod api;
 mod clients;
+mod descriptors;
 mod examples;
 mod faults;
 mod gateway;

@@ -1,11 +1,12 @@
 //! `wasi:filesystem`: wasmtime-wasi's, over the directories that the container has mounted. They are opened when a guest
 //! first asks for them and then shared by all of the container's instances: what has no mounts or does not look costs
 //! nothing. No path of a guest leads out of them (cap-primitives sees to that), neither does a `subPath`. What guests open
-//! in them is counted.
+//! in them is counted, and what they write to volumes in memory.
 
 pub(crate) mod open;
 pub(crate) mod preview1;
 mod types;
+pub(crate) mod volume;
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -15,6 +16,7 @@ use std::sync::{Arc, OnceLock};
 use cap_primitives::ambient_authority;
 use cap_primitives::fs::{open_ambient_dir, open_dir};
 use copepod_node_plan::Mount;
+use tokio::runtime::Handle;
 use wasmtime::component::{HasData, Linker, Resource};
 use wasmtime_wasi::filesystem::{Descriptor, Dir};
 use wasmtime_wasi::p2::bindings::filesystem;
@@ -22,6 +24,8 @@ use wasmtime_wasi::{FsPerms, OpenMode, WasiCtxBuilder};
 
 use crate::counted::{Counter, Permit};
 use crate::host::Host;
+use open::Open;
+use volume::{PodMemory, Volume};
 
 pub(super) use types::types;
 
@@ -40,21 +44,37 @@ pub(crate) struct Preopens {
     open: OnceLock<Opened>,
     /// Files that guests of the node have open.
     files: Arc<Counter>,
+    /// For each mount, the volume if it is in memory.
+    volumes: Vec<Option<Arc<Volume>>>,
 }
 
-/// The open directories, each with its name in the guest.
+/// The open directories, each with its mount and its name in the guest.
 struct Opened {
-    dirs: Vec<(Dir, String)>,
+    dirs: Vec<(usize, Dir, String)>,
     _permits: Vec<Permit>,
 }
 
 impl Preopens {
-    pub(crate) fn new(mounts: &[Mount], working_dir: &str, files: Arc<Counter>) -> Self {
-        Preopens { mounts: mounts.to_vec(), working_dir: working_dir.to_owned(), open: OnceLock::new(), files }
+    pub(crate) fn new(
+        mounts: &[Mount],
+        working_dir: &str,
+        files: Arc<Counter>,
+        memory: Option<&Arc<PodMemory>>,
+        runtime: &Handle,
+    ) -> Self {
+        let volume = |m: &Mount| Some(memory?.volume(&m.host, m.memory?, runtime));
+        let volumes = mounts.iter().map(volume).collect();
+        let (mounts, working_dir) = (mounts.to_vec(), working_dir.to_owned());
+        Preopens { mounts, working_dir, open: OnceLock::new(), files, volumes }
     }
 
-    /// The open directories, each with its name in the guest.
-    fn dirs(&self) -> Result<&[(Dir, String)], NoVolume> {
+    /// Whether a volume in memory is among them.
+    pub(crate) fn any_in_memory(&self) -> bool {
+        self.volumes.iter().any(Option::is_some)
+    }
+
+    /// The open directories, each with its mount and its name in the guest.
+    fn dirs(&self) -> Result<&[(usize, Dir, String)], NoVolume> {
         if self.mounts.is_empty() {
             return Ok(&[]);
         }
@@ -62,16 +82,16 @@ impl Preopens {
             return Ok(&opened.dirs);
         }
         let (mut dirs, mut permits) = (Vec::new(), Vec::new());
-        for mount in &self.mounts {
+        for (at, mount) in self.mounts.iter().enumerate() {
             permits.push(self.permit(mount)?);
-            dirs.push((dir(mount, "")?, mount.path.clone()));
+            dirs.push((at, dir(mount, "")?, mount.path.clone()));
         }
         // What is relative in preview 1 is resolved by the guest's library, against whatever is called `.`.
-        if let Some((mount, rest)) = self.home()
-            && let Ok(dir) = dir(mount, rest)
+        if let Some((at, rest)) = self.home()
+            && let Ok(dir) = dir(&self.mounts[at], rest)
         {
-            permits.push(self.permit(mount)?);
-            dirs.push((dir, ".".to_owned()));
+            permits.push(self.permit(&self.mounts[at])?);
+            dirs.push((at, dir, ".".to_owned()));
         }
         Ok(&self.open.get_or_init(|| Opened { dirs, _permits: permits }).dirs)
     }
@@ -83,24 +103,25 @@ impl Preopens {
     }
 
     /// The mount that the working directory lies in, and where in it.
-    fn home(&self) -> Option<(&Mount, &str)> {
+    fn home(&self) -> Option<(usize, &str)> {
         let inside = |m: &Mount| -> Option<&str> {
             let rest = self.working_dir.strip_prefix(m.path.as_str())?;
             (rest.is_empty() || rest.starts_with('/')).then(|| rest.trim_matches('/'))
         };
-        let mounts = self.mounts.iter().filter(|_| !self.working_dir.is_empty());
-        mounts.filter_map(|m| Some((m, inside(m)?))).max_by_key(|(m, _)| m.path.len())
+        let mounts = self.mounts.iter().enumerate().filter(|_| !self.working_dir.is_empty());
+        let homes = mounts.filter_map(|(at, m)| Some((at, m, inside(m)?)));
+        homes.max_by_key(|(_, m, _)| m.path.len()).map(|(at, _, rest)| (at, rest))
     }
 
-    /// Gives them to a preview 1 module, which opens them anew: what keeps them counted.
-    pub(crate) fn add_to(&self, wasi: &mut WasiCtxBuilder) -> wasmtime::Result<Vec<Permit>> {
-        let mut permits = Vec::new();
-        for (mount, (dir, name)) in self.mounts.iter().chain(self.home().map(|(m, _)| m)).zip(self.dirs()?) {
-            permits.push(self.permit(mount)?);
+    /// Gives them to a preview 1 module, which opens them anew: what keeps each counted, and the volume if that is in memory.
+    pub(crate) fn add_to(&self, wasi: &mut WasiCtxBuilder) -> wasmtime::Result<Vec<(Permit, Option<Arc<Volume>>)>> {
+        let mut opened = Vec::new();
+        for (at, dir, name) in self.dirs()? {
+            opened.push((self.permit(&self.mounts[*at])?, self.volumes[*at].clone()));
             // The builder takes paths only; this one names the very directory that was opened.
             wasi.preopened_dir(format!("/proc/self/fd/{}", dir.dir.as_raw_fd()), name, dir.perms)?;
         }
-        Ok(permits)
+        Ok(opened)
     }
 }
 
@@ -134,9 +155,17 @@ fn view(host: &mut Host) -> View<'_> {
 
 impl filesystem::preopens::Host for View<'_> {
     fn get_directories(&mut self) -> wasmtime::Result<Vec<(Resource<Descriptor>, String)>> {
-        let Host { container, table, .. } = &mut *self.0;
-        let dirs = container.preopens.dirs()?;
-        dirs.iter().map(|(dir, name)| Ok((table.push(Descriptor::Dir(dir.clone()))?, name.clone()))).collect()
+        let Host { container, table, open, .. } = &mut *self.0;
+        let preopens = &container.preopens;
+        let mut list = Vec::new();
+        for (at, dir, name) in preopens.dirs()? {
+            let handle = table.push(Descriptor::Dir(dir.clone()))?;
+            if let Some(volume) = &preopens.volumes[*at] {
+                open.insert(handle.rep(), Open::of_mount(Some(volume.clone())));
+            }
+            list.push((handle, name.clone()));
+        }
+        Ok(list)
     }
 }
 
