@@ -108,12 +108,12 @@ async fn all_listeners_share_the_room_for_connections() {
         doors.push(listener.local_addr().unwrap());
         tokio::spawn(Ingress::serve(listener, network.clone(), IngressConfig::default(), std::future::pending()));
     }
-    let ask = async |tcp: &mut TcpStream| {
+    async fn ask(tcp: &mut TcpStream) {
         tcp.write_all(b"GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n").await.unwrap();
         let mut answer = [0; 12];
         tcp.read_exact(&mut answer).await.unwrap();
         assert_eq!(&answer, b"HTTP/1.1 200");
-    };
+    }
     // That nobody comes to the other doors keeps nothing from this one.
     let mut first = TcpStream::connect(doors[0]).await.unwrap();
     ask(&mut first).await;
