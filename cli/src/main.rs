@@ -2,6 +2,7 @@
 
 mod cmd;
 mod connect;
+mod descriptors;
 mod discovery;
 mod identity;
 mod joining;

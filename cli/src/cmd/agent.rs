@@ -9,10 +9,12 @@ use clap::Args;
 use copepod_agent::{Agent as Node, Cidr, DataPort};
 use copepod_client::join::self_made;
 use copepod_client::tls::{Clients, Rotating};
+use copepod_node_plan::Descriptors;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 
 use super::{Error, default_data_dir};
+use crate::descriptors;
 use crate::identity::{Identity, api_aliases};
 use crate::joining::JoinFlags;
 use crate::node::{self, NodeFlags, NodeTls};
@@ -72,6 +74,7 @@ impl Agent {
             server: identity.serving.server_config(Clients::Required(&identity.ca))?,
             client: Arc::new(identity.node_tls()?),
         });
+        config.descriptors = Descriptors::split(descriptors::raise());
         config.pod_block = Some(cidr(identity.pod_cidr())?);
         config.roots = CertificateDer::pem_slice_iter(identity.ca.as_bytes()).flatten().collect();
         let node = Node::start(config).await?;

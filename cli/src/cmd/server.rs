@@ -9,12 +9,14 @@ use base64::engine::general_purpose::STANDARD;
 use clap::Args;
 use copepod_client::join::{self, ServerAnswer, ServerRequest};
 use copepod_client::tls::Credential;
+use copepod_node_plan::Descriptors;
 use copepod_server::members::Joined;
 use copepod_server::pki::{Pki, Shared, write};
 use copepod_server::store::offline;
 use copepod_server::{PeerConfig, Server as ControlPlane, ServerConfig};
 
 use super::{Error, default_data_dir};
+use crate::descriptors;
 use crate::joining::{JoinFlags, host_name};
 use crate::node::api_alias;
 use crate::stop::Stop;
@@ -101,6 +103,7 @@ impl Server {
             }),
             quota_bytes: self.quota_bytes,
             balancer_pool: self.load_balancer_pool.clone(),
+            connections: Descriptors::of_server(descriptors::raise()).api as usize,
         };
         let server = tokio::select! {
             server = ControlPlane::start(config) => server?,

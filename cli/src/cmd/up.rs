@@ -12,10 +12,12 @@ use copepod_agent::{Agent, NodeApiHandle};
 use copepod_client::{Body, Client};
 use copepod_model::Status;
 use copepod_model::request::ListOptions;
+use copepod_node_plan::Descriptors;
 use copepod_server::api::NodeApi;
 use copepod_server::{Server, ServerConfig};
 
 use super::{Error, default_data_dir};
+use crate::descriptors;
 use crate::node::{self, NodeFlags, NodeTls};
 use crate::stop::Stop;
 
@@ -70,6 +72,7 @@ impl Up {
         // Signals first: a Ctrl-C during the start must stop cleanly too.
         let mut stop = Stop::new()?;
 
+        let room = Descriptors::split(descriptors::raise());
         let config = ServerConfig {
             data_dir: dir.clone(),
             api: SocketAddr::new(self.bind, self.api_port),
@@ -77,10 +80,11 @@ impl Up {
             peer: None,
             quota_bytes: self.quota_bytes,
             balancer_pool: self.load_balancer_pool.clone(),
+            connections: room.api as usize,
         };
         let server = Server::start(config).await?;
         say("the API is ready");
-        let agent = match self.agent(&dir, &server).await {
+        let agent = match self.agent(&dir, &server, room).await {
             Ok(agent) => agent,
             Err(e) => {
                 server.stop().await;
@@ -111,7 +115,7 @@ impl Up {
 }
 
 impl Up {
-    async fn agent(&self, dir: &std::path::Path, server: &Server) -> Result<Agent, Error> {
+    async fn agent(&self, dir: &std::path::Path, server: &Server, room: Descriptors) -> Result<Agent, Error> {
         let client = server.node_client(&self.node_name);
         let tls = NodeTls { ingress: server.ingress_tls()?, kubelet: server.kubelet_tls(&self.node_name, self.bind)? };
         let mut config = self.node.config(&self.node_name, self.bind, dir, client, tls)?;
@@ -120,6 +124,7 @@ impl Up {
         config.roots = server.ca();
         // The server in this process does not ask there.
         config.kubelet_any_port = !self.node.names_kubelet_port();
+        config.descriptors = room;
         let agent = Agent::start(config).await?;
         if let Some(alias) = node::api_alias(self.bind) {
             let api = server.address();

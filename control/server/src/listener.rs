@@ -19,22 +19,22 @@ use crate::api::{Api, Peer};
 
 /// How long a client may take for its TLS handshake, and for the head of a request.
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
-/// Connections at once; more wait in the kernel's queue.
-const CONNECTIONS: usize = 8192;
 /// HTTP/2 streams of one connection at once: kube-apiserver's default.
 const STREAMS: u32 = 250;
 /// Longest request head in bytes.
 const HEAD: usize = 64 * 1024;
 
-/// Serves until `shutdown` turns true, then lets open requests finish for a moment.
+/// Serves until `shutdown` turns true, then lets open requests finish for a moment. There are at most so many `connections` at
+/// once; more wait in the kernel's queue.
 pub async fn serve(
     listener: TcpListener,
     tls: Arc<rustls::ServerConfig>,
     api: Arc<Api>,
+    connections: usize,
     mut shutdown: watch::Receiver<bool>,
 ) {
     let acceptor = TlsAcceptor::from(tls);
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let room = Arc::new(Semaphore::new(connections));
     let graceful = GracefulShutdown::new();
     loop {
         let permit = tokio::select! {

@@ -53,6 +53,8 @@ pub struct ServerConfig {
     /// The addresses that are set aside for Services of type LoadBalancer; without any they have the nodes'. All servers should
     /// have the same.
     pub balancer_pool: BalancerPool,
+    /// Connections to the API at once; more wait in the kernel's queue.
+    pub connections: usize,
 }
 
 /// How a server is one of several.
@@ -222,7 +224,7 @@ impl Server {
         let serving = papers.show(Paper::Serving { name: "apiserver", names, ips }, now())?;
         let renewal = Renewal::new(papers.clone(), api.clone(), kubeconfig.clone(), own)?;
         let tls = serving.server_config(Clients::Optional(pki.ca_pem()))?;
-        tasks.push(tokio::spawn(listener::serve(socket, tls, api.clone(), stopping.clone())));
+        tasks.push(tokio::spawn(listener::serve(socket, tls, api.clone(), config.connections, stopping.clone())));
         let leader = Leader {
             api: api.clone(),
             members: members.clone(),

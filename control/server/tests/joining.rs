@@ -32,6 +32,7 @@ impl Cluster {
             peer: None,
             quota_bytes: 0,
             balancer_pool: Default::default(),
+            connections: 1024,
         };
         let server = Server::start(config).await.unwrap();
         let url = format!("https://{}", server.address());

@@ -93,6 +93,7 @@ impl Bench {
             peer: None,
             quota_bytes: 0,
             balancer_pool: Default::default(),
+            connections: 1024,
         };
         let server = Server::start(config).await.unwrap();
         server.api().add_node("n", Arc::new(Here));

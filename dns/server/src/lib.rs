@@ -102,15 +102,21 @@ impl Drop for DnsServer {
     }
 }
 
-/// Serves the cluster's zone to everyone, and forwards what is not in it for those that `access` names. Must be called
-/// inside a tokio runtime.
-pub fn serve(sockets: Sockets, zone: ZoneSource, upstream: Arc<dyn Upstream>, access: Access) -> io::Result<DnsServer> {
+/// Serves the cluster's zone to everyone, and forwards what is not in it for those that `access` names. Over TCP there are at most
+/// so many `connections` at once. Must be called inside a tokio runtime.
+pub fn serve(
+    sockets: Sockets,
+    zone: ZoneSource,
+    upstream: Arc<dyn Upstream>,
+    access: Access,
+    connections: usize,
+) -> io::Result<DnsServer> {
     let Sockets { udp, tcp, addr } = sockets;
     let handler = Arc::new(Handler { zone, upstream, access });
     let long = Arc::new(Semaphore::new(LONG));
     let (stop, stopped) = watch::channel(false);
     let threads = udp::Threads::start(udp, &handler, &Handle::current(), &long)?;
-    let connections = tokio::spawn(tcp::serve(tcp, handler, long.clone(), stopped));
+    let connections = tokio::spawn(tcp::serve(tcp, handler, long.clone(), connections, stopped));
     Ok(DnsServer { threads, connections, stop, long, addr })
 }
 

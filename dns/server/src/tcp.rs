@@ -22,10 +22,10 @@ const IDLE: Duration = Duration::from_secs(10);
 const QUESTION: Duration = Duration::from_secs(2);
 /// Questions of one connection that are under way.
 const PIPELINED: usize = 32;
-/// Connections at once, and those of one client, of those whose questions are forwarded: the host, pods.
-const KNOWN: (usize, usize) = (512, 128);
-/// Those of everyone else.
-const STRANGERS: (usize, usize) = (64, 8);
+/// The part of all connections that strangers may have: everyone but the host and pods, whose questions are forwarded.
+const OF_STRANGERS: usize = 8;
+/// The part of theirs that one client may have: of those who are known, and of strangers.
+const OF_ONE: (usize, usize) = (4, 8);
 /// Longer messages are no questions, and end the connection.
 const LONGEST_QUESTION: usize = 4096;
 
@@ -36,8 +36,14 @@ struct Rooms {
 }
 
 impl Rooms {
-    fn new() -> Rooms {
-        Rooms { known: Room::new(KNOWN.0, KNOWN.1), strangers: Room::new(STRANGERS.0, STRANGERS.1) }
+    /// Rooms for so many connections together.
+    fn new(connections: usize) -> Rooms {
+        let strangers = connections.div_ceil(OF_STRANGERS);
+        let known = connections.saturating_sub(strangers);
+        Rooms {
+            known: Room::new(known, known.div_ceil(OF_ONE.0)),
+            strangers: Room::new(strangers, strangers.div_ceil(OF_ONE.1)),
+        }
     }
 
     /// A place for a connection of `client`, if there is one.
@@ -52,9 +58,10 @@ pub(crate) async fn serve(
     listener: TcpListener,
     handler: Arc<Handler>,
     long: Arc<Semaphore>,
+    connections: usize,
     mut stop: watch::Receiver<bool>,
 ) {
-    let rooms = Rooms::new();
+    let rooms = Rooms::new(connections);
     let mut connections = JoinSet::new();
     let stopped = stop.clone();
     loop {
@@ -186,7 +193,9 @@ mod tests {
     #[test]
     fn strangers_take_no_place_of_those_who_are_known() {
         let access = Access::new([("10.244.0.0".parse().unwrap(), 16)]);
-        let rooms = Rooms::new();
+        let rooms = Rooms::new(584);
+        const KNOWN: (usize, usize) = (511, 128);
+        const STRANGERS: (usize, usize) = (73, 10);
         let enter = |client: IpAddr, times: usize| -> Vec<Place> {
             (0..times).map_while(|_| rooms.enter(client, &access)).collect()
         };

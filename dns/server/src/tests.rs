@@ -46,7 +46,7 @@ fn zone() -> Arc<Zone> {
 async fn start(upstream: Arc<dyn Upstream>) -> DnsServer {
     let zone = zone();
     let sockets = Sockets::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
-    serve(sockets, Arc::new(move || Some(zone.clone())), upstream, Access::default()).unwrap()
+    serve(sockets, Arc::new(move || Some(zone.clone())), upstream, Access::default(), 512).unwrap()
 }
 
 fn nobody() -> Arc<dyn Upstream> {

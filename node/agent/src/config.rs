@@ -9,7 +9,7 @@ use std::time::Duration;
 use copepod_client::Client;
 use copepod_dns_server::StubDomain;
 use copepod_images::Registries;
-use copepod_node_plan::ImageGcPolicy;
+use copepod_node_plan::{Descriptors, ImageGcPolicy};
 use rustls::pki_types::CertificateDer;
 
 use crate::addresses::Cidr;
@@ -119,6 +119,8 @@ pub struct AgentConfig {
     pub eviction_disk: copepod_node_plan::eviction::DiskThresholds,
     /// How often it is measured what containers use.
     pub usage_period: Duration,
+    /// What may be open at once of what guests and clients decide the number of.
+    pub descriptors: Descriptors,
     /// How many pods the node takes.
     pub max_pods: u32,
     /// The folder of static pods.
@@ -160,6 +162,7 @@ impl AgentConfig {
             eviction_memory: copepod_node_plan::eviction::MEMORY_THRESHOLD,
             eviction_disk: Default::default(),
             usage_period: Duration::from_secs(15),
+            descriptors: Descriptors::default(),
             max_pods: 10_000,
             static_pods: None,
         }

@@ -45,8 +45,8 @@ impl Outside {
     }
 
     /// Serves `zone` and these names.
-    pub fn serve(&self, sockets: Sockets, zone: ZoneSource) -> io::Result<DnsServer> {
-        copepod_dns_server::serve(sockets, zone, self.forwarder.clone(), self.access.clone())
+    pub fn serve(&self, sockets: Sockets, zone: ZoneSource, connections: usize) -> io::Result<DnsServer> {
+        copepod_dns_server::serve(sockets, zone, self.forwarder.clone(), self.access.clone(), connections)
     }
 }
 

@@ -139,7 +139,9 @@ impl Agent {
             ..copepod_images::Config::default()
         };
         let images = copepod_images::Store::open(&images_dir, store).map_err(folder(images_dir.clone()))?;
-        let runtime = Arc::new(Runtime::new(&RuntimeConfig::new(&dir))?);
+        let room = config.descriptors;
+        let runtime = RuntimeConfig { files: room.files, ..RuntimeConfig::new(&dir) };
+        let runtime = Arc::new(Runtime::new(&runtime)?);
         // Connections are served on the guests' threads: a request is answered without a hand-over to another one.
         let serving = runtime.serving();
         let logs = Arc::new(Logs::new(dir.join("logs")));
@@ -160,6 +162,8 @@ impl Agent {
                 node_of: neighbours::node_of,
                 timing: TunnelTiming::default(),
             }),
+            incoming: room.incoming as usize,
+            outgoing: room.outgoing as usize,
             ..NetworkConfig::default()
         });
         let facts = NodeFacts { api_port: kubelet_addr.map_or(0, |at| at.port()), ..facts(&config) };
@@ -240,7 +244,7 @@ impl Agent {
             let (at, zones) = (sockets.addr(), network.clone());
             // Until everything was listed, what is not in the zone is not known to be missing.
             let zone = Arc::new(move || listed.borrow().then(|| zones.zone()));
-            let server = outside.serve(sockets, zone).map_err(taken("--dns-port", at))?;
+            let server = outside.serve(sockets, zone, room.dns as usize).map_err(taken("--dns-port", at))?;
             dns_addr = Some(server.addr());
             let mut stopped = stopped.clone();
             front.spawn(async move {
@@ -273,7 +277,7 @@ impl Agent {
         let api = NodeApi { asks: asks_tx, logs, streaming, usage, configz };
         if let Some((listener, tls)) = kubelet {
             let doors = kubelet::Front { api: api.clone(), auth };
-            front.spawn(kubelet::serve(listener, tls, doors, stopped.clone()));
+            front.spawn(kubelet::serve(listener, tls, doors, room.node_api as usize, stopped.clone()));
         }
         Ok(Agent {
             api,

@@ -399,11 +399,12 @@ impl Network {
     }
 
     async fn open_outside(&self, from: &Source, host: SocketAddr, to: SocketAddr) -> Result<Conn, NetError> {
+        let room = self.outgoing(1)?;
         let connecting = timeout(self.0.config.connect_timeout, TcpStream::connect(host));
         let tcp = connecting.await.map_err(|_| NetError::Timeout)??;
         let _ = tcp.set_nodelay(true);
         let local = tcp.local_addr()?;
-        let mut stream = Stream::host(tcp);
+        let mut stream = Stream::host(tcp, room);
         if let Some(tracker) = from.tracker() {
             stream = stream.tracked(tracker);
         }

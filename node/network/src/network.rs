@@ -14,7 +14,7 @@ use copepod_node_routes::{
 use rustls::ClientConfig;
 use rustls::pki_types::CertificateDer;
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use crate::error::NetError;
@@ -55,6 +55,10 @@ pub struct NetworkConfig {
     pub roots: Vec<CertificateDer<'static>>,
     /// The way to pods of other nodes; without one there is none.
     pub tunnel: Option<TunnelConfig>,
+    /// Connections from outside at once, at the ingress and at the host's other ports together; further ones wait.
+    pub incoming: usize,
+    /// Sockets of this host to the world outside at once; whoever wants more is refused.
+    pub outgoing: usize,
 }
 
 impl Default for NetworkConfig {
@@ -69,6 +73,8 @@ impl Default for NetworkConfig {
             tls: None,
             roots: Vec::new(),
             tunnel: None,
+            incoming: 8192,
+            outgoing: 65_536,
         }
     }
 }
@@ -114,6 +120,10 @@ pub(crate) struct Shared {
     pub(crate) names: Names,
     /// How many lookups of pods outside the cluster may be under way at once.
     pub(crate) lookups: Arc<Semaphore>,
+    /// Room for connections from outside.
+    pub(crate) incoming: Arc<Semaphore>,
+    /// Room for sockets to the world outside.
+    outgoing: Arc<Semaphore>,
     began: Instant,
 }
 
@@ -137,7 +147,10 @@ impl WeakNetwork {
 impl Network {
     /// An empty network. Must be called inside a tokio runtime, which will carry its tasks.
     pub fn new(config: NetworkConfig) -> Network {
+        let room = |most: usize| Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS)));
         Network(Arc::new(Shared {
+            incoming: room(config.incoming),
+            outgoing: room(config.outgoing),
             tls: Tls::new(config.tls.clone(), config.roots.clone()),
             config,
             runtime: Handle::current(),
@@ -166,6 +179,11 @@ impl Network {
             lookups: Arc::new(Semaphore::new(AT_ONCE.0)),
             began: Instant::now(),
         }))
+    }
+
+    /// Room for a socket to the world outside that takes so many descriptors, if there is some.
+    pub(crate) fn outgoing(&self, descriptors: u32) -> Result<OwnedSemaphorePermit, NetError> {
+        self.0.outgoing.clone().try_acquire_many_owned(descriptors).map_err(|_| NetError::NewSocketLimit)
     }
 
     /// Puts a pod on the network. Attaching the same pod again gives the same handle; whoever else has its address is

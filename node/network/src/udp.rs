@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use copepod_node_routes::{Claim, Protocol, Side};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::task::AbortHandle;
 
 use crate::connect::{Source, Target};
@@ -154,6 +154,7 @@ struct Flows {
 
 /// A host socket, opened by the first datagram that leaves the cluster.
 struct Outside {
+    _room: OwnedSemaphorePermit,
     /// For sending; the receiver has a duplicate (tokio's would not send before its first turn of the event loop).
     socket: std::net::UdpSocket,
     /// Only those who were sent something may answer; with the address that the pod has sent to.
@@ -340,6 +341,8 @@ impl Outside {
         pod: &Arc<PodHandle>,
         mailbox: Arc<Mailbox>,
     ) -> Result<Outside, NetError> {
+        // The socket, and its duplicate.
+        let room = pod.network()?.outgoing(2)?;
         let any: IpAddr = if v4 { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         let socket = std::net::UdpSocket::bind((any, 0))?;
         socket.set_nonblocking(true)?;
@@ -368,7 +371,7 @@ impl Outside {
                 }
             }
         });
-        Ok(Outside { socket, peers, receiver: receiver.abort_handle() })
+        Ok(Outside { _room: room, socket, peers, receiver: receiver.abort_handle() })
     }
 }
 

@@ -52,6 +52,9 @@ pub struct PodIdentity {
     /// What it may hold of the node's disk; what it holds is observed where there is a limit.
     #[serde(default)]
     pub storage: StorageLimits,
+    /// Bytes that its containers and its volumes in memory may take together; none where it has no such volumes.
+    #[serde(default)]
+    pub memory_limit: Option<u64>,
 }
 
 /// Everything a runtime needs to run one container. All references (ConfigMaps, Secrets, fields) are resolved.
@@ -174,6 +177,9 @@ pub struct Mount {
     pub sub_path: String,
     /// Nothing can be changed through it.
     pub read_only: bool,
+    /// Bytes that the volume may hold, where it is in memory.
+    #[serde(default)]
+    pub memory: Option<u64>,
 }
 
 /// What is in a volume.
@@ -233,6 +239,8 @@ pub struct Limits {
     pub log_burst: u64,
     /// Sockets at once in the pod, with the outgoing requests that are under way.
     pub sockets: u32,
+    /// Files at once that the container has open.
+    pub files: u32,
     /// Requests that an instance answers, one after the other, before it is replaced. 1 is an instance per request.
     pub instance_reuse: u32,
 }
@@ -245,6 +253,7 @@ impl Default for Limits {
             log_rate: 4 << 20,
             log_burst: 16 << 20,
             sockets: 1024,
+            files: 1024,
             instance_reuse: 1,
         }
     }

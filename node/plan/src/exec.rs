@@ -180,6 +180,7 @@ mod tests {
             hosts: Vec::new(),
             host_ports: Vec::new(),
             storage: Default::default(),
+            memory_limit: None,
             dns: crate::PodDns::default(),
         };
         let mut said = Said::default();

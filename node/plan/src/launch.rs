@@ -12,6 +12,7 @@ use crate::effect::{ContainerSpec, PodIdentity, TerminationMessage};
 use crate::env::{EnvError, Found, Source, resolve};
 use crate::host_port::host_ports;
 use crate::local_storage;
+use crate::memory;
 use crate::message;
 use crate::node::NodeFacts;
 use crate::volumes::{self, Volumes};
@@ -34,6 +35,7 @@ pub(crate) fn identity(pod: &Pod, ip: IpAddr, node: &NodeFacts) -> PodIdentity {
         hosts: hosts(pod, ip, node),
         host_ports: host_ports(pod),
         storage: local_storage::limits(pod),
+        memory_limit: memory::limit(pod),
         dns: pod_dns(spec, pod.metadata.namespace.as_deref().unwrap_or_default(), &node.cluster_domain),
     }
 }

@@ -8,6 +8,7 @@ pub mod access;
 mod admission;
 mod args;
 mod conditions;
+mod descriptors;
 mod dns;
 pub mod effect;
 mod env;
@@ -22,6 +23,7 @@ mod launch;
 mod limits;
 mod local_storage;
 mod logs;
+mod memory;
 pub mod message;
 pub mod node;
 mod observed;
@@ -41,6 +43,7 @@ mod volumes;
 mod when;
 
 pub use admission::{Claim, Refusal, admit};
+pub use descriptors::Descriptors;
 pub use dns::{NameServer, PodDns};
 pub use effect::{
     ContainerId, ContainerSpec, Credential, Disk, Effect, HookHow, HookKind, ImageUse, Limits, Mount, Observation,

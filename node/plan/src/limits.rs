@@ -15,6 +15,8 @@ const INSTANCE_REUSE: &str = "copepod.dev/instance-reuse";
 const LOG_RATE: &str = "copepod.dev/log-rate";
 /// Sockets at once.
 const MAX_SOCKETS: &str = "copepod.dev/max-sockets";
+/// Files that each container has open at once.
+const MAX_OPEN_FILES: &str = "copepod.dev/max-open-files";
 
 /// The most that may be asked for, of whatever is counted.
 const MOST: u32 = 1_000_000;
@@ -33,7 +35,11 @@ pub(crate) fn limits(pod: &Pod, container: &Container) -> Result<Limits, String>
         limits.log_rate = rate.ok_or_else(|| wrong(LOG_RATE, text, "a positive quantity of bytes"))?;
         limits.log_burst = limits.log_rate.saturating_mul(4);
     }
-    let counts = [(INSTANCE_REUSE, &mut limits.instance_reuse), (MAX_SOCKETS, &mut limits.sockets)];
+    let counts = [
+        (INSTANCE_REUSE, &mut limits.instance_reuse),
+        (MAX_SOCKETS, &mut limits.sockets),
+        (MAX_OPEN_FILES, &mut limits.files),
+    ];
     for (name, limit) in counts {
         if let Some(text) = annotation(name) {
             let count = text.parse().ok().filter(|n| (1..=MOST).contains(n));
@@ -82,7 +88,8 @@ mod tests {
     fn annotations_set_what_kubernetes_has_no_field_for() {
         let found = of(
             json!({"copepod.dev/request-deadline": "250ms", "copepod.dev/instance-reuse": "100",
-                "copepod.dev/log-rate": "1Ki", "copepod.dev/max-sockets": "4"}),
+                "copepod.dev/log-rate": "1Ki", "copepod.dev/max-sockets": "4",
+                "copepod.dev/max-open-files": "5"}),
             json!({"requests": {"cpu": "1500m"}, "limits": {"cpu": "3"}}),
         );
         let wanted = Limits {
@@ -91,6 +98,7 @@ mod tests {
             log_rate: 1024,
             log_burst: 4096,
             sockets: 4,
+            files: 5,
             instance_reuse: 100,
         };
         assert_eq!(found, Ok(wanted));
@@ -110,6 +118,7 @@ mod tests {
             ("log-rate", "-1"),
             ("max-sockets", "1000001"),
             ("max-sockets", ""),
+            ("max-open-files", "0"),
         ] {
             let name = format!("copepod.dev/{name}");
             let error = of(json!({ name.clone(): value }), json!({})).unwrap_err();

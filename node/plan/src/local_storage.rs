@@ -64,13 +64,16 @@ impl StorageLimits {
 /// The limits of a pod.
 pub(crate) fn limits(pod: &Pod) -> StorageLimits {
     let own = mains(pod).filter_map(|c| Some((c.name.as_str().into(), bytes(&limit(c)?)?)));
-    StorageLimits { pod: of_pod(pod, limit).map(|q| u64::try_from(q.value()).unwrap_or(0)), containers: own.collect() }
+    StorageLimits {
+        pod: of_pod(pod, NAME, limit).map(|q| u64::try_from(q.value()).unwrap_or(0)),
+        containers: own.collect(),
+    }
 }
 
 /// Why a pod that holds so much has to go, if it has to. The pod's limit comes first, as in the kubelet.
 pub(crate) fn exceeded(pod: &Pod, used: &StorageUse) -> Option<String> {
     let limits = limits(pod);
-    if let Some(limit) = of_pod(pod, limit)
+    if let Some(limit) = of_pod(pod, NAME, limit)
         && limits.pod.is_some_and(|l| used.total() > l)
     {
         return Some(format!("Pod ephemeral local storage usage exceeds the total limit of containers {limit}. "));
@@ -89,7 +92,12 @@ fn mains(pod: &Pod) -> impl Iterator<Item = &Container> {
 }
 
 fn limit(container: &Container) -> Option<Quantity> {
-    container.resources.as_ref()?.limits.as_ref()?.get(NAME)?.0.parse().ok()
+    limit_of(container, NAME)
+}
+
+/// A container's limit of a resource.
+pub(crate) fn limit_of(container: &Container, resource: &str) -> Option<Quantity> {
+    container.resources.as_ref()?.limits.as_ref()?.get(resource)?.0.parse().ok()
 }
 
 /// A container's request; a limit alone is one, too.
@@ -100,7 +108,7 @@ pub(crate) fn asked(container: &Container) -> Option<Quantity> {
 
 /// The request of a pod, in bytes.
 pub(crate) fn request(pod: &Pod) -> u64 {
-    of_pod(pod, asked).map_or(0, |q| u64::try_from(q.value()).unwrap_or(0))
+    of_pod(pod, NAME, asked).map_or(0, |q| u64::try_from(q.value()).unwrap_or(0))
 }
 
 /// In bytes; zero is none.
@@ -109,8 +117,8 @@ fn bytes(limit: &Quantity) -> Option<u64> {
 }
 
 /// The sum over the containers and sidecars that have one, or what an init container may have beside the sidecars before
-/// it, if that is more. `None` if nobody has one.
-fn of_pod(pod: &Pod, amount: fn(&Container) -> Option<Quantity>) -> Option<Quantity> {
+/// it, if that is more. `None` if nobody has one. `resource` is whose overhead is added.
+pub(crate) fn of_pod(pod: &Pod, resource: &str, amount: impl Fn(&Container) -> Option<Quantity>) -> Option<Quantity> {
     let (mut sum, mut init, mut any) = (Quantity::default(), Quantity::default(), false);
     for (container, role) in containers(pod) {
         let own = amount(container);
@@ -122,7 +130,7 @@ fn of_pod(pod: &Pod, amount: fn(&Container) -> Option<Quantity>) -> Option<Quant
             sum = sum + own;
         }
     }
-    let overhead = pod.spec.as_ref().and_then(|s| s.overhead.as_ref()).and_then(|o| o.get(NAME)?.0.parse().ok());
+    let overhead = pod.spec.as_ref().and_then(|s| s.overhead.as_ref()).and_then(|o| o.get(resource)?.0.parse().ok());
     let most = if init > sum { init } else { sum };
     any.then(|| most + overhead.unwrap_or_default())
 }
@@ -164,7 +172,7 @@ mod tests {
 
     #[test]
     fn a_pods_limit_is_the_greatest_that_runs_together() {
-        let total = |spec: Value| of_pod(&pod(spec), limit).map(|q| q.to_string());
+        let total = |spec: Value| of_pod(&pod(spec), NAME, limit).map(|q| q.to_string());
         assert_eq!(total(json!({"containers": [{"name": "a"}]})), None);
         assert_eq!(total(json!({"containers": [limited("a", "1Mi"), {"name": "b"}]})).as_deref(), Some("1Mi"));
         let mut side = limited("s", "1Mi");

@@ -88,8 +88,13 @@ mod tests {
     use super::*;
 
     fn mounts(paths: &[&str]) -> Vec<Mount> {
-        let mount =
-            |p: &&str| Mount { path: (*p).into(), host: "/h".into(), sub_path: String::new(), read_only: false };
+        let mount = |p: &&str| Mount {
+            path: (*p).into(),
+            host: "/h".into(),
+            sub_path: String::new(),
+            read_only: false,
+            memory: None,
+        };
         paths.iter().map(mount).collect()
     }
 

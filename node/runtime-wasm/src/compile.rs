@@ -73,7 +73,7 @@ type Slot = tokio::sync::Mutex<Weak<Module>>;
 impl Compiler {
     pub(crate) fn new(engine: &Engine, artifacts: Artifacts) -> wasmtime::Result<Self> {
         let mut preview1 = wasmtime::Linker::new(engine);
-        wasmtime_wasi::p1::add_to_linker_async(&mut preview1, |host: &mut Preview1Host| &mut host.wasi)?;
+        capability::filesystem::preview1::add_to_linker(&mut preview1)?;
         let linker = capability::linker(engine)?;
         Ok(Compiler { engine: engine.clone(), linker, preview1, artifacts, slots: Mutex::default() })
     }

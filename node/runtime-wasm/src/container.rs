@@ -10,6 +10,8 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use wasmtime_wasi_config::WasiConfigVariables;
 
 use crate::capability::filesystem::Preopens;
+use crate::capability::filesystem::open::Files;
+use crate::capability::filesystem::volume::PodMemory;
 use crate::counted::Counter;
 use crate::cpu::{Cpu, Throttling};
 use crate::exit::Exit;
@@ -40,6 +42,8 @@ pub struct Usage {
     pub requests: u64,
     /// Sockets of the whole pod.
     pub sockets: u32,
+    /// Files that its guests have open.
+    pub files: u32,
     /// What the CPU limit has done.
     pub throttling: Throttling,
 }
@@ -63,13 +67,14 @@ impl Container {
 
     /// What it has used.
     pub fn usage(&self) -> Usage {
-        let Shared { cpu, memory, requests, sockets, .. } = &*self.shared;
+        let Shared { cpu, memory, requests, sockets, files, .. } = &*self.shared;
         Usage {
             cpu: cpu.total(),
             memory: memory.used(),
             memory_peak: memory.peak(),
             requests: requests.load(SeqCst),
             sockets: sockets.now(),
+            files: files.own.now(),
             throttling: cpu.throttling(),
         }
     }
@@ -161,6 +166,7 @@ pub(crate) struct Shared {
     pub(crate) ticker: Arc<Ticker>,
     pub(crate) threads: Threads,
     pub(crate) sockets: Arc<Counter>,
+    pub(crate) files: Files,
     pub(crate) idle: Arc<Idle>,
     /// No new requests.
     draining: AtomicBool,
@@ -182,6 +188,8 @@ impl Shared {
         ticker: Arc<Ticker>,
         threads: Threads,
         sockets: Arc<Counter>,
+        open_files: Arc<Counter>,
+        pod_memory: Option<Arc<PodMemory>>,
         initial_memory: u64,
         on_exit: OnExit,
     ) -> Self {
@@ -201,6 +209,7 @@ impl Shared {
             env.push(("PWD".to_owned(), spec.working_dir.clone()));
         }
         let args = std::iter::once(id.container.to_string()).chain(spec.args.iter().cloned()).collect();
+        let files = Files { own: Counter::new(spec.limits.files), node: open_files };
         let now = Instant::now();
         let port = spec.ports.iter().find(|(_, _, protocol)| protocol == "TCP").map_or(80, |(_, port, _)| *port);
         Shared {
@@ -208,7 +217,7 @@ impl Shared {
             config: env.iter().cloned().collect(),
             env,
             working_dir: spec.working_dir.clone(),
-            preopens: Preopens::new(spec),
+            preopens: Preopens::new(spec, files.clone(), pod_memory.as_ref(), &threads.light),
             stdin: spec.stdin.then(|| {
                 let (feed, stdin) = Stdin::new(spec.tty);
                 (stdin, Mutex::new(Some(feed)))
@@ -216,11 +225,12 @@ impl Shared {
             authority: std::net::SocketAddr::new(pod.ip, port).to_string(),
             net,
             logs: Arc::new(Limited::new(logs, spec.limits.log_rate, spec.limits.log_burst, now)),
-            memory: Arc::new(Budget::new(spec.memory_limit)),
+            memory: Arc::new(Budget::new(spec.memory_limit, pod_memory)),
             cpu: Cpu::new(spec.cpu_limit_millis, spec.limits.cpu_request_millis, threads.count, now),
             ticker,
             threads,
             sockets,
+            files,
             idle: Idle::new(spec.limits.instance_reuse, initial_memory),
             draining: AtomicBool::new(false),
             killed: AtomicBool::new(false),

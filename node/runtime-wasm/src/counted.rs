@@ -37,23 +37,33 @@ impl Drop for Permit {
     }
 }
 
-/// The counters of all pods.
-#[derive(Default)]
-pub(crate) struct Counters(Mutex<HashMap<Arc<str>, Weak<Counter>>>);
+/// Something of each pod.
+pub(crate) struct OfPods<T>(Mutex<HashMap<Arc<str>, Weak<T>>>);
 
-impl Counters {
-    /// The one of a pod, which lives as long as one of its containers does.
-    pub(crate) fn of(&self, uid: &Arc<str>, limit: u32) -> Arc<Counter> {
+impl<T> Default for OfPods<T> {
+    fn default() -> Self {
+        OfPods(Mutex::default())
+    }
+}
+
+impl<T> OfPods<T> {
+    /// A pod's, if one of its containers lives.
+    pub(crate) fn get(&self, uid: &str) -> Option<Arc<T>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(uid)?.upgrade()
+    }
+
+    /// A pod's, which lives as long as one of its containers does.
+    pub(crate) fn of(&self, uid: &Arc<str>, new: impl FnOnce() -> Arc<T>) -> Arc<T> {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(counter) = all.get(uid).and_then(Weak::upgrade) {
-            return counter;
+        if let Some(one) = all.get(uid).and_then(Weak::upgrade) {
+            return one;
         }
         if all.len() >= 2 * all.capacity().max(64) / 3 {
-            all.retain(|_, counter| counter.strong_count() > 0);
+            all.retain(|_, one| one.strong_count() > 0);
         }
-        let counter = Counter::new(limit);
-        all.insert(uid.clone(), Arc::downgrade(&counter));
-        counter
+        let one = new();
+        all.insert(uid.clone(), Arc::downgrade(&one));
+        one
     }
 }
 
@@ -63,14 +73,15 @@ mod tests {
 
     #[test]
     fn no_more_than_allowed_and_shared_by_the_pod() {
-        let counters = Counters::default();
+        let counters = OfPods::default();
         let uid = Arc::from("uid");
-        let (first, second) = (counters.of(&uid, 2), counters.of(&uid, 2));
+        let (first, second) = (counters.of(&uid, || Counter::new(2)), counters.of(&uid, || Counter::new(2)));
         let held = (first.take().unwrap(), second.take().unwrap());
         assert!(first.take().is_none());
         drop(held);
         assert_eq!(first.now(), 0);
         drop((first, second));
-        assert!(counters.of(&uid, 0).take().is_none(), "a new pod's own limit");
+        assert!(counters.get("uid").is_none());
+        assert!(counters.of(&uid, || Counter::new(0)).take().is_none(), "a new pod's own limit");
     }
 }

@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn out_of_memory_is_found_under_other_errors() {
-        let error = wasmtime::Error::from(OutOfMemory { limit: 7 }).context("while growing");
+        let error = wasmtime::Error::from(OutOfMemory { of: "container", limit: 7 }).context("while growing");
         let exit = Exit::from_error(&error);
         assert_eq!((exit.code, exit.reason), (137, Reason::OomKilled));
         assert!(exit.message.contains("limit of 7 bytes"));

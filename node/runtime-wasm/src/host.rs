@@ -1,5 +1,6 @@
 //! What a store holds: one instance's side of the host. Whatever a guest may never ask for is made when it asks.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use wasmtime::component::ResourceTable;
@@ -11,8 +12,11 @@ use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::WasiHttpCtx;
 
 use crate::audit::Audit;
+use crate::capability::filesystem::open::Open;
+use crate::capability::filesystem::preview1;
 use crate::capability::http::Outgoing;
 use crate::container::Shared;
+use crate::counted::Permit;
 use crate::guest::Killed;
 use crate::logs::{LineStream, LogStream};
 use crate::memory::Limiter;
@@ -34,6 +38,8 @@ pub(crate) struct Host {
     pub(crate) table: ResourceTable,
     pub(crate) http: WasiHttpCtx,
     pub(crate) outgoing: Outgoing,
+    /// What the instance has open, by its handles.
+    pub(crate) open: HashMap<u32, Open>,
     /// Whom its standard streams belong to, where that is not the log.
     process: Option<Arc<Process>>,
     pub(crate) limiter: Limiter,
@@ -62,6 +68,7 @@ impl Host {
             table: ResourceTable::new(),
             http: WasiHttpCtx::new(),
             outgoing,
+            open: HashMap::new(),
             process,
             limiter,
             audit: Audit::default(),
@@ -115,14 +122,16 @@ impl Host {
 
     /// Called when a guest calls the host: now and then it is counted what the host holds for it.
     pub(crate) fn called(&mut self) {
-        if !self.audit.is_due() {
-            return;
-        }
-        let held = self.audit.count(&mut self.table);
-        if let Err(error) = self.limiter.host_holds(held) {
-            // The guest ends at its next tick. It is the container's end already.
-            self.container.out_of_memory(error);
-        }
+        audit(&mut self.audit, &mut self.table, &mut self.limiter, &self.container);
+    }
+}
+
+fn audit(audit: &mut Audit, table: &mut ResourceTable, limiter: &mut Limiter, container: &Shared) {
+    if audit.is_due()
+        && let Err(error) = limiter.host_holds(audit.count(table))
+    {
+        // The guest ends at its next tick. It is the container's end already.
+        container.out_of_memory(error);
     }
 }
 
@@ -156,8 +165,13 @@ impl WasiView for Host {
 /// The state of a preview 1 module's instance.
 pub(crate) struct Preview1Host {
     pub(crate) wasi: WasiP1Ctx,
-    container: Arc<Shared>,
+    pub(crate) container: Arc<Shared>,
+    /// What the instance has open.
+    pub(crate) open: preview1::Table,
+    /// The directories that are mounted for it.
+    _mounts: Vec<Permit>,
     limiter: Limiter,
+    audit: Audit,
 }
 
 impl Preview1Host {
@@ -184,11 +198,24 @@ impl Preview1Host {
                 wasi.stderr(LineStream::new(container.logs.clone(), LogStream::Stderr));
             }
         }
-        container.preopens.add_to(&mut wasi)?;
-        let mut store = Store::new(engine, Preview1Host { wasi: wasi.build_p1(), container, limiter });
+        let mounts = container.preopens.add_to(&mut wasi)?;
+        let (mounts, volumes): (Vec<_>, Vec<_>) = mounts.into_iter().unzip();
+        // Their descriptors come after those of standard input and output.
+        let open = (3..).zip(volumes).map(|(fd, volume)| (fd, Open::of_mount(volume))).collect();
+        let mut wasi = wasi.build_p1();
+        wasi.ctx().table.set_max_capacity(MOST_RESOURCES);
+        let audit = Audit::default();
+        let mut store = Store::new(engine, Preview1Host { wasi, container, open, _mounts: mounts, limiter, audit });
         store.limiter(|host| &mut host.limiter);
         store.set_epoch_deadline(1);
         store.epoch_deadline_callback(|store| give_way(&store.data().container));
         Ok(store)
+    }
+
+    /// Called when the guest calls the host, as [`Host::called`] is.
+    pub(crate) fn called(&mut self) -> &mut WasiP1Ctx {
+        let Preview1Host { wasi, limiter, audit: due, container, .. } = self;
+        audit(due, wasi.ctx().table, limiter, container);
+        wasi
     }
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use tokio::sync::Notify;
 use wasmtime::ResourceLimiter;
 
+use crate::capability::filesystem::volume::PodMemory;
 use crate::engine::WASM_STACK;
 
 /// What an instance may use beside its memories and tables: its whole stack, with room for the host's frames on it, and
@@ -19,10 +20,11 @@ const ASIDE: u64 = PER_INSTANCE - TOUCHED;
 /// What an instance is thought to need beyond its initial memory while none has ended.
 const GUESS: u64 = 1 << 20;
 
-/// The guest wanted more memory than its container may have.
+/// The guest wanted more memory than its container may have, or its pod with its volumes in memory.
 #[derive(Debug, thiserror::Error)]
-#[error("the container's memory limit of {limit} bytes is exceeded")]
+#[error("the {of}'s memory limit of {limit} bytes is exceeded")]
 pub(crate) struct OutOfMemory {
+    pub(crate) of: &'static str,
     pub(crate) limit: u64,
 }
 
@@ -38,10 +40,12 @@ pub(crate) struct Budget {
     wanted: AtomicBool,
     /// What instances came to need beside [`PER_INSTANCE`], lately; 0 while none has ended.
     usual: AtomicU64,
+    /// What the pod takes, where its volumes count, too.
+    pod: Option<Arc<PodMemory>>,
 }
 
 impl Budget {
-    pub(crate) fn new(limit: Option<u64>) -> Self {
+    pub(crate) fn new(limit: Option<u64>, pod: Option<Arc<PodMemory>>) -> Self {
         Budget {
             limit: AtomicU64::new(limit.unwrap_or(u64::MAX)),
             taken: AtomicU64::new(0),
@@ -50,6 +54,7 @@ impl Budget {
             freed: Notify::new(),
             wanted: AtomicBool::new(false),
             usual: AtomicU64::new(0),
+            pod,
         }
     }
 
@@ -90,8 +95,14 @@ impl Budget {
         let limit = self.limit.load(Relaxed);
         self.taken
             .fetch_update(Relaxed, Relaxed, |taken| taken.checked_add(bytes).filter(|&sum| sum <= limit))
-            .map(drop)
-            .map_err(|_| OutOfMemory { limit })
+            .map_err(|_| OutOfMemory { of: "container", limit })?;
+        match &self.pod {
+            Some(pod) if !pod.take(bytes) => {
+                self.taken.fetch_sub(bytes, Relaxed);
+                Err(OutOfMemory { of: "pod", limit: pod.limit() })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Takes room for an instance: `aside` is the part of `bytes` that it does not use at once.
@@ -121,6 +132,9 @@ impl Budget {
     fn give_back(&self, bytes: u64) {
         if bytes > 0 {
             self.taken.fetch_sub(bytes, Relaxed);
+            if let Some(pod) = &self.pod {
+                pod.give_back(bytes);
+            }
             self.freed.notify_waiters();
         }
     }
@@ -279,7 +293,7 @@ mod tests {
     const INSTANCE: usize = PER_INSTANCE as usize;
 
     fn budget(bytes: u64) -> Arc<Budget> {
-        Arc::new(Budget::new(Some(bytes)))
+        Arc::new(Budget::new(Some(bytes), None))
     }
 
     #[tokio::test]
@@ -372,8 +386,22 @@ mod tests {
     }
 
     #[test]
+    fn a_pods_volumes_in_memory_count_too() {
+        let pod = PodMemory::new(Some(PER_INSTANCE + 100));
+        let budget = Arc::new(Budget::new(Some(PER_INSTANCE + 200), Some(pod.clone())));
+        assert!(pod.take(60));
+        let mut limiter = budget.limiter();
+        assert!(limiter.memory_growing(0, 40, None).unwrap());
+        let error = limiter.memory_growing(40, 41, None).unwrap_err();
+        let error = error.downcast_ref::<OutOfMemory>().unwrap();
+        assert_eq!((error.of, error.limit), ("pod", PER_INSTANCE + 100));
+        drop(limiter);
+        assert!(pod.take(PER_INSTANCE + 40) && !pod.take(1));
+    }
+
+    #[test]
     fn the_modules_own_maximum_is_not_our_limit() {
-        let mut limiter = Arc::new(Budget::new(None)).limiter();
+        let mut limiter = Arc::new(Budget::new(None, None)).limiter();
         assert!(!limiter.memory_growing(0, 200, Some(100)).unwrap());
     }
 }

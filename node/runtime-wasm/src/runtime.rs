@@ -7,15 +7,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use copepod_node_plan::{ContainerId, ContainerSpec, PodIdentity};
+use copepod_node_plan::{ContainerId, ContainerSpec, Descriptors, PodIdentity};
 use tokio::sync::oneshot;
 use wasmtime::{Engine, PoolConcurrencyLimitError};
 
 use crate::artifacts::Artifacts;
 use crate::capability::filesystem::NoVolume;
+use crate::capability::filesystem::volume::PodMemory;
 use crate::compile::{CompileError, Compiler, Source};
 use crate::container::{Container, Exec, Shared};
-use crate::counted::Counters;
+use crate::counted::{Counter, OfPods};
 use crate::engine::{self, Capacity};
 use crate::exit::Exit;
 use crate::exports::{self, RUN};
@@ -41,13 +42,16 @@ pub struct RuntimeConfig {
     pub tick: Duration,
     /// How long one request may take; `None` means as long as it likes.
     pub request_deadline: Option<Duration>,
+    /// Files that all guests together may have open.
+    pub files: u32,
 }
 
 impl RuntimeConfig {
     /// The usual settings.
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
         let tick = Duration::from_millis(2);
-        RuntimeConfig { data_dir: data_dir.into(), threads: None, tick, request_deadline: None }
+        let files = Descriptors::default().files;
+        RuntimeConfig { data_dir: data_dir.into(), threads: None, tick, request_deadline: None, files }
     }
 }
 
@@ -83,7 +87,9 @@ pub struct Runtime {
     ticker: Arc<Ticker>,
     deadline: Option<Duration>,
     guests: GuestThreads,
-    counters: Counters,
+    sockets: OfPods<Counter>,
+    memory: OfPods<PodMemory>,
+    files: Arc<Counter>,
 }
 
 impl Runtime {
@@ -108,7 +114,9 @@ impl Runtime {
             ticker,
             deadline: config.request_deadline,
             guests,
-            counters: Counters::default(),
+            sockets: OfPods::default(),
+            memory: OfPods::default(),
+            files: Counter::new(config.files),
         })
     }
 
@@ -138,6 +146,11 @@ impl Runtime {
     /// hand-over to another thread.
     pub fn serving(&self) -> tokio::runtime::Handle {
         self.guests.handles().light.clone()
+    }
+
+    /// Bytes in the volumes in memory of a pod in which something runs.
+    pub fn in_memory_volumes(&self, uid: &str) -> u64 {
+        self.memory.get(uid).map_or(0, |memory| memory.in_volumes())
     }
 
     /// The module with this digest, compiled if need be. Everyone who asks for a digest at the same time gets the same.
@@ -175,9 +188,12 @@ impl Runtime {
         }
         let threads = self.guests.handles().clone();
         let ticker = self.ticker.clone();
-        let sockets = self.counters.of(&id.pod_uid, spec.limits.sockets);
-        let (on_exit, initial) = (Box::new(on_exit), module.initial_memory);
-        let shared = Shared::new(id, spec, pod, net, logs, ticker, threads.clone(), sockets, initial, on_exit);
+        let sockets = self.sockets.of(&id.pod_uid, || Counter::new(spec.limits.sockets));
+        let in_memory = pod.memory_limit.is_some() || spec.mounts.iter().any(|m| m.memory.is_some());
+        let memory = in_memory.then(|| self.memory.of(&id.pod_uid, || PodMemory::new(pod.memory_limit)));
+        let (files, on_exit, initial) = (self.files.clone(), Box::new(on_exit), module.initial_memory);
+        let shared =
+            Shared::new(id, spec, pod, net, logs, ticker, threads.clone(), sockets, files, memory, initial, on_exit);
         let shared = Arc::new(shared);
         if let Code::Http(_) = module.code {
             let deadline = spec.limits.request_deadline.or(self.deadline);

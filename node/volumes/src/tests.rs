@@ -31,6 +31,7 @@ impl Bench {
                 host: host.into(),
                 sub_path: (*sub).into(),
                 read_only: *read_only,
+                memory: None,
             })
             .collect();
         self.volumes.prepare("uid-1", "c", &mut list).map(|()| list).map_err(|e| e.to_string())

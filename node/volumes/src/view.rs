@@ -44,7 +44,8 @@ pub(crate) fn prepare(volumes: &Volumes, uid: &str, container: &str, mounts: &mu
             place(m, &dir.join(name), read_only)?;
         }
         for (i, _) in members {
-            mounts[i] = Mount { path: parent.clone(), host: dir.clone(), sub_path: String::new(), read_only };
+            let (path, host) = (parent.clone(), dir.clone());
+            mounts[i] = Mount { path, host, sub_path: String::new(), read_only, memory: None };
         }
     }
     Ok(())

@@ -125,6 +125,7 @@ pub fn start(runtime: &ours::Runtime, module: &Arc<ours::Module>, reuse: u32) ->
         hosts: Vec::new(),
         host_ports: Vec::new(),
         storage: Default::default(),
+        memory_limit: None,
     };
     let net = Arc::new(Nowhere(ip));
     Ok(runtime.start(id, &spec, &pod, module.clone(), net, Arc::new(Silent), |_| {})?)

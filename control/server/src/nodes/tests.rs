@@ -324,6 +324,7 @@ async fn a_server_asks_nodes_elsewhere_over_the_network_and_its_own_directly() {
         peer: None,
         quota_bytes: 0,
         balancer_pool: Default::default(),
+        connections: 1024,
     };
     let server = Server::start(config).await.unwrap();
     let client = server.admin_client("test");

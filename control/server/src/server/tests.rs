@@ -50,6 +50,7 @@ impl Node {
             peer: Some(peer),
             quota_bytes: 0,
             balancer_pool: Default::default(),
+            connections: 1024,
         };
         Server::start(config).await
     }

@@ -13,7 +13,7 @@ use copepod_model::Time;
 use copepod_node_network::{HttpService, Network, PodHandle, ServeGuard, ServiceError};
 use copepod_node_plan::usage::{ContainerReading, PodReading, VolumeUse};
 use copepod_node_plan::{ContainerId, ContainerSpec, Observation, PodIdentity, StorageLimits, TerminationMessage};
-use copepod_runtime_wasm::{Container, Exec, Exit, HttpHandler, Kind, Module, Process, Runtime};
+use copepod_runtime_wasm::{Container, Exec, Exit, HttpHandler, Kind, Module, Process, Runtime, Usage};
 use copepod_volumes::{MessageFile, Volumes};
 use http::{Request, Response};
 use tokio::sync::{Notify, Semaphore};
@@ -380,26 +380,32 @@ impl Containers {
     /// What the containers use that use something.
     pub fn memory(&self) -> Vec<(ContainerId, u64)> {
         let pods = lock(&self.pods);
-        let slots = pods.values().flat_map(|pod| &pod.slots);
-        let used = slots.filter_map(|(id, slot)| Some((id.clone(), slot.container.as_ref()?.usage().memory)));
+        let used = pods.values().flat_map(|pod| self.used(pod)).map(|(id, _, used)| (id.clone(), used.memory));
         used.filter(|(_, bytes)| *bytes > 0).collect()
+    }
+
+    /// What those containers of a pod have used that run. What is in its volumes in memory counts with the first of them.
+    fn used<'p>(&self, pod: &'p Pod) -> Vec<(&'p ContainerId, &'p Slot, Usage)> {
+        let running = pod.slots.iter().filter_map(|(id, slot)| Some((id, slot, slot.container.as_ref()?.usage())));
+        let mut running: Vec<_> = running.collect();
+        if let Some((_, _, used)) = running.first_mut() {
+            used.memory = used.memory.saturating_add(self.runtime.in_memory_volumes(&pod.identity.uid));
+        }
+        running
     }
 
     /// What the pods in which something runs have used so far.
     pub fn usage(&self) -> Vec<PodReading> {
         let pods = lock(&self.pods);
         let reading = |pod: &Pod| {
-            let container = |(id, slot): (&ContainerId, &Slot)| {
-                let used = slot.container.as_ref()?.usage();
-                Some(ContainerReading {
-                    name: id.container.clone(),
-                    attempt: id.attempt,
-                    started: slot.started,
-                    cpu: used.cpu,
-                    memory: used.memory,
-                })
+            let container = |(id, slot, used): (&ContainerId, &Slot, Usage)| ContainerReading {
+                name: id.container.clone(),
+                attempt: id.attempt,
+                started: slot.started,
+                cpu: used.cpu,
+                memory: used.memory,
             };
-            let containers: Vec<_> = pod.slots.iter().filter_map(container).collect();
+            let containers: Vec<_> = self.used(pod).into_iter().map(container).collect();
             let PodIdentity { uid, namespace, name, .. } = &pod.identity;
             (!containers.is_empty()).then(|| PodReading {
                 uid: uid.clone(),

@@ -31,8 +31,6 @@ pub(crate) use configz::configz;
 
 /// How long a client may take for its TLS handshake, and for the head of a request.
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
-/// Connections at once; more wait in the kernel's queue.
-const CONNECTIONS: usize = 2048;
 /// HTTP/2 streams of one connection at once.
 const STREAMS: u32 = 250;
 /// Longest request head in bytes.
@@ -65,15 +63,17 @@ impl Front {
     }
 }
 
-/// Serves until `stopped` turns true, then lets open requests finish for a moment.
+/// Serves until `stopped` turns true, then lets open requests finish for a moment. There are at most so many `connections` at
+/// once; more wait in the kernel's queue.
 pub(crate) async fn serve(
     listener: TcpListener,
     tls: Arc<rustls::ServerConfig>,
     front: Front,
+    connections: usize,
     mut stopped: watch::Receiver<bool>,
 ) {
     let (acceptor, front) = (TlsAcceptor::from(tls), Arc::new(front));
-    let room = Arc::new(Semaphore::new(CONNECTIONS));
+    let room = Arc::new(Semaphore::new(connections));
     let graceful = GracefulShutdown::new();
     let mut connections = JoinSet::new();
     loop {

@@ -153,3 +153,31 @@ async fn a_container_leaves_a_message() {
     assert_eq!(ended("containerStatuses", 0), "why", "the log is for those who leave nothing");
     b.agent.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_in_a_volume_in_memory_is_memory_of_its_pod() {
+    if !std::path::Path::new("/dev/shm").is_dir() {
+        assert!(std::env::var_os("CI").is_none(), "CI must have a file system in memory");
+        println!("skipped: needs a file system in memory at /dev/shm");
+        return;
+    }
+    let b = Bench::new().await;
+    let spec = json!({"volumes": [{"name": "data", "emptyDir": {"medium": "Memory", "sizeLimit": "8Mi"}}]});
+    let container = json!({
+        "args": words("append /data/big 6 , append /data/more 6 , rm /data/more , sleep 600"),
+        "resources": {"limits": {"memory": "64Mi"}},
+        "volumeMounts": [{"name": "data", "mountPath": "/data"}],
+    });
+    let key = b.pod("p", &files(), spec, container);
+    b.api.until(&key, phase("Running")).await;
+    wait_for_log(&b, "/containerLogs/default/p/c", "append /data/more 6: I/O error").await;
+    let used = async |path: &str| {
+        let summary: Value = serde_json::from_str(&b.log(path).await.1).unwrap();
+        summary["pods"][0]["memory"]["workingSetBytes"].as_u64().unwrap_or(0)
+    };
+    let found = used("/stats/summary").await;
+    assert!((6 << 20..16 << 20).contains(&found), "{found}");
+    b.delete(&key);
+    b.api.until(&key, |v| v.is_none()).await;
+    b.agent.shutdown().await;
+}

@@ -11,7 +11,6 @@ use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use copepod_node_routes::{HostAddr, HostPort, HostPorts, Protocol, ServiceKey};
-use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -19,8 +18,6 @@ use crate::network::Network;
 use crate::sync::{read, write};
 pub(crate) use udp::HostFlows;
 
-/// Connections from outside at once, over all ports; further ones wait to be accepted.
-const MAX_CONNECTIONS: usize = 8192;
 /// How long until an address that could not be listened on is tried again.
 const RETRY: Duration = Duration::from_secs(5);
 /// How long a listener rests after an error, lest it does nothing but fail.
@@ -60,7 +57,6 @@ pub struct HostPortFailure {
 pub struct HostListeners {
     network: Network,
     addresses: Vec<IpAddr>,
-    room: Arc<Semaphore>,
     meaning: Meaning,
     open: BTreeMap<HostAddr, JoinHandle<()>>,
     /// Why an address is not listened on, and for whom if somebody is to know.
@@ -73,7 +69,6 @@ impl HostListeners {
         HostListeners {
             network,
             addresses,
-            room: Arc::new(Semaphore::new(MAX_CONNECTIONS)),
             meaning: Meaning::default(),
             open: BTreeMap::new(),
             failed: BTreeMap::new(),
@@ -122,7 +117,7 @@ impl HostListeners {
             }
             let (network, meaning) = (self.network.clone(), self.meaning.clone());
             let opened = match at.protocol {
-                Protocol::Tcp => tcp::open(network, at.addr, meaning, self.room.clone()).await,
+                Protocol::Tcp => tcp::open(network, at.addr, meaning).await,
                 Protocol::Udp => udp::open(network, at.addr, meaning),
             };
             match opened {

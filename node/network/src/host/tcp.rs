@@ -8,7 +8,6 @@ use std::time::Duration;
 use copepod_node_routes::{HostAddr, HostPort, Protocol, ServiceKey, ServicePort, Side};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
@@ -23,21 +22,15 @@ const HEALTH_CHECK: Duration = Duration::from_secs(10);
 /// How long a health check's request may be.
 const HEALTH_REQUEST: usize = 8 * 1024;
 
-/// Listens until the task is aborted. `room` bounds the connections over all ports.
-pub(super) async fn open(
-    network: Network,
-    at: SocketAddr,
-    meaning: Meaning,
-    room: Arc<Semaphore>,
-) -> io::Result<JoinHandle<()>> {
+/// Listens until the task is aborted.
+pub(super) async fn open(network: Network, at: SocketAddr, meaning: Meaning) -> io::Result<JoinHandle<()>> {
     let listener = TcpListener::bind(at).await?;
-    Ok(tokio::spawn(listen(network, listener, at, meaning, room)))
+    Ok(tokio::spawn(listen(network, listener, at, meaning)))
 }
 
-async fn listen(network: Network, listener: TcpListener, at: SocketAddr, meaning: Meaning, room: Arc<Semaphore>) {
+async fn listen(network: Network, listener: TcpListener, at: SocketAddr, meaning: Meaning) {
     let host = HostAddr { addr: at, protocol: Protocol::Tcp };
     loop {
-        let Ok(permit) = room.clone().acquire_owned().await else { return };
         let (tcp, peer) = match listener.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
@@ -46,6 +39,8 @@ async fn listen(network: Network, listener: TcpListener, at: SocketAddr, meaning
                 continue;
             }
         };
+        // Taken now and not before: a port to which nobody comes keeps none from the others.
+        let Ok(permit) = network.0.incoming.clone().acquire_owned().await else { return };
         // What the port means is decided anew for each connection.
         let Some(port) = meaning.of(host) else { continue };
         let network = network.clone();

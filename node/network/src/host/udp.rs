@@ -9,8 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use copepod_node_routes::{FlowKey, Flows, HostAddr, HostPort, Neighbour, Protocol, ServicePort, Side};
 use tokio::net::UdpSocket;
-use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::sleep;
 
@@ -97,6 +97,7 @@ impl Far {
 }
 
 struct Outside {
+    _room: OwnedSemaphorePermit,
     socket: std::net::UdpSocket,
     receiver: AbortHandle,
 }
@@ -259,6 +260,8 @@ impl Listener {
         if !self.has_room(OUTSIDE) {
             return Err(io::ErrorKind::QuotaExceeded.into());
         }
+        // The socket, and its duplicate.
+        let room = self.network.outgoing(2).map_err(|_| io::Error::from(io::ErrorKind::QuotaExceeded))?;
         let any: IpAddr = if host.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
         let socket = std::net::UdpSocket::bind((any, 0))?;
         socket.connect(host)?;
@@ -286,7 +289,7 @@ impl Listener {
                 }
             }
         });
-        Ok(Outside { socket, receiver: receiver.abort_handle() })
+        Ok(Outside { _room: room, socket, receiver: receiver.abort_handle() })
     }
 }
 

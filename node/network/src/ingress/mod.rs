@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use copepod_node_routes::Door;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -44,8 +44,6 @@ pub struct IngressConfig {
     pub connect_timeout: Duration,
     /// For a response to begin.
     pub response_timeout: Duration,
-    /// Connections at once; further ones wait to be accepted.
-    pub max_connections: usize,
     /// How long requests may go on after shutdown.
     pub drain: Duration,
     /// Serve over TLS with this, or in clear text.
@@ -62,7 +60,6 @@ impl Default for IngressConfig {
             body_timeout: Duration::from_secs(60),
             connect_timeout: Duration::from_secs(5),
             response_timeout: Duration::from_secs(60),
-            max_connections: 8192,
             drain: Duration::from_secs(10),
             tls: None,
         }
@@ -82,7 +79,7 @@ impl Ingress {
         shutdown: impl Future<Output = ()> + Send,
     ) -> io::Result<()> {
         let at = listener.local_addr()?;
-        let room = Arc::new(Semaphore::new(config.max_connections));
+        let room = network.0.incoming.clone();
         let config = Arc::new(config);
         let door = Door::ingress(at.port(), config.tls.is_some());
         let (stop, stopped) = watch::channel(false);
@@ -91,8 +88,9 @@ impl Ingress {
         let mut shutdown = std::pin::pin!(shutdown);
         loop {
             let next = async {
-                let permit = room.clone().acquire_owned().await;
-                (listener.accept().await, permit)
+                let accepted = listener.accept().await;
+                // Taken now and not before: a listener to which nobody comes keeps none from the others.
+                (accepted, room.clone().acquire_owned().await)
             };
             let (accepted, permit) = tokio::select! {
                 next = next => next,

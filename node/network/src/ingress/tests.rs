@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::network::tests::{Echo, attach, network, object, tcp_server, web};
-use crate::{Network, PodHandle};
+use crate::{Network, NetworkConfig, PodHandle};
 
 mod gateway;
 
@@ -95,6 +95,35 @@ async fn requests_go_where_the_rules_say() {
     }
     let head = raw(&w, b"HEAD / HTTP/1.1\r\nHost: shop.test\r\nConnection: close\r\n\r\n").await;
     assert!(status(&head) == "200" && head.ends_with("\r\n\r\n"), "{head}");
+}
+
+#[tokio::test]
+async fn all_listeners_share_the_room_for_connections() {
+    let network = Network::new(NetworkConfig { incoming: 1, ..NetworkConfig::default() });
+    routes(&network, &[(1, true)], Value::Null);
+    let _echo = echo(&network, 1);
+    let mut doors = Vec::new();
+    for _ in 0..3 {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        doors.push(listener.local_addr().unwrap());
+        tokio::spawn(Ingress::serve(listener, network.clone(), IngressConfig::default(), std::future::pending()));
+    }
+    async fn ask(tcp: &mut TcpStream) {
+        tcp.write_all(b"GET / HTTP/1.1\r\nHost: shop.test\r\n\r\n").await.unwrap();
+        let mut answer = [0; 12];
+        tcp.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200");
+    }
+    // That nobody comes to the other doors keeps nothing from this one.
+    let mut first = TcpStream::connect(doors[0]).await.unwrap();
+    ask(&mut first).await;
+    assert_eq!(network.0.incoming.available_permits(), 0);
+    let mut second = TcpStream::connect(doors[1]).await.unwrap();
+    let asking = tokio::spawn(async move { ask(&mut second).await });
+    let mut third = TcpStream::connect(doors[0]).await.unwrap();
+    drop(first);
+    asking.await.unwrap();
+    ask(&mut third).await;
 }
 
 #[tokio::test]

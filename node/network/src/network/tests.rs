@@ -308,7 +308,7 @@ async fn an_egress_stream_is_cut_with_its_pod() {
     // The network itself would not connect to the host's loopback: make the stream by hand.
     let tcp = tokio::net::TcpStream::connect(host.local_addr().unwrap()).await.unwrap();
     let (mut server, _) = host.accept().await.unwrap();
-    let mut stream = crate::Stream::host(tcp).tracked(&a.tracker);
+    let mut stream = crate::Stream::host(tcp, net.outgoing(1).unwrap()).tracked(&a.tracker);
     stream.write_all(b"hi").await.unwrap();
     let mut got = [0; 2];
     server.read_exact(&mut got).await.unwrap();
@@ -318,6 +318,21 @@ async fn an_egress_stream_is_cut_with_its_pod() {
     tokio::task::yield_now().await;
     net.detach("uid-1");
     assert_eq!(reading.await.unwrap().unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+}
+
+#[tokio::test]
+async fn sockets_to_the_world_outside_are_counted() {
+    let host = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let net = Network::new(NetworkConfig { outgoing: 2, ..NetworkConfig::default() });
+    net.expose_host(at("10.244.0.0:6443"), host.local_addr().unwrap());
+    let (a, b) = (attach(&net, 1), attach(&net, 2));
+    let open =
+        [a.connect_tcp(at("10.244.0.0:6443")).await.unwrap(), b.connect_tcp(at("10.244.0.0:6443")).await.unwrap()];
+    assert_eq!(a.connect_tcp(at("10.244.0.0:6443")).await.unwrap_err(), NetError::NewSocketLimit);
+    let udp = a.bind_udp(at("0.0.0.0:0")).unwrap();
+    assert_eq!(udp.send_to(Bytes::from_static(b"x"), at("192.0.2.1:9")), Err(NetError::NewSocketLimit));
+    drop(open);
+    a.connect_tcp(at("10.244.0.0:6443")).await.unwrap();
 }
 
 #[tokio::test]

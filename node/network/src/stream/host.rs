@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use futures_util::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::Tracked;
 use crate::tracker::Cut;
@@ -32,11 +33,12 @@ pub(crate) struct HostStream {
     tcp: TcpStream,
     switch: Arc<Switch>,
     pub(super) live: Tracked,
+    _room: OwnedSemaphorePermit,
 }
 
 impl HostStream {
-    pub(super) fn new(tcp: TcpStream) -> HostStream {
-        HostStream { tcp, switch: Arc::default(), live: None }
+    pub(super) fn new(tcp: TcpStream, room: OwnedSemaphorePermit) -> HostStream {
+        HostStream { tcp, switch: Arc::default(), live: None, _room: room }
     }
 
     pub(super) fn link(&self) -> Arc<Switch> {

@@ -32,8 +32,9 @@ impl Stream {
         (Stream(Kind::Memory(a), None), Stream(Kind::Memory(b), None))
     }
 
-    pub(crate) fn host(stream: tokio::net::TcpStream) -> Stream {
-        Stream(Kind::Host(HostStream::new(stream)), None)
+    /// One to the world outside, and the room that it takes.
+    pub(crate) fn host(stream: tokio::net::TcpStream, room: tokio::sync::OwnedSemaphorePermit) -> Stream {
+        Stream(Kind::Host(HostStream::new(stream, room)), None)
     }
 
     /// Ties the stream to a pod's life.

@@ -33,7 +33,8 @@ pub struct ContainerReading {
     pub started: Time,
     /// CPU time since then.
     pub cpu: Duration,
-    /// Working set in bytes. All memory of a guest is anonymous, so this is its resident set too.
+    /// Working set in bytes, which is its resident set too. What is in the pod's volumes in memory counts with one of its
+    /// containers.
     pub memory: u64,
 }
 

@@ -5,6 +5,7 @@ use k8s_openapi::api::core::v1::{Container, Volume};
 use super::Volumes;
 use crate::effect::Mount;
 use crate::env::Source;
+use crate::memory;
 use crate::text::clean_path;
 
 /// What a container sees, or what is wrong in the kubelet's words. Its volumes are mounted.
@@ -36,6 +37,7 @@ pub(crate) fn resolve(
             host: host.into(),
             sub_path,
             read_only: m.read_only == Some(true) || shows_objects(volume),
+            memory: memory::size(source.pod, volume, source.node.allocatable_memory),
         });
     }
     Ok(list)

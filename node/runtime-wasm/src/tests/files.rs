@@ -47,7 +47,7 @@ impl Volume {
     }
 
     fn mount(&self, sub_path: &str, read_only: bool) -> Mount {
-        Mount { path: "/data".into(), host: self.host(), sub_path: sub_path.into(), read_only }
+        Mount { path: "/data".into(), host: self.host(), sub_path: sub_path.into(), read_only, memory: None }
     }
 
     fn host(&self) -> PathBuf {
@@ -66,6 +66,8 @@ async fn open(node: &Node, mounts: Vec<Mount>, path: &str, create: bool) -> i32 
 }
 
 const PERM: i32 = 63;
+const NOSPC: i32 = 51;
+const XDEV: i32 = 75;
 const BADF: i32 = 8;
 
 #[tokio::test]
@@ -232,4 +234,84 @@ async fn preview_1_leaves_a_message_too() {
     };
     assert_eq!(node.start_module(module, set).exit().await.code, 0);
     assert!(own.join("message").is_file());
+}
+
+/// Bytes of blocks of a volume's files.
+fn held(volume: &Volume) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    let files = std::fs::read_dir(volume.host()).unwrap();
+    files.map(|f| f.unwrap().metadata().unwrap()).filter(|m| m.is_file()).map(|m| m.blocks() * 512).sum()
+}
+
+/// Creates `big`, writes a page at every `step` bytes until that fails, and ends with the error number.
+fn fills(step: u64) -> String {
+    format!(
+        r#"(module
+        (import "wasi_snapshot_preview1" "path_open"
+            (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "fd_pwrite" (func $write (param i32 i32 i32 i64 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+        (memory (export "memory") 1)
+        (data (i32.const 32) "\00\00\00\00\00\00\00\00\00\10\00\00\00\10\00\00")
+        (data (i32.const 64) "big")
+        (func (export "_start") (local i64 i32)
+            (drop (call $open (i32.const 3) (i32.const 0) (i32.const 64) (i32.const 3) (i32.const 1)
+                (i64.const 64) (i64.const 64) (i32.const 0) (i32.const 8)))
+            (loop $l
+                (local.set 1 (call $write (i32.const 4) (i32.const 32) (i32.const 2) (local.get 0) (i32.const 8)))
+                (local.set 0 (i64.add (local.get 0) (i64.const {step})))
+                (br_if $l (i32.eqz (local.get 1))))
+            (call $exit (local.get 1))))"#
+    )
+}
+
+#[tokio::test]
+async fn a_volume_in_memory_holds_no_more_than_it_may() {
+    const SIZE: u64 = 1 << 20;
+    let node = Node::new();
+    let mount = |volume: &Volume| Mount { memory: Some(SIZE), ..volume.mount("", false) };
+    // Page after page, and pages with holes between them.
+    for step in [4096, 1 << 20] {
+        let volume = Volume::new();
+        let module = node.wat(&fills(step)).await;
+        let exit = node.start_module(module, |spec| spec.mounts = vec![mount(&volume)]).exit().await;
+        assert_eq!(exit.code, NOSPC, "{}", exit.message);
+        assert!((SIZE * 3 / 4..=SIZE).contains(&held(&volume)), "{}", held(&volume));
+    }
+    let volume = Volume::new();
+    let full = "append /data/big 2 , append /data/small 1 , rm /data/big , append /data/next 1";
+    let change = |spec: &mut copepod_node_plan::ContainerSpec| {
+        spec.mounts = vec![Mount { memory: Some(3 << 19), ..volume.mount("", false) }];
+        spec.args = full.split(' ').map(str::to_owned).collect();
+    };
+    let mut guest = node.start("files", change).await;
+    assert_eq!(guest.exit().await.code, 1);
+    let errors: Vec<_> = guest.logs.text().lines().map(str::to_owned).collect();
+    assert_eq!(errors.len(), 2, "{errors:?}");
+    for (error, verb) in errors.iter().zip(["append /data/big 2", "append /data/small 1"]) {
+        // The guest's C library asks no stream why it has failed.
+        assert!(error.starts_with(&format!("err: {verb}: I/O error")), "{error}");
+    }
+    assert!(!volume.host().join("big").exists() && volume.host().join("next").metadata().unwrap().len() == 1 << 20);
+}
+
+#[tokio::test]
+async fn nothing_is_moved_out_of_a_volume_in_memory() {
+    let (node, one, other) = (Node::new(), Volume::new(), Volume::new());
+    let moves = r#"(module
+        (import "wasi_snapshot_preview1" "path_rename" (func $move (param i32 i32 i32 i32 i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+        (memory (export "memory") 1) (data (i32.const 64) "filenew")
+        (func (export "_start") (call $exit
+            (call $move (i32.const 3) (i32.const 64) (i32.const 4) (i32.const 4) (i32.const 68) (i32.const 3)))))"#;
+    let module = node.wat(moves).await;
+    let within = Mount { path: "/same".into(), ..one.mount("", false) };
+    let other = Mount { path: "/other".into(), ..other.mount("", false) };
+    for (memory, to, code) in [(Some(1 << 20), &other, XDEV), (None, &other, 0), (Some(1 << 20), &within, 0)] {
+        std::fs::write(one.host().join("file"), "content").unwrap();
+        let to_memory = to.memory.or(memory).filter(|_| to.path == "/same");
+        let mounts = vec![Mount { memory, ..one.mount("", false) }, Mount { memory: to_memory, ..to.clone() }];
+        let exit = node.start_module(module.clone(), |spec| spec.mounts = mounts).exit().await;
+        assert_eq!(exit.code, code, "{to:?}");
+    }
 }

@@ -66,6 +66,10 @@ impl Started {
         (&mut self.exit).await.expect("the exit is always reported")
     }
 
+    pub(super) fn is_running(&self) -> bool {
+        self.exit.is_empty()
+    }
+
     pub(super) async fn get(&self, path: &str) -> Result<Response<Body>, HandlerError> {
         self.container.handler().expect("a wasi:http component").handle(get(path)).await
     }
@@ -114,6 +118,7 @@ pub(super) fn pod() -> PodIdentity {
         hosts: Vec::new(),
         host_ports: Vec::new(),
         storage: Default::default(),
+        memory_limit: None,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use copepod_node_plan::ContainerSpec;
+use copepod_node_plan::{ContainerSpec, Mount};
 use http::StatusCode;
 
 use super::fixture::{Node, Started, get};
@@ -63,16 +63,22 @@ async fn a_stack_bomb() {
 
 /// A component that calls `body` with what `imports` lowers.
 fn component(imports: &str, lowered: &str, core_imports: &str, body: &str) -> String {
+    component_of(&["f"], imports, lowered, core_imports, body)
+}
+
+/// The same with several functions of the host.
+fn component_of(functions: &[&str], imports: &str, lowered: &str, core_imports: &str, body: &str) -> String {
+    let functions: String = functions.iter().map(|f| format!(r#"(export "{f}" (func ${f}))"#)).collect();
     format!(
         r#"(component {imports}
         (core module $libc (memory (export "memory") 40)
             (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024)))
         (core instance $libc (instantiate $libc))
         {lowered}
-        (core module $m {core_imports} (memory (import "libc" "memory") 40)
+        (core module $m (memory (import "libc" "memory") 40) {core_imports}
             (func (export "run") (result i32) {body} (i32.const 0)))
         (core instance $i (instantiate $m (with "libc" (instance $libc)) (with "host" (instance
-            (export "f" (func $f))))))
+            {functions}))))
         (func $run (result (result)) (canon lift (core func $i "run")))
         (instance $out (export "run" (func $run)))
         (export "wasi:cli/run@0.2.0" (instance $out)))"#
@@ -176,6 +182,170 @@ async fn a_socket_flood() {
     is_well(&neighbour).await;
     while guest.container.usage().sockets > 0 {
         tokio::task::yield_now().await; // they go with the instance, if not at the same moment
+    }
+}
+
+/// A folder with a file, mounted at `/data`.
+fn volume() -> (tempfile::TempDir, Mount) {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("file"), "content").unwrap();
+    let (host, sub_path) = (dir.path().into(), String::new());
+    let mount = Mount { path: "/data".into(), host, sub_path, read_only: false, memory: None };
+    (dir, mount)
+}
+
+/// What a preview 1 module needs to open a file again and again: `$again` answers with the error number.
+const OPENS: &str = r#"
+    (import "wasi_snapshot_preview1" "path_open" (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "fd_close" (func $close (param i32) (result i32)))
+    (import "wasi_snapshot_preview1" "fd_renumber" (func $renumber (param i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+    (memory (export "memory") 1)
+    (data (i32.const 64) "file")
+    (func $again (result i32)
+        (call $open (i32.const 3) (i32.const 0) (i32.const 64) (i32.const 4) (i32.const 0)
+            (i64.const 2) (i64.const 2) (i32.const 0) (i32.const 8)))
+    (func $is (param i32 i32) (if (i32.ne (local.get 0) (local.get 1)) (then (unreachable))))
+    (func $flood (result i32) (local i32)
+        (block $full (loop $l
+            (br_if $full (call $again))
+            (local.set 0 (i32.add (local.get 0) (i32.const 1)))
+            (br $l)))
+        (local.get 0))"#;
+
+#[tokio::test]
+async fn a_flood_of_open_files() {
+    let (_dir, mount) = volume();
+    // Ten can be opened, then it is told why not; what is closed or replaced makes room for another.
+    let flood = format!(
+        r#"(module {OPENS} (func (export "_start")
+            (call $is (call $flood) (i32.const 10))
+            (call $is (call $again) (i32.const 33))
+            (call $is (call $close (i32.const 7)) (i32.const 0))
+            (call $is (call $again) (i32.const 0))
+            (call $is (call $again) (i32.const 33))
+            (call $is (call $renumber (i32.const 5) (i32.const 6)) (i32.const 0))
+            (call $is (call $again) (i32.const 0))
+            (call $is (call $again) (i32.const 33))
+            (call $is (call $close (i32.const 6)) (i32.const 0))
+            (call $is (call $close (i32.const 6)) (i32.const 8))
+            (call $is (call $flood) (i32.const 1))))"#
+    );
+    let change = |spec: &mut ContainerSpec| {
+        spec.limits.files = 10;
+        spec.mounts = vec![mount];
+    };
+    let (_node, mut guest, neighbour) = beside(&flood, change).await;
+    let exit = guest.exit().await;
+    assert_eq!(exit.reason, Reason::Completed, "{}", exit.message);
+    is_well(&neighbour).await;
+    while guest.container.usage().files > 0 {
+        tokio::task::yield_now().await; // they go with the instance, if not at the same moment
+    }
+}
+
+#[tokio::test]
+async fn a_component_floods_open_files() {
+    let (_dir, mount) = volume();
+    // The first handle of all is the mounted directory's. Six is the place of `quota` among the codes.
+    let flood = component_of(
+        &["dirs", "open", "stream", "close"],
+        r#"(import "wasi:io/streams@0.2.0" (instance $streams (export "input-stream" (type (sub resource)))))
+        (alias export $streams "input-stream" (type $stream))
+        (import "wasi:filesystem/types@0.2.0" (instance $types
+            (alias outer 1 $stream (type $s)) (export "input-stream" (type $stream2 (eq $s)))
+            (export "descriptor" (type $descriptor (sub resource)))
+            (type $codes (enum "access" "would-block" "already" "bad-descriptor" "busy" "deadlock" "quota" "exist"
+                "file-too-large" "illegal-byte-sequence" "in-progress" "interrupted" "invalid" "io" "is-directory" "loop"
+                "too-many-links" "message-size" "name-too-long" "no-device" "no-entry" "no-lock" "insufficient-memory"
+                "insufficient-space" "not-directory" "not-empty" "not-recoverable" "unsupported" "no-tty"
+                "no-such-device" "overflow" "not-permitted" "pipe" "read-only" "invalid-seek" "text-file-busy"
+                "cross-device"))
+            (export "error-code" (type $code (eq $codes)))
+            (type $paths (flags "symlink-follow")) (export "path-flags" (type $path (eq $paths)))
+            (type $opens (flags "create" "directory" "exclusive" "truncate")) (export "open-flags" (type $open (eq $opens)))
+            (type $all (flags "read" "write" "file-integrity-sync" "data-integrity-sync" "requested-write-sync"
+                "mutate-directory"))
+            (export "descriptor-flags" (type $flags (eq $all)))
+            (export "[method]descriptor.open-at" (func (param "self" (borrow $descriptor)) (param "path-flags" $path)
+                (param "path" string) (param "open-flags" $open) (param "flags" $flags)
+                (result (result (own $descriptor) (error $code)))))
+            (export "[method]descriptor.read-via-stream" (func (param "self" (borrow $descriptor)) (param "offset" u64)
+                (result (result (own $stream2) (error $code)))))))
+        (alias export $types "descriptor" (type $descriptor))
+        (import "wasi:filesystem/preopens@0.2.0" (instance $preopens
+            (alias outer 1 $descriptor (type $d)) (export "descriptor" (type $descriptor2 (eq $d)))
+            (export "get-directories" (func (result (list (tuple (own $descriptor2) string)))))))"#,
+        r#"(core func $dirs (canon lower (func $preopens "get-directories")
+            (memory (core memory $libc "memory")) (realloc (core func $libc "realloc"))))
+        (core func $open (canon lower (func $types "[method]descriptor.open-at") (memory (core memory $libc "memory"))))
+        (core func $stream (canon lower (func $types "[method]descriptor.read-via-stream")
+            (memory (core memory $libc "memory"))))
+        (core func $close (canon resource.drop $descriptor))"#,
+        r#"(func $dirs (import "host" "dirs") (param i32))
+        (func $open (import "host" "open") (param i32 i32 i32 i32 i32 i32 i32))
+        (func $stream (import "host" "stream") (param i32 i64 i32))
+        (func $close (import "host" "close") (param i32))
+        (data (i32.const 64) "file")
+        (func $again (result i32)
+            (call $open (i32.const 1) (i32.const 0) (i32.const 64) (i32.const 4) (i32.const 0) (i32.const 1) (i32.const 0))
+            (i32.load8_u (i32.const 0)))
+        (func $is (param i32 i32) (if (i32.ne (local.get 0) (local.get 1)) (then (unreachable))))"#,
+        "(local i32 i32) (call $dirs (i32.const 0))
+         (block $full (loop $l
+            (br_if $full (call $again))
+            (local.set 1 (i32.load (i32.const 4)))
+            (local.set 0 (i32.add (local.get 0) (i32.const 1)))
+            (br $l)))
+         (call $is (local.get 0) (i32.const 10))
+         (call $is (i32.load8_u (i32.const 4)) (i32.const 6))
+         (; what is closed makes room ;)
+         (call $close (local.get 1)) (call $is (call $again) (i32.const 0)) (local.set 1 (i32.load (i32.const 4)))
+         (; a stream keeps its file open ;)
+         (call $stream (local.get 1) (i64.const 0) (i32.const 0)) (call $is (i32.load8_u (i32.const 0)) (i32.const 0))
+         (call $close (local.get 1)) (call $is (call $again) (i32.const 1))",
+    );
+    let change = |spec: &mut ContainerSpec| {
+        spec.limits.files = 10;
+        spec.mounts = vec![mount];
+    };
+    let (_node, mut guest, neighbour) = beside(&flood, change).await;
+    let exit = guest.exit().await;
+    assert_eq!(exit.reason, Reason::Completed, "{}", exit.message);
+    is_well(&neighbour).await;
+    while guest.container.usage().files > 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn all_guests_together_open_no_more_than_the_node_may() {
+    let (_dir, mount) = volume();
+    let node = Node::with(|config| config.files = 10);
+    // The mounted directory is open for the container and for the module's own table, which leaves eight; it stays.
+    let stays = format!(
+        r#"(module {OPENS} (func (export "_start")
+        (call $is (call $flood) (i32.const 8)) (call $is (call $again) (i32.const 33)) (loop $l (br $l))))"#
+    );
+    let module = node.wat(&stays).await;
+    let mounts = |spec: &mut ContainerSpec| spec.mounts = vec![mount.clone()];
+    let greedy = node.start_module(module.clone(), mounts);
+    while greedy.container.usage().files < 8 {
+        tokio::task::yield_now().await;
+    }
+    let exit = node.start_module(module.clone(), mounts).exit().await;
+    assert_eq!(exit.reason, Reason::StartError);
+    assert!(exit.message.contains("Too many open files"), "{}", exit.message);
+    drop(greedy);
+    // Room comes back when the guest is gone, which is not at the same moment.
+    loop {
+        let next = node.start_module(module.clone(), mounts);
+        while next.container.usage().files < 8 && next.is_running() {
+            tokio::task::yield_now().await;
+        }
+        if next.is_running() {
+            break;
+        }
     }
 }
 

@@ -70,6 +70,7 @@ impl Stores {
                 peer: Some(peer),
                 quota_bytes: 0,
                 balancer_pool: Default::default(),
+                connections: 1024,
             };
             servers.push(Server::start(config).await?);
             let count = servers.len();

@@ -4,6 +4,7 @@ mod admission;
 mod api;
 mod certificates;
 mod clients;
+mod descriptors;
 mod examples;
 mod faults;
 mod gateway;
