@@ -1,5 +1,7 @@
 //! Patches: JSON (RFC 6902), JSON merge (RFC 7386), strategic merge and server-side apply.
 
+mod bounds;
+
 use std::borrow::Cow;
 
 use copepod_model::request::{Body, PatchType};
@@ -9,9 +11,10 @@ use serde_json::Value;
 use crate::adapt::{self, Ty};
 use crate::call::Call;
 use crate::decision::Decision;
-use crate::fields::apply;
+use crate::fields::{apply, told};
 use crate::update::{self, Change};
 use crate::value::{self, text};
+use bounds::Bounds;
 
 /// Decides a PATCH of an object, or of its status.
 pub(crate) fn patch(call: &mut Call<'_, '_>) -> Result<Decision, Status> {
@@ -61,6 +64,7 @@ pub(crate) fn patched(
     }
     unknown.extend(adapt::conform(schema, ty, &mut after).map_err(refuse)?);
     let warnings = call.judge_unknown(unknown, refuse)?;
+    told::keep_reset(&mut after);
     adapt::normalise(schema, ty, &mut after);
     for (name, want) in [("apiVersion", api_version), ("kind", kind)] {
         let given = text(&after, name);
@@ -114,11 +118,25 @@ fn json(current: &Value, patch: &Value) -> Result<Value, Status> {
             operations.0.len()
         )));
     }
-    let mut after = current.clone();
     // Upstream answers in these words whatever it was that failed.
-    json_patch::patch(&mut after, &operations)
-        .map_err(|_| Status::unprocessable("the server rejected our request due to an error in our request"))?;
+    let failed = || Status::unprocessable("the server rejected our request due to an error in our request");
+    let (mut after, mut bounds) = (current.clone(), Bounds::of(current));
+    for operation in &operations.0 {
+        bounds.take(&after, operation).ok_or_else(failed)?;
+        if is_absent(&after, operation) {
+            continue;
+        }
+        json_patch::patch_unsafe(&mut after, std::slice::from_ref(operation)).map_err(|_| failed())?;
+    }
     Ok(after)
+}
+
+/// Whether an operation tests for null where an object has no such field: that holds, as upstream, and is how clients make
+/// sure that they are the first to add one.
+fn is_absent(document: &Value, operation: &json_patch::PatchOperation) -> bool {
+    let json_patch::PatchOperation::Test(test) = operation else { return false };
+    let around = test.path.split_back().and_then(|(around, _)| document.pointer(around.as_str()));
+    test.value.is_null() && around.is_some_and(Value::is_object) && document.pointer(test.path.as_str()).is_none()
 }
 
 /// A patch cannot move an object.

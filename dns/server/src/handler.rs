@@ -76,7 +76,7 @@ impl Handler {
             return Some(bare(header, ResponseCode::NotImp));
         }
         // One question, as RFC 9619 has it: room for more is not even made.
-        let read = (header[4..6] == [0, 1]).then(|| Message::from_vec(message).ok());
+        let read = (header[4..6] == [0, 1]).then(|| crate::wire::read(message));
         let Some(asked) = read.flatten() else { return Some(bare(header, ResponseCode::FormErr)) };
         let recursion = self.access.forwards(client.ip);
         let sections = self.sections(&asked, client.ip, recursion).await;

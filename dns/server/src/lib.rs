@@ -6,6 +6,8 @@ mod access;
 mod answer;
 mod cache;
 mod forward;
+#[doc(hidden)]
+pub mod fuzzing;
 mod handler;
 mod resolv_conf;
 mod room;

@@ -13,6 +13,8 @@ mod auth;
 mod blobs;
 mod error;
 mod flight;
+#[doc(hidden)]
+pub mod fuzzing;
 mod index;
 mod manifest;
 mod meter;

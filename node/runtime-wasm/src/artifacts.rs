@@ -1,22 +1,24 @@
 //! Compiled modules on disk, by digest. They are machine code that will be run, so each is authenticated with a key
 //! that only this node has, and one that fails is compiled again.
 
+pub(crate) mod seal;
+
 use std::collections::hash_map::DefaultHasher;
 use std::fs::{self, File, OpenOptions};
 use std::hash::{Hash, Hasher};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use ring::hmac;
 use ring::rand::{SecureRandom, SystemRandom};
+
+use seal::Seal;
 
 /// The folder of one compatible kind of artifacts.
 pub(crate) struct Artifacts {
     folder: PathBuf,
-    key: hmac::Key,
-    compatibility: u64,
+    seal: Seal,
 }
 
 /// An artifact whose content is proven to be ours.
@@ -34,8 +36,8 @@ impl Artifacts {
         let compatibility = hasher.finish();
         let folder = root.join(format!("{compatibility:016x}"));
         fs::create_dir_all(&folder)?;
-        let key = hmac::Key::new(hmac::HMAC_SHA256, &secret(&root.join("key"))?);
-        Ok(Artifacts { folder, key, compatibility })
+        let seal = Seal::new(&secret(&root.join("key"))?, compatibility);
+        Ok(Artifacts { folder, seal })
     }
 
     /// The artifact of `digest`, if there is one and it is authentic.
@@ -54,17 +56,7 @@ impl Artifacts {
         let path = self.path(digest)?;
         let mut file = File::open(&path)?;
         let tag = fs::read(path.with_extension("tag"))?;
-        let mut context = self.context(digest);
-        let mut buffer = vec![0; 256 << 10];
-        loop {
-            match file.read(&mut buffer)? {
-                0 => break,
-                n => context.update(&buffer[..n]),
-            }
-        }
-        let expected = context.sign();
-        // Compared through another HMAC, so that how long it takes says nothing about the tag.
-        if hmac::verify(&self.key, &tag, hmac::sign(&self.key, expected.as_ref()).as_ref()).is_err() {
+        if !self.seal.is_authentic(digest, &mut file, &tag)? {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "its tag does not match"));
         }
         file.seek(SeekFrom::Start(0))?;
@@ -75,12 +67,11 @@ impl Artifacts {
     pub(crate) fn store(&self, digest: &str, artifact: &[u8]) -> io::Result<()> {
         static NUMBER: AtomicU64 = AtomicU64::new(0);
         let path = self.path(digest)?;
-        let mut context = self.context(digest);
-        context.update(artifact);
+        let tag = self.seal.tag(digest, artifact);
         let temporary =
             path.with_extension(format!("tmp-{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed)));
         // The tag comes last: without it the artifact counts as absent.
-        for (bytes, path) in [(artifact, path.clone()), (context.sign().as_ref(), path.with_extension("tag"))] {
+        for (bytes, path) in [(artifact, path.clone()), (tag.as_ref(), path.with_extension("tag"))] {
             let written = fs::write(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
             if written.is_err() {
                 let _ = fs::remove_file(&temporary);
@@ -128,16 +119,6 @@ impl Artifacts {
         Ok(())
     }
 
-    /// The tag covers what the content is good for, not only the content.
-    fn context(&self, digest: &str) -> hmac::Context {
-        let mut context = hmac::Context::with_key(&self.key);
-        context.update(b"copepod compiled artifact 1\0");
-        context.update(&self.compatibility.to_be_bytes());
-        context.update(&(digest.len() as u64).to_be_bytes());
-        context.update(digest.as_bytes());
-        context
-    }
-
     fn path(&self, digest: &str) -> io::Result<PathBuf> {
         let hex = digest.strip_prefix("sha256:").unwrap_or(digest);
         if hex.is_empty() || !hex.bytes().all(|b| b.is_ascii_alphanumeric()) {
@@ -171,6 +152,7 @@ fn secret(path: &Path) -> io::Result<Vec<u8>> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read as _;
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;

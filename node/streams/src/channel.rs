@@ -1,6 +1,10 @@
 //! Kubernetes' WebSocket subprotocols: the first byte of a message says which stream it belongs to
 //! (apiserver `util/wsstream`; KEP-4006 for version 5).
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as B64;
+use bytes::{BufMut as _, Bytes, BytesMut};
+
 /// Standard input, from the client.
 pub const STDIN: u8 = 0;
 /// Standard output.
@@ -65,6 +69,29 @@ pub fn port_forward(offered: &str) -> Option<Protocol> {
     pick(&PORT_FORWARD, offered, protocol("", 4, false))
 }
 
+/// The channel and the bytes of a message, which is not empty. Those in base64 may not be base64: nothing is known of them then.
+pub fn split(mut message: Bytes, base64: bool) -> Option<(u8, Bytes)> {
+    let first = *message.first()?;
+    let rest = message.split_off(1);
+    if !base64 {
+        return Some((first, rest));
+    }
+    Some((first.wrapping_sub(b'0'), B64.decode(&rest).ok()?.into()))
+}
+
+/// The message of a channel's bytes; text where it is base64.
+pub fn join(channel: u8, bytes: &[u8], base64: bool) -> Bytes {
+    let mut out = BytesMut::with_capacity(bytes.len() + 1);
+    if base64 {
+        out.put_u8(b'0'.wrapping_add(channel));
+        out.put_slice(B64.encode(bytes).as_bytes());
+    } else {
+        out.put_u8(channel);
+        out.put_slice(bytes);
+    }
+    out.freeze()
+}
+
 /// A terminal's size in `{"Width":80,"Height":24}`.
 pub fn resize(json: &[u8]) -> Option<(u16, u16)> {
     let v: serde_json::Value = serde_json::from_slice(json).ok()?;
@@ -84,6 +111,17 @@ mod tests {
         assert_eq!(remote_command("chat"), None);
         assert_eq!(port_forward("SPDY/3.1+portforward.k8s.io").map(|p| p.name), Some(TUNNEL));
         assert!(port_forward("v4.base64.channel.k8s.io").is_some_and(|p| p.base64));
+    }
+
+    #[test]
+    fn messages_carry_a_channel() {
+        for base64 in [false, true] {
+            let message = join(STDOUT, b"out", base64);
+            assert_eq!(split(message, base64), Some((STDOUT, Bytes::from("out"))), "{base64}");
+            assert_eq!(split(Bytes::new(), base64), None);
+        }
+        assert_eq!(join(STDOUT, b"out", true), "1b3V0");
+        assert_eq!(split(Bytes::from("1b3V"), true), None);
     }
 
     #[test]

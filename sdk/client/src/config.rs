@@ -9,7 +9,7 @@ use serde::Deserialize;
 const SERVERS: &str = "copepod.dev/servers";
 
 /// What a kubeconfig's current context says.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Kubeconfig {
     /// `https://host:port`.
     pub server: String,
@@ -101,7 +101,16 @@ impl Kubeconfig {
     /// Reads a file's current context.
     pub fn read(path: &Path) -> Result<Kubeconfig, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|e| ConfigError::Read(path.into(), e))?;
-        let file: File = yaml_serde::from_str(&text).map_err(|e| ConfigError::Parse(path.into(), e.to_string()))?;
+        Kubeconfig::parse(&text, path, std::fs::read)
+    }
+
+    /// The current context of the text of a kubeconfig that is at `path`. `read` reads the files that it names.
+    pub fn parse(
+        text: &str,
+        path: &Path,
+        read: impl Fn(PathBuf) -> std::io::Result<Vec<u8>>,
+    ) -> Result<Kubeconfig, ConfigError> {
+        let file: File = yaml_serde::from_str(text).map_err(|e| ConfigError::Parse(path.into(), e.to_string()))?;
         let context = find(path, "context", &file.contexts, &file.current)?;
         let cluster = find(path, "cluster", &file.clusters, &context.cluster)?;
         let user = find(path, "user", &file.users, &context.user)?;
@@ -111,7 +120,7 @@ impl Kubeconfig {
                 (Some(data), _) => base64::engine::general_purpose::STANDARD
                     .decode(data.trim())
                     .map_err(|e| ConfigError::Parse(path.into(), e.to_string())),
-                (None, Some(file)) => std::fs::read(dir.join(file)).map_err(|e| ConfigError::Read(dir.join(file), e)),
+                (None, Some(file)) => read(dir.join(file)).map_err(|e| ConfigError::Read(dir.join(file), e)),
                 (None, None) => Ok(Vec::new()),
             }
         };
@@ -140,12 +149,12 @@ impl Kubeconfig {
     /// The text of a kubeconfig with one cluster, one user and one context, all called `name`.
     pub fn to_yaml(&self, name: &str) -> String {
         let b64 = |b: &[u8]| base64::engine::general_purpose::STANDARD.encode(b);
+        let name = quoted(name);
         let extensions = match self.others.as_slice() {
             [] => String::new(),
-            // JSON is YAML.
             others => format!(
-                "\n    extensions:\n    - name: {SERVERS}\n      extension: {}",
-                serde_json::json!({"servers": others})
+                "\n    extensions:\n    - name: {SERVERS}\n      extension: {{servers: [{}]}}",
+                others.iter().map(|o| quoted(o)).collect::<Vec<_>>().join(", ")
             ),
         };
         format!(
@@ -153,13 +162,28 @@ impl Kubeconfig {
              clusters:\n- name: {name}\n  cluster:\n    server: {}\n    certificate-authority-data: {}{extensions}\n\
              contexts:\n- name: {name}\n  context:\n    cluster: {name}\n    user: {name}\n    namespace: {}\n\
              users:\n- name: {name}\n  user:\n    client-certificate-data: {}\n    client-key-data: {}\n",
-            self.server,
+            quoted(&self.server),
             b64(&self.ca_pem),
-            if self.namespace.is_empty() { "default" } else { &self.namespace },
+            quoted(if self.namespace.is_empty() { "default" } else { &self.namespace }),
             b64(&self.cert_pem),
             b64(&self.key_pem),
         )
     }
+}
+
+/// A text as YAML has it that is one whatever it looks like, in printable ASCII.
+fn quoted(text: &str) -> String {
+    let mut out = String::from('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            ' '..='~' => out.push(c),
+            c if u32::from(c) < 0x1_0000 => out.push_str(&format!("\\u{:04x}", u32::from(c))),
+            c => out.push_str(&format!("\\U{:08x}", u32::from(c))),
+        }
+    }
+    out.push('"');
+    out
 }
 
 fn others(cluster: &Cluster) -> Vec<String> {
@@ -176,6 +200,18 @@ fn find<T: Clone>(path: &Path, what: &'static str, list: &[Named<T>], name: &str
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn texts_stay_texts_whatever_they_look_like() {
+        for odd in
+            ["1", "null", "~", "a: b", "x #y", "- z", "on", "\"", "\\", "*a", "", " ", "\u{85}", "\u{7f}\n", "猫", "😀"]
+        {
+            let config = Kubeconfig { server: odd.into(), namespace: format!("{odd}x{odd}"), ..Kubeconfig::default() };
+            let written = config.to_yaml(odd);
+            let nothing = |_: PathBuf| Ok(Vec::new());
+            assert_eq!(Kubeconfig::parse(&written, Path::new("c"), nothing).unwrap(), config, "{written}");
+        }
+    }
 
     #[test]
     fn what_is_written_is_read_back() {

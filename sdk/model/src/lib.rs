@@ -6,6 +6,7 @@
 pub mod certificate;
 pub mod facts;
 pub mod gateway;
+mod go_duration;
 pub mod join_token;
 pub mod key;
 pub mod kinds;

@@ -96,7 +96,8 @@ impl FromStr for Quantity {
             .checked_mul(numerator)
             .map(|top| {
                 let bottom = bottom.saturating_mul(denominator);
-                (top + bottom - 1) / bottom
+                // Both are positive; what is added last cannot overflow, since only a rest is rounded up.
+                top / bottom + i128::from(top % bottom != 0)
             })
             .or_else(|| (mantissa / bottom).checked_mul(numerator / denominator))
             .unwrap_or(MAX)
@@ -118,7 +119,7 @@ fn scale(suffix: &str) -> Result<(Format, i128, i128), ParseError> {
     let exponent = suffix.strip_prefix(['e', 'E']).ok_or(ParseError)?;
     let e: i32 = exponent.parse().map_err(|_| ParseError)?;
     let power = |n: i32| 10i128.checked_pow(n.unsigned_abs()).unwrap_or(i128::MAX);
-    let e = e + 9;
+    let e = e.saturating_add(9);
     Ok(if e >= 0 {
         (Format::DecimalExponent, power(e.min(30)), 1)
     } else {
@@ -214,6 +215,9 @@ mod tests {
             ("1e0", "1"),
             ("9223372036854775807", "9223372036854775807"),
             ("99999999999999999999", "9223372036854775807"),
+            ("999999999999999999999999999999999999999999n", "9223372036854775807"),
+            ("1e2147483647", "9223372036854775807"),
+            ("1e-2147483648", "1e-9"),
         ] {
             assert_eq!(given.parse::<Quantity>().unwrap().to_string(), want, "{given}");
         }

@@ -2,6 +2,7 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use serde_json::Value;
 
@@ -173,6 +174,22 @@ impl FieldSelector {
     }
 }
 
+impl std::fmt::Display for FieldSelector {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for (i, (key, equal, value)) in self.0.iter().enumerate() {
+            let comma = if i > 0 { "," } else { "" };
+            write!(f, "{comma}{key}{}=", if *equal { "" } else { "!" })?;
+            for c in value.chars() {
+                if matches!(c, '\\' | ',' | '=') {
+                    f.write_char('\\')?;
+                }
+                f.write_char(c)?;
+            }
+        }
+        Ok(())
+    }
+}
+
 fn unescaped(text: &str, wanted: char) -> Option<usize> {
     let mut escaped = false;
     for (i, c) in text.char_indices() {
@@ -305,6 +322,9 @@ mod tests {
             assert_eq!(FieldSelector::parse(text).unwrap().matches(get), want, "{text}");
         }
         assert!(FieldSelector::parse("abc").is_err());
+        for (text, want) in [("a==b,,c!=d", "a=b,c!=d"), (r"a=x\,y\=z\\,b=", r"a=x\,y\=z\\,b="), ("", "")] {
+            assert_eq!(FieldSelector::parse(text).unwrap().to_string(), want, "{text}");
+        }
         assert_eq!(FieldSelector::parse(r"a=x\,y\=z").unwrap().exact("a"), Some("x,y=z"));
     }
 }

@@ -2,10 +2,20 @@
 //! an octal number and `on` is a boolean.
 
 use serde_json::Value;
-use serde_saphyr::Options;
+use serde_saphyr::{Budget, Options};
 
-fn options() -> Options {
+/// So many more values may come of aliases than are in the text.
+const ALIASED_VALUES: usize = 10_000;
+/// And so many more bytes of text.
+const ALIASED_BYTES: usize = 1 << 20;
+
+/// For a text of so many bytes.
+fn options(length: usize) -> Options {
+    let mut budget = Budget::default();
+    budget.max_total_scalar_bytes = length + ALIASED_BYTES;
     let mut options = Options::default();
+    options.alias_limits.max_total_replayed_events = ALIASED_VALUES;
+    options.budget = Some(budget);
     options.legacy_octal_numbers = true;
     options.strict_booleans = false;
     options
@@ -13,12 +23,12 @@ fn options() -> Options {
 
 /// The value of one document. The error is one line that names the place.
 pub fn from_slice(bytes: &[u8]) -> Result<Value, String> {
-    serde_saphyr::from_slice_with_options(bytes, options()).map_err(|e| line(&e))
+    serde_saphyr::from_slice_with_options(bytes, options(bytes.len())).map_err(|e| line(&e))
 }
 
 /// The values of all documents that are not empty.
 pub fn documents(text: &str) -> Result<Vec<Value>, String> {
-    serde_saphyr::from_multiple_with_options(text, options()).map_err(|e| line(&e))
+    serde_saphyr::from_multiple_with_options(text, options(text.len())).map_err(|e| line(&e))
 }
 
 /// The text without the picture of the place.
@@ -43,6 +53,22 @@ mod tests {
         let fields = |v: &Value| ["octal", "quoted", "hex", "n", "at", "day", "nothing", "1"].map(|k| v[k].clone());
         assert_eq!(fields(&read), fields(&wanted));
         assert_eq!((&read["on"], &read["off"]), (&json!(true), &json!(false)));
+    }
+
+    #[test]
+    fn aliases_do_not_multiply() {
+        let times = |alias: &str| vec![alias; 20].join(", ");
+        let small = format!("a: &a [{}]\nb: [{}]\n", times("x"), times("*a"));
+        assert_eq!(from_slice(small.as_bytes()).unwrap()["b"][19][19], "x");
+        let mut laughs = small.replace("b: ", "b: &b ");
+        for (name, before) in [("c", "b"), ("d", "c"), ("e", "d")] {
+            laughs.push_str(&format!("{name}: &{name} [{}]\n", times(&format!("*{before}"))));
+        }
+        let said = from_slice(laughs.as_bytes()).unwrap_err();
+        assert!(said.contains("alias"), "{said}");
+        let text = format!("a: &a {}\nb: [{}]\n", "x".repeat(100_000), times("*a"));
+        let said = from_slice(text.as_bytes()).unwrap_err();
+        assert!(said.contains("ScalarBytes"), "{said}");
     }
 
     #[test]

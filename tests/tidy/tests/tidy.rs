@@ -1,6 +1,6 @@
 //! The walls that the compiler does not police.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
@@ -138,7 +138,7 @@ impl Listed<'_> {
 /// A registration list and the folder that it lists: every file is a module of the list's file, and used there again.
 #[test]
 fn lists_and_folders_agree() {
-    let lists: [(&str, &str, &[&str]); 9] = [
+    let lists: [(&str, &str, &[&str]); 10] = [
         ("control/controllers/src", "lib.rs", &["support"]),
         ("control/scheduler/src/plugins", "mod.rs", &[]),
         ("node/plan/src/volumes", "mod.rs", &["files", "mounts", "token"]),
@@ -149,12 +149,37 @@ fn lists_and_folders_agree() {
         // What these look at is no history of changes: the simulation's parts ask them themselves.
         ("tests/sim/src/invariants", "mod.rs", &["list_watch", "settled"]),
         ("tests/sim/src/faults", "mod.rs", &[]),
+        ("tests/fuzz/src/targets", "mod.rs", &[]),
     ];
     let mut wrong = Vec::new();
     for (folder, list, beside) in lists {
         wrong.extend(Listed { folder, list, beside, used: ("", None) }.check());
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// Every fuzz target has a corpus of its name, small enough for the repository, and there is no corpus of something else.
+#[test]
+fn fuzz_targets_and_corpora_agree() {
+    let names = |folder: &str| {
+        let entries = fs::read_dir(root().join(folder)).unwrap_or_else(|e| panic!("{folder}: {e}"));
+        let names = entries.flatten().map(|e| e.file_name().to_string_lossy().trim_end_matches(".rs").to_string());
+        names.filter(|n| n != "mod").collect::<BTreeSet<_>>()
+    };
+    let corpora = names("tests/fuzz/corpus");
+    assert_eq!(names("tests/fuzz/src/targets"), corpora);
+    let mut bytes = 0;
+    for target in corpora {
+        let folder = root().join("tests/fuzz/corpus").join(&target);
+        let sizes: Vec<u64> = fs::read_dir(&folder)
+            .unwrap_or_else(|e| panic!("{}: {e}", folder.display()))
+            .flatten()
+            .map(|e| e.metadata().map_or(0, |m| m.len()))
+            .collect();
+        assert!(!sizes.is_empty(), "{target} has an empty corpus");
+        bytes += sizes.iter().sum::<u64>();
+    }
+    assert!(bytes < 1 << 20, "{bytes} bytes");
 }
 
 /// Every kind is a file of its group's folder and a line of the registry of kinds.
@@ -166,14 +191,18 @@ fn every_kind_is_listed() {
         "access_modes",
         "job_spec",
         "job_status",
+        "match_resources",
         "metrics",
         "podspec",
         "resource_names",
         "route",
+        "rules",
         "schedule",
         "success_policy",
+        "suggested",
         "time_zone",
         "v1",
+        "webhook",
     ];
     let mut wrong = Vec::new();
     let list = format!("{KINDS}/mod.rs");

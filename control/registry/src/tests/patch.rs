@@ -29,6 +29,21 @@ fn each_format_merges_in_its_own_way() {
     let (_, v) = c.patch(PatchType::Json, WEB, json!([{"op":"replace","path":"/spec/replicas","value":6}])).unwrap();
     assert_eq!(v["spec"]["replicas"], 6);
     assert_eq!(v["metadata"]["generation"], 4);
+    // As controllers do that add the first finalizer.
+    let first = json!([{"op":"test","path":"/metadata/finalizers","value":null},
+        {"op":"add","path":"/metadata/finalizers","value":["example.com/f"]}]);
+    let (_, v) = c.patch(PatchType::Json, WEB, first.clone()).unwrap();
+    assert_eq!(v["metadata"]["finalizers"], json!(["example.com/f"]));
+    assert!(error(c.patch(PatchType::Json, WEB, first)).starts_with("422"), "there is one");
+}
+
+#[test]
+fn a_patch_cannot_grow_without_end() {
+    let mut c = cluster();
+    let double = |i: usize| json!({"op":"copy","from":"/metadata","path":format!("/metadata/x{i}")});
+    let all: Vec<Value> = (0..100).map(double).collect();
+    let rejected = "422 the server rejected our request due to an error in our request";
+    assert_eq!(error(c.patch(PatchType::Json, WEB, all.into())), rejected);
 }
 
 #[test]
@@ -38,6 +53,11 @@ fn bad_patches_get_upstreams_errors() {
     for (format, what, patch, want) in [
         (PatchType::Json, WEB, json!([{"op":"test","path":"/spec/replicas","value":7}]), rejected),
         (PatchType::Json, WEB, json!([{"op":"remove","path":"/nope"}]), rejected),
+        // A field that is absent is null; what is in it, or at a place in a list, is not.
+        (PatchType::Json, WEB, json!([{"op":"test","path":"/nope","value":1}]), rejected),
+        (PatchType::Json, WEB, json!([{"op":"test","path":"/nope/a","value":null}]), rejected),
+        (PatchType::Json, WEB, json!([{"op":"test","path":"/spec/template/spec/containers/9","value":null}]), rejected),
+        (PatchType::Json, WEB, json!([{"op":"test","path":"/spec/replicas","value":null}]), rejected),
         (
             PatchType::Json,
             WEB,

@@ -14,7 +14,7 @@ mod link;
 mod listener;
 mod snapshot;
 mod tls;
-mod wire;
+pub(crate) mod wire;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};

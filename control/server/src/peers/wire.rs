@@ -11,6 +11,8 @@ use crate::store::ProposeError;
 /// Longest message: raft's largest batch is 1 MiB, but one entry may be longer (a request's body is at most 3 MiB, and
 /// one transaction holds few of them).
 const LONGEST: usize = 64 << 20;
+/// So many bytes are made room for before they come.
+const AHEAD: usize = 1 << 20;
 
 /// In the head of every request: the version in which whoever asks writes what goes into the log.
 pub(super) const LOG_VERSION: &str = "copepod-log-version";
@@ -30,7 +32,7 @@ pub(super) fn reads_version(head: &HeaderMap) -> Result<(), String> {
 
 /// A frame that makes no sense ends its stream.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum FrameError {
+pub(crate) enum FrameError {
     /// Longer than anything that a server sends.
     #[error("a message of {0} bytes")]
     TooLong(usize),
@@ -40,7 +42,7 @@ pub(super) enum FrameError {
 }
 
 /// A message behind its length, 4 bytes big-endian.
-pub(super) fn encode(message: &Message, out: &mut BytesMut) {
+pub(crate) fn encode(message: &Message, out: &mut BytesMut) {
     // Encoding prost messages into a Vec cannot fail.
     let body = message.write_to_bytes().unwrap_or_default();
     out.put_u32(u32::try_from(body.len()).unwrap_or(u32::MAX));
@@ -48,14 +50,16 @@ pub(super) fn encode(message: &Message, out: &mut BytesMut) {
 }
 
 /// Takes the first whole message out of what has arrived.
-pub(super) fn decode(buffer: &mut BytesMut) -> Result<Option<Message>, FrameError> {
+pub(crate) fn decode(buffer: &mut BytesMut) -> Result<Option<Message>, FrameError> {
     let Some(head) = buffer.first_chunk::<4>() else { return Ok(None) };
     let length = u32::from_be_bytes(*head) as usize;
     if length > LONGEST {
         return Err(FrameError::TooLong(length));
     }
     if buffer.len() < 4 + length {
-        buffer.reserve(4 + length - buffer.len());
+        // What is only claimed costs no memory, however small the pieces are that it comes in.
+        let claimed = (4 + length).min(buffer.len().next_multiple_of(AHEAD));
+        buffer.reserve(claimed.saturating_sub(buffer.len()));
         return Ok(None);
     }
     buffer.advance(4);
@@ -168,6 +172,13 @@ mod tests {
         assert!(matches!(decode(&mut BytesMut::from(&[0xff; 8][..])), Err(FrameError::TooLong(_))));
         assert!(matches!(decode(&mut BytesMut::from(&[0, 0, 0, 1, 0xff][..])), Err(FrameError::Malformed)));
         assert!(decode(&mut BytesMut::from(&[0, 0][..])).unwrap().is_none());
+        let mut claimed = BytesMut::from(&[3, 0xff, 0xff, 0xff, 1][..]);
+        assert!(decode(&mut claimed).unwrap().is_none());
+        for _ in 0..100 {
+            claimed.extend_from_slice(&[7]);
+            assert!(decode(&mut claimed).unwrap().is_none());
+        }
+        assert!(claimed.capacity() < 2 * AHEAD, "{}", claimed.capacity());
     }
 
     #[test]

@@ -59,8 +59,9 @@ async fn over_tcp(server: SocketAddr, question: &Message, bytes: &[u8]) -> io::R
     parse(&buf, question).ok_or_else(|| io::Error::other("not an answer to the question"))
 }
 
-fn parse(bytes: &[u8], question: &Message) -> Option<Message> {
-    let answer = Message::from_vec(bytes).ok()?;
+/// The answer to a question, if a message is one.
+pub(crate) fn parse(bytes: &[u8], question: &Message) -> Option<Message> {
+    let answer = crate::wire::read(bytes)?;
     let refused = answer.metadata.response_code == ResponseCode::FormErr && answer.queries.is_empty();
     let fits = answer.metadata.message_type == MessageType::Response
         && answer.metadata.id == question.metadata.id

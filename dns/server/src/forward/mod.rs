@@ -1,6 +1,6 @@
 //! Asking other name servers for what is not the cluster's.
 
-mod exchange;
+pub(crate) mod exchange;
 mod servers;
 
 use std::net::{IpAddr, SocketAddr};

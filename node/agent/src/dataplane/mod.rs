@@ -5,7 +5,7 @@ mod containers;
 mod door;
 mod images;
 mod net;
-mod probe;
+pub(crate) mod probe;
 mod toolbox;
 
 use std::collections::{HashMap, VecDeque};

@@ -2,7 +2,7 @@
 //! `<attempt>.log.1`. Files are opened by the first line and closed when nothing was written for a while, so that an idle
 //! container holds no file descriptor.
 
-mod line;
+pub(crate) mod line;
 mod read;
 mod write;
 

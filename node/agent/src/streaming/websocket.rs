@@ -4,9 +4,7 @@ use std::collections::HashMap;
 use std::io;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as B64;
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use copepod_node_streams::channel::{self, Protocol};
 use copepod_node_streams::status;
 use futures_util::stream::SplitSink;
@@ -51,21 +49,15 @@ async fn open<S: Stream>(io: S) -> WebSocketStream<S> {
 /// The next message's channel and bytes; `None` at the end of the connection.
 async fn next(from: &mut (impl Messages + Unpin), base64: bool) -> Option<(u8, Bytes)> {
     loop {
-        let mut bytes = match from.next().await? {
+        let bytes = match from.next().await? {
             Ok(Message::Binary(bytes)) => bytes,
             Ok(Message::Text(text)) => Bytes::from(text),
             Ok(Message::Close(_)) | Err(_) => return None,
             Ok(_) => continue,
         };
-        if bytes.is_empty() {
-            continue;
+        if !bytes.is_empty() {
+            return channel::split(bytes, base64);
         }
-        let first = bytes.split_to(1)[0];
-        if !base64 {
-            return Some((first, bytes));
-        }
-        let decoded = B64.decode(&bytes).ok()?;
-        return Some((first.wrapping_sub(b'0'), decoded.into()));
     }
 }
 
@@ -91,13 +83,12 @@ async fn hear<S: Stream>(io: &mut WebSocketStream<S>) -> Result<Option<Message>,
 }
 
 fn message(channel: u8, bytes: &[u8], base64: bool) -> Message {
-    if base64 {
-        return Message::text(format!("{}{}", char::from(b'0' + channel), B64.encode(bytes)));
+    let message = channel::join(channel, bytes, base64);
+    // What is base64 is text.
+    match (base64, std::str::from_utf8(&message)) {
+        (true, Ok(text)) => Message::text(text),
+        _ => Message::Binary(message),
     }
-    let mut out = BytesMut::with_capacity(bytes.len() + 1);
-    out.put_u8(channel);
-    out.extend_from_slice(bytes);
-    Message::Binary(out.freeze())
 }
 
 /// Serves exec or attach until the guest's side has ended or the client is gone.

@@ -9,10 +9,10 @@ const LONGEST: u64 = 65_507;
 
 /// A capsule that is too long.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct TooLong;
+pub(crate) struct TooLong;
 
 /// A datagram as a capsule.
-pub(super) fn encode(datagram: &[u8]) -> Bytes {
+pub(crate) fn encode(datagram: &[u8]) -> Bytes {
     let mut out = BytesMut::with_capacity(datagram.len() + 5);
     out.put_u8(DATAGRAM as u8);
     // Variable-length integers (RFC 9000, section 16); a datagram's length fits four bytes at most.
@@ -27,16 +27,16 @@ pub(super) fn encode(datagram: &[u8]) -> Bytes {
 
 /// Takes capsules apart as their bytes come.
 #[derive(Default)]
-pub(super) struct Capsules(BytesMut);
+pub(crate) struct Capsules(BytesMut);
 
 impl Capsules {
     /// Takes bytes.
-    pub(super) fn feed(&mut self, bytes: &[u8]) {
+    pub(crate) fn feed(&mut self, bytes: &[u8]) {
         self.0.extend_from_slice(bytes);
     }
 
     /// The next datagram that is complete. Capsules of other types are passed over, as the RFC wants it.
-    pub(super) fn next(&mut self) -> Result<Option<Bytes>, TooLong> {
+    pub(crate) fn next(&mut self) -> Result<Option<Bytes>, TooLong> {
         loop {
             let mut head = &self.0[..];
             let (Some(kind), Some(length)) = (integer(&mut head), integer(&mut head)) else { return Ok(None) };

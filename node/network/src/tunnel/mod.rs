@@ -2,13 +2,13 @@
 //! to the pod's address; datagrams are capsules (RFC 9297) on one that says so; a request to a `wasi:http` pod is that
 //! request. All say whose they are, and the receiving node checks it against what the API says. Who is where and what is true is decided by [`copepod_node_routes::Neighbours`].
 
-mod capsule;
+pub(crate) mod capsule;
 mod carry;
 mod datagrams;
 mod request;
 mod serve;
 mod session;
-mod wire;
+pub(crate) mod wire;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;

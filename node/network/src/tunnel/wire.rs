@@ -29,7 +29,7 @@ const CAPSULES: &str = "capsule-protocol";
 
 /// Why the receiving node has not let something through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
+pub(crate) enum Refusal {
     /// The head makes no sense.
     Malformed,
     /// The source is not whose it says.
@@ -98,7 +98,7 @@ pub(super) fn is_datagrams(head: &Request<()>) -> bool {
 
 /// The head of a request in origin form to `to`, whose service is told that it comes from `peer`; none if it cannot travel
 /// as one.
-pub(super) fn request(parts: &Parts, to: SocketAddr, claim: &Claim, peer: SocketAddr) -> Option<Request<()>> {
+pub(crate) fn request(parts: &Parts, to: SocketAddr, claim: &Claim, peer: SocketAddr) -> Option<Request<()>> {
     if parts.method == Method::CONNECT {
         return None;
     }
@@ -132,19 +132,19 @@ pub(super) fn ask(to: SocketAddr, claim: &Claim) -> Option<Request<()>> {
 
 /// What a received head says.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Heard {
-    pub(super) to: SocketAddr,
-    pub(super) claim: Claim,
+pub(crate) struct Heard {
+    pub(crate) to: SocketAddr,
+    pub(crate) claim: Claim,
     /// The client's address; of requests only.
-    pub(super) peer: Option<SocketAddr>,
+    pub(crate) peer: Option<SocketAddr>,
     /// Only whether the port takes requests is asked.
-    pub(super) asks: bool,
+    pub(crate) asks: bool,
     /// A CONNECT is for datagrams.
-    pub(super) capsules: bool,
+    pub(crate) capsules: bool,
 }
 
 /// Reads a received head and makes a request of it that its service may see.
-pub(super) fn read<B>(request: &mut Request<B>) -> Result<Heard, Refusal> {
+pub(crate) fn read<B>(request: &mut Request<B>) -> Result<Heard, Refusal> {
     let to = request.uri().authority().and_then(|a| a.as_str().parse().ok()).ok_or(Refusal::Malformed)?;
     let uri = match request.uri().path_and_query() {
         Some(path) => Uri::from(path.clone()),

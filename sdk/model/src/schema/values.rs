@@ -5,8 +5,8 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Number, Value};
 
 use super::Special;
-use crate::Time;
 use crate::quantity::Quantity;
+use crate::{Time, go_duration};
 
 /// The canonical form of a text of a special type; `None` when it means "absent". The error is upstream's.
 pub(super) fn canonical(special: Special, text: &str) -> Result<Option<String>, String> {
@@ -24,8 +24,8 @@ pub(super) fn canonical(special: Special, text: &str) -> Result<Option<String>, 
             if micro { time.rfc3339_micros() } else { time.rfc3339() }
         }
         Special::Duration => {
-            let nanos = parse_duration(text).ok_or_else(|| format!("time: invalid duration {text:?}"))?;
-            duration(nanos)
+            let nanos = go_duration::parse(text).ok_or_else(|| format!("time: invalid duration {text:?}"))?;
+            go_duration::print(nanos)
         }
         _ => text.to_string(),
     }))
@@ -70,91 +70,9 @@ pub(super) fn number(n: f64) -> Option<Value> {
     Number::from_f64(n).map(Value::Number)
 }
 
-/// Parses what Go's `time.ParseDuration` takes, to nanoseconds.
-pub(super) fn parse_duration(text: &str) -> Option<i64> {
-    let (negative, mut rest) = match text.as_bytes().first()? {
-        b'-' => (true, &text[1..]),
-        b'+' => (false, &text[1..]),
-        _ => (false, text),
-    };
-    if rest == "0" {
-        return Some(0);
-    }
-    let mut total = 0f64;
-    if rest.is_empty() {
-        return None;
-    }
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let n: f64 = rest[..digits].parse().ok()?;
-        rest = &rest[digits..];
-        let unit = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
-        total += n * match &rest[..unit] {
-            "ns" => 1.0,
-            "us" | "µs" | "μs" => 1e3,
-            "ms" => 1e6,
-            "s" => 1e9,
-            "m" => 60e9,
-            "h" => 3600e9,
-            _ => return None,
-        };
-        rest = &rest[unit..];
-    }
-    (total < i64::MAX as f64).then_some(if negative { -(total as i64) } else { total as i64 })
-}
-
-/// As Go's `time.Duration` prints: `1m0s`, `1.5s`, `20ms`.
-pub(super) fn duration(nanos: i64) -> String {
-    if nanos == 0 {
-        return "0s".into();
-    }
-    let sign = if nanos < 0 { "-" } else { "" };
-    let n = nanos.unsigned_abs();
-    let fraction = |whole: u64, part: u64, width: usize, unit: &str| {
-        let digits = format!("{part:0width$}");
-        let digits = digits.trim_end_matches('0');
-        if part == 0 { format!("{whole}{unit}") } else { format!("{whole}.{digits}{unit}") }
-    };
-    let text = match n {
-        0..1_000 => format!("{n}ns"),
-        1_000..1_000_000 => fraction(n / 1_000, n % 1_000, 3, "µs"),
-        1_000_000..1_000_000_000 => fraction(n / 1_000_000, n % 1_000_000, 6, "ms"),
-        _ => {
-            let (secs, part) = (n / 1_000_000_000, n % 1_000_000_000);
-            let seconds = fraction(secs % 60, part, 9, "s");
-            match (secs / 3600, secs / 60 % 60) {
-                (0, 0) => seconds,
-                (0, m) => format!("{m}m{seconds}"),
-                (h, m) => format!("{h}h{m}m{seconds}"),
-            }
-        }
-    };
-    format!("{sign}{text}")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn durations_as_go_writes_them() {
-        for (nanos, text) in [
-            (0, "0s"),
-            (1, "1ns"),
-            (1_500, "1.5µs"),
-            (20_000_000, "20ms"),
-            (1_500_000_000, "1.5s"),
-            (60_000_000_000, "1m0s"),
-            (3_661_000_000_000, "1h1m1s"),
-            (-2_000_000_000, "-2s"),
-        ] {
-            assert_eq!(duration(nanos), text);
-            assert_eq!(parse_duration(text), Some(nanos), "{text}");
-        }
-        for bad in ["", "1", "s", "1x", "-", "1.2.3s", "."] {
-            assert_eq!(parse_duration(bad), None, "{bad}");
-        }
-    }
 
     #[test]
     fn base64_as_go_reads_it() {

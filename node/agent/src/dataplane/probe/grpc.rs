@@ -97,7 +97,7 @@ fn verdict(head: &http::response::Parts, trailers: &HeaderMap, body: &[u8]) -> R
 }
 
 /// `status` (field 1, an enum) of a framed `HealthCheckResponse`; zero when it is left out.
-fn status(body: &[u8]) -> Option<u64> {
+pub(crate) fn status(body: &[u8]) -> Option<u64> {
     let (prefix, message) = body.split_at_checked(5)?;
     if prefix[0] != 0 || u32::from_be_bytes(prefix[1..5].try_into().ok()?) as usize != message.len() {
         return None;

@@ -1,6 +1,6 @@
 //! Probes and lifecycle hooks over the pod network. Failures are told in the kubelet's words, which are Go's.
 
-mod grpc;
+pub(crate) mod grpc;
 mod http;
 pub(crate) mod tls;
 

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use crate::go_duration;
+
 /// A parsed schedule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Schedule {
@@ -82,49 +84,15 @@ fn descriptor(name: &str, whole: &str) -> Result<Schedule, String> {
             let Some(given) = name.strip_prefix("every ") else {
                 return Err(format!("unrecognized descriptor: {whole}"));
             };
-            let Some(interval) = duration(given) else {
+            let Some(nanos) = go_duration::parse(given) else {
                 return Err(format!("failed to parse duration {whole}: time: invalid duration {given:?}"));
             };
             // Fractions of a second are cut off, and there is at least one.
-            return Ok(Schedule::Every(Duration::from_secs(interval.as_secs().max(1))));
+            let seconds = u64::try_from(nanos / 1_000_000_000).unwrap_or(0).max(1);
+            return Ok(Schedule::Every(Duration::from_secs(seconds)));
         }
     };
     Schedule::parse(fields)
-}
-
-/// A Go duration such as `1h30m` or `1.5s`. Negative ones have become one second where this is used.
-fn duration(text: &str) -> Option<Duration> {
-    let positive = text.strip_prefix('-');
-    let mut rest = positive.or_else(|| text.strip_prefix('+')).unwrap_or(text);
-    if rest == "0" {
-        return Some(Duration::ZERO);
-    }
-    let mut seconds = 0f64;
-    if rest.is_empty() {
-        return None;
-    }
-    while !rest.is_empty() {
-        let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
-        let number: f64 = rest[..digits].parse().ok()?;
-        rest = &rest[digits..];
-        let end = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
-        seconds += number
-            * match &rest[..end] {
-                "ns" => 1e-9,
-                "us" | "µs" | "μs" => 1e-6,
-                "ms" => 1e-3,
-                "s" => 1.0,
-                "m" => 60.0,
-                "h" => 3600.0,
-                _ => return None,
-            };
-        rest = &rest[end..];
-    }
-    if positive.is_some() {
-        seconds = 0.0;
-    }
-    // Go's durations end at 292 years.
-    (seconds < 9.2e9).then(|| Duration::from_secs_f64(seconds))
 }
 
 /// The set of a field, and whether it was a star without a step.

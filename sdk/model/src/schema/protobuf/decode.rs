@@ -6,12 +6,12 @@ use super::super::normalise::is_zero;
 use super::super::{DecodeError, Elem, Field, Schema, Shape, Special, TypeId, WireTo, values};
 use super::wire::{Raw, Reader};
 use super::{MAGIC, MAX_DEPTH};
-use crate::Time;
+use crate::{Time, go_duration};
 
 type Result<T> = std::result::Result<T, DecodeError>;
 
 impl Schema {
-    /// Reads a message's fields into `out`.
+    /// Reads a message's fields into `out`, an object that is within `depth` objects and lists.
     pub(super) fn decode_message(
         &self,
         id: TypeId,
@@ -19,16 +19,14 @@ impl Schema {
         out: &mut Map<String, Value>,
         depth: u32,
     ) -> Result<()> {
-        if depth > MAX_DEPTH {
-            return Err(DecodeError::Protobuf("messages are nested too deeply"));
-        }
+        let inside = deeper(depth)?;
         let ty = self.get(id);
         let mut reader = Reader(bytes);
         while let Some((tag, raw)) = reader.next()? {
             let Ok(at) = ty.wire.binary_search_by_key(&tag, |w| w.tag) else { continue };
             match ty.wire[at].to {
-                WireTo::Inline(inner) => self.decode_message(inner, raw.bytes()?, out, depth + 1)?,
-                WireTo::Field(at) => self.decode_field(&ty.fields[at as usize], raw, out, depth + 1)?,
+                WireTo::Inline(inner) => self.decode_message(inner, raw.bytes()?, out, depth)?,
+                WireTo::Field(at) => self.decode_field(&ty.fields[at as usize], raw, out, inside)?,
             }
         }
         Ok(())
@@ -53,25 +51,28 @@ impl Schema {
                 }
             }
             Shape::List => {
+                let inside = deeper(depth)?;
                 let Value::Array(items) = out.entry(name).or_insert_with(|| Value::Array(vec![])) else {
                     return Ok(());
                 };
                 if let (Elem::Int32 | Elem::Int64, Raw::Bytes(packed)) = (field.elem, raw) {
                     let mut packed = Reader(packed);
                     while !packed.0.is_empty() {
-                        items.push((packed.varint()? as i64).into());
+                        let n = packed.varint()?;
+                        items.push(if field.elem == Elem::Int32 { (n as i32).into() } else { (n as i64).into() });
                     }
                     return Ok(());
                 }
-                items.push(self.decode_one(field.elem, raw, depth)?.unwrap_or(Value::Null));
+                items.push(self.decode_one(field.elem, raw, inside)?.unwrap_or(Value::Null));
             }
             Shape::Map => {
+                let inside = deeper(depth)?;
                 let (mut key, mut value) = (String::new(), None);
                 let mut entry = Reader(raw.bytes()?);
                 while let Some((tag, raw)) = entry.next()? {
                     match tag {
                         1 => key = text(raw.bytes()?),
-                        2 => value = self.decode_one(field.elem, raw, depth)?,
+                        2 => value = self.decode_one(field.elem, raw, inside)?,
                         _ => {}
                     }
                 }
@@ -137,10 +138,11 @@ impl Schema {
                 let time = Time(nanos.ok_or(DecodeError::Protobuf("time is out of range"))?);
                 if ty.special == Special::Time { time.rfc3339() } else { time.rfc3339_micros() }.into()
             }
-            Special::Duration => values::duration(number(bytes, 1)? as i64).into(),
+            Special::Duration => go_duration::print(number(bytes, 1)? as i64).into(),
             Special::IntOrString if number(bytes, 1)? == 0 => (number(bytes, 2)? as i32).into(),
             Special::IntOrString => last_bytes(bytes, 3)?.map(text).unwrap_or_default().into(),
             Special::Strings => {
+                deeper(depth)?;
                 let (mut items, mut reader) = (vec![], Reader(bytes));
                 while let Some((tag, raw)) = reader.next()? {
                     if tag == 1 {
@@ -155,9 +157,12 @@ impl Schema {
                     return Ok(None);
                 }
                 if ty.special == Special::RawExtension && raw.starts_with(MAGIC) {
-                    return self.decode_envelope(raw, depth + 1).map(Some);
+                    return self.decode_envelope(raw, depth).map(Some);
                 }
-                serde_json::from_slice(raw).map_err(|e| DecodeError::Json(e.to_string()))?
+                match json(raw, depth)? {
+                    Value::Null => return Ok(None),
+                    value => value,
+                }
             }
             Special::SchemaOrBool | Special::SchemaOrArray | Special::SchemaOrStringArray => {
                 let Value::Object(mut map) = object(id, bytes)? else { return Ok(None) };
@@ -170,6 +175,32 @@ impl Schema {
                 names.iter().find_map(|n| map.remove(*n)).unwrap_or(empty)
             }
         }))
+    }
+}
+
+/// Where the elements of an object or list are that is within `depth` others.
+fn deeper(depth: u32) -> Result<u32> {
+    if depth < MAX_DEPTH { Ok(depth + 1) } else { Err(DecodeError::Protobuf("messages are nested too deeply")) }
+}
+
+/// A JSON text that is within `depth` objects and lists.
+pub(super) fn json(text: &[u8], depth: u32) -> Result<Value> {
+    let value = serde_json::from_slice(text).map_err(|e| DecodeError::Json(e.to_string()))?;
+    fits(&value, depth)?;
+    Ok(value)
+}
+
+fn fits(value: &Value, depth: u32) -> Result<()> {
+    match value {
+        Value::Object(map) => {
+            let inside = deeper(depth)?;
+            map.values().try_for_each(|v| fits(v, inside))
+        }
+        Value::Array(items) => {
+            let inside = deeper(depth)?;
+            items.iter().try_for_each(|v| fits(v, inside))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::super::{Elem, EncodeError, Field, Schema, Shape, Special, TypeId, WireTo, values};
 use super::wire::{bytes_field, double_field, nested, text_field, varint_field};
-use crate::Time;
+use crate::{Time, go_duration};
 
 type Result = std::result::Result<(), EncodeError>;
 
@@ -83,7 +83,7 @@ impl Schema {
                 }
                 None => return wrong(&field.name),
             },
-            (Special::Duration, Value::String(s)) => match values::parse_duration(s) {
+            (Special::Duration, Value::String(s)) => match go_duration::parse(s) {
                 Some(nanos) => varint_field(out, 1, nanos as u64),
                 None => return wrong(&field.name),
             },

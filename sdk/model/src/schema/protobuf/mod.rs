@@ -11,8 +11,8 @@ use wire::{Reader, bytes_field, text_field};
 
 /// How every protobuf body begins.
 pub const MAGIC: &[u8; 4] = b"k8s\0";
-/// Messages nest at most this deep, as serde_json's limit is.
-const MAX_DEPTH: u32 = 128;
+/// So many objects and lists may be around a value: what serde_json reads again as JSON.
+const MAX_DEPTH: u32 = 127;
 
 /// Whether a body is protobuf rather than JSON or YAML.
 pub fn is_protobuf(bytes: &[u8]) -> bool {
@@ -26,6 +26,7 @@ impl Schema {
         self.decode_envelope(bytes, 0)
     }
 
+    /// What an envelope holds that is within `depth` objects and lists.
     fn decode_envelope(&self, bytes: &[u8], depth: u32) -> Result<Value, DecodeError> {
         let body = bytes
             .strip_prefix(MAGIC)
@@ -35,7 +36,7 @@ impl Schema {
             return Err(DecodeError::Protobuf("content encodings are not supported"));
         }
         if unknown.content_type == "application/json" {
-            return serde_json::from_slice(unknown.raw).map_err(|e| DecodeError::Json(e.to_string()));
+            return decode::json(unknown.raw, depth);
         }
         let not_registered =
             || DecodeError::NotRegistered { version: unknown.api_version.into(), kind: unknown.kind.into() };
@@ -57,12 +58,19 @@ impl Schema {
         Some((unknown.api_version, unknown.kind))
     }
 
+    /// Whether a kind has a protobuf form. Custom resources have none.
+    pub fn has_protobuf(&self, api_version: &str, kind: &str) -> bool {
+        self.lookup(api_version, kind).is_some_and(|ty| !self.get(ty).wire.is_empty())
+    }
+
     /// Encodes an object or list, envelope included.
     pub fn encode_protobuf(&self, value: &Value) -> Result<Vec<u8>, EncodeError> {
         let text = |name: &str| value[name].as_str().unwrap_or_default();
         let (version, kind) = (text("apiVersion"), text("kind"));
+        // What every group has is the same in its beta.
+        let stable = if version == "meta.k8s.io/v1beta1" { "meta.k8s.io/v1" } else { version };
         let ty = self
-            .lookup(version, kind)
+            .lookup(stable, kind)
             .ok_or_else(|| EncodeError::NotRegistered { version: version.into(), kind: kind.into() })?;
         if self.get(ty).wire.is_empty() {
             return Err(EncodeError::NoProtobuf);

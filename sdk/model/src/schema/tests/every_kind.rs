@@ -189,9 +189,56 @@ fn depth_is_limited() {
     put(&mut bytes, 1, &meta);
     put(&mut bytes, 2, &body);
     assert_eq!(schema.decode_protobuf(&bytes), Err(DecodeError::Protobuf("messages are nested too deeply")));
+    // allOf within itself is a list and an object each time: what is decoded can be read as JSON, or is refused.
+    let all = props.position("allOf").unwrap();
+    let tag = props.wire.iter().find(|w| matches!(w.to, WireTo::Field(i) if i as usize == all)).unwrap().tag;
+    for (times, want) in [(40, true), (59, true), (61, false), (70, false)] {
+        let mut body = vec![];
+        for _ in 0..times {
+            body = wrapped(tag, &body);
+        }
+        // openAPIV3Schema of a version's schema, of the spec.
+        for tag in [1, 4, 7, 2] {
+            body = wrapped(tag, &body);
+        }
+        let decoded = schema.decode_protobuf(&enveloped("apiextensions.k8s.io/v1", "CustomResourceDefinition", &body));
+        assert_eq!(decoded.is_ok(), want, "{times}: {:?}", decoded.as_ref().err());
+        if let Ok(value) = decoded {
+            assert_eq!(serde_json::from_str::<Value>(&value.to_string()).ok(), Some(value), "{times}");
+        }
+    }
+    // JSON in protobuf counts, too.
+    for (times, want) in [(126, true), (127, false)] {
+        let json = format!("{}{}", "[".repeat(times), "]".repeat(times));
+        let data = wrapped(2, &wrapped(1, json.as_bytes()));
+        let decoded = schema.decode_protobuf(&enveloped("apps/v1", "ControllerRevision", &data));
+        assert_eq!(decoded.is_ok(), want, "{times}: {:?}", decoded.as_ref().err());
+    }
     let deep = format!("{}{}", "[".repeat(5000), "]".repeat(5000));
     let deep = format!(r#"{{"data":{deep}}}"#);
     assert!(schema.decode_json(ty("apps/v1", "ControllerRevision"), deep.as_bytes()).is_err());
+}
+
+/// A null in free-form JSON is what is absent there, as where the whole object is JSON.
+#[test]
+fn a_null_in_protobuf_is_absent() {
+    let schema = Schema::builtin();
+    let data = wrapped(2, &wrapped(1, b"null"));
+    let decoded = schema.decode_protobuf(&enveloped("apps/v1", "ControllerRevision", &data)).unwrap();
+    assert_eq!(decoded.get("data"), None, "{decoded}");
+}
+
+/// A field that holds these bytes.
+fn wrapped(tag: u32, bytes: &[u8]) -> Vec<u8> {
+    let mut out = vec![];
+    put(&mut out, tag, bytes);
+    out
+}
+
+/// A body that holds a message of this kind.
+fn enveloped(version: &str, kind: &str, message: &[u8]) -> Vec<u8> {
+    let meta = [wrapped(1, version.as_bytes()), wrapped(2, kind.as_bytes())].concat();
+    [&MAGIC[..], &wrapped(1, &meta), &wrapped(2, message)].concat()
 }
 
 fn put(out: &mut Vec<u8>, tag: u32, bytes: &[u8]) {
