@@ -104,6 +104,10 @@ impl Status {
     pub fn not_acceptable(accepted: &str) -> Status {
         Status::new(406, "NotAcceptable", format!("only the following media types are accepted: {accepted}"))
     }
+    /// 406 for a form of answer that does not suit what was asked for.
+    pub fn not_convertible(message: impl Into<String>) -> Status {
+        Status::new(406, "NotAcceptable", message)
+    }
     /// 415.
     pub fn unsupported_media_type(accepted: &str) -> Status {
         Status::new(

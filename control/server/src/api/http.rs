@@ -7,8 +7,9 @@ use copepod_client::Body;
 use copepod_model::{Status, UserInfo};
 use http::{Method, Request, Response, header};
 
+use super::negotiate::{self, Endpoint};
 use super::path::{self, Query, Target};
-use super::{Api, discovery, negotiate, proxy, respond};
+use super::{Api, discovery, proxy, respond};
 use crate::auth::impersonate;
 use crate::images;
 use crate::now;
@@ -47,6 +48,7 @@ impl Api {
         let started = Instant::now();
         let method = request.method().clone();
         let uri = request.uri().clone();
+        let accept = respond::accept_of(request.headers());
         if images::serves(uri.path())
             && let Some(images) = self.images.get()
         {
@@ -56,22 +58,22 @@ impl Api {
         }
         let answer = match self.route(request, user).await {
             Ok(answer) => answer,
-            Err(status) if status == Status::no_such_path() => self.nowhere(uri.path()),
-            Err(status) => respond::status(&status),
+            Err(status) if status == Status::no_such_path() => self.nowhere(uri.path(), &accept),
+            Err(status) => respond::refusal(&status, &accept),
         };
         self.metrics.request(&method, answer.status(), started.elapsed());
         answer
     }
 
     /// The answer for a path that nothing serves: a Status within a group and version that there is, else plain text.
-    fn nowhere(&self, path: &str) -> Response<Body> {
+    fn nowhere(&self, path: &str, accept: &str) -> Response<Body> {
         let known = |group: &str, version: &str| {
             self.registry.kinds.every_version().any(|k| (k.group, k.version) == (group, version))
                 || discovery::is_virtual(group, version)
         };
         match path::parse(path) {
             Ok(Target::Resource(p)) if known(&p.group, &p.version) => {
-                respond::status(&Status { details: Some(Box::default()), ..Status::no_such_path() })
+                respond::refusal(&Status { details: Some(Box::default()), ..Status::no_such_path() }, accept)
             }
             _ => respond::text(404, "404 page not found\n"),
         }
@@ -128,30 +130,24 @@ impl Api {
         let header =
             |name| request.headers().get(name).and_then(|v: &http::HeaderValue| v.to_str().ok()).unwrap_or_default();
         let query = || Query::parse(request.uri().query().unwrap_or_default());
+        let plain = |value: serde_json::Value| {
+            let accepted = negotiate::accept(header("accept"), Endpoint::PLAIN)?;
+            respond::encoded(200, &value, accepted.encoding)
+        };
         match target {
             Target::CoreVersions | Target::Groups => {
                 let core = target == Target::CoreVersions;
-                let accepted = negotiate::accept(header("accept"))?;
-                let legacy =
-                    || if core { discovery::core_versions(&self.address) } else { discovery::api_groups(kinds) };
-                let (value, media) = match accepted.shape {
-                    negotiate::Shape::Discovery(beta) => (
-                        discovery::aggregated(kinds, core, beta),
-                        format!(
-                            "application/json;g=apidiscovery.k8s.io;v={};as=APIGroupDiscoveryList",
-                            if beta { "v2beta1" } else { "v2" }
-                        ),
-                    ),
-                    _ => (legacy(), "application/json".into()),
-                };
-                Ok(respond::tagged(value.to_string().into(), &media, header("if-none-match")))
+                if let Some(beta) = negotiate::aggregated(header("accept")) {
+                    let version = if beta { "v2beta1" } else { "v2" };
+                    let media = format!("application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList");
+                    let all = discovery::aggregated(kinds, core, beta);
+                    return Ok(respond::tagged(all.to_string().into(), &media, header("if-none-match")));
+                }
+                plain(if core { discovery::core_versions(&self.address) } else { discovery::api_groups(kinds) })
             }
-            Target::Group(group) => {
-                discovery::one_group(kinds, &group).map(|v| respond::json(200, &v)).ok_or_else(Status::no_such_path)
-            }
+            Target::Group(group) => plain(discovery::one_group(kinds, &group).ok_or_else(Status::no_such_path)?),
             Target::GroupVersion(group, version) => {
-                let found = discovery::resources(kinds, &group, &version);
-                found.map(|v| respond::json(200, &v)).ok_or_else(Status::no_such_path)
+                plain(discovery::resources(kinds, &group, &version).ok_or_else(Status::no_such_path)?)
             }
             _ => {
                 let path = request.uri().path();

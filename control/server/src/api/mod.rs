@@ -15,7 +15,7 @@ mod openapi;
 mod pages;
 pub mod path;
 mod proxy;
-mod resource;
+pub(crate) mod resource;
 pub(crate) mod respond;
 mod snapshot;
 mod streams;
@@ -144,6 +144,7 @@ impl Api {
         let empty = request.body().is_end_stream();
         let version = request.version();
         let head_only = request.method() == ::http::Method::HEAD;
+        let accept = respond::accept_of(request.headers());
         let (mut head, incoming) = request.into_parts();
         if image {
             images::take_password_as_token(&mut head.headers);
@@ -158,7 +159,7 @@ impl Api {
             match self.authenticate(&request, certificate) {
                 Ok(user) => self.serve(request, user).await,
                 Err(status) if image => images::refuse(request, status).await,
-                Err(status) => respond::status(&status),
+                Err(status) => respond::refusal(&status, &accept),
             }
         };
         let foreign = response.extensions_mut().remove::<body::Foreign>().is_some();

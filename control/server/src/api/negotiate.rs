@@ -17,6 +17,25 @@ pub enum Encoding {
     Yaml,
 }
 
+impl Encoding {
+    /// All, in the order in which upstream tries them for a clause with `*`.
+    const ALL: [Encoding; 3] = [Encoding::Json, Encoding::Yaml, Encoding::Protobuf];
+
+    /// Its media type.
+    pub fn media_type(self) -> &'static str {
+        match self {
+            Encoding::Json => "application/json",
+            Encoding::Yaml => "application/yaml",
+            Encoding::Protobuf => PROTOBUF,
+        }
+    }
+
+    /// Whether a watch can be sent in it: one YAML document cannot be told from the next.
+    fn streams(self) -> bool {
+        self != Encoding::Yaml
+    }
+}
+
 /// What shape an answer has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
@@ -24,10 +43,10 @@ pub enum Shape {
     Object,
     /// `meta.k8s.io/v1 Table`; the flag is v1beta1.
     Table(bool),
-    /// `meta.k8s.io/v1 PartialObjectMetadata` (or its List).
-    Partial,
-    /// `apidiscovery.k8s.io APIGroupDiscoveryList`; the flag is v2beta1.
-    Discovery(bool),
+    /// `meta.k8s.io/v1 PartialObjectMetadata`; the flag is v1beta1.
+    Partial(bool),
+    /// `meta.k8s.io/v1 PartialObjectMetadataList`; the flag is v1beta1.
+    Partials(bool),
 }
 
 /// An answer's encoding and shape.
@@ -39,51 +58,166 @@ pub struct Accepted {
     pub shape: Shape,
 }
 
-/// Chooses among what an `Accept` header lists. JSON is preferred wherever it is acceptable for the same shape: every
-/// client that lists protobuf lists JSON too, and stored bytes are JSON.
-pub fn accept(header: &str) -> Result<Accepted, Status> {
-    let mut found: Vec<Accepted> = Vec::new();
-    for clause in header.split(',').filter(|c| !c.trim().is_empty()) {
-        let mut parts = clause.split(';').map(str::trim);
-        let media = parts.next().unwrap_or_default();
-        let (mut kind, mut group, mut version) = ("", "", "");
-        for (k, v) in parts.filter_map(|p| p.split_once('=')) {
-            match k.trim() {
-                "as" => kind = v.trim(),
-                "g" => group = v.trim(),
-                "v" => version = v.trim(),
-                _ => {}
+impl Accepted {
+    /// What who says nothing gets.
+    pub const JSON: Accepted = Accepted { encoding: Encoding::Json, shape: Shape::Object };
+
+    /// The same for a watch: a 406 if it cannot be streamed. Upstream does not go on to a later clause.
+    pub fn streamed(self) -> Result<Accepted, Status> {
+        let can = Encoding::ALL.into_iter().filter(|e| e.streams()).map(|e| format!("{};stream=watch", e.media_type()));
+        if self.encoding.streams() {
+            Ok(self)
+        } else {
+            Err(Status::not_acceptable(&can.collect::<Vec<_>>().join(", ")))
+        }
+    }
+}
+
+/// What an endpoint can answer with, beside JSON and YAML.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Endpoint {
+    /// Its objects in protobuf.
+    pub protobuf: bool,
+    /// Tables of its objects.
+    pub tables: bool,
+    /// Their metadata alone.
+    pub partials: bool,
+}
+
+impl Endpoint {
+    /// What errors and discovery are (`DefaultEndpointRestrictions`).
+    pub const PLAIN: Endpoint = Endpoint { protobuf: true, tables: false, partials: false };
+
+    /// The shape in which it answers a clause in an encoding, if it does.
+    fn shape(self, clause: &Clause<'_>, encoding: Encoding) -> Option<Shape> {
+        let conversion = ["as", "g", "v"].map(|name| clause.parameter(name));
+        let stream = clause.parameter("stream").unwrap_or_default();
+        if !stream.is_empty() && (stream != "watch" || !encoding.streams()) {
+            return None;
+        }
+        // The version of the `meta.k8s.io` types around the answer; errors have none.
+        let version = clause.parameter("sv").unwrap_or_default();
+        if !version.is_empty() && (version != "v1" || !self.partials) {
+            return None;
+        }
+        if conversion == [None; 3] {
+            return (self.protobuf || encoding != Encoding::Protobuf).then_some(Shape::Object);
+        }
+        let [kind, group, version] = conversion.map(Option::unwrap_or_default);
+        let beta = match (group, version) {
+            ("meta.k8s.io", "v1") => false,
+            ("meta.k8s.io", "v1beta1") => true,
+            _ => return None,
+        };
+        match kind {
+            // There is no Table in protobuf.
+            "Table" if self.tables && encoding != Encoding::Protobuf => Some(Shape::Table(beta)),
+            "PartialObjectMetadata" if self.partials => Some(Shape::Partial(beta)),
+            "PartialObjectMetadataList" if self.partials => Some(Shape::Partials(beta)),
+            _ => None,
+        }
+    }
+}
+
+/// One part of an `Accept` header.
+#[derive(Debug, PartialEq)]
+struct Clause<'h> {
+    kind: &'h str,
+    subtype: &'h str,
+    quality: f32,
+    parameters: Vec<(&'h str, &'h str)>,
+}
+
+impl<'h> Clause<'h> {
+    fn parse(text: &'h str) -> Option<Clause<'h>> {
+        let mut parts = text.split(';');
+        let media = parts.next()?;
+        let (kind, subtype) = match media.split_once('/') {
+            Some((_, subtype)) if subtype.is_empty() || subtype.contains('/') => return None,
+            Some((kind, subtype)) => (kind.trim_matches(' '), subtype.trim_matches(' ')),
+            None if media.trim_matches(' ') == "*" => ("*", "*"),
+            None => return None,
+        };
+        let mut clause = Clause { kind, subtype, quality: 1.0, parameters: Vec::new() };
+        for (name, value) in parts.filter_map(|p| p.split_once('=')).filter(|(_, v)| !v.contains('=')) {
+            match name.trim_matches(' ') {
+                // What is no number is none.
+                "q" => clause.quality = value.parse().unwrap_or(0.0),
+                name => clause.parameters.push((name, value.trim_matches(' '))),
             }
         }
-        let encoding = match media {
-            "application/json" | "*/*" | "application/*" => Encoding::Json,
-            PROTOBUF => Encoding::Protobuf,
-            "application/yaml" => Encoding::Yaml,
-            _ => continue,
-        };
-        let shape = match (kind, group, version) {
-            ("", ..) => Shape::Object,
-            ("Table", "meta.k8s.io", "v1") => Shape::Table(false),
-            ("Table", "meta.k8s.io", "v1beta1") => Shape::Table(true),
-            ("PartialObjectMetadata" | "PartialObjectMetadataList", "meta.k8s.io", "v1") => Shape::Partial,
-            ("APIGroupDiscoveryList", "apidiscovery.k8s.io", "v2") => Shape::Discovery(false),
-            ("APIGroupDiscoveryList", "apidiscovery.k8s.io", "v2beta1") => Shape::Discovery(true),
-            _ => continue,
-        };
-        // A Table in protobuf does not exist; JSON of the same shape usually follows in the list.
-        if matches!(shape, Shape::Table(_) | Shape::Discovery(_)) && encoding != Encoding::Json {
-            continue;
+        Some(clause)
+    }
+
+    /// The last value of a parameter.
+    fn parameter(&self, name: &str) -> Option<&'h str> {
+        self.parameters.iter().rev().find(|(n, _)| *n == name).map(|(_, v)| *v)
+    }
+
+    fn covers(&self, encoding: Encoding) -> bool {
+        let (kind, subtype) = encoding.media_type().split_once('/').unwrap_or_default();
+        (self.kind, self.subtype) == ("*", "*") || self.kind == kind && (self.subtype == subtype || self.subtype == "*")
+    }
+
+    /// Whether it is tried before another (goautoneg). It is no order: a named type goes before `*` whatever their qualities
+    /// are, and a better quality before a worse one.
+    fn before(&self, other: &Clause<'_>) -> bool {
+        self.quality > other.quality
+            || self.kind != "*" && other.kind == "*"
+            || self.subtype != "*" && other.subtype == "*"
+    }
+}
+
+/// Clauses up to which Go sorts by insertion.
+const FEW: usize = 12;
+
+/// The clauses of an `Accept` header in the order in which they are tried: a few are sorted by insertion, as upstream's sort
+/// does it, since what they are sorted by is no order; many by something like it that is one, so that a long header costs
+/// little.
+fn clauses(header: &str) -> Vec<Clause<'_>> {
+    let mut out: Vec<Clause<'_>> = header.split(',').filter_map(Clause::parse).collect();
+    if out.len() > FEW {
+        out.sort_by(|a, b| {
+            let named = |clause: &Clause<'_>| (clause.kind != "*", clause.subtype != "*");
+            b.quality.total_cmp(&a.quality).then_with(|| named(b).cmp(&named(a)))
+        });
+        return out;
+    }
+    for last in 1..out.len() {
+        let mut at = last;
+        while at > 0 && out[at].before(&out[at - 1]) {
+            out.swap(at, at - 1);
+            at -= 1;
         }
-        found.push(Accepted { encoding, shape });
     }
-    if header.trim().is_empty() {
-        return Ok(Accepted { encoding: Encoding::Json, shape: Shape::Object });
+    out
+}
+
+/// How an endpoint answers an `Accept` header: in the first clause's way that it has, else with a 406. None is JSON.
+pub fn accept(header: &str, endpoint: Endpoint) -> Result<Accepted, Status> {
+    if header.is_empty() {
+        return Ok(Accepted::JSON);
     }
-    let Some(first) = found.first().copied() else {
-        return Err(Status::not_acceptable("application/json, application/yaml, application/vnd.kubernetes.protobuf"));
-    };
-    let json = found.iter().find(|a| a.shape == first.shape && a.encoding == Encoding::Json);
-    Ok(json.copied().unwrap_or(first))
+    for clause in clauses(header) {
+        for encoding in Encoding::ALL.into_iter().filter(|e| clause.covers(*e)) {
+            if let Some(shape) = endpoint.shape(&clause, encoding) {
+                return Ok(Accepted { encoding, shape });
+            }
+        }
+    }
+    Err(Status::not_acceptable(&Encoding::ALL.map(Encoding::media_type).join(", ")))
+}
+
+/// Whether an `Accept` header asks for discovery of everything at once (KEP-3352), and whether in v2beta1. Upstream takes
+/// such a clause even behind others.
+pub fn aggregated(header: &str) -> Option<bool> {
+    clauses(header).iter().filter(|c| c.covers(Encoding::Json)).find_map(|clause| {
+        match ["as", "g", "v"].map(|name| clause.parameter(name).unwrap_or_default()) {
+            ["APIGroupDiscoveryList", "apidiscovery.k8s.io", "v2"] => Some(false),
+            ["APIGroupDiscoveryList", "apidiscovery.k8s.io", "v2beta1"] => Some(true),
+            _ => None,
+        }
+    })
 }
 
 /// What a request's body is.
@@ -119,29 +253,4 @@ pub fn content(header: &str, patch: bool) -> Result<Content, Status> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn accepts_what_kubectl_sends() {
-        let table = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json";
-        assert_eq!(accept(table).unwrap().shape, Shape::Table(false));
-        let both = accept("application/vnd.kubernetes.protobuf,application/json").unwrap();
-        assert_eq!(both, Accepted { encoding: Encoding::Json, shape: Shape::Object });
-        assert_eq!(accept("application/vnd.kubernetes.protobuf").unwrap().encoding, Encoding::Protobuf);
-        assert_eq!(accept("").unwrap().encoding, Encoding::Json);
-        assert_eq!(accept("text/html").unwrap_err().code, 406);
-        let discovery = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,application/json";
-        assert_eq!(accept(discovery).unwrap().shape, Shape::Discovery(false));
-        let partial = "application/vnd.kubernetes.protobuf;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
-        assert_eq!(accept(partial).unwrap(), Accepted { encoding: Encoding::Json, shape: Shape::Partial });
-    }
-
-    #[test]
-    fn content_types() {
-        assert_eq!(content("application/json; charset=utf-8", false).unwrap(), Content::Json);
-        assert_eq!(content("application/merge-patch+json", true).unwrap(), Content::Patch(PatchType::Merge));
-        assert_eq!(content("application/json", true).unwrap_err().code, 415);
-        assert_eq!(content("text/plain", false).unwrap_err().code, 415);
-    }
-}
+mod tests;

@@ -131,9 +131,10 @@ impl Query {
         self.get(name).is_some()
     }
 
-    /// Whether a boolean parameter is on: `true`, `1`, or given without a value as upstream reads it.
+    /// Whether a boolean parameter is on: with any value, none included, but `0` and `false` in whatever case
+    /// (apimachinery `Convert_Slice_string_To_bool`).
     pub fn flag(&self, name: &str) -> bool {
-        self.get(name).is_some_and(|v| !matches!(v, "false" | "0"))
+        self.get(name).is_some_and(|v| v != "0" && !v.eq_ignore_ascii_case("false"))
     }
 
     fn number<T: std::str::FromStr>(&self, name: &str) -> Result<Option<T>, Status> {
@@ -263,6 +264,14 @@ mod tests {
         let q = Query::parse("labelSelector=a%3Db%2Cc&watch=1&limit=5&x=a+b&continue=").unwrap();
         assert_eq!(q.get("x"), Some("a b"));
         assert!(q.flag("watch") && !q.flag("nothing"));
+        for (value, want) in [("=1", true), ("=True", true), ("=", true), ("", true), ("=no", true), ("=2", true)]
+            .into_iter()
+            .chain([("=0", false), ("=false", false), ("=False", false), ("=FALSE", false)])
+        {
+            let query = Query::parse(&format!("watch{value}&sendInitialEvents{value}")).unwrap();
+            assert_eq!(query.flag("watch"), want, "{value:?}");
+            assert_eq!(query.list_options().unwrap().send_initial_events, Some(want), "{value:?}");
+        }
         let l = q.list_options().unwrap();
         assert_eq!((l.label_selector.as_str(), l.limit), ("a=b,c", 5));
         assert!(Query::parse("resourceVersion=abc").unwrap().list_options().is_err());

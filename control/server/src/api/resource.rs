@@ -5,16 +5,17 @@ use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use copepod_client::Body;
+use copepod_model::kinds::Kind;
 use copepod_model::request::{Body as Payload, DeleteOptions, PatchType, Propagation};
-use copepod_model::schema::{EncodeError, Schema};
+use copepod_model::schema::Schema;
 use copepod_model::{ApiRequest, FieldError, Status, UserInfo, Verb, object};
 use http::{Method, Request, Response, header};
 use http_body_util::{BodyExt, Limited};
 use serde_json::{Value, json};
 
 use super::execute::Answer;
-use super::negotiate::{self, Accepted, Content, Encoding, Shape};
-use super::path::{Query, ResourcePath, dry_run_of};
+use super::negotiate::{self, Accepted, Content, Encoding, Endpoint, Shape};
+use super::path::{Query, ResourcePath, Target, dry_run_of};
 use super::table::{self, Include};
 use super::{Api, respond, usage};
 use crate::now;
@@ -52,10 +53,10 @@ impl Api {
             return self.stream(&api, &path, &query, request).await;
         }
         usage::check_verb(&api)?;
-        let accepted = negotiate::accept(&header(header::ACCEPT))?;
+        let accepted = negotiate::accept(&header(header::ACCEPT), self.endpoint(&api))?;
         if api.verb == Verb::Watch {
             let include = Include::parse(query.get("includeObject").unwrap_or_default());
-            let response = self.watch_http(&api, accepted, include).await?;
+            let response = self.watch_http(&api, accepted.streamed()?, include).await?;
             return Ok(self.warned(&api, response));
         }
         if !matches!(api.verb, Verb::Get | Verb::List) {
@@ -75,6 +76,18 @@ impl Api {
         response
     }
 
+    /// What answers to a request can be.
+    fn endpoint(&self, api: &ApiRequest) -> Endpoint {
+        let kind = self.kind(api).ok();
+        // Upstream makes custom resources of these; reviews are stored nowhere, but built in.
+        let protobuf = match &kind {
+            Some(kind) => Schema::builtin().has_protobuf(&kind.api_version(), kind.kind),
+            None => !usage::serves(api),
+        };
+        let listed = matches!(api.subresource.as_deref(), None | Some("status" | "scale"));
+        Endpoint { protobuf, tables: listed && (kind.is_some() || usage::serves(api)), partials: true }
+    }
+
     fn respond(
         &self,
         api: &ApiRequest,
@@ -91,7 +104,7 @@ impl Api {
         let status = matches!(&answer, Answer::Value(_, value, _) if value["kind"] == "Status");
         let (code, warnings, list_meta, bytes) = match answer {
             Answer::Object(code, object, warnings) => {
-                if accepted == (Accepted { encoding: Encoding::Json, shape: Shape::Object }) {
+                if accepted == Accepted::JSON {
                     let mut response = respond::bytes(code, "application/json", self.bytes(&object)?);
                     respond::warn(&mut response, &warnings);
                     return Ok(response);
@@ -121,22 +134,27 @@ impl Api {
                     let rv = values.first().map_or(Value::Null, |v| v["metadata"]["resourceVersion"].clone());
                     json!({"resourceVersion": rv})
                 });
-                respond::json(code, &table::table(kind, &values, meta, true, include, beta, now()))
+                respond::encoded(
+                    code,
+                    &table::table(kind, &values, meta, true, include, beta, now()),
+                    accepted.encoding,
+                )?
             }
             (Shape::Table(beta), _) if api.subresource.as_deref() == Some("scale") && !status => {
                 let scales = values()?;
                 let meta = json!({"resourceVersion": scales.first().map(|v| &v["metadata"]["resourceVersion"])});
-                respond::json(code, &table::scales(&scales, meta, include, beta, now()))
+                respond::encoded(code, &table::scales(&scales, meta, include, beta, now()), accepted.encoding)?
             }
-            (Shape::Partial, _) => {
-                let items: Vec<Value> = values()?.iter().map(|v| table::partial(v, false)).collect();
-                let value = match list_meta {
-                    None => items.into_iter().next().unwrap_or_default(),
-                    Some(meta) => json!({
-                        "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": meta, "items": items,
-                    }),
-                };
-                encode(code, &value, accepted.encoding)?
+            (Shape::Partial(beta), Some(kind)) if !status => {
+                if list_meta.is_some() {
+                    return Err(not_of_that_number(kind, true));
+                }
+                let object = values()?.into_iter().next().unwrap_or_default();
+                respond::encoded(code, &table::partial(&object, beta), accepted.encoding)?
+            }
+            (Shape::Partials(beta), Some(kind)) if !status => {
+                let meta = list_meta.ok_or_else(|| not_of_that_number(kind, false))?;
+                respond::encoded(code, &table::partials(&values()?, meta, beta), accepted.encoding)?
             }
             (_, _) => match (accepted.encoding, list_meta) {
                 (Encoding::Json, Some(meta)) => {
@@ -145,20 +163,39 @@ impl Api {
                 (Encoding::Json, None) => {
                     respond::bytes(code, "application/json", bytes.into_iter().next().unwrap_or_default())
                 }
-                (encoding, None) => encode(code, values()?.first().unwrap_or(&Value::Null), encoding)?,
+                (encoding, None) => respond::encoded(code, values()?.first().unwrap_or(&Value::Null), encoding)?,
                 (encoding, Some(meta)) => {
                     let mut items = values()?;
                     items.iter_mut().for_each(strip_type);
                     let list = json!({
                         "kind": format!("{name}List"), "apiVersion": version, "metadata": meta, "items": items,
                     });
-                    encode(code, &list, encoding)?
+                    respond::encoded(code, &list, encoding)?
                 }
             },
         };
         respond::warn(&mut response, &warnings);
         Ok(response)
     }
+}
+
+/// The 406 for who wants the metadata of one object and would get a list, or the other way round. Upstream names the Go
+/// type, whose package is the first part of the group; what it has by a custom resource is unstructured.
+fn not_of_that_number(kind: &Kind, list: bool) -> Status {
+    let package = match kind.group.split('.').next().unwrap_or_default() {
+        "" | "events" => "core",
+        package => package,
+    };
+    let go_type = match (Schema::builtin().has_protobuf(&kind.api_version(), kind.kind), list) {
+        (true, true) => format!("*{package}.{}List", kind.kind),
+        (true, false) => format!("*{package}.{}", kind.kind),
+        (false, true) => "*unstructured.UnstructuredList".into(),
+        (false, false) => "*unstructured.Unstructured".into(),
+    };
+    Status::not_convertible(match list {
+        true => format!("you requested PartialObjectMetadata, but the requested object is a list ({go_type})"),
+        false => format!("you requested PartialObjectMetadataList, but the requested object is not a list ({go_type})"),
+    })
 }
 
 /// A list's JSON around its items' bytes, which are copied once and never decoded. The items do not repeat their type.
@@ -197,23 +234,6 @@ fn strip_type(item: &mut Value) {
     }
 }
 
-pub(super) fn encode(code: u16, value: &Value, encoding: Encoding) -> Result<Response<Body>, Status> {
-    Ok(match encoding {
-        Encoding::Json => respond::json(code, value),
-        Encoding::Protobuf => {
-            let bytes = Schema::builtin().encode_protobuf(value).map_err(|e| match e {
-                EncodeError::NoProtobuf => Status::not_acceptable("application/json, application/yaml"),
-                e => Status::internal(e),
-            })?;
-            respond::bytes(code, negotiate::PROTOBUF, bytes.into())
-        }
-        Encoding::Yaml => {
-            let text = yaml_serde::to_string(value).map_err(Status::internal)?;
-            respond::bytes(code, "application/yaml", text.into())
-        }
-    })
-}
-
 /// What a method, path and query ask for.
 fn api_request(
     method: &Method,
@@ -224,7 +244,8 @@ fn api_request(
     media: &str,
 ) -> Result<ApiRequest, Status> {
     let named = !path.name.is_empty();
-    let watch = path.watch || query.flag("watch");
+    // Upstream's router knows no watch of an object but that by the old prefix.
+    let watch = path.watch || !named && query.flag("watch");
     let verb = match (method, named) {
         (&Method::GET | &Method::HEAD, _) if watch && path.subresource.is_empty() => Verb::Watch,
         (&Method::GET | &Method::HEAD, true) => Verb::Get,
@@ -286,6 +307,25 @@ fn refuse_options(verb: Verb, errors: &[FieldError]) -> Result<(), Status> {
         _ => "DeleteOptions",
     };
     Err(Status::invalid("meta.k8s.io", kind, "", errors))
+}
+
+/// The request that a head and a body are. The head's `path` is the URL's path and query.
+pub(crate) fn request_of(
+    method: &Method,
+    path: &str,
+    user: Arc<UserInfo>,
+    content_type: &str,
+    body: Bytes,
+) -> Result<Option<ApiRequest>, Status> {
+    let (path, query) = path.split_once('?').unwrap_or((path, ""));
+    let Target::Resource(path) = super::path::parse(path)? else { return Ok(None) };
+    let query = Query::parse(query)?;
+    let media = content_type.split(';').next().unwrap_or_default().trim();
+    let mut api = api_request(method, user, &path, &query, "", media)?;
+    if !matches!(api.verb, Verb::Get | Verb::List | Verb::Watch) {
+        decode(&mut api, content_type, body, &query)?;
+    }
+    Ok(Some(api))
 }
 
 async fn read(body: Body) -> Result<Bytes, Status> {
@@ -358,7 +398,9 @@ fn delete_options(body: &Value, query: &Query) -> Result<DeleteOptions, Status> 
     };
     let text = |v: &Value| v.as_str().filter(|s| !s.is_empty()).map(str::to_string);
     let policy = text(&body["propagationPolicy"]).or_else(|| from_query("propagationPolicy"));
-    let orphan = body["orphanDependents"].as_bool().or_else(|| query.get("orphanDependents").map(|v| v == "true"));
+    let orphan = body["orphanDependents"]
+        .as_bool()
+        .or_else(|| query.has("orphanDependents").then(|| query.flag("orphanDependents")));
     let propagation = match (policy.as_deref(), orphan) {
         (Some("Background"), None) => Some(Propagation::Background),
         (Some("Foreground"), None) => Some(Propagation::Foreground),

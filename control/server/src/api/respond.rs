@@ -3,8 +3,11 @@
 use bytes::Bytes;
 use copepod_client::{Body, body};
 use copepod_model::Status;
-use http::{Response, StatusCode, header};
+use copepod_model::schema::Schema;
+use http::{HeaderMap, Response, StatusCode, header};
 use serde_json::Value;
+
+use super::negotiate::{self, Encoding, Endpoint};
 
 /// An answer of bytes.
 pub fn bytes(code: u16, media: &str, content: Bytes) -> Response<Body> {
@@ -26,9 +29,40 @@ pub fn text(code: u16, content: impl Into<Bytes>) -> Response<Body> {
     bytes(code, "text/plain; charset=utf-8", content.into())
 }
 
-/// An error: where every [`Status`] becomes HTTP.
+/// An answer in an encoding that the value's kind has.
+pub fn encoded(code: u16, value: &Value, encoding: Encoding) -> Result<Response<Body>, Status> {
+    let content: Bytes = match encoding {
+        Encoding::Json => value.to_string().into(),
+        Encoding::Yaml => yaml_serde::to_string(value).map_err(Status::internal)?.into(),
+        Encoding::Protobuf => Schema::builtin().encode_protobuf(value).map_err(Status::internal)?.into(),
+    };
+    Ok(bytes(code, encoding.media_type(), content))
+}
+
+/// What a client accepts; of several headers the first counts, as upstream.
+pub fn accept_of(headers: &HeaderMap) -> String {
+    headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default().into()
+}
+
+/// An error in JSON, for who does not negotiate.
 pub fn status(status: &Status) -> Response<Body> {
-    let mut response = json(status.code, &status.to_json());
+    after(status, json(status.code, &status.to_json()))
+}
+
+/// An error as a client accepts it; who accepts nothing gets it in indented JSON.
+pub fn refusal(status: &Status, accept: &str) -> Response<Body> {
+    let value = status.to_json();
+    let negotiated = negotiate::accept(accept, Endpoint::PLAIN);
+    let answer = negotiated.and_then(|accepted| encoded(status.code, &value, accepted.encoding));
+    let answer = answer.unwrap_or_else(|_| {
+        let text = serde_json::to_string_pretty(&value).unwrap_or_default();
+        bytes(status.code, "application/json", text.into())
+    });
+    after(status, answer)
+}
+
+/// An error's answer with the headers that it asks for.
+fn after(status: &Status, mut response: Response<Body>) -> Response<Body> {
     let retry = status.details.as_ref().map_or(0, |d| d.retry_after_seconds);
     if retry > 0 {
         response.headers_mut().insert(header::RETRY_AFTER, retry.into());

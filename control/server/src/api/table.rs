@@ -115,6 +115,14 @@ pub fn partial(object: &Value, beta: bool) -> Value {
     json!({"kind": "PartialObjectMetadata", "apiVersion": api_version(beta), "metadata": object["metadata"]})
 }
 
+/// The metadata of the objects of a list, whose own is `list_meta`.
+pub fn partials(objects: &[Value], list_meta: Value, beta: bool) -> Value {
+    let items: Vec<Value> = objects.iter().map(|o| partial(o, beta)).collect();
+    json!({
+        "kind": "PartialObjectMetadataList", "apiVersion": api_version(beta), "metadata": list_meta, "items": items,
+    })
+}
+
 fn api_version(beta: bool) -> &'static str {
     if beta { "meta.k8s.io/v1beta1" } else { "meta.k8s.io/v1" }
 }

@@ -14,9 +14,9 @@ use http::{Request, Response};
 use http_body_util::{BodyExt as _, Limited};
 use serde_json::{Value, json};
 
-use super::negotiate::{Accepted, Encoding, Shape};
+use super::negotiate::{Accepted, Shape};
 use super::table::{self, Include};
-use super::{Api, resource};
+use super::{Api, respond as answers};
 use crate::now;
 
 pub(super) use copepod_model::schema::openapi::{METRICS_GROUP as GROUP, METRICS_VERSION as VERSION};
@@ -181,27 +181,21 @@ fn metadata(object: &Object, at: Time) -> Value {
 pub(super) fn respond(value: &Value, accepted: Accepted, include: Include) -> Result<Response<Body>, Status> {
     let list = value["items"].as_array();
     let items = || list.map_or_else(|| std::slice::from_ref(value), Vec::as_slice);
-    match (accepted.shape, accepted.encoding) {
-        (Shape::Table(beta), _) => resource::encode(200, &table::usages(items(), include, beta), Encoding::Json),
-        // The schema of protobuf has no such kinds.
-        (_, Encoding::Protobuf) => Err(Status::not_acceptable("application/json, application/yaml")),
-        (Shape::Partial, encoding) => {
-            let mut partial: Vec<Value> = items().iter().map(|v| table::partial(v, false)).collect();
-            let answer = match list {
-                None => partial.pop().unwrap_or_default(),
-                Some(_) => json!({
-                    "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": {}, "items": partial,
-                }),
-            };
-            resource::encode(200, &answer, encoding)
-        }
-        (_, encoding) => resource::encode(200, value, encoding),
-    }
+    let answer = match accepted.shape {
+        Shape::Table(beta) => table::usages(items(), include, beta),
+        Shape::Partial(beta) | Shape::Partials(beta) => match list {
+            None => table::partial(value, beta),
+            Some(items) => table::partials(items, json!({}), beta),
+        },
+        Shape::Object => return answers::encoded(200, value, accepted.encoding),
+    };
+    answers::encoded(200, &answer, accepted.encoding)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::negotiate::Encoding;
 
     fn request(verb: Verb, resource: &str, namespace: &str, name: &str) -> ApiRequest {
         let mut request = ApiRequest::new(Default::default(), verb, GROUP, VERSION, resource);
@@ -261,13 +255,11 @@ mod tests {
         let node = json!({"metadata": {"name": "n"}, "window": "1s", "usage": {"cpu": "1", "memory": "2"}});
         let table = read(&node, Shape::Table(false)).await;
         assert_eq!(table["rows"][0]["cells"], json!(["n", "1", "2", "1s"]));
-        let partial = read(&list, Shape::Partial).await;
+        let partial = read(&list, Shape::Partials(false)).await;
         assert_eq!(
             (&partial["kind"], &partial["items"][0]["metadata"]["name"]),
             (&json!("PartialObjectMetadataList"), &json!("p"))
         );
         assert_eq!(read(&list, Shape::Object).await, list);
-        let protobuf = respond(&list, accepted(Shape::Object, Encoding::Protobuf), Include::Metadata);
-        assert_eq!(protobuf.unwrap_err().code, 406);
     }
 }

@@ -112,10 +112,6 @@ impl Api {
         include: Include,
     ) -> Result<Response<Body>, Status> {
         let kind = self.kind(request)?;
-        if accepted.encoding == Encoding::Yaml {
-            // YAML has no form that could be streamed.
-            return Err(Status::not_acceptable("application/json, application/vnd.kubernetes.protobuf;stream=watch"));
-        }
         let events = self.watch(request).await?;
         let (api, mut first) = (self.clone(), true);
         let frames = events.map(move |event| {
@@ -157,7 +153,7 @@ impl Api {
             WatchEvent::Error(status) => return encode("ERROR", &status.to_json(), accepted.encoding),
         };
         let bytes = self.bytes(&object)?;
-        if accepted == (Accepted { encoding: Encoding::Json, shape: Shape::Object }) {
+        if accepted == Accepted::JSON {
             return Ok(line(name, &bytes));
         }
         let value = serde_json::from_slice(&bytes).map_err(Status::internal)?;
@@ -239,8 +235,8 @@ fn shape(kind: &Kind, value: Value, accepted: Accepted, include: Include, column
             let meta = json!({"resourceVersion": value["metadata"]["resourceVersion"]});
             table::table(kind, &[value], meta, columns, include, beta, now())
         }
-        Shape::Partial => table::partial(&value, false),
-        _ => value,
+        Shape::Partial(beta) | Shape::Partials(beta) => table::partial(&value, beta),
+        Shape::Object => value,
     }
 }
 
