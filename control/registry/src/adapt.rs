@@ -91,12 +91,13 @@ pub(crate) fn field<'s>(schema: &'s Schema, ty: Ty, name: &str) -> Shape<'s> {
 /// The shape of the elements of a list or map.
 pub(crate) fn element<'s>(schema: &Schema, elem: Elem) -> Shape<'s> {
     match elem {
-        Elem::Message(ty) if schema.get(ty).special == Special::None => Shape::Struct(ty),
+        Elem::Message(ty) if schema.get(ty).special == Special::None && !schema.get(ty).atomic => Shape::Struct(ty),
         _ => Shape::Leaf,
     }
 }
 
-/// The keys of an item of a keyed list and their values, defaults filled in, as JSON text; `None` if one is missing.
+/// The keys of an item of a keyed list and their values, defaults filled in, as JSON text. One that is
+/// absent is left out; `None` if all are.
 pub(crate) fn item_key(schema: &Schema, field: &schema::Field, item: &Value) -> Option<String> {
     let Elem::Message(ty) = field.elem else { return None };
     let mut out = serde_json::Map::new();
@@ -105,10 +106,13 @@ pub(crate) fn item_key(schema: &Schema, field: &schema::Field, item: &Value) -> 
             Some(value) if !value.is_null() => value.clone(),
             _ => {
                 let default = schema.get(ty).field(key).and_then(|f| f.default.as_deref());
-                serde_json::from_str(default?).ok()?
+                match default.and_then(|text| serde_json::from_str(text).ok()) {
+                    Some(default) => default,
+                    None => continue,
+                }
             }
         };
         out.insert(key.to_string(), value);
     }
-    Some(Value::Object(out).to_string())
+    (!out.is_empty()).then(|| Value::Object(out).to_string())
 }

@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::adapt::{self, Ty};
 use crate::admission::Effects;
 use crate::decision::{Answer, Decision, Reply, Retry, Write};
+use crate::fields::told;
 use crate::value::{self, text};
 use crate::{Env, Registry};
 
@@ -177,6 +178,7 @@ impl<'a, 'e> Call<'a, 'e> {
             )));
         }
         let warnings = self.judge_unknown(unknown, |why| wrong(&why))?;
+        told::keep_reset(&mut value);
         adapt::normalise(schema, ty, &mut value);
         let fields = value::object(&mut value);
         fields.insert("apiVersion".into(), api_version.into());

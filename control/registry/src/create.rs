@@ -8,7 +8,7 @@ use crate::adapt;
 use crate::admission::{self, Operation, Review};
 use crate::call::Call;
 use crate::decision::Decision;
-use crate::fields::managers;
+use crate::fields::{managers, told};
 use crate::value::{self, text};
 
 /// Characters that a generated name ends in.
@@ -24,17 +24,19 @@ pub(crate) fn create(call: &mut Call<'_, '_>) -> Result<Decision, Status> {
     if !name.is_empty() {
         call.key.name = name.into();
     }
+    let told = told::told(call, &object, &Value::Null);
     value::child(&mut object, "metadata").remove("managedFields");
-    create_object(call, object, warnings, None)
+    create_object(call, object, warnings, None, told)
 }
 
 /// Creates `object`, whose form is checked and whose namespace is the request's. `applied` is set by server-side apply:
-/// the manager's fields, which are those that it named.
+/// the manager's fields, which are those that it named. Who manages fields besides is `told`.
 pub(crate) fn create_object(
     call: &mut Call<'_, '_>,
     mut object: Value,
     warnings: Vec<String>,
     applied: Option<managers::Applied>,
+    told: Option<Vec<managers::Entry>>,
 ) -> Result<Decision, Status> {
     if !text(&object["metadata"], "resourceVersion").is_empty() {
         return Err(Status::bad_request("resourceVersion should not be set on objects to be created"));
@@ -47,6 +49,8 @@ pub(crate) fn create_object(
     if call.kind.status {
         value::remove(&mut object, "status");
     }
+    adapt::complete(&call.registry.schema, call.ty, &mut object);
+    let entries = managers::created(call, &object, applied, told);
     call.kind.strategy.prepare_create(&mut object);
     call.kind.strategy.record_requester(&mut object, &call.req.user);
     adapt::complete(&call.registry.schema, call.ty, &mut object);
@@ -61,7 +65,7 @@ pub(crate) fn create_object(
     if call.env.view.get(&call.key.resource, &call.key.namespace, &call.key.name).is_some() {
         return Err(Status::already_exists(&call.key.resource, &call.key.name));
     }
-    let entries = managers::created(call, &object, applied);
+    call.refuse(&told::errors(&entries), &call.key.name)?;
     managers::set(&mut object, entries);
     effects.require.extend(admission::namespace_unchanged(call));
     let absent = Require::Absent(call.key.clone());

@@ -12,6 +12,8 @@ mod decision;
 mod delete;
 mod eviction;
 mod fields;
+#[doc(hidden)]
+pub mod fuzzing;
 mod patch;
 mod pods;
 pub mod rbac;
@@ -33,7 +35,7 @@ use copepod_model::schema::Schema;
 use copepod_model::{ApiRequest, Object, Status, Verb};
 use serde_json::Value;
 
-pub use admission::{IMAGE_HOST, image_attributes};
+pub use admission::{IMAGE_HOST, image_attributes, missing_addresses};
 use call::{Call, Part};
 pub use cidr::Cidr;
 pub use decision::{Answer, Decision, Reply, Retry, Write};

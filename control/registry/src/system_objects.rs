@@ -1,11 +1,16 @@
 //! What a cluster has from its first start besides namespaces and roles: the system's priority classes, the classes of the
-//! runtime that nodes bring, and the mandatory objects of API priority and fairness.
+//! runtime that nodes bring, the mandatory and the suggested objects of API priority and fairness, the range of the Services'
+//! addresses, and what the API server says of itself.
 
 use copepod_machine::View;
 use copepod_model::Key;
+use copepod_model::kinds::apiregistration::api_service;
 use copepod_model::kinds::flowcontrol::{flow_schema, priority_level_configuration};
+use copepod_model::kinds::networking::service_cidr;
 use copepod_model::kinds::scheduling::priority_class;
 use serde_json::{Value, json};
+
+use crate::Cidr;
 
 /// Under which names nodes run WebAssembly.
 const RUNTIMES: [&str; 2] = ["wasm", "wasmtime"];
@@ -31,5 +36,9 @@ pub(crate) fn all() -> Vec<(Key, Value)> {
     let levels = priority_level_configuration::system().into_iter();
     out.extend(levels.map(of("prioritylevelconfigurations.flowcontrol.apiserver.k8s.io")));
     out.extend(flow_schema::system().into_iter().map(of("flowschemas.flowcontrol.apiserver.k8s.io")));
+    let range = service_cidr::system(&Cidr::DEFAULT.to_string());
+    out.push(of(service_cidr::RESOURCE)(range));
+    let services = api_service::system().into_iter();
+    out.extend(services.map(|(name, object)| (Key::new(api_service::RESOURCE, "", name), object)));
     out
 }

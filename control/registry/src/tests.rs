@@ -8,6 +8,8 @@ mod ephemeral;
 mod eviction;
 mod images;
 mod limits;
+mod managed_fields;
+mod managers;
 mod patch;
 mod properties;
 mod read;

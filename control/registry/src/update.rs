@@ -12,6 +12,7 @@ use crate::admission::{self, Operation, Review};
 use crate::call::{Call, Part};
 use crate::decision::{Answer, Decision, Reply};
 use crate::fields::managers::{self, Applied};
+use crate::fields::told;
 use crate::value::{self, list, restore, restore_all_but, text};
 
 /// Decides a PUT.
@@ -79,6 +80,7 @@ pub(crate) fn settle(call: &mut Call<'_, '_>, mut change: Change) -> Result<Sett
     let mut after = std::mem::take(&mut change.after);
     let before = &change.before;
     preconditions(call, &change.old, &after)?;
+    let told = told::told(call, &after, before);
     call.kind.strategy.default(&mut after);
     system_metadata(&mut after, before);
     match call.part {
@@ -91,18 +93,24 @@ pub(crate) fn settle(call: &mut Call<'_, '_>, mut change: Change) -> Result<Sett
             if call.kind.status && !call.kind.strategy.owns_status(part.name()) {
                 restore(value::object(&mut after), before, "status");
             }
-            match part {
-                Part::Other(name) => call.kind.strategy.prepare_subresource(name, &mut after, before),
-                _ => call.kind.strategy.prepare_update(&mut after, before),
+            if let Part::Other(name) = part {
+                call.kind.strategy.prepare_subresource(name, &mut after, before);
             }
         }
+    }
+    adapt::complete(&call.registry.schema, call.ty, &mut after);
+    let applies = change.applied.is_some();
+    let entries = managers::updated(call, before, &after, change.applied.take(), told);
+    let managed = !managers::same(&entries, &before["metadata"]["managedFields"]);
+    if matches!(call.part, Part::Whole | Part::Scale(_)) {
+        call.kind.strategy.prepare_update(&mut after, before);
     }
     call.kind.strategy.stamp(&mut after, before, call.env.now);
     adapt::complete(&call.registry.schema, call.ty, &mut after);
     let mut review = Review::new(call, Operation::Update, Some(before));
     admission::mutate(&mut review, &mut after)?;
     let mut effects = review.effects;
-    if value::same(&after, before) && change.applied.is_none() {
+    if value::same(&after, before) && !applies && !managed {
         // Who may not write may not write the same either.
         let mut review = Review::new(call, Operation::Update, Some(before));
         admission::validate(&mut review, &after)?;
@@ -117,9 +125,8 @@ pub(crate) fn settle(call: &mut Call<'_, '_>, mut change: Change) -> Result<Sett
     let mut review = Review::new(call, Operation::Update, Some(before));
     admission::validate(&mut review, &after)?;
     effects.merge(review.effects);
-    let entries = managers::updated(call, before, &after, change.applied.take());
-    let unchanged = value::same(&after, before) && managers::same(&entries, &before["metadata"]["managedFields"]);
-    if unchanged {
+    call.refuse(&told::errors(&entries), &call.key.name)?;
+    if value::same(&after, before) && !managed {
         return Ok(Settled::Same(change.before, change.warnings));
     }
     managers::set(&mut after, entries);

@@ -28,7 +28,11 @@ pub async fn run(api: &Arc<Api>, term: u64, advertised: &[SocketAddr]) -> Result
             continue;
         }
         value["metadata"]["uid"] = SystemIds.uid().into();
-        value["metadata"]["creationTimestamp"] = now().rfc3339().into();
+        let made = now().rfc3339();
+        value["metadata"]["creationTimestamp"] = made.as_str().into();
+        for condition in value["status"]["conditions"].as_array_mut().into_iter().flatten() {
+            condition["lastTransitionTime"] = made.as_str().into();
+        }
         txn.require.push(Require::Absent(key.clone()));
         txn.ops.push(Op::Put { key, body: object::encode(&value), revised: true });
     }
@@ -39,6 +43,7 @@ pub async fn run(api: &Arc<Api>, term: u64, advertised: &[SocketAddr]) -> Result
             Err(e) => return Err(Status::internal(e)),
         }
     }
+    show_addresses(api, term).await?;
     let client = client(api, term);
     if view.get("ingressclasses.networking.k8s.io", "", "copepod").is_none() {
         let class = json!({
@@ -70,6 +75,16 @@ pub async fn run(api: &Arc<Api>, term: u64, advertised: &[SocketAddr]) -> Result
         client.create("services", "default", service).await?;
     }
     advertise(&client, advertised).await
+}
+
+/// Makes the IPAddresses that Services lack. Where a Service has changed meanwhile, the next start looks again.
+async fn show_addresses(api: &Arc<Api>, term: u64) -> Result<(), Status> {
+    let view = api.store().snapshot();
+    for (require, ops) in copepod_registry::missing_addresses(&*view, now(), &mut SystemIds) {
+        let txn = Txn { fence: Some(term), require, ops };
+        api.store().propose(txn).await.map_err(Status::internal)?;
+    }
+    Ok(())
 }
 
 /// A client as which the leader of `term` writes these.

@@ -17,6 +17,7 @@ mod runtime_class;
 mod service_account;
 mod service_allocation;
 mod storage_object_in_use;
+mod unenforced;
 
 use copepod_machine::{Ids, Time, View};
 use copepod_model::kinds::Kind;
@@ -29,6 +30,7 @@ use crate::call::{Call, Part};
 
 pub use image_namespace::{IMAGE_HOST, image_attributes};
 pub(crate) use namespaces::{exists as namespace_exists, unchanged as namespace_unchanged};
+pub use service_allocation::missing_addresses;
 
 /// What is being done to an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,12 +137,14 @@ const VALIDATING: &[Validate] = &[
     namespaces::validate,
     limit_ranger::validate,
     node_restriction::validate,
+    service_account::validate,
     pod_security::validate,
     priority::validate,
     runtime_class::validate,
     certificates::validate,
     escalation::validate,
     image_namespace::validate,
+    unenforced::validate,
     resource_quota::validate,
 ];
 /// What takes back what a rule has given to an object, once the object is removed.

@@ -132,6 +132,11 @@ fn own_node(review: &Review<'_>, object: &Value, node: &str) -> Result<(), Statu
     {
         return Err(review.forbid(&format!("node {node:?} is not allowed to modify taints")));
     }
+    // By an owner that does not exist the garbage collector would delete the Node for the agent.
+    let owners = |v: &Value| list(&v["metadata"], "ownerReferences").to_vec();
+    if review.operation == Operation::Update && review.old.is_some_and(|old| owners(old) != owners(object)) {
+        return Err(review.forbid(&format!("node {node:?} is not allowed to modify ownerReferences")));
+    }
     Ok(())
 }
 

@@ -1,14 +1,21 @@
 //! ServiceAccount: every pod runs as a service account of its namespace, that exists, and its token is mounted in the
-//! pod's containers unless the pod or the account does not want it.
+//! pod's containers unless the pod or the account does not want it. Mirrors of static pods refer to neither accounts nor
+//! Secrets, and an account may say that its pods refer to its own Secrets alone.
 
 use copepod_model::Status;
 use serde_json::{Value, json};
 
 use super::{Operation, Review};
+use crate::call::Part;
 use crate::value::{self, list, text};
 
 const DEFAULT: &str = "default";
 const MIRROR: &str = "kubernetes.io/config.mirror";
+/// The account's word that its pods may refer to the Secrets that it lists and to no others.
+const ENFORCE: &str = "kubernetes.io/enforce-mountable-secrets";
+/// The lists of a pod's containers, and what upstream calls one of each.
+const CONTAINERS: [(&str, &str); 3] =
+    [("initContainers", "init container"), ("containers", "container"), ("ephemeralContainers", "ephemeral container")];
 /// Where containers look for their token.
 const MOUNT_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// What upstream asks for: by the odd seconds over an hour such tokens are told from others.
@@ -44,6 +51,99 @@ pub(super) fn mutate(review: &mut Review<'_>, object: &mut Value) -> Result<(), 
         mount_token(review, &mut object["spec"]);
     }
     Ok(())
+}
+
+pub(super) fn validate(review: &mut Review<'_>, pod: &Value) -> Result<(), Status> {
+    let debugs = review.operation == Operation::Update && matches!(review.part, Part::Other("ephemeralcontainers"));
+    if &*review.key.resource != "pods" || !(debugs || review.creates("pods")) {
+        return Ok(());
+    }
+    let spec = &pod["spec"];
+    if pod["metadata"]["annotations"].get(MIRROR).is_some() {
+        return match mirrored(spec) {
+            Some(why) if !debugs => Err(review.forbid(why)),
+            _ => Ok(()),
+        };
+    }
+    let name = text(spec, "serviceAccountName");
+    let Some(account) = review.view.get("serviceaccounts", &review.key.namespace, name) else { return Ok(()) };
+    // As Go reads truth.
+    let enforces = |v: &str| matches!(v, "1" | "t" | "T" | "true" | "True" | "TRUE");
+    if !account.meta.annotations.get(ENFORCE).is_some_and(|v| enforces(v)) {
+        return Ok(());
+    }
+    let lists = if debugs { &CONTAINERS[2..] } else { &CONTAINERS[..2] };
+    match foreign(spec, name, &account.value(), lists, !debugs) {
+        Some(why) => Err(review.forbid(&why)),
+        None => Ok(()),
+    }
+}
+
+/// What the mirror of a static pod refers to, and may not.
+fn mirrored(spec: &Value) -> Option<&'static str> {
+    if !text(spec, "serviceAccountName").is_empty() {
+        return Some("a mirror pod may not reference service accounts");
+    }
+    let volumes = || list(spec, "volumes").iter();
+    let sources = || volumes().flat_map(|v| list(&v["projected"], "sources"));
+    // Each type of volume has a field of its own for the Secret that it needs.
+    let secret = |source: &Value| {
+        ["secretRef", "nodePublishSecretRef"].iter().any(|field| source[*field].is_object())
+            || !text(source, "secretName").is_empty()
+    };
+    let mounts = volumes().any(|v| v.as_object().is_some_and(|v| v.values().any(&secret)))
+        || sources().any(|source| source["secret"].is_object());
+    let reads = CONTAINERS.iter().any(|(list, _)| secrets_of(spec, list).next().is_some());
+    if mounts || reads || !list(spec, "imagePullSecrets").is_empty() {
+        return Some("a mirror pod may not reference secrets");
+    }
+    let tokens = sources().any(|source| source["serviceAccountToken"].is_object());
+    tokens.then_some("a mirror pod may not use service account token projections")
+}
+
+/// The Secrets that containers of one list read their environment from: (container, variable or nothing, Secret).
+fn secrets_of<'v>(spec: &'v Value, list_name: &'v str) -> impl Iterator<Item = (&'v str, Option<&'v str>, &'v str)> {
+    list(spec, list_name).iter().flat_map(|container| {
+        let name = text(container, "name");
+        let variables = list(container, "env").iter().filter_map(move |variable| {
+            let from = &variable["valueFrom"]["secretKeyRef"];
+            from.is_object().then(|| (name, Some(text(variable, "name")), text(from, "name")))
+        });
+        let whole = list(container, "envFrom").iter().filter_map(move |from| {
+            let from = &from["secretRef"];
+            from.is_object().then(|| (name, None, text(from, "name")))
+        });
+        variables.chain(whole)
+    })
+}
+
+/// What a pod refers to that its account does not list, in upstream's words. `whole`: volumes and pull secrets count, too.
+fn foreign(spec: &Value, name: &str, account: &Value, lists: &[(&str, &str)], whole: bool) -> Option<String> {
+    let lists_secret = |field: &str, secret: &str| list(account, field).iter().any(|s| s["name"] == secret);
+    let but = format!("is not allowed because service account {name} does not reference that");
+    let volumes = list(spec, "volumes").iter().filter(|v| whole && v["secret"].is_object());
+    for secret in volumes.map(|v| text(&v["secret"], "secretName")) {
+        if !lists_secret("secrets", secret) {
+            return Some(format!("volume with secret.secretName=\"{secret}\" {but} secret"));
+        }
+    }
+    for (field, what) in lists {
+        for (container, variable, secret) in secrets_of(spec, field) {
+            if !lists_secret("secrets", secret) {
+                let from = variable.map_or("envFrom".into(), |v| format!("envVar {v}"));
+                return Some(format!(
+                    "{what} {container} with {from} referencing secret.secretName=\"{secret}\" {but} secret"
+                ));
+            }
+        }
+    }
+    let pulls = list(spec, "imagePullSecrets").iter().enumerate().filter(|_| whole);
+    for (i, secret) in pulls.map(|(i, s)| (i, text(s, "name"))) {
+        if !lists_secret("imagePullSecrets", secret) {
+            return Some(format!("imagePullSecrets[{i}].name=\"{secret}\" {but} imagePullSecret"));
+        }
+    }
+    None
 }
 
 /// Adds the volume, and its mount to each container that has nothing else there.

@@ -1,11 +1,15 @@
 //! Addresses and node ports of Services. Each is a key of its own, so that of two Services racing for one the second
-//! fails its precondition and is decided again.
+//! fails its precondition and is decided again. Beside the key of an address is its IPAddress, which anyone may see, and which
+//! keeps an address from Services where somebody else has made one.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use bytes::Bytes;
-use copepod_model::{FieldError, Key, Status};
+use copepod_machine::{Ids, Time, View};
+use copepod_model::kinds::networking::ip_address;
+use copepod_model::object::encode;
+use copepod_model::{FieldError, Key, Object, Status};
 use copepod_state::{Op, Require};
 use serde_json::{Value, json};
 
@@ -37,15 +41,63 @@ pub(super) fn mutate(review: &mut Review<'_>, service: &mut Value) -> Result<(),
     for key in has.difference(&had) {
         review.effects.require.push(Require::Absent(key.clone()));
         review.effects.ops.push(Op::Put { key: key.clone(), body: body.clone(), revised: false });
+        if let Some(key) = shown(key) {
+            let (require, put) = show(key, &review.key.namespace, &review.key.name, review.now, review.ids);
+            review.effects.require.push(require);
+            review.effects.ops.push(put);
+        }
     }
-    review.effects.ops.extend(had.difference(&has).map(|key| Op::Delete { key: key.clone() }));
+    review.effects.ops.extend(had.difference(&has).flat_map(gone));
     Ok(())
+}
+
+/// The key of the IPAddress beside that of an address.
+fn shown(key: &Key) -> Option<Key> {
+    (&*key.resource == ADDRESSES).then(|| Key::new(ip_address::RESOURCE, "", &*key.name))
+}
+
+/// What makes that IPAddress, on the condition that there is none.
+fn show(key: Key, namespace: &str, service: &str, now: Time, ids: &mut dyn Ids) -> (Require, Op) {
+    let mut object = ip_address::of_service(&key.name, namespace, service);
+    object["metadata"]["uid"] = ids.uid().into();
+    object["metadata"]["creationTimestamp"] = now.rfc3339().into();
+    (Require::Absent(key.clone()), Op::Put { key, body: encode(&object), revised: true })
+}
+
+/// What takes back an address or a port.
+fn gone(key: &Key) -> impl Iterator<Item = Op> + use<> {
+    [Some(key.clone()), shown(key)].into_iter().flatten().map(|key| Op::Delete { key })
+}
+
+/// What makes the IPAddresses that Services should have and lack, because an earlier release gave them their addresses or
+/// somebody has deleted them: for each such Service the conditions and the writes.
+pub fn missing_addresses(view: &dyn View, now: Time, ids: &mut dyn Ids) -> Vec<(Vec<Require>, Vec<Op>)> {
+    let lacking = |service: &Object| -> Vec<Key> {
+        let keys = owned(&service.value()).into_iter().filter_map(|key| shown(&key));
+        keys.filter(|key| view.get(&key.resource, &key.namespace, &key.name).is_none()).collect()
+    };
+    let mut out = Vec::new();
+    for service in view.list("services", None) {
+        let keys = lacking(&service);
+        if keys.is_empty() {
+            continue;
+        }
+        let mut require = vec![Require::At(service.key.clone(), service.revision)];
+        let mut ops = Vec::new();
+        for key in keys {
+            let (absent, put) = show(key, &service.key.namespace, &service.key.name, now, ids);
+            require.push(absent);
+            ops.push(put);
+        }
+        out.push((require, ops));
+    }
+    out
 }
 
 /// Takes back everything that the Service owns.
 pub(super) fn release(review: &mut Review<'_>, service: &Value) {
     if &*review.key.resource == "services" {
-        review.effects.ops.extend(owned(service).into_iter().map(|key| Op::Delete { key }));
+        review.effects.ops.extend(owned(service).iter().flat_map(gone));
     }
 }
 
@@ -167,7 +219,10 @@ fn address(review: &mut Review<'_>, service: &mut Value) -> Result<(), Status> {
     }
     let range = review.config.service_cidr;
     let view = review.view;
-    let taken = |ip: IpAddr| view.get(ADDRESSES, "", &ip.to_string()).is_some();
+    let taken = |ip: IpAddr| {
+        let name = ip.to_string();
+        [ADDRESSES, ip_address::RESOURCE].iter().any(|resource| view.get(resource, "", &name).is_some())
+    };
     let address = match &*wanted {
         _ if wanted == old && !old.is_empty() => wanted,
         NONE => wanted,

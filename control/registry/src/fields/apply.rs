@@ -3,7 +3,7 @@
 
 use copepod_model::status::{Cause, Details};
 use copepod_model::{FieldError, Status};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::managers::{self, Applied, Entry};
 use super::{Set, walk};
@@ -30,7 +30,7 @@ pub(crate) fn apply(call: &mut Call<'_, '_>, config: &Value) -> Result<Decision,
                 format!("uid mismatch: the provided object specified uid {uid}, and no existing object was found");
             return Err(Status::conflict(&call.key.resource, &call.key.name, &why));
         }
-        return create_object(call, config, Vec::new(), Some(Applied { fields }));
+        return create_object(call, config, Vec::new(), Some(Applied { fields }), None);
     };
     let before = call.registry.unseal(&old)?;
     let schema = &call.registry.schema;
@@ -40,13 +40,17 @@ pub(crate) fn apply(call: &mut Call<'_, '_>, config: &Value) -> Result<Decision,
 
     let mut entries = managers::entries(&before);
     if entries.is_empty() {
-        entries.push(before_first_apply(call, &before));
+        let first = before_first_apply(call, &before);
+        // From now on account is kept of what was there before, too.
+        managers::set(&mut after, json!([first.to_json()]));
+        entries.push(first);
     }
     let (mine, others): (Vec<Entry>, Vec<Entry>) = entries.into_iter().partition(|e| e.is_of(call, true));
     if let Some(mut gone) = mine.into_iter().next().map(|e| e.fields) {
         let mut kept = fields.clone();
         others.iter().for_each(|e| kept.union(&e.fields));
-        gone.subtract_exactly(&fields);
+        // An empty list in a configuration does not name the items that it had before.
+        gone.subtract(&fields);
         walk::take_away(schema, root, &mut after, &gone, &kept);
     }
     if !call.req.force {
@@ -119,14 +123,13 @@ fn configuration(call: &Call<'_, '_>, config: &Value) -> Result<(Value, Set), St
 }
 
 fn before_first_apply(call: &Call<'_, '_>, before: &Value) -> Entry {
-    let mut fields = walk::named(&call.registry.schema, adapt::root(call.ty), before);
-    managers::strip(&mut fields);
+    let mut fields = managers::difference(&call.registry.schema, call.ty, None, before).changed;
     fields.children.remove("f:status");
     Entry {
         manager: BEFORE.into(),
         operation: "Update".into(),
         api_version: call.kind.api_version(),
-        time: String::new(),
+        time: call.env.now.rfc3339(),
         subresource: String::new(),
         fields,
     }

@@ -3,14 +3,14 @@
 use copepod_model::schema::Schema;
 use serde_json::{Value, json};
 
-use super::Set;
 use super::walk::{self, Diff};
+use super::{Set, told};
 use crate::adapt::{self, Ty};
 use crate::call::Call;
 use crate::value::{self, list, text};
 
-const UPDATE: &str = "Update";
-const APPLY: &str = "Apply";
+pub(super) const UPDATE: &str = "Update";
+pub(super) const APPLY: &str = "Apply";
 /// So many entries of plain updates are kept apart; older ones become one.
 const MAX_UPDATES: usize = 10;
 const ANCIENT: &str = "ancient-changes";
@@ -32,7 +32,7 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    fn of(v: &Value) -> Entry {
+    pub(super) fn of(v: &Value) -> Entry {
         let own = |name| text(v, name).to_string();
         Entry {
             manager: own("manager"),
@@ -40,11 +40,17 @@ impl Entry {
             api_version: own("apiVersion"),
             time: own("time"),
             subresource: own("subresource"),
-            fields: Set::from_json(&v["fieldsV1"]),
+            fields: told::fields(&v["fieldsV1"]),
         }
     }
 
-    fn to_json(&self) -> Value {
+    /// Whether it is the same manager's, in the same way.
+    pub(super) fn is_like(&self, other: &Entry) -> bool {
+        (&self.manager, &self.operation, &self.subresource) == (&other.manager, &other.operation, &other.subresource)
+            && (self.operation == APPLY || self.api_version == other.api_version)
+    }
+
+    pub(super) fn to_json(&self) -> Value {
         let mut out = json!({
             "manager": self.manager, "operation": self.operation, "apiVersion": self.api_version,
             "fieldsType": "FieldsV1", "fieldsV1": self.fields.to_json(),
@@ -130,23 +136,54 @@ pub(super) fn strip(fields: &mut Set) {
     }
 }
 
-/// What differs between two versions of an object, as far as anyone manages it.
+/// What differs between two versions of a complete object, as far as anyone manages it. What a new object differs from is
+/// an empty one.
 pub(super) fn difference(schema: &Schema, ty: Option<Ty>, old: Option<&Value>, new: &Value) -> Diff {
-    let mut diff = walk::compare(schema, adapt::root(ty), old, Some(new));
+    let empty;
+    let old = match old {
+        Some(old) => old,
+        None => {
+            let mut value = json!({});
+            adapt::complete(schema, ty, &mut value);
+            empty = value;
+            &empty
+        }
+    };
+    let mut diff = walk::compare(schema, adapt::root(ty), Some(old), Some(new));
     strip(&mut diff.changed);
     strip(&mut diff.removed);
     diff
 }
 
-/// The entries of a new object.
-pub(crate) fn created(call: &Call<'_, '_>, object: &Value, applied: Option<Applied>) -> Value {
+/// The entries of a new object as its client has sent it, complete and defaulted: upstream settles them before admission
+/// and storage add what is theirs. Who is `told` to manage fields of it keeps what the creator does not set.
+pub(crate) fn created(
+    call: &Call<'_, '_>,
+    object: &Value,
+    applied: Option<Applied>,
+    told: Option<Vec<Entry>>,
+) -> Value {
     let is_applied = applied.is_some();
     let fields = match applied {
         Some(applied) => applied.fields,
         None => difference(&call.registry.schema, call.ty, None, object).changed,
     };
-    let entry = fresh(call, is_applied, fields);
-    if entry.fields.is_empty() { json!([]) } else { json!([entry.to_json()]) }
+    let mut all = told.unwrap_or_default();
+    let mut entry = fresh(call, is_applied, fields);
+    all.iter_mut().for_each(|e| e.fields.subtract(&entry.fields));
+    if let Some(mine) = all.iter().position(|e| e.is_like(&entry)) {
+        entry.fields.union(&all.swap_remove(mine).fields);
+    }
+    all.push(entry);
+    listed(all)
+}
+
+/// The entries that manage something, in their order: appliers first, then by age, as upstream.
+fn listed(mut all: Vec<Entry>) -> Value {
+    all.retain(|e| !e.fields.is_empty());
+    forget_old(&mut all);
+    all.sort_by(|a, b| (&a.operation, &a.time, &a.manager).cmp(&(&b.operation, &b.time, &b.manager)));
+    all.iter().map(Entry::to_json).collect()
 }
 
 /// Writes the entries into an object; one that nobody manages has none.
@@ -158,13 +195,25 @@ pub(crate) fn set(object: &mut Value, entries: Value) {
     }
 }
 
-/// The entries after a change: who sends it owns what it changed, and nobody owns what is gone.
-pub(crate) fn updated(call: &Call<'_, '_>, before: &Value, after: &Value, applied: Option<Applied>) -> Value {
-    let diff = difference(&call.registry.schema, call.ty, Some(before), after);
+/// The entries after a change as its client wants it, complete and defaulted, as for a new object: who sends it owns what
+/// it changed, and nobody owns what is gone. `told` are those that it starts from, if not the stored ones.
+pub(crate) fn updated(
+    call: &Call<'_, '_>,
+    before: &Value,
+    after: &Value,
+    applied: Option<Applied>,
+    told: Option<Vec<Entry>>,
+) -> Value {
     let is_applied = applied.is_some();
-    let mut all = entries(before);
+    let mut all = told.unwrap_or_else(|| entries(before));
+    if all.is_empty() && !is_applied {
+        // Of an object that nobody manages no account is kept until somebody applies to it.
+        return json!([]);
+    }
+    let diff = difference(&call.registry.schema, call.ty, Some(before), after);
     let mine = all.iter().position(|e| e.is_of(call, is_applied));
     let had = mine.map(|i| all[i].fields.clone());
+    let changes = !diff.changed.is_empty();
     for (i, entry) in all.iter_mut().enumerate() {
         entry.fields.subtract(&diff.removed);
         if Some(i) != mine {
@@ -179,17 +228,14 @@ pub(crate) fn updated(call: &Call<'_, '_>, before: &Value, after: &Value, applie
     if !is_applied {
         fields.union(&diff.changed);
     }
-    let same = had.is_some_and(|had| had == fields);
+    // Who writes another value into a field of its own is there anew.
+    let same = !changes && had.is_some_and(|had| had == fields);
     match mine {
         Some(i) if same => all[i].fields = fields,
         Some(i) => all[i] = fresh(call, is_applied, fields),
         None => all.push(fresh(call, is_applied, fields)),
     }
-    all.retain(|e| !e.fields.is_empty());
-    forget_old(&mut all);
-    // Appliers first, then by age, as upstream.
-    all.sort_by(|a, b| (&a.operation, &a.time, &a.manager).cmp(&(&b.operation, &b.time, &b.manager)));
-    all.iter().map(Entry::to_json).collect()
+    listed(all)
 }
 
 /// Makes one entry of the oldest plain updates when there are too many.
@@ -215,8 +261,12 @@ fn forget_old(all: &mut Vec<Entry>) {
     }
 }
 
-/// Whether two values of `managedFields` are the same.
+/// Whether two values of `managedFields` say the same. When is not what: it is no reason to write an object.
 pub(crate) fn same(a: &Value, b: &Value) -> bool {
-    let items = |v: &Value| v.as_array().cloned().unwrap_or_default();
+    let items = |v: &Value| {
+        let mut items = v.as_array().cloned().unwrap_or_default();
+        items.iter_mut().for_each(|entry| value::remove(entry, "time"));
+        items
+    };
     items(a) == items(b)
 }

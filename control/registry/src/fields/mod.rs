@@ -2,6 +2,7 @@
 
 pub(crate) mod apply;
 pub(crate) mod managers;
+pub(crate) mod told;
 mod walk;
 
 use std::collections::BTreeMap;
@@ -35,6 +36,13 @@ impl Set {
         }
     }
 
+    /// Adds a child to what is there of it.
+    pub(crate) fn join(&mut self, name: &str, child: Set) {
+        if !child.is_empty() {
+            self.children.entry(name.into()).or_default().union(&child);
+        }
+    }
+
     pub(crate) fn from_json(fields: &Value) -> Set {
         let mut out = Set::default();
         for (name, below) in fields.as_object().into_iter().flatten() {
@@ -65,30 +73,13 @@ impl Set {
         }
     }
 
-    /// Takes `other` away. What is a leaf there takes along all that is below it here.
+    /// Takes the very places of `other` away, and nothing below them: what goes away as a whole is named there at every
+    /// level.
     pub(crate) fn subtract(&mut self, other: &Set) {
-        if other.member && other.children.is_empty() {
-            *self = Set::default();
-            return;
-        }
         self.member &= !other.member;
         for (name, theirs) in &other.children {
             if let Some(mine) = self.children.get_mut(name) {
                 mine.subtract(theirs);
-                if mine.is_empty() {
-                    self.children.remove(name);
-                }
-            }
-        }
-    }
-
-    /// Takes the very places of `other` away, and nothing below them: an empty list in a configuration does not name the
-    /// items that it had before.
-    pub(crate) fn subtract_exactly(&mut self, other: &Set) {
-        self.member &= !other.member;
-        for (name, theirs) in &other.children {
-            if let Some(mine) = self.children.get_mut(name) {
-                mine.subtract_exactly(theirs);
                 if mine.is_empty() {
                     self.children.remove(name);
                 }

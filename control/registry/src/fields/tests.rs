@@ -1,7 +1,8 @@
+use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::Set;
-use super::walk::{self, compare};
+use super::walk::{self, Diff, compare};
 use crate::adapt;
 use copepod_model::schema::Schema;
 
@@ -38,16 +39,16 @@ fn sets_add_subtract_and_intersect() {
     rest.subtract(&b);
     assert_eq!(rest.to_json(), json!({"f:a":{},"f:b":{".":{},"f:d":{}}}));
     assert_eq!(a.common(&b).to_json(), json!({"f:b":{"f:c":{}}}));
-    let mut none = a.clone();
-    none.subtract(&set(json!({"f:a":{},"f:b":{}})));
-    assert!(none.is_empty(), "a leaf takes along what is below it");
+    let mut below = a.clone();
+    below.subtract(&set(json!({"f:a":{},"f:b":{}})));
+    assert_eq!(below.to_json(), json!({"f:b":{"f:c":{},"f:d":{}}}), "a place goes alone, as upstream");
 }
 
 #[test]
 fn differences_are_found_field_by_field() {
     let schema = Schema::builtin();
     let root = adapt::root(schema.lookup("apps/v1", "Deployment"));
-    let old = json!({"spec":{"replicas":1,"template":{"spec":{"containers":[{"name":"a","image":"i"},{"name":"b","image":"i"}]}}}});
+    let old = json!({"metadata":{},"spec":{"replicas":1,"template":{"spec":{"containers":[{"name":"a","image":"i"},{"name":"b","image":"i"}]}}}});
     let new = json!({"metadata":{"labels":{"x":"y"}},
         "spec":{"replicas":1,"template":{"spec":{"containers":[{"name":"c","image":"i"},{"name":"a","image":"j","args":["x"]}]}}}});
     let diff = compare(schema, root, Some(&old), Some(&new));
@@ -87,4 +88,75 @@ fn what_others_keep_is_not_taken_away() {
     let gone = set(json!({"f:metadata":{"f:labels":{"f:a":{}}},"f:data":{"f:x":{},"f:y":{}}}));
     walk::take_away(schema, root, &mut v, &gone, &set(json!({"f:data":{"f:y":{}}})));
     assert_eq!(v, json!({"data":{"y":"2"}}));
+}
+
+#[test]
+fn items_that_are_the_same_by_their_keys_count_together() {
+    let schema = Schema::builtin();
+    let root = adapt::root(schema.lookup("v1", "Pod"));
+    let pod = |env: Value| json!({"spec":{"containers":[{"name":"c","env":env}]}});
+    let (a, b) = (json!({"name":"x","value":"1"}), json!({"name":"x","value":"2"}));
+    let at = |set: &Set| set.to_json()["f:spec"]["f:containers"]["k:{\"name\":\"c\"}"]["f:env"].clone();
+    let key = "k:{\"name\":\"x\"}";
+    let (alone, full) = (json!({key: {}}), json!({key: {".":{},"f:name":{},"f:value":{}}}));
+    let (one, two, swapped) = (pod(json!([a])), pod(json!([a, b])), pod(json!([b, a])));
+    for (old, new, changed, removed) in [
+        (&one, &two, alone.clone(), full.clone()),
+        (&two, &one, full, alone.clone()),
+        (&two, &swapped, alone.clone(), Value::Null),
+        (&pod(json!([])), &two, alone.clone(), Value::Null),
+        (&two, &pod(json!([{"name":"y"}])), json!({"k:{\"name\":\"y\"}": {".":{},"f:name":{}}}), alone.clone()),
+    ] {
+        let diff = compare(schema, root, Some(old), Some(new));
+        assert_eq!((at(&diff.changed), at(&diff.removed)), (changed, removed), "{old} {new}");
+    }
+    assert_eq!(at(&walk::named(schema, root, &two)), alone);
+}
+
+/// Objects with some of the shapes that there are: maps, lists with keys, sets, structs and what is owned as a whole.
+fn pods() -> impl Strategy<Value = Value> {
+    let map = || proptest::option::of(prop::collection::btree_map("[ab]", "[12]", 0..3));
+    let container = ("[abc]", "[ij]", proptest::option::of("[st]"), proptest::option::of(1..3u32));
+    let containers = prop::collection::vec(container, 1..4);
+    (map(), map(), containers, prop::collection::btree_set("[fgh]", 0..3)).prop_map(|(labels, selector, list, set)| {
+        let containers: Vec<Value> = list
+            .into_iter()
+            .map(|(name, image, arg, port)| {
+                json!({"name": name, "image": image, "args": arg.map(|a| [a]),
+                    "ports": port.map(|p| json!([{"containerPort": p}]))})
+            })
+            .collect();
+        let mut pod = json!({"metadata": {"labels": labels, "finalizers": set},
+            "spec": {"nodeSelector": selector, "containers": containers}});
+        let schema = Schema::builtin();
+        let ty = schema.lookup("v1", "Pod");
+        adapt::normalise(schema, ty, &mut pod);
+        adapt::complete(schema, ty, &mut pod);
+        pod
+    })
+}
+
+proptest! {
+    #[test]
+    fn whoever_makes_an_object_step_by_step_owns_what_it_names(all in prop::collection::vec(pods(), 1..5)) {
+        let schema = Schema::builtin();
+        let root = adapt::root(schema.lookup("v1", "Pod"));
+        let mut empty = json!({});
+        adapt::complete(schema, schema.lookup("v1", "Pod"), &mut empty);
+        let mut old = empty.clone();
+        let mut owned = Set::default();
+        for new in all {
+            let Diff { changed, removed } = compare(schema, root, Some(&old), Some(&new));
+            let back = compare(schema, root, Some(&new), Some(&old));
+            prop_assert_eq!(back.removed.paths().len() + back.changed.paths().len(),
+                changed.paths().len() + removed.paths().len(), "the way back is as long");
+            owned.subtract(&removed);
+            owned.union(&changed);
+            let mut missing = walk::named(schema, root, &new);
+            missing.subtract(&owned);
+            missing.subtract(&walk::named(schema, root, &empty));
+            prop_assert!(missing.is_empty(), "{:?} is nobody's in {}", missing.paths(), new);
+            old = new;
+        }
+    }
 }

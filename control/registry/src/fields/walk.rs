@@ -17,6 +17,14 @@ fn child_shape<'s>(schema: &'s Schema, shape: Shape<'s>, name: &str) -> Shape<'s
     }
 }
 
+/// The shape of the items of a list.
+fn item_shape<'s>(schema: &'s Schema, shape: Shape<'s>) -> Shape<'s> {
+    match shape {
+        Shape::Keyed(field) => adapt::element(schema, field.elem),
+        _ => Shape::Leaf,
+    }
+}
+
 fn is_object(shape: Shape<'_>) -> bool {
     matches!(shape, Shape::Struct(_) | Shape::Map(_))
 }
@@ -25,17 +33,29 @@ fn field_name(name: &str) -> String {
     format!("f:{name}")
 }
 
-/// The items of a keyed list by their keys; `None` if one has none, or two the same: then the list counts as a whole.
+/// The items of a keyed list by their keys, in order; `None` if one has none, or two the same: then the list counts as a
+/// whole.
 fn keyed<'v>(schema: &Schema, field: &schema::Field, list: &'v Value) -> Option<Vec<(String, &'v Value)>> {
-    let items = list.as_array()?;
-    let mut seen = BTreeMap::new();
-    let mut out = Vec::with_capacity(items.len());
+    let groups = grouped(schema, Shape::Keyed(field), list.as_array()?)?;
+    groups.into_iter().map(|(key, items)| if let [item] = *items { Some((key, item)) } else { None }).collect()
+}
+
+/// The items of a keyed list or a set by what tells them apart, in order; `None` if there is nothing that does.
+fn grouped<'v>(schema: &Schema, shape: Shape<'_>, items: &'v [Value]) -> Option<Vec<(String, Vec<&'v Value>)>> {
+    let mut places: BTreeMap<String, usize> = BTreeMap::new();
+    let mut out: Vec<(String, Vec<&Value>)> = Vec::with_capacity(items.len());
     for item in items {
-        let key = format!("k:{}", adapt::item_key(schema, field, item)?);
-        if seen.insert(key.clone(), ()).is_some() {
-            return None;
+        let key = match shape {
+            Shape::Keyed(field) => format!("k:{}", adapt::item_key(schema, field, item)?),
+            _ => set_item(item),
+        };
+        match places.get(&key) {
+            Some(place) => out[*place].1.push(item),
+            None => {
+                places.insert(key.clone(), out.len());
+                out.push((key, vec![item]));
+            }
         }
-        out.push((key, item));
     }
     Some(out)
 }
@@ -44,26 +64,26 @@ fn set_item(value: &Value) -> String {
     format!("v:{value}")
 }
 
-/// The fields that `value` names.
+/// The fields that `value` names, as upstream's `ToFieldSet` has them: leaves, entries of maps and items of lists.
 pub(super) fn named(schema: &Schema, shape: Shape<'_>, value: &Value) -> Set {
     let mut out = Set::default();
     match (shape, value) {
-        (Shape::Struct(_) | Shape::Map(_), Value::Object(fields)) if !fields.is_empty() => {
+        (Shape::Struct(_) | Shape::Map(_), Value::Object(fields)) => {
             for (name, value) in fields {
                 let mut child = named(schema, child_shape(schema, shape, name), value);
-                child.member |= matches!(shape, Shape::Map(_));
+                let empty = value.is_null() || value.as_object().is_some_and(Map::is_empty);
+                child.member |= empty || matches!(shape, Shape::Map(_));
                 out.add(field_name(name), child);
             }
         }
-        (Shape::Set, Value::Array(items)) if !items.is_empty() => {
-            for item in items {
-                out.add(set_item(item), Set::leaf());
-            }
-        }
-        (Shape::Keyed(field), Value::Array(items)) if !items.is_empty() => match keyed(schema, field, value) {
-            Some(items) => {
-                for (key, item) in items {
-                    let mut child = named(schema, adapt::element(schema, field.elem), item);
+        (Shape::Set | Shape::Keyed(_), Value::Array(items)) => match grouped(schema, shape, items) {
+            Some(groups) => {
+                for (key, items) in groups {
+                    let mut child = match *items {
+                        [item] => named(schema, item_shape(schema, shape), item),
+                        // Of items that are the same by their keys nobody can tell the fields apart.
+                        _ => Set::default(),
+                    };
                     child.member = true;
                     out.add(key, child);
                 }
@@ -84,7 +104,9 @@ pub(super) struct Diff {
     pub(super) removed: Set,
 }
 
-/// Compares two values at the same place, of which at least one exists.
+/// Compares two values at the same place, of which at least one exists, as upstream's `Compare` does: what comes or goes
+/// does so at every level, the place itself included. To say what upstream's answer is, both values have to be complete
+/// ([`adapt::complete`]): a struct that is there although it is empty does not come.
 pub(super) fn compare(schema: &Schema, shape: Shape<'_>, old: Option<&Value>, new: Option<&Value>) -> Diff {
     let mut out = Diff::default();
     if old == new {
@@ -95,69 +117,66 @@ pub(super) fn compare(schema: &Schema, shape: Shape<'_>, old: Option<&Value>, ne
         Some(v) if is_object(shape) => v.is_object(),
         Some(v) => v.is_array() && !matches!(shape, Shape::Leaf),
     };
-    if matches!(shape, Shape::Leaf) || !fits(old) || !fits(new) {
-        return whole(new.is_some());
-    }
-    // A map that comes or goes is itself a change; a struct is one only if there is nothing in it.
     let empty = |v: Option<&Value>| match v {
         Some(Value::Object(m)) => m.is_empty(),
         Some(Value::Array(a)) => a.is_empty(),
-        _ => false,
+        other => other.is_none(),
     };
-    let counts = |v| matches!(shape, Shape::Map(_)) || empty(v);
-    out.changed.member = old.is_none() && counts(new);
-    out.removed.member = new.is_none() && counts(old);
-    let mut child = |name: &str, shape: Shape<'_>, old: Option<&Value>, new: Option<&Value>, item: bool| {
-        if old == new {
-            return;
+    if matches!(shape, Shape::Leaf) || !fits(old) || !fits(new) || (empty(old) && empty(new)) {
+        return whole(new.is_some());
+    }
+    let child = |out: &mut Diff, name: &str, shape: Shape<'_>, old: Option<&Value>, new: Option<&Value>| {
+        if old != new {
+            let diff = compare(schema, shape, old, new);
+            out.changed.join(name, diff.changed);
+            out.removed.join(name, diff.removed);
         }
-        let mut diff = compare(schema, shape, old, new);
-        if item {
-            diff.changed.member |= old.is_none();
-            diff.removed.member |= new.is_none();
-        }
-        out.changed.add(name, diff.changed);
-        out.removed.add(name, diff.removed);
     };
     match shape {
         Shape::Struct(_) | Shape::Map(_) => {
             let (old, new) = (fields(old), fields(new));
             for (name, value) in new.iter() {
-                child(&field_name(name), child_shape(schema, shape, name), old.get(name), Some(value), false);
+                child(&mut out, &field_name(name), child_shape(schema, shape, name), old.get(name), Some(value));
             }
             for (name, value) in old.iter().filter(|(name, _)| !new.contains_key(*name)) {
-                child(&field_name(name), child_shape(schema, shape, name), Some(value), None, false);
+                child(&mut out, &field_name(name), child_shape(schema, shape, name), Some(value), None);
             }
         }
-        Shape::Set => {
-            let (old, new) = (items(old), items(new));
-            for item in new.iter().filter(|i| !old.contains(i)) {
-                child(&set_item(item), Shape::Leaf, None, Some(item), false);
-            }
-            for item in old.iter().filter(|i| !new.contains(i)) {
-                child(&set_item(item), Shape::Leaf, Some(item), None, false);
-            }
-        }
-        Shape::Keyed(field) => {
-            let none = || Some(Vec::new());
-            let (Some(old), Some(new_items)) = (
-                old.map_or_else(none, |v| keyed(schema, field, v)),
-                new.map_or_else(none, |v| keyed(schema, field, v)),
-            ) else {
+        Shape::Set | Shape::Keyed(_) => {
+            let (Some(olds), Some(news)) = (grouped(schema, shape, items(old)), grouped(schema, shape, items(new)))
+            else {
                 return whole(new.is_some());
             };
-            let element = adapt::element(schema, field.elem);
-            let mut old: BTreeMap<String, &Value> = old.into_iter().collect();
-            for (key, item) in new_items {
-                let before = old.remove(&key);
-                child(&key, element, before, Some(item), true);
+            let element = item_shape(schema, shape);
+            let mut olds: BTreeMap<String, Vec<&Value>> = olds.into_iter().collect();
+            for (key, new) in news {
+                let old = olds.remove(&key).unwrap_or_default();
+                match (&*old, &*new) {
+                    ([] | [_], [new]) => child(&mut out, &key, element, old.first().copied(), Some(*new)),
+                    // Items that are the same by their keys come, go and change together.
+                    ([] | [_], _) => {
+                        old.iter().for_each(|old| child(&mut out, &key, element, Some(*old), None));
+                        out.changed.join(&key, Set::leaf());
+                    }
+                    (_, [new]) => {
+                        child(&mut out, &key, element, None, Some(*new));
+                        out.removed.join(&key, Set::leaf());
+                    }
+                    _ if old == new => {}
+                    _ => out.changed.join(&key, Set::leaf()),
+                }
             }
-            for (key, item) in old {
-                child(&key, element, Some(item), None, true);
+            for (key, old) in olds {
+                match *old {
+                    [old] => child(&mut out, &key, element, Some(old), None),
+                    _ => out.removed.join(&key, Set::leaf()),
+                }
             }
         }
         Shape::Leaf => {}
     }
+    out.changed.member |= old.is_none();
+    out.removed.member |= new.is_none();
     out
 }
 

@@ -318,6 +318,10 @@ fn an_agent_sets_no_labels_and_mirrors_that_are_not_its_own() {
         assert_eq!(!got.starts_with("403"), allowed, "{label}: {got}");
         assert!(allowed || got == want, "{got}");
     }
+    let mut owned = c.value("nodes n1");
+    owned["metadata"]["ownerReferences"] = json!([{"apiVersion": "v1", "kind": "Node", "name": "x", "uid": "u"}]);
+    let want = "403 nodes \"n1\" is forbidden: node \"n1\" is not allowed to modify ownerReferences";
+    assert_eq!(as_agent(&mut c, Verb::Update, "nodes n1", owned), want);
     let mirror = |spec: Value| {
         let mut p = json!({"metadata": {"name": "m", "annotations": {"kubernetes.io/config.mirror": "x"}},
             "spec": {"nodeName": "n1", "containers": [{"name": "c", "image": "i"}]}});
@@ -350,4 +354,123 @@ fn an_agent_sets_no_labels_and_mirrors_that_are_not_its_own() {
         as_agent(&mut c, Verb::Create, "csinodes.storage.k8s.io", drivers),
         "403 csinodes.storage.k8s.io \"n2\" is forbidden: can only access CSINode with the same name as the requesting node"
     );
+}
+
+#[test]
+fn who_writes_what_acts_on_nothing_is_told_so() {
+    let mut c = Cluster::new();
+    let range = json!({"metadata":{"name":"more"},"spec":{"cidrs":["10.97.0.0/16"]}});
+    let hooks = json!({"metadata":{"name":"w"}});
+    let remote = json!({"metadata":{"name":"v1.a.b"},"spec":{"group":"a.b","version":"v1","groupPriorityMinimum":1,
+        "versionPriority":1,"service":{"namespace":"n","name":"s"}}});
+    for (what, object, want) in [
+        (
+            "servicecidrs.networking.k8s.io",
+            range,
+            "Services get their addresses from the ServiceCIDR \"kubernetes\" alone: ServiceCIDR is kept and has no effect",
+        ),
+        (
+            "validatingwebhookconfigurations.admissionregistration.k8s.io",
+            hooks,
+            "admission webhooks are not called: ValidatingWebhookConfiguration is kept and has no effect",
+        ),
+        (
+            "apiservices.apiregistration.k8s.io",
+            remote.clone(),
+            "requests are not handed on to other API servers: APIService is kept and has no effect",
+        ),
+    ] {
+        assert_eq!(warnings(&mut c, Verb::Create, what, object), [want]);
+    }
+    let mut local = remote;
+    local["spec"]["service"] = Value::Null;
+    assert_eq!(warnings(&mut c, Verb::Create, "apiservices.apiregistration.k8s.io", local), Vec::<String>::new());
+    let shown = c.value("apiservices.apiregistration.k8s.io v1.apps");
+    assert_eq!(shown["status"]["conditions"][0]["reason"], "Local");
+    assert_eq!(c.value("servicecidrs.networking.k8s.io kubernetes")["spec"]["cidrs"], json!(["10.96.0.0/16"]));
+}
+
+#[test]
+fn mirrors_refer_to_neither_accounts_nor_secrets() {
+    let mut c = Cluster::new();
+    let mirror = |more: Value| {
+        let mut p = pod("m");
+        p["spec"]["nodeName"] = "n".into();
+        p["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror": "x"});
+        p["spec"].as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        p
+    };
+    let with = |more: Value| {
+        let mut container = json!({"name": "c", "image": "i"});
+        container.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({"containers": [container]})
+    };
+    let volume = |source: Value| {
+        let mut volume = json!({"name": "v"});
+        volume.as_object_mut().unwrap().extend(source.as_object().unwrap().clone());
+        json!({"volumes": [volume]})
+    };
+    let secrets = "a mirror pod may not reference secrets";
+    let token = json!({"projected": {"sources": [{"serviceAccountToken": {"path": "t"}}]}});
+    for (more, want) in [
+        (json!({"serviceAccountName": "default"}), "a mirror pod may not reference service accounts"),
+        (json!({"imagePullSecrets": [{"name": "s"}]}), secrets),
+        (volume(json!({"secret": {"secretName": "s"}})), secrets),
+        (volume(json!({"projected": {"sources": [{"secret": {"name": "s"}}]}})), secrets),
+        (volume(json!({"csi": {"driver": "d", "nodePublishSecretRef": {"name": "s"}}})), secrets),
+        (with(json!({"envFrom": [{"secretRef": {"name": "s"}}]})), secrets),
+        (with(json!({"env": [{"name": "E", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]})), secrets),
+        (volume(token), "a mirror pod may not use service account token projections"),
+    ] {
+        let got = error(c.create("pods default/", mirror(more.clone())));
+        assert_eq!(got, format!("403 pods \"m\" is forbidden: {want}"), "{more}");
+    }
+    c.create("pods default/", mirror(json!({}))).unwrap();
+}
+
+#[test]
+fn an_account_may_say_which_secrets_its_pods_refer_to() {
+    let mut c = Cluster::new();
+    let account = json!({"metadata": {"name": "strict", "annotations": {"kubernetes.io/enforce-mountable-secrets": "true"}},
+        "secrets": [{"name": "own"}], "imagePullSecrets": [{"name": "pull"}]});
+    c.create("serviceaccounts default/", account).unwrap();
+    let run = |name: &str, spec: Value| {
+        let mut p = pod(name);
+        p["spec"]["serviceAccountName"] = "strict".into();
+        p["spec"].as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+        p
+    };
+    let volume = |secret: &str| json!({"volumes": [{"name": "v", "secret": {"secretName": secret}}]});
+    let reads = |list: &str, env: Value| json!({list: [{"name": "c2", "image": "i", "env": env["env"], "envFrom": env["envFrom"]}]});
+    let variable = json!({"env": [{"name": "E", "valueFrom": {"secretKeyRef": {"name": "x", "key": "k"}}}]});
+    let but = "is not allowed because service account strict does not reference that";
+    for (spec, want) in [
+        (volume("x"), format!("volume with secret.secretName=\"x\" {but} secret")),
+        (
+            reads("containers", variable.clone()),
+            format!("container c2 with envVar E referencing secret.secretName=\"x\" {but} secret"),
+        ),
+        (
+            reads("initContainers", json!({"envFrom": [{"secretRef": {"name": "x"}}]})),
+            format!("init container c2 with envFrom referencing secret.secretName=\"x\" {but} secret"),
+        ),
+        (
+            json!({"imagePullSecrets": [{"name": "pull"}, {"name": "x"}]}),
+            format!("imagePullSecrets[1].name=\"x\" {but} imagePullSecret"),
+        ),
+    ] {
+        let got = error(c.create("pods default/", run("p", spec.clone())));
+        assert_eq!(got, format!("403 pods \"p\" is forbidden: {want}"), "{spec}");
+    }
+    c.create("pods default/", run("p", volume("own"))).unwrap();
+    let debugger = json!({"name": "d", "image": "i", "env": variable["env"]});
+    let patch = json!({"spec": {"ephemeralContainers": [debugger]}});
+    let got = error(c.patch(copepod_model::request::PatchType::Strategic, "pods default/p ephemeralcontainers", patch));
+    assert!(
+        got.ends_with(&format!("ephemeral container d with envVar E referencing secret.secretName=\"x\" {but} secret")),
+        "{got}"
+    );
+    let mut free = run("free", volume("x"));
+    free["spec"]["serviceAccountName"] = "default".into();
+    c.create("pods default/", free).unwrap();
 }

@@ -128,3 +128,38 @@ fn of_two_that_race_for_an_address_one_decides_again() {
     assert!(matches!(apply(&mut c.tables, 1, &b.txn).0, Outcome::Failed(_)));
     assert_eq!(decide(&mut c, "b").unwrap_err().code, 422);
 }
+
+#[test]
+fn addresses_are_shown_as_objects() {
+    const ADDRESSES: &str = "ipaddresses.networking.k8s.io";
+    let mut c = Cluster::new();
+    c.create("services default/", service("a", json!({"clusterIP":"10.96.0.10"}))).unwrap();
+    let at = format!("{ADDRESSES} 10.96.0.10");
+    let shown = c.value(&at);
+    assert_eq!(shown["spec"], json!({"parentRef":{"resource":"services","namespace":"default","name":"a"}}));
+    assert_eq!(shown["metadata"]["labels"]["ipaddress.kubernetes.io/ip-family"], "IPv4");
+    assert!(shown["metadata"]["uid"].is_string() && shown["metadata"]["creationTimestamp"].is_string(), "{shown}");
+    // Headless Services and those of type ExternalName have none.
+    c.create("services default/", service("h", json!({"clusterIP":"None"}))).unwrap();
+    c.create("services default/", service("e", json!({"type":"ExternalName","externalName":"x.io"}))).unwrap();
+    assert_eq!(c.internal(ADDRESSES), ["10.96.0.10"]);
+    // What somebody else has taken is not given to a Service.
+    let other =
+        json!({"metadata":{"name":"10.96.0.11"},"spec":{"parentRef":{"group":"a.b","resource":"c","name":"d"}}});
+    c.create(ADDRESSES, other).unwrap();
+    let got = error(c.create("services default/", service("b", json!({"clusterIP":"10.96.0.11"}))));
+    assert!(got.contains("failed to allocate IP 10.96.0.11: provided IP is already allocated"), "{got}");
+    // One that somebody has deleted is made again for the Service that has the address, and for no other.
+    c.delete(&at).unwrap();
+    let missing = |c: &mut Cluster| crate::missing_addresses(&c.tables, c.now, &mut c.ids);
+    let found = missing(&mut c);
+    assert_eq!(found.len(), 1);
+    for (require, ops) in found {
+        let txn = copepod_state::Txn { fence: None, require, ops };
+        assert!(matches!(apply(&mut c.tables, 1, &txn).0, Outcome::Applied(_)));
+    }
+    assert_eq!(c.value(&at)["spec"]["parentRef"]["name"], "a");
+    assert!(missing(&mut c).is_empty());
+    c.delete("services default/a").unwrap();
+    assert_eq!(c.internal(ADDRESSES), ["10.96.0.11"]);
+}

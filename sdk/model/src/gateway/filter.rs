@@ -19,6 +19,8 @@ pub enum Filter {
     Rewrite(Rewrite),
     /// Another backend gets a copy.
     Mirror(Mirror),
+    /// Browsers may come from pages of other origins.
+    Cors(Cors),
     /// Something that cannot be done; its type.
     Unsupported(String),
 }
@@ -76,6 +78,26 @@ pub struct Mirror {
     pub share: (u32, u32),
 }
 
+/// Which pages may send requests, and what they are told (`HTTPCORSFilter`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cors {
+    /// Origins that may: `*`, or a scheme, a host that may begin with a wildcard, and perhaps a port.
+    pub origins: Vec<String>,
+    /// Whether with credentials.
+    pub credentials: bool,
+    /// Methods that they may use besides the usual ones; `*` is any.
+    pub methods: Vec<String>,
+    /// Headers that they may send besides the usual ones; `*` is any.
+    pub headers: Vec<String>,
+    /// Headers of responses that they may read besides the usual ones; `*` is any.
+    pub exposed: Vec<String>,
+    /// For how many seconds they may rely on it.
+    pub max_age: u32,
+}
+
+/// What browsers take where a filter names no time.
+const MAX_AGE: u32 = 5;
+
 /// The filters of a rule or a backend.
 pub(super) fn filters(object: &Object, all: &[Value]) -> Vec<Filter> {
     all.iter().map(|f| filter(object, f)).collect()
@@ -119,7 +141,20 @@ fn filter(object: &Object, f: &Value) -> Filter {
             };
             Filter::Mirror(Mirror { to: reference(object, &m["backendRef"]), share })
         }
+        "CORS" => Filter::Cors(cors(&f["cors"])),
         other => Filter::Unsupported(other.into()),
+    }
+}
+
+fn cors(c: &Value) -> Cors {
+    let texts = |field: &str| list(c, field).iter().filter_map(|v| v.as_str().map(Into::into)).collect();
+    Cors {
+        origins: texts("allowOrigins"),
+        credentials: c["allowCredentials"].as_bool().unwrap_or(false),
+        methods: texts("allowMethods"),
+        headers: texts("allowHeaders"),
+        exposed: texts("exposeHeaders"),
+        max_age: c["maxAge"].as_u64().and_then(|n| u32::try_from(n).ok()).unwrap_or(MAX_AGE),
     }
 }
 

@@ -15,7 +15,7 @@ mod route;
 mod tests;
 
 pub use attach::{Attached, Refusal, attach};
-pub use filter::{Filter, HeaderEdit, Mirror, PathEdit, Redirect, Rewrite};
+pub use filter::{Cors, Filter, HeaderEdit, Mirror, PathEdit, Redirect, Rewrite};
 pub use grant::Grants;
 pub use hosts::{intersection, matches as host_matches};
 pub use judge::{Doubt, JudgedGateway, JudgedListener, class_doubt, class_is_ours, judge};

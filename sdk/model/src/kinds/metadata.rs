@@ -104,6 +104,52 @@ pub fn validate_selector(path: Path<'_>, selector: &Value, errors: &mut Vec<Fiel
     }
 }
 
+/// Errors of a list of `metav1.Condition` in the field `conditions` of `of`.
+pub fn validate_conditions(path: Path<'_>, of: &Value, errors: &mut Vec<FieldError>) {
+    const REASON: &str = "a condition reason must start with alphabetic character, optionally followed by a string of \
+         alphanumeric characters or '_,:', and must end with an alphanumeric character or '_'";
+    let all = list(of, "conditions");
+    for (i, condition) in all.iter().enumerate() {
+        let path = path.index(i);
+        let kind = text(condition, "type");
+        if all[..i].iter().any(|other| text(other, "type") == kind) {
+            errors.push(FieldError::duplicate(path, kind));
+        }
+        match kind {
+            "" => errors.push(FieldError::required(path.child("type"), "is required")),
+            kind => check(path.child("type"), kind, names::qualified, errors),
+        }
+        let known = ["False", "True", "Unknown"];
+        match text(condition, "status") {
+            "" => errors.push(FieldError::required(path.child("status"), "")),
+            status if known.contains(&status) => {}
+            status => errors.push(FieldError::not_supported(path.child("status"), status, &known)),
+        }
+        if let Some(generation) = condition["observedGeneration"].as_i64().filter(|n| *n < 0) {
+            let why = "must be greater than or equal to zero";
+            errors.push(FieldError::invalid(path.child("observedGeneration"), generation, why));
+        }
+        if text(condition, "lastTransitionTime").is_empty() {
+            errors.push(FieldError::required(path.child("lastTransitionTime"), ""));
+        }
+        let reason = text(condition, "reason");
+        let inner = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let good = reason.starts_with(|c: char| c.is_ascii_alphabetic())
+            && reason.ends_with(inner)
+            && reason.chars().all(|c| inner(c) || matches!(c, ',' | ':'));
+        match reason {
+            "" => errors.push(FieldError::required(path.child("reason"), "")),
+            _ if !good => errors.push(FieldError::invalid(path.child("reason"), reason, REASON)),
+            _ => {}
+        }
+        for (field, most) in [("reason", 1024), ("message", 32 * 1024)] {
+            if text(condition, field).len() > most {
+                errors.push(FieldError::too_long(path.child(field), most));
+            }
+        }
+    }
+}
+
 fn annotations(meta: &Value, errors: &mut Vec<FieldError>) {
     let path = AT.child("annotations");
     let mut size = 0;

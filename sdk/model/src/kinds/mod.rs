@@ -307,6 +307,8 @@ impl Kind {
     }
 }
 
+pub mod admissionregistration;
+pub mod apiregistration;
 pub mod apps;
 pub mod autoscaling;
 pub mod batch;
@@ -353,6 +355,11 @@ fn builtin() -> Vec<Kind> {
         core::secret::kind(),
         core::service::kind(),
         core::service_account::kind(),
+        admissionregistration::mutating_webhook_configuration::kind(),
+        admissionregistration::validating_admission_policy::kind(),
+        admissionregistration::validating_admission_policy_binding::kind(),
+        admissionregistration::validating_webhook_configuration::kind(),
+        apiregistration::api_service::kind(),
         apps::controller_revision::kind(),
         apps::daemon_set::kind(),
         apps::deployment::kind(),
@@ -373,7 +380,9 @@ fn builtin() -> Vec<Kind> {
         gateway_api::reference_grant::kind(),
         networking::ingress::kind(),
         networking::ingress_class::kind(),
+        networking::ip_address::kind(),
         networking::network_policy::kind(),
+        networking::service_cidr::kind(),
         node::runtime_class::kind(),
         policy::pod_disruption_budget::kind(),
         rbac::cluster_role::kind(),
@@ -386,5 +395,6 @@ fn builtin() -> Vec<Kind> {
         storage::csi_storage_capacity::kind(),
         storage::storage_class::kind(),
         storage::volume_attachment::kind(),
+        storage::volume_attributes_class::kind(),
     ]
 }

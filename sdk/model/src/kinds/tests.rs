@@ -13,6 +13,7 @@ mod budgets;
 mod certificates;
 mod columns;
 mod defaults;
+mod registration;
 mod rules;
 mod storage;
 mod updates;
@@ -64,6 +65,9 @@ fn samples() -> BTreeMap<&'static str, Value> {
     let mut once = template.clone();
     once["spec"]["restartPolicy"] = "Never".into();
     let rules = json!({"rules":[{"verbs":["get"],"apiGroups":[""],"resources":["pods"]}]});
+    let rule = json!({"operations":["CREATE"],"apiGroups":[""],"apiVersions":["v1"],"resources":["pods"]});
+    let webhooks = json!({"webhooks":[{"name":"a.b.c","clientConfig":{"service":{"namespace":"n","name":"s"}},
+        "rules":[rule],"sideEffects":"None","admissionReviewVersions":["v1"]}]});
     let binding = json!({"roleRef":{"kind":"ClusterRole","name":"view"},"subjects":[{"kind":"User","name":"eve"}]});
     BTreeMap::from([
         ("configmaps", json!({"data":{"a":"b"}})),
@@ -127,6 +131,29 @@ fn samples() -> BTreeMap<&'static str, Value> {
         ),
         ("runtimeclasses.node.k8s.io", json!({"handler":"wasm"})),
         ("priorityclasses.scheduling.k8s.io", json!({"value":10})),
+        (
+            "ipaddresses.networking.k8s.io",
+            json!({"spec":{"parentRef":{"resource":"services","namespace":"a","name":"b"}}}),
+        ),
+        ("servicecidrs.networking.k8s.io", json!({"spec":{"cidrs":["10.1.0.0/16"]}})),
+        ("volumeattributesclasses.storage.k8s.io", json!({"driverName":"example.com/a","parameters":{"iops":"100"}})),
+        (
+            "apiservices.apiregistration.k8s.io",
+            json!({"metadata":{"name":"v1.a.b"},"spec":{"group":"a.b","version":"v1","groupPriorityMinimum":10,
+                "versionPriority":10,"service":{"namespace":"n","name":"s"}}}),
+        ),
+        ("mutatingwebhookconfigurations.admissionregistration.k8s.io", webhooks.clone()),
+        ("validatingwebhookconfigurations.admissionregistration.k8s.io", webhooks),
+        (
+            "validatingadmissionpolicies.admissionregistration.k8s.io",
+            json!({"metadata":{"name":"p"},"spec":{"matchConstraints":{"resourceRules":[rule]},
+                "validations":[{"expression":"true"}]}}),
+        ),
+        (
+            "validatingadmissionpolicybindings.admissionregistration.k8s.io",
+            json!({"spec":{"policyName":"p","validationActions":["Deny"],"matchResources":{},
+                "paramRef":{"name":"a","parameterNotFoundAction":"Deny"}}}),
+        ),
         ("csidrivers.storage.k8s.io", json!({"metadata":{"name":"a"},"spec":{}})),
         ("csinodes.storage.k8s.io", json!({"spec":{"drivers":[{"name":"a","nodeID":"n"}]}})),
         ("csistoragecapacities.storage.k8s.io", json!({"storageClassName":"a","capacity":"1Gi"})),
@@ -195,5 +222,5 @@ fn names_are_unique() {
         }
         assert_eq!(kind.singular, kind.kind.to_lowercase());
     }
-    assert_eq!(plurals.len(), 48);
+    assert_eq!(plurals.len(), 56);
 }

@@ -54,6 +54,8 @@ pub struct Type {
     pub special: Special,
     /// (apiVersion, kind) when it is a kind; then its JSON has these two fields.
     pub gvk: Option<(Text, Text)>,
+    /// Whether it is owned and applied as a whole.
+    pub atomic: bool,
     /// Whether unknown fields stay (custom resources).
     pub preserve_unknown: bool,
     /// The schema of a custom resource as its definition gives it, for OpenAPI.

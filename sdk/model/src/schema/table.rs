@@ -30,6 +30,37 @@ const SPECIAL: [(&str, Special); 15] = [
     ("io.k8s.apimachinery.pkg.apis.meta.v1.Verbs", Special::Strings),
 ];
 
+/// The types that are atomic wherever they stand (`+structType=atomic`).
+const ATOMIC: [&str; 27] = [
+    "io.k8s.api.admissionregistration.v1.MatchResources",
+    "io.k8s.api.admissionregistration.v1.NamedRuleWithOperations",
+    "io.k8s.api.admissionregistration.v1.ParamKind",
+    "io.k8s.api.admissionregistration.v1.ParamRef",
+    "io.k8s.api.admissionregistration.v1.Variable",
+    "io.k8s.api.autoscaling.v1.CrossVersionObjectReference",
+    "io.k8s.api.core.v1.ConfigMapKeySelector",
+    "io.k8s.api.core.v1.EndpointAddress",
+    "io.k8s.api.core.v1.EndpointPort",
+    "io.k8s.api.core.v1.FileKeySelector",
+    "io.k8s.api.core.v1.LocalObjectReference",
+    "io.k8s.api.core.v1.NodeSelector",
+    "io.k8s.api.core.v1.NodeSelectorTerm",
+    "io.k8s.api.core.v1.ObjectFieldSelector",
+    "io.k8s.api.core.v1.ObjectReference",
+    "io.k8s.api.core.v1.ResourceFieldSelector",
+    "io.k8s.api.core.v1.ScopeSelector",
+    "io.k8s.api.core.v1.SecretKeySelector",
+    "io.k8s.api.core.v1.SecretReference",
+    "io.k8s.api.core.v1.TopologySelectorTerm",
+    "io.k8s.api.core.v1.TypedLocalObjectReference",
+    "io.k8s.api.discovery.v1.EndpointPort",
+    "io.k8s.api.networking.v1.ServiceBackendPort",
+    "io.k8s.api.rbac.v1.RoleRef",
+    "io.k8s.api.rbac.v1.Subject",
+    "io.k8s.apimachinery.pkg.apis.meta.v1.LabelSelector",
+    "io.k8s.apimachinery.pkg.apis.meta.v1.OwnerReference",
+];
+
 /// A message as its lines say, before inlined ones are flattened.
 #[derive(Default)]
 struct Raw {
@@ -84,6 +115,7 @@ pub(super) fn load(text: &'static str) -> Schema {
             fields,
             special: special.get(raw.name).copied().unwrap_or_default(),
             gvk: raw.gvk.map(|(v, k)| (v.into(), k.into())),
+            atomic: ATOMIC.contains(&raw.name),
             wire,
             line: Some(raw.line),
             ..Type::default()

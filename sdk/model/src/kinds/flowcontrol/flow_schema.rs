@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{conditions, fixed, mandatory};
+use super::{conditions, fixed, mandatory, suggested};
 use crate::kinds::fields::{Path, any, check, fill, is_true, list, one_of, required, spec_mut, text};
 use crate::kinds::table::{col, columns, name, number};
 use crate::kinds::{Column, Kind, Strategy, age, names};
@@ -26,7 +26,7 @@ const VERBS: [&str; 9] = ["create", "delete", "deletecollection", "get", "list",
 /// What a subject of each kind must say, and may not say besides.
 const SUBJECTS: [(&str, &str); 3] = [("ServiceAccount", "serviceAccount"), ("User", "user"), ("Group", "group")];
 
-/// The specs of those that every cluster has.
+/// The specs of those that every cluster has and nobody may change.
 fn specs() -> [(&'static str, Value); 2] {
     let everything =
         json!([{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"], "clusterScope": true, "namespaces": ["*"]}]);
@@ -52,7 +52,8 @@ fn specs() -> [(&'static str, Value); 2] {
 
 /// Those that every cluster has, by name.
 pub fn system() -> Vec<(&'static str, Value)> {
-    specs().iter().map(|(name, spec)| (*name, mandatory("FlowSchema", name, spec))).collect()
+    let all = specs().into_iter().chain(suggested::schemas());
+    all.map(|(name, spec)| (name, mandatory("FlowSchema", name, &spec))).collect()
 }
 
 impl Strategy for FlowSchema {

@@ -2,6 +2,7 @@
 
 pub mod flow_schema;
 pub mod priority_level_configuration;
+mod suggested;
 
 use serde_json::{Value, json};
 

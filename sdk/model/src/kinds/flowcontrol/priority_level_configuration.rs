@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{conditions, fixed, mandatory};
+use super::{conditions, fixed, mandatory, suggested};
 use crate::kinds::fields::{Path, child_mut, fill, fill_absent, spec_mut, text, within};
 use crate::kinds::table::{col, columns, name, number};
 use crate::kinds::{Column, Kind, Strategy, age};
@@ -33,7 +33,7 @@ const SHARES: &str = "nominalConcurrencyShares";
 const LENDABLE: &str = "lendablePercent";
 const BORROWING: &str = "borrowingLimitPercent";
 
-/// The specs of those that every cluster has.
+/// The specs of those that every cluster has and nobody may change.
 fn specs() -> [(&'static str, Value); 2] {
     [
         ("exempt", json!({"type": "Exempt", "exempt": {SHARES: 0, LENDABLE: 0}})),
@@ -46,7 +46,8 @@ fn specs() -> [(&'static str, Value); 2] {
 
 /// Those that every cluster has, by name.
 pub fn system() -> Vec<(&'static str, Value)> {
-    specs().iter().map(|(name, spec)| (*name, mandatory("PriorityLevelConfiguration", name, spec))).collect()
+    let all = specs().into_iter().chain(suggested::levels());
+    all.map(|(name, spec)| (name, mandatory("PriorityLevelConfiguration", name, &spec))).collect()
 }
 
 impl Strategy for PriorityLevelConfiguration {

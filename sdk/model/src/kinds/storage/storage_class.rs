@@ -35,9 +35,8 @@ impl Strategy for StorageClass {
     }
 
     fn validate(&self, object: &Value, errors: &mut Vec<FieldError>) {
-        let lower = |name: &str| names::qualified(&name.to_lowercase());
-        required(Path::root("provisioner"), text(object, "provisioner"), lower, errors);
-        parameters(object, errors);
+        required(Path::root("provisioner"), text(object, "provisioner"), driver, errors);
+        parameters(object, true, errors);
         let policy = text(object, "reclaimPolicy");
         if !policy.is_empty() {
             one_of(Path::root("reclaimPolicy"), policy, &["Delete", "Retain"], errors);
@@ -103,8 +102,18 @@ impl Strategy for StorageClass {
     }
 }
 
-fn parameters(object: &Value, errors: &mut Vec<FieldError>) {
+/// The name of a provisioner or driver.
+pub(super) fn driver(name: &str) -> Result<(), String> {
+    names::qualified(&name.to_lowercase())
+}
+
+/// Rules of `parameters`, which may be `empty` or not.
+pub(super) fn parameters(object: &Value, empty: bool, errors: &mut Vec<FieldError>) {
     let path = Path::root("parameters");
+    if !empty && entries(object, "parameters").count() == 0 {
+        errors.push(FieldError::required(path, "must contain at least one key/value pair"));
+        return;
+    }
     if entries(object, "parameters").count() > PARAMETERS.0 {
         errors.push(FieldError::too_long(path, PARAMETERS.0));
         return;

@@ -82,6 +82,9 @@ impl<'s> Definitions<'s> {
                 out.insert("required".into(), required.into());
             }
         }
+        if ty.atomic {
+            out.insert("x-kubernetes-map-type".into(), "atomic".into());
+        }
         if ty.preserve_unknown && ty.openapi.is_none() {
             out.insert("x-kubernetes-preserve-unknown-fields".into(), true.into());
         }
