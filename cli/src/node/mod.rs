@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use copepod_agent::{Agent, AgentConfig, POD_CIDR};
+use copepod_agent::{AccessLogTo, Agent, AgentConfig, POD_CIDR};
 use copepod_client::Client;
 
 use crate::cmd::Error;
@@ -26,6 +26,17 @@ pub struct NodeFlags {
     /// Port of the ingress over HTTPS; 0 takes any free one.
     #[arg(long, env = "COPEPOD_INGRESS_TLS_PORT", default_value_t = 8443, value_name = "PORT")]
     ingress_tls_port: u16,
+    /// Write a line of JSON for each request at the ingress: to a file, or to the standard output for `-` or nothing.
+    #[arg(
+        long,
+        env = "COPEPOD_INGRESS_ACCESS_LOG",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "-",
+        value_name = "FILE|-",
+        value_parser = AccessLogTo::parse
+    )]
+    ingress_access_log: Option<AccessLogTo>,
     /// Port of the cluster's DNS, UDP and TCP; 0 takes any free one.
     #[arg(long, env = "COPEPOD_DNS_PORT", default_value_t = 8053, value_name = "PORT")]
     dns_port: u16,
@@ -79,6 +90,7 @@ impl NodeFlags {
         };
         config.static_pods = Some(manifests);
         config.ingress_addr = Some(at(self.ingress_port));
+        config.access_log = self.ingress_access_log.clone();
         config.ingress_tls = Some((at(self.ingress_tls_port), tls.ingress));
         config.dns_addr = Some(at(self.dns_port));
         config.kubelet = Some((at(self.kubelet_port.unwrap_or(KUBELET_PORT)), tls.kubelet));

@@ -5,6 +5,8 @@
 pub mod api;
 pub mod auth;
 mod bootstrap;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod images;
 pub mod keys;
 pub mod listener;

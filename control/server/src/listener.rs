@@ -11,6 +11,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
+use socket2::SockRef;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
@@ -21,6 +22,9 @@ use crate::api::{Api, Peer};
 const HEAD_DEADLINE: Duration = Duration::from_secs(10);
 /// HTTP/2 streams of one connection at once: kube-apiserver's default.
 const STREAMS: u32 = 250;
+/// Clients that may wait to be accepted, where the kernel allows so many (its own default is 4096, Rust's 128): whoever comes
+/// when there is no room begins anew after a second.
+const BACKLOG: i32 = 4096;
 /// Longest request head in bytes.
 const HEAD: usize = 64 * 1024;
 
@@ -33,6 +37,9 @@ pub async fn serve(
     connections: usize,
     mut shutdown: watch::Receiver<bool>,
 ) {
+    if let Err(error) = SockRef::from(&listener).listen(BACKLOG) {
+        tracing::warn!(%error, "the API's listener has a short queue");
+    }
     let acceptor = TlsAcceptor::from(tls);
     let room = Arc::new(Semaphore::new(connections));
     let graceful = GracefulShutdown::new();

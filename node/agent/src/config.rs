@@ -9,6 +9,7 @@ use std::time::Duration;
 use copepod_client::Client;
 use copepod_dns_server::StubDomain;
 use copepod_images::Registries;
+use copepod_node_network::AccessLogTo;
 use copepod_node_plan::{Descriptors, ImageGcPolicy};
 use rustls::pki_types::CertificateDer;
 
@@ -98,6 +99,8 @@ pub struct AgentConfig {
     pub ingress_addr: Option<SocketAddr>,
     /// Where the ingress listens for TLS, and with what.
     pub ingress_tls: Option<(SocketAddr, Arc<rustls::ServerConfig>)>,
+    /// Where each request at the ingress has a line, if anywhere.
+    pub access_log: Option<AccessLogTo>,
     /// Where the node's API (the kubelet's) is served over TLS, and with what; client certificates are asked for, not
     /// required. Port 0 takes a free one; upstream's is 10250.
     pub kubelet: Option<(SocketAddr, Arc<rustls::ServerConfig>)>,
@@ -152,6 +155,7 @@ impl AgentConfig {
             volume_check: Duration::from_secs(10),
             ingress_addr: None,
             ingress_tls: None,
+            access_log: None,
             kubelet: None,
             kubelet_any_port: false,
             data: None,

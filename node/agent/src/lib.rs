@@ -12,6 +12,8 @@ mod config;
 mod dataplane;
 mod dns;
 mod events;
+#[doc(hidden)]
+pub mod fuzzing;
 mod host;
 mod kubelet;
 mod logs;
@@ -33,8 +35,8 @@ use std::time::Duration;
 use copepod_client::Body;
 use copepod_dns_server::Sockets;
 use copepod_node_network::{
-    Beneficiary, Certificates, HostListeners, HostPortFailure, Ingress, IngressConfig, Network, NetworkConfig,
-    TunnelConfig, TunnelTiming,
+    AccessLog, Beneficiary, Certificates, HostListeners, HostPortFailure, Ingress, IngressConfig, Network,
+    NetworkConfig, TunnelConfig, TunnelTiming,
 };
 use copepod_node_plan::{NodeFacts, Observation, balancer_failed};
 use copepod_runtime_wasm::{Runtime, RuntimeConfig, RuntimeError};
@@ -45,6 +47,7 @@ use tokio::task::JoinSet;
 pub use addresses::{AddressPool, Cidr};
 pub use config::{AgentConfig, DataPort, DnsConfig, POD_CIDR};
 pub use copepod_dns_server::{StubDomain, server as dns_server};
+pub use copepod_node_network::AccessLogTo;
 
 use api::NodeApi;
 use copepod_volumes::Volumes;
@@ -78,6 +81,7 @@ pub enum AgentError {
 pub struct Agent {
     api: NodeApi,
     network: Network,
+    access_log: Option<AccessLog>,
     ready: watch::Receiver<bool>,
     ingress: Option<SocketAddr>,
     ingress_tls: Option<SocketAddr>,
@@ -106,6 +110,13 @@ impl Agent {
                 let (certificates, tls) = Certificates::over(tls);
                 Some((listener, tls, certificates))
             }
+            None => None,
+        };
+        let access_log = match &config.access_log {
+            Some(to) => Some(AccessLog::open(to).map_err(|e| match to {
+                AccessLogTo::File(path) => AgentError::Folder(path.clone(), e),
+                AccessLogTo::Stdout => AgentError::Folder("-".into(), e),
+            })?),
             None => None,
         };
         let kubelet = match &config.kubelet {
@@ -188,7 +199,7 @@ impl Agent {
         let plane = DataPlane::new(runtime, images, images_dir, network.clone(), volumes, logs.clone(), observer);
         tasks.spawn(plane.measure(config.volume_check));
         let streaming = streaming::Streaming::new(plane.door());
-        let usage = Arc::new(usage::Usage::new(plane.door(), &facts, dir.clone()));
+        let usage = Arc::new(usage::Usage::new(plane.door(), &facts, dir.clone(), access_log.clone()));
         tasks.spawn(usage.clone().sample(config.usage_period));
         tasks.spawn(plane.run(effects));
 
@@ -254,10 +265,10 @@ impl Agent {
         }
         let mut enter = |listener: TcpListener, tls| {
             let at = listener.local_addr().ok();
-            let (network, mut stopped) = (network.clone(), stopped.clone());
+            let (network, mut stopped, access_log) = (network.clone(), stopped.clone(), access_log.clone());
             let serve = async move {
                 let shutdown = async move { drop(stopped.wait_for(|s| *s).await) };
-                let config = IngressConfig { tls, drain, ..IngressConfig::default() };
+                let config = IngressConfig { tls, drain, access_log, ..IngressConfig::default() };
                 // Of the runtime that it is polled on from now on.
                 let listener = TcpListener::from_std(listener.into_std()?)?;
                 Ingress::serve(listener, network, config, shutdown).await
@@ -282,6 +293,7 @@ impl Agent {
         Ok(Agent {
             api,
             network,
+            access_log: access_log.clone(),
             ready,
             ingress: ingress_addr,
             ingress_tls: ingress_tls_addr,
@@ -339,6 +351,9 @@ impl Agent {
     pub async fn shutdown(mut self) {
         self.stop.send_replace(true);
         while self.front.join_next().await.is_some() {}
+        if let Some(log) = &self.access_log {
+            log.flush().await;
+        }
         self.tasks.shutdown().await;
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use copepod_client::Body;
 use copepod_model::Time;
 use copepod_model::selector::FieldSelector;
+use copepod_node_network::AccessLog;
 use copepod_node_plan::NodeFacts;
 use copepod_node_plan::usage::{self, ImagesOf, Machine, Node, NodeReading, Reading, Samples};
 use http::{Response, StatusCode};
@@ -28,10 +29,11 @@ pub(crate) struct Usage {
     machine: Machine,
     since: Time,
     data_dir: PathBuf,
+    access_log: Option<AccessLog>,
 }
 
 impl Usage {
-    pub fn new(door: Door, facts: &NodeFacts, data_dir: PathBuf) -> Usage {
+    pub fn new(door: Door, facts: &NodeFacts, data_dir: PathBuf, access_log: Option<AccessLog>) -> Usage {
         Usage {
             door,
             samples: Mutex::default(),
@@ -48,6 +50,7 @@ impl Usage {
             },
             since: now(),
             data_dir,
+            access_log,
         }
     }
 
@@ -89,7 +92,11 @@ impl Usage {
                     Err(e) => text(StatusCode::INTERNAL_SERVER_ERROR, &e.to_string()),
                 }
             }
-            ["metrics"] => prometheus(usage::kubelet(&self.node, &self.version, &self.reading(), host::process())),
+            ["metrics"] => {
+                let own = usage::kubelet(&self.node, &self.version, &self.reading(), host::process());
+                let log = self.access_log.as_ref().map(|log| usage::access_log(log.written(), log.dropped()));
+                prometheus(own + &log.unwrap_or_default())
+            }
             ["metrics", "resource"] => prometheus(usage::resource(&self.reading())),
             // What the API server makes its own answers of.
             ["apis", usage::GROUP, usage::VERSION, rest @ ..] => {

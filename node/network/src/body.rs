@@ -3,7 +3,8 @@
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -106,6 +107,25 @@ impl Progress {
     }
 }
 
+/// What has come of a body, for others than who reads it.
+#[derive(Debug, Default)]
+pub(crate) struct Received {
+    bytes: AtomicU64,
+    failed: OnceLock<io::ErrorKind>,
+}
+
+impl Received {
+    /// The bytes so far.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Why no more comes, if it failed.
+    pub(crate) fn failed(&self) -> Option<io::ErrorKind> {
+        self.failed.get().copied()
+    }
+}
+
 /// A body that fails when it grows beyond a limit, or when its sender is silent for too long.
 pub(crate) struct Guarded<B> {
     inner: B,
@@ -115,17 +135,31 @@ pub(crate) struct Guarded<B> {
     timer: Option<Pin<Box<Sleep>>>,
     armed: bool,
     progress: Option<Arc<Progress>>,
+    received: Option<Arc<Received>>,
 }
 
 impl<B> Guarded<B> {
     pub(crate) fn new(inner: B, limit: u64, idle: Duration) -> Guarded<B> {
-        Guarded { inner, left: limit, idle, timer: None, armed: false, progress: None }
+        Guarded { inner, left: limit, idle, timer: None, armed: false, progress: None, received: None }
     }
 
     /// Reports to `progress`.
     pub(crate) fn reporting(mut self, progress: Arc<Progress>) -> Guarded<B> {
         self.progress = Some(progress);
         self
+    }
+
+    /// Tells there, if anywhere, what has come.
+    pub(crate) fn telling(mut self, received: Option<Arc<Received>>) -> Guarded<B> {
+        self.received = received;
+        self
+    }
+
+    fn fail(&self, why: io::Error) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        if let Some(received) = &self.received {
+            let _ = received.failed.set(why.kind());
+        }
+        Poll::Ready(Some(Err(why)))
     }
 }
 
@@ -156,13 +190,16 @@ where
             Poll::Ready(Some(Ok(frame))) => {
                 this.armed = false;
                 let n = frame.data_ref().map_or(0, |d| d.len() as u64);
+                if let Some(received) = &this.received {
+                    received.bytes.fetch_add(n, Ordering::Relaxed);
+                }
                 let Some(left) = this.left.checked_sub(n) else {
-                    return Poll::Ready(Some(Err(io::Error::new(io::ErrorKind::FileTooLarge, "body too large"))));
+                    return this.fail(io::Error::new(io::ErrorKind::FileTooLarge, "body too large"));
                 };
                 this.left = left;
                 Poll::Ready(Some(Ok(frame)))
             }
-            Poll::Ready(Some(Err(e))) => Poll::Ready(Some(Err(io::Error::other(e)))),
+            Poll::Ready(Some(Err(e))) => this.fail(io::Error::other(e)),
             Poll::Ready(None) => Poll::Ready(None),
             Poll::Pending => {
                 let timer = this.timer.get_or_insert_with(|| Box::pin(sleep(this.idle)));
@@ -173,7 +210,7 @@ where
                     timer.as_mut().reset(Instant::now() + this.idle.min(far));
                 }
                 match timer.as_mut().poll(cx) {
-                    Poll::Ready(()) => Poll::Ready(Some(Err(io::ErrorKind::TimedOut.into()))),
+                    Poll::Ready(()) => this.fail(io::ErrorKind::TimedOut.into()),
                     Poll::Pending => Poll::Pending,
                 }
             }

@@ -5,6 +5,8 @@
 mod body;
 mod connect;
 mod error;
+#[doc(hidden)]
+pub mod fuzzing;
 mod hold;
 mod host;
 mod http;
@@ -30,7 +32,7 @@ pub use error::{HttpError, NetError};
 pub use host::{Beneficiary, HostListeners, HostPortFailure};
 pub use http::tls::client_config;
 pub use http::{BoxError, ConnInfo, HttpOptions, HttpService, ServeGuard, ServiceError};
-pub use ingress::{Certificate, Certificates, Ingress, IngressConfig, certificate};
+pub use ingress::{AccessLog, AccessLogTo, Certificate, Certificates, Ingress, IngressConfig, certificate};
 pub use listener::Listener;
 pub use network::{Network, NetworkConfig};
 pub use pod::{Identity, PodHandle};

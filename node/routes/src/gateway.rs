@@ -176,6 +176,7 @@ fn compile(route: &Object, facts: &RouteFacts, rule: &gateway::Rule, grants: &Gr
                 Filter::Redirect(to) => out.redirect = Some(to.clone()),
                 Filter::Rewrite(to) => out.rewrite = Some(to.clone()),
                 Filter::Mirror(mirror) => out.mirrors.extend(backend(&mirror.to).map(|b| (b, mirror.share))),
+                Filter::Cors(cors) => out.cors = Some(cors.clone()),
                 Filter::Unsupported(_) => {}
             }
         }

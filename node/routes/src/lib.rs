@@ -6,6 +6,7 @@
 
 mod affinity;
 mod balance;
+pub mod cors;
 mod flows;
 mod gateway;
 mod host;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use copepod_model::facts::IngressLimits;
-use copepod_model::gateway::{HeaderEdit, Redirect, Retry, Rewrite};
+use copepod_model::gateway::{Cors, HeaderEdit, Redirect, Retry, Rewrite};
 
 use crate::http::Backend;
 
@@ -60,6 +60,8 @@ pub struct Treatment {
     pub redirect: Option<Redirect>,
     /// The request goes to another host or path.
     pub rewrite: Option<Rewrite>,
+    /// Pages of other origins may ask.
+    pub cors: Option<Cors>,
     /// Who gets copies, and of how many requests: numerator and denominator.
     pub mirrors: Vec<(Backend, (u32, u32))>,
 }

@@ -1,8 +1,8 @@
 //! Tables of what this cluster costs, with the peer or the limit measured in the same run where there is one.
 //!
 //! `cargo run --release -p bench [-- start | pods | api | raft | http | instantiate | serve | services | cold | density |
-//! hostile | dns]…` after `cargo build --release --bin copepod`; `raft --quick` only shows that it works. Every table gives CPU per
-//! operation beside times, because times are noisy on a shared machine.
+//! hostile | dns | ingress]…` after `cargo build --release --bin copepod`; `raft --quick` and `ingress --quick` only show that they
+//! work. Every table gives CPU per operation beside times, because times are noisy on a shared machine.
 
 mod api;
 mod cluster;
@@ -11,6 +11,7 @@ mod density;
 mod dns;
 mod hostile;
 mod http;
+mod ingress;
 mod instantiate;
 mod load;
 mod pods;
@@ -29,6 +30,10 @@ type Error = Box<dyn std::error::Error + Send + Sync>;
 async fn main() -> Result<(), Error> {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let (flags, wanted): (Vec<String>, Vec<String>) = std::env::args().skip(1).partition(|arg| arg.starts_with("--"));
+    let quick = flags.iter().any(|f| f == "--quick");
+    if wanted == ["ingress-upstream"] {
+        return ingress::serve_upstream().await;
+    }
     let want = |name: &str| wanted.is_empty() || wanted.iter().any(|w| w == name);
     if want("start") {
         start::run().await?;
@@ -40,7 +45,7 @@ async fn main() -> Result<(), Error> {
         api::run().await?;
     }
     if want("raft") {
-        raft::run(flags.iter().any(|f| f == "--quick")).await?;
+        raft::run(quick).await?;
     }
     if want("http") {
         http::run().await?;
@@ -65,6 +70,9 @@ async fn main() -> Result<(), Error> {
     }
     if want("dns") {
         dns::run().await?;
+    }
+    if want("ingress") {
+        ingress::run(quick).await?;
     }
     Ok(())
 }

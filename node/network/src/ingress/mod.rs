@@ -1,5 +1,6 @@
 //! The way in: an HTTP server on a named address of the host, whose requests go where Ingresses and the routes of Gateways say.
 
+mod access;
 mod certificates;
 mod headers;
 mod mirror;
@@ -14,11 +15,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use copepod_node_routes::Door;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+pub use access::{AccessLog, AccessLogTo};
 pub use certificates::{Certificate, Certificates, certificate};
 
 use crate::http::BoxError;
@@ -46,6 +49,8 @@ pub struct IngressConfig {
     pub response_timeout: Duration,
     /// How long requests may go on after shutdown.
     pub drain: Duration,
+    /// Where each request has a line, if anywhere.
+    pub access_log: Option<AccessLog>,
     /// Serve over TLS with this, or in clear text.
     pub tls: Option<Arc<rustls::ServerConfig>>,
 }
@@ -61,10 +66,14 @@ impl Default for IngressConfig {
             connect_timeout: Duration::from_secs(5),
             response_timeout: Duration::from_secs(60),
             drain: Duration::from_secs(10),
+            access_log: None,
             tls: None,
         }
     }
 }
+
+/// Clients that may wait to be accepted, where the kernel allows so many: see the API's.
+const BACKLOG: i32 = 4096;
 
 /// The ingress of a node.
 pub struct Ingress;
@@ -79,6 +88,7 @@ impl Ingress {
         shutdown: impl Future<Output = ()> + Send,
     ) -> io::Result<()> {
         let at = listener.local_addr()?;
+        SockRef::from(&listener).listen(BACKLOG)?;
         let room = network.0.incoming.clone();
         let config = Arc::new(config);
         let door = Door::ingress(at.port(), config.tls.is_some());

@@ -16,10 +16,11 @@ use hyper::body::{Body as _, Incoming};
 use tokio::time::{sleep, timeout};
 
 use super::IngressConfig;
+use super::access::Line;
 use super::headers::{Forwarded, host_is_clear, strip};
 use super::respond::{GRPC, Refusal, respond, respond_grpc};
 use super::{mirror, treat};
-use crate::body::{Body, Guarded, Progress, empty};
+use crate::body::{Body, Guarded, Progress, Received, empty};
 use crate::connect::Source;
 use crate::error::HttpError;
 use crate::http::server::to_origin_form;
@@ -74,7 +75,8 @@ impl Front {
         Front { network, config, options, info: ConnInfo { local: peer, peer }, forwarded, door }
     }
 
-    async fn proxy(&self, mut request: Request<Incoming>) -> Result<Response<Body>, Refusal> {
+    /// Answers a request; `line` is its own of the access log.
+    async fn proxy(&self, mut request: Request<Incoming>, line: &mut Option<Line>) -> Result<Response<Body>, Refusal> {
         let Found { rule, prefix, .. } = self.route(&request)?;
         if rule.broken {
             return Err(Refusal::Broken);
@@ -83,12 +85,22 @@ impl Front {
         let none = Treatment::default();
         let chosen = rule.choose(network.turn());
         let both = [&rule.treatment, chosen.map_or(&none, |c| &c.treatment)];
+        let guest = treat::Guest::of(both, &request);
+        if let Some(answer) = guest.as_ref().and_then(treat::Guest::preflight) {
+            return Ok(answer);
+        }
         let (host, path, query) = (host_of(&request)?, request.uri().path(), request.uri().query());
         let before = Before { tls: self.door.tls, host, port: self.door.ports[0], path, query, prefix };
-        if let Some(elsewhere) = treat::redirect(both, before) {
+        if let Some(mut elsewhere) = treat::redirect(both, before) {
+            if let Some(guest) = &guest {
+                guest.tell(elsewhere.headers_mut());
+            }
             return Ok(elsewhere);
         }
         let backend = chosen.and_then(|c| c.backend.as_ref()).ok_or(Refusal::NoBackend)?;
+        if let Some(line) = line {
+            line.leads_to(backend);
+        }
         let way = way(&network.routes(), backend)?;
         let limits = &rule.limits;
         let most = limits.body.unwrap_or(self.config.max_body_bytes);
@@ -97,7 +109,12 @@ impl Front {
         }
         let protocol = upgrade::wanted(request.headers());
         let client = protocol.is_some().then(|| upgrade::take(&mut request));
-        let mut request = self.rewrite(request, most, limits.send.unwrap_or(self.config.body_timeout));
+        let idle = limits.send.unwrap_or(self.config.body_timeout);
+        let received = match line {
+            Some(line) => line.received(),
+            None => (!request.body().is_end_stream()).then(Arc::default),
+        };
+        let mut request = self.rewrite(request, most, idle, received.clone());
         if let Some(protocol) = protocol {
             request.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
             request.headers_mut().insert(header::UPGRADE, protocol);
@@ -121,16 +138,23 @@ impl Front {
         }
         let retry = rule.retry.as_ref().filter(|_| client.is_none());
         let sent = self.attempts(&way, request, &options, retry);
-        let mut response = match rule.request_timeout.map(patience) {
+        let sent = match rule.request_timeout.map(patience) {
             Some(time) => match timeout(time, sent).await {
-                Ok(sent) => sent?,
+                Ok(sent) => sent,
                 Err(_) => return Err(Refusal::Failed(HttpError::ResponseTimeout)),
             },
-            None => sent.await?,
+            None => sent.await,
         };
+        // An endpoint fails when the client does, and may be the first to say so.
+        let clients = received.and_then(|received| received.failed());
+        let mut response =
+            sent.map_err(|refusal| clients.map_or(refusal, |kind| Refusal::Failed(HttpError::RequestBody(kind))))?;
         *response.version_mut() = Version::HTTP_11;
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             strip(response.headers_mut());
+            if let Some(guest) = &guest {
+                guest.tell(response.headers_mut());
+            }
             treat::response(both, response.headers_mut());
             return Ok(response);
         }
@@ -223,8 +247,15 @@ impl Front {
         request
     }
 
-    /// The request as an endpoint gets it, with at most so many bytes of a body, and so long between two pieces of it.
-    fn rewrite(&self, mut request: Request<Incoming>, most: u64, idle: Duration) -> Request<Body> {
+    /// The request as an endpoint gets it, with at most so many bytes of a body, and so long between two pieces of it. They are
+    /// counted in `received`.
+    fn rewrite(
+        &self,
+        mut request: Request<Incoming>,
+        most: u64,
+        idle: Duration,
+        received: Option<Arc<Received>>,
+    ) -> Request<Body> {
         // In a request with an authority in its target, that one counts and not the header (RFC 9112, section 3.2.2).
         if request.uri().authority().is_some() {
             request.headers_mut().remove(header::HOST);
@@ -246,7 +277,7 @@ impl Front {
         }
         let progress = Progress::new();
         request.extensions_mut().insert(progress.clone());
-        request.map(|body| Guarded::new(body, most, idle).reporting(progress).boxed())
+        request.map(|body| Guarded::new(body, most, idle).reporting(progress).telling(received).boxed())
     }
 }
 
@@ -313,9 +344,15 @@ fn hops(headers: &HeaderMap) -> usize {
 impl Handle for Front {
     async fn handle(&self, request: Request<Incoming>) -> Response<Body> {
         let grpc = request.headers().get(header::CONTENT_TYPE).is_some_and(|v| v.as_bytes().starts_with(GRPC));
-        self.proxy(request).await.unwrap_or_else(|refusal| {
+        let log = self.config.access_log.as_ref();
+        let mut line = log.map(|log| log.begin(&request, self.info.peer.ip().to_canonical(), self.door));
+        let response = self.proxy(request, &mut line).await.unwrap_or_else(|refusal| {
             tracing::debug!(?refusal, peer = %self.info.peer, "ingress");
             if grpc { respond_grpc(&refusal) } else { respond(&refusal) }
-        })
+        });
+        match line {
+            Some(line) => line.answer(response),
+            None => response,
+        }
     }
 }

@@ -16,6 +16,7 @@ use super::*;
 use crate::network::tests::{Echo, attach, network, object, tcp_server, web};
 use crate::{Network, NetworkConfig, PodHandle};
 
+mod access;
 mod gateway;
 
 struct World {
@@ -268,15 +269,10 @@ async fn limits_on_what_a_client_sends() {
     let chunk = format!("400\r\n{}\r\n0\r\n\r\n", "a".repeat(1024));
     let chunked =
         format!("POST / HTTP/1.1\r\nHost: shop.test\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n{chunk}");
-    // One endpoint is called and fails, the other one is connected to; which of them is nobody's to say.
-    let mut answers = std::collections::BTreeSet::new();
-    for _ in 0..64 {
-        answers.insert(status(&raw(&w, chunked.as_bytes()).await).to_string());
-        if answers.len() == 2 {
-            break;
-        }
+    // One endpoint is called and fails, the other one is connected to: it is the client's doing both times.
+    for _ in 0..16 {
+        assert_eq!(status(&raw(&w, chunked.as_bytes()).await), "413");
     }
-    assert_eq!(answers, ["413", "502"].map(String::from).into());
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,9 +1,11 @@
-//! What routes do to requests and responses on their way: headers, paths, redirects.
+//! What routes do to requests and responses on their way: headers, paths, redirects, other origins.
 
+use copepod_model::gateway::Cors;
+use copepod_node_routes::cors::{self, Crossing};
 use copepod_node_routes::{Before, Treatment, edited, location};
 use http::header::{self, HeaderName, HeaderValue};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Request, Response, StatusCode, Uri};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri};
 
 use crate::body::{Body, empty};
 
@@ -55,6 +57,56 @@ pub(super) fn redirect(both: Both<'_>, before: Before<'_>) -> Option<Response<Bo
     response.headers_mut().insert(header::LOCATION, at);
     self::response(both, response.headers_mut());
     Some(response)
+}
+
+/// A request from a page of some origin, with the filter that says what such a page may do.
+pub(super) struct Guest<'t> {
+    cors: &'t Cors,
+    asked: Crossing,
+    preflight: bool,
+}
+
+impl<'t> Guest<'t> {
+    /// If the route or the backend has such a filter, and the request says where it is from.
+    pub(super) fn of<B>(both: Both<'t>, request: &Request<B>) -> Option<Guest<'t>> {
+        let cors = both.into_iter().find_map(|of| of.cors.as_ref())?;
+        let text = |name: HeaderName| request.headers().get(name).and_then(|v| v.to_str().ok()).map(str::to_string);
+        let asked = Crossing {
+            origin: text(header::ORIGIN)?,
+            method: text(header::ACCESS_CONTROL_REQUEST_METHOD),
+            headers: text(header::ACCESS_CONTROL_REQUEST_HEADERS),
+        };
+        let preflight = *request.method() == Method::OPTIONS && asked.method.is_some();
+        Some(Guest { cors, asked, preflight })
+    }
+
+    /// The answer, if it only asks what it may do: no backend hears of that.
+    pub(super) fn preflight(&self) -> Option<Response<Body>> {
+        if !self.preflight {
+            return None;
+        }
+        let mut response = Response::new(empty());
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        self.write(cors::preflight(self.cors, &self.asked), response.headers_mut());
+        Some(response)
+    }
+
+    /// Tells it what it may do with an answer.
+    pub(super) fn tell(&self, headers: &mut HeaderMap) {
+        self.write(cors::answer(self.cors, &self.asked.origin), headers);
+    }
+
+    fn write(&self, pairs: cors::Headers, headers: &mut HeaderMap) {
+        for (name, value) in pairs {
+            // An origin that is allowed is a header's value already.
+            if let Ok(value) = HeaderValue::from_str(&value) {
+                headers.insert(name, value);
+            }
+        }
+        if cors::varies(self.cors) {
+            headers.append(header::VARY, HeaderValue::from_static("Origin"));
+        }
+    }
 }
 
 fn edit(edit: Option<&copepod_model::gateway::HeaderEdit>, headers: &mut HeaderMap) {
@@ -112,6 +164,41 @@ mod tests {
         let mut left: Vec<String> = r.headers().iter().map(|(n, v)| format!("{n}={}", v.to_str().unwrap())).collect();
         left.sort();
         assert_eq!(left, ["connection=x", "content-length=0", "host=in.test", "x-a=3", "x-b=1", "x-b=2"]);
+    }
+
+    #[test]
+    fn pages_of_other_origins_are_told_what_they_may_do() {
+        let cors = Cors { origins: vec!["https://a.test".into()], methods: vec!["PUT".into()], ..Cors::default() };
+        let (rule, none) = (Treatment { cors: Some(cors), ..Treatment::default() }, Treatment::default());
+        let asks = |method: &str, pairs: &[(&'static str, &'static str)]| {
+            let mut r = Request::builder().method(method).body(()).unwrap();
+            r.headers_mut()
+                .extend(pairs.iter().map(|(n, v)| (HeaderName::from_static(n), HeaderValue::from_static(v))));
+            r
+        };
+        let (origin, wanted) = (("origin", "https://a.test"), ("access-control-request-method", "PUT"));
+        assert!(Guest::of([&rule, &none], &asks("GET", &[])).is_none(), "of no other origin");
+        assert!(Guest::of([&none, &none], &asks("GET", &[origin])).is_none(), "no filter");
+        let answer = |method: &str, pairs: &[(&'static str, &'static str)]| {
+            Guest::of([&none, &rule], &asks(method, pairs)).unwrap().preflight()
+        };
+        let allowed = answer("OPTIONS", &[origin, wanted]).unwrap();
+        let headers = allowed.headers();
+        assert_eq!(allowed.status(), StatusCode::NO_CONTENT);
+        for (name, want) in [
+            ("access-control-allow-methods", "PUT"),
+            ("access-control-allow-origin", "https://a.test"),
+            ("vary", "Origin"),
+        ] {
+            assert_eq!(headers[name], want, "{name}");
+        }
+        let other = answer("OPTIONS", &[("origin", "https://b.test"), wanted]).unwrap();
+        assert!(other.headers().keys().all(|name| name == "vary"), "{:?}", other.headers());
+        assert!(answer("OPTIONS", &[origin]).is_none() && answer("PUT", &[origin, wanted]).is_none());
+        let mut headers = HeaderMap::new();
+        headers.insert("access-control-allow-origin", HeaderValue::from_static("https://backend.test"));
+        Guest::of([&rule, &none], &asks("PUT", &[origin])).unwrap().tell(&mut headers);
+        assert_eq!(headers["access-control-allow-origin"], "https://a.test", "the route has the last word");
     }
 
     #[test]

@@ -15,7 +15,7 @@ use copepod_model::Time;
 
 pub use cadvisor::{ImagesOf, Machine, cadvisor};
 pub use metrics::{API_VERSION, GROUP, VERSION, node_metrics, pod_metrics};
-pub use prometheus::{ProbeCount, Process, kubelet, probes, resource};
+pub use prometheus::{ProbeCount, Process, access_log, kubelet, probes, resource};
 pub use summary::{FileSystem, Node, VolumeUse, summary};
 
 /// A container that the reading before has not seen counts from its own start once it has run so long: in less time a rate

@@ -135,6 +135,16 @@ pub fn kubelet(node: &str, version: &str, now: &Reading, process: Process) -> St
     text.0
 }
 
+/// Joins `/metrics` where an access log is written: how many lines of it were, and how many there was no room for.
+pub fn access_log(written: u64, dropped: u64) -> String {
+    let mut text = Text::default();
+    let name = "copepod_ingress_access_log_lines_total";
+    text.single(name, "counter", "Lines of the ingress' access log that were written.", written);
+    let help = "Lines of the ingress' access log that were given up: no room, or not to be written.";
+    text.single("copepod_ingress_access_log_dropped_total", "counter", help, dropped);
+    text.0
+}
+
 /// How the probes of one kind of a container have ended so far.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProbeCount {

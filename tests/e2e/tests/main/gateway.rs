@@ -62,6 +62,69 @@ spec:
   rules: [{backendRefs: [{name: one, port: 80}]}]
 ";
 
+const CROSS_ORIGIN: &str = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {name: front}
+spec: {gatewayClassName: copepod, listeners: [{name: http, port: 80, protocol: HTTP}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: api}
+spec:
+  parentRefs: [{name: front}]
+  hostnames: [api.test]
+  rules:
+  - filters:
+    - type: CORS
+      cors: {allowOrigins: ['https://*.shop.test'], allowMethods: [PUT], allowHeaders: [x-a, x-b], exposeHeaders: [x-c],
+        allowCredentials: true}
+    backendRefs: [{name: one, port: 80}]
+";
+
+#[test]
+fn pages_of_other_origins_may_ask_what_a_route_allows() {
+    if !needs("curl", has("curl")) {
+        return;
+    }
+    let Some((_dir, c)) = Cluster::for_kubectl(&[]) else { return };
+    c.apply(&format!("{}{CROSS_ORIGIN}", app("one")));
+    c.ok(&["rollout", "status", "deployment/one", "--timeout=60s"]);
+    let accepted = "jsonpath={.status.parents[0].conditions[?(@.type==\"Accepted\")].status}";
+    until("the route is accepted", || (c.ok(&["get", "httproute/api", "-o", accepted]) == "True").then_some(()));
+    until("the route answers", || (c.get("api.test", "/").0 == 200).then_some(()));
+    let ask = |args: &[&str]| {
+        let mut command = Command::new("curl");
+        command.args(["-sS", "-m", "10", "-D", "-", "-o", "/dev/null", "-H", "Host: api.test"]).args(args);
+        text(&command.arg(&c.ingress).output().unwrap().stdout).to_lowercase()
+    };
+    let preflight = |origin: &str| {
+        let (origin, method) = (format!("Origin: {origin}"), "Access-Control-Request-Method: PUT");
+        ask(&["-X", "OPTIONS", "-H", &origin, "-H", method, "-H", "Access-Control-Request-Headers: x-a"])
+    };
+    let said = preflight("https://www.shop.test");
+    for line in [
+        "http/1.1 204 no content",
+        "access-control-allow-origin: https://www.shop.test",
+        "access-control-allow-credentials: true",
+        "access-control-allow-methods: put",
+        "access-control-allow-headers: x-a, x-b",
+        "access-control-expose-headers: x-c",
+        "access-control-max-age: 5",
+        "vary: origin",
+    ] {
+        assert!(said.lines().any(|l| l == line), "{line}: {said}");
+    }
+    assert!(!preflight("https://shop.test.evil").contains("access-control"));
+    let said = ask(&["-H", "Origin: https://www.shop.test"]);
+    assert!(said.starts_with("http/1.1 200") && said.contains("access-control-allow-origin: https://www.shop.test"));
+    assert!(!ask(&["-H", "Origin: https://other.test"]).contains("access-control"));
+    assert!(!ask(&[]).contains("access-control"));
+    let both = r#"{"spec":{"rules":[{"filters":[{"type":"CORS","cors":{"allowOrigins":["*","http://a"]}}]}]}}"#;
+    let refused = c.fails(&["patch", "httproute", "api", "--type=merge", "-p", both]);
+    assert!(refused.contains("AllowOrigins cannot contain '*' alongside other origins"), "{refused}");
+}
+
 #[test]
 fn a_gateway_routes_splits_redirects_and_shows_its_certificate() {
     let there = ["curl", "openssl"].map(has).into_iter().all(|there| there);
