@@ -30,7 +30,7 @@ impl Raw {
     }
 
     /// (code, body) of a request, as the administrator or as nobody.
-    fn ask(&self, admin: bool, method: &str, path: &str, more: &[&str]) -> (u16, String) {
+    pub(super) fn ask(&self, admin: bool, method: &str, path: &str, more: &[&str]) -> (u16, String) {
         let file = |name: &str| self.dir.path().join(name).to_string_lossy().into_owned();
         let mut curl = Command::new("curl");
         curl.args(["-sS", "-m", "20", "-A", "e2e", "-w", "\n%{http_code}", "-X", method, "--cacert", &file("ca.pem")]);

@@ -1,28 +1,48 @@
-//! Clients that nobody here wrote: the Python client and the kube crate.
+//! Clients that nobody here wrote: those for Python and JavaScript, Helm, and the kube crate.
+
+mod helm;
+mod kube_runtime;
 
 use std::process::Command;
 
-use e2e::{Cluster, needs, text};
+use e2e::{Cluster, has, needs, text};
 
-#[test]
-fn the_python_client() {
-    let python = std::env::var("COPEPOD_TEST_PYTHON").unwrap_or_default();
-    if !needs("the Python client (COPEPOD_TEST_PYTHON)", !python.is_empty()) {
-        return;
-    }
+/// Runs a script of a client against a cluster of its own.
+fn script(interpreter: &str, script: &str, flags: &[&str]) {
     let dir = tempfile::tempdir().unwrap();
-    let cluster = Cluster::up(dir.path(), &[]);
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/main/client.py");
-    let out = Command::new(python).arg(script).env("KUBECONFIG", cluster.dir.join("kubeconfig")).output().unwrap();
+    let cluster = Cluster::up(dir.path(), flags);
+    let script = format!("{}/tests/main/{script}", env!("CARGO_MANIFEST_DIR"));
+    let out = Command::new(interpreter).arg(script).env("KUBECONFIG", cluster.dir.join("kubeconfig")).output().unwrap();
     assert!(out.status.success(), "{}{}", text(&out.stdout), text(&out.stderr));
     assert!(text(&out.stdout).contains("all well"));
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_kube_crate() {
-    use futures_util::TryStreamExt as _;
-    use k8s_openapi::api::core::v1::ConfigMap;
-    use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
+#[test]
+fn the_python_client() {
+    let python = std::env::var("COPEPOD_TEST_PYTHON").unwrap_or_default();
+    if needs("the Python client (COPEPOD_TEST_PYTHON)", !python.is_empty()) {
+        script(&python, "client.py", &[]);
+    }
+}
+
+#[test]
+fn the_asynchronous_python_client() {
+    let python = std::env::var("COPEPOD_TEST_PYTHON").unwrap_or_default();
+    if needs("the asynchronous Python client (COPEPOD_TEST_PYTHON)", !python.is_empty()) {
+        script(&python, "clients/asyncio_client.py", &[]);
+    }
+}
+
+#[test]
+fn the_javascript_client() {
+    let there = std::env::var("COPEPOD_TEST_NODE_MODULES").is_ok_and(|m| !m.is_empty()) && has("node");
+    if needs("the JavaScript client (node, COPEPOD_TEST_NODE_MODULES)", there) {
+        script("node", "clients/client.mjs", &["--metric-resolution", "200ms"]);
+    }
+}
+
+/// A cluster and the kube crate's client of it.
+async fn kube_client() -> (tempfile::TempDir, Cluster, kube::Client) {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().to_path_buf();
@@ -30,6 +50,15 @@ async fn the_kube_crate() {
     let kubeconfig = kube::config::Kubeconfig::read_from(cluster.dir.join("kubeconfig")).unwrap();
     let config = kube::Config::from_custom_kubeconfig(kubeconfig, &Default::default()).await.unwrap();
     let client = kube::Client::try_from(config).unwrap();
+    (dir, cluster, client)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_kube_crate() {
+    use futures_util::TryStreamExt as _;
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams};
+    let (_dir, _cluster, client) = kube_client().await;
     assert_eq!(client.apiserver_version().await.unwrap().minor, "35");
     let maps: Api<ConfigMap> = Api::default_namespaced(client);
     let start = maps.list(&ListParams::default()).await.unwrap().metadata.resource_version.unwrap();

@@ -1,5 +1,6 @@
 //! End to end, with real clients, against the real binary.
 
+mod access_log;
 mod admission;
 mod api;
 mod certificates;
@@ -16,6 +17,8 @@ mod lab_control;
 mod lab_loss;
 mod lab_measure;
 mod lab_paths;
+mod lab_soak;
+mod negotiation;
 mod network;
 mod network_policy;
 mod no_loss;
