@@ -47,7 +47,8 @@ pub(crate) fn new() -> Result<(wasmtime::Engine, Capacity), wasmtime::Error> {
         }
     }
     let bound_by = "no address space for a pool of instances".to_owned();
-    let engine = wasmtime::Engine::new(&common())?;
+    tracing::warn!(%bound_by, "each instance gets memory of its own, which takes longer");
+    let engine = wasmtime::Engine::new(&on_demand())?;
     Ok((engine, Capacity { instances: SMALLER[1], pooled: false, bound_by }))
 }
 
@@ -62,6 +63,18 @@ fn common() -> Config {
     // WASI 0.2 has no concurrency inside an instance; its bookkeeping would cost every request.
     config.concurrency_support(false);
     config.max_wasm_stack(WASM_STACK).async_stack_size(1 << 20);
+    config
+}
+
+/// For where address space is short: a memory takes what it has and a little to grow, not 4 GiB and a guard, so that its
+/// bounds are checked at each access.
+fn on_demand() -> Config {
+    let mut config = common();
+    config
+        .memory_reservation(0)
+        .memory_reservation_for_growth(4 << 20)
+        .memory_guard_size(64 << 10)
+        .memory_may_move(true);
     config
 }
 
@@ -91,11 +104,16 @@ mod tests {
         assert!(!capacity.bound_by.is_empty());
     }
 
+    /// How little address space it takes the end-to-end tests show, with a limit.
     #[test]
-    fn the_fallback_is_a_valid_engine_that_can_load_what_the_pool_compiled() {
-        let wasm = wat::parse_str("(module (func (export \"_start\")))").unwrap();
-        let artifact = wasmtime::Engine::new(&pooled(100)).unwrap().precompile_module(&wasm).unwrap();
-        assert!(!artifact.is_empty());
-        wasmtime::Engine::new(&common()).unwrap();
+    fn without_a_pool_a_memory_begins_small_and_grows() {
+        let engine = wasmtime::Engine::new(&on_demand()).unwrap();
+        let wasm = wat::parse_str("(module (memory (export \"m\") 1))").unwrap();
+        let module = wasmtime::Module::new(&engine, &wasm).unwrap();
+        let mut store = wasmtime::Store::new(&engine, ());
+        let instance = wasmtime::Instance::new(&mut store, &module, &[]).unwrap();
+        let memory = instance.get_memory(&mut store, "m").unwrap();
+        assert_eq!(memory.grow(&mut store, 1000).unwrap(), 1);
+        memory.write(&mut store, 1000 << 16, b"there").unwrap();
     }
 }

@@ -18,6 +18,8 @@ mod cpu;
 mod engine;
 mod exit;
 mod exports;
+#[doc(hidden)]
+pub mod fuzzing;
 mod guest;
 mod handler;
 mod host;

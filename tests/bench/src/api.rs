@@ -11,18 +11,19 @@ use crate::cluster::Cluster;
 use crate::load::{self, Until};
 use crate::{Error, ms, percentile};
 
-/// Operations of each kind per number of clients.
-const OPERATIONS: usize = 8000;
+/// Operations of each kind by one client, and by several.
+const ALONE: usize = 4000;
+const TOGETHER: usize = 40_000;
 
 /// Prints the tables.
 pub async fn run() -> Result<(), Error> {
     let cluster = Cluster::up(&[]).await?;
     println!("\n## API over TLS, 1 KiB ConfigMaps\n");
     println!(
-        "| operation | clients | per second | p50 | p99 | server CPU/op | client CPU/op |\n|---|---|---|---|---|---|---|"
+        "| operation | clients | per second | p50 | p99 | server CPU/op | client CPU/op | cores busy |\n|---|---|---|---|---|---|---|---|"
     );
     for clients in [1, 16, 64] {
-        let count = if clients == 1 { OPERATIONS / 4 } else { OPERATIONS };
+        let count = if clients == 1 { ALONE } else { TOGETHER };
         for operation in ["create", "get", "list of 100", "patch"] {
             let count = if operation == "list of 100" { count / 4 } else { count };
             measure(&cluster, operation, clients, count).await?;
@@ -49,12 +50,13 @@ async fn measure(cluster: &Cluster, operation: &'static str, clients: usize, cou
     }
     let load = load::run(handles, Until::Count(count), &[cluster.pid()]).await?;
     println!(
-        "| {operation} | {clients} | {:.0} | {} | {} | {} | {} |",
+        "| {operation} | {clients} | {:.0} | {} | {} | {} | {} | {:.1} |",
         load.per_second(),
         ms(load.percentile(0.5)),
         ms(load.percentile(0.99)),
         load.each(load.servers),
         load.each(load.own),
+        load.cores(),
     );
     Ok(())
 }

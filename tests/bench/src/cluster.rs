@@ -18,6 +18,8 @@ pub struct Cluster {
     dir: PathBuf,
     /// `127.0.0.1:PORT` of the ingress.
     pub ingress: String,
+    /// `127.0.0.1:PORT` of the ingress over TLS.
+    pub ingress_tls: String,
     /// `127.0.0.1:PORT` of DNS.
     pub dns: String,
     /// (line of progress, when it came).
@@ -52,7 +54,7 @@ impl Cluster {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true).spawn()?;
         let mut out = BufReader::new(child.stdout.take().ok_or("no stdout")?).lines();
         let mut err = BufReader::new(child.stderr.take().ok_or("no stderr")?).lines();
-        let (mut ingress, mut progress) = (String::new(), Vec::new());
+        let (mut ingress, mut ingress_tls, mut progress) = (String::new(), String::new(), Vec::new());
         let dns;
         loop {
             tokio::select! {
@@ -61,6 +63,9 @@ impl Cluster {
                     let line = line?.ok_or("copepod ended before it was ready")?;
                     if let Some(at) = line.strip_prefix("Ingress  http://") {
                         ingress = at.trim().into();
+                    }
+                    if let Some(at) = line.trim().strip_prefix("https://").filter(|_| !ingress.is_empty()) {
+                        ingress_tls = at.into();
                     }
                     if let Some(at) = line.strip_prefix("DNS ") {
                         dns = at.trim().to_string();
@@ -71,7 +76,7 @@ impl Cluster {
         }
         tokio::spawn(async move { while let Ok(Some(_)) = out.next_line().await {} });
         tokio::spawn(async move { while let Ok(Some(_)) = err.next_line().await {} });
-        Ok(Cluster { child, dir, ingress, dns, progress })
+        Ok(Cluster { child, dir, ingress, ingress_tls, dns, progress })
     }
 
     /// A client over HTTPS, with a connection of its own.

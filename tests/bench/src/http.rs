@@ -121,18 +121,21 @@ pub async fn row(name: &str, url: &str, host: &str, pid: u32) -> Result<(), Erro
 pub async fn plain_hyper() -> Result<SocketAddr, Error> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let at = listener.local_addr()?;
-    tokio::spawn(async move {
-        while let Ok((stream, _)) = listener.accept().await {
-            let _ = stream.set_nodelay(true);
-            tokio::spawn(async move {
-                let hello = service_fn(|_| async {
-                    Ok::<_, Infallible>(http::Response::new(Full::new(Bytes::from_static(b"Hello from hyper\n"))))
-                });
-                let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), hello).await;
-            });
-        }
-    });
+    tokio::spawn(hello_on(listener));
     Ok(at)
+}
+
+/// Serves a hello to all who come, for ever.
+pub async fn hello_on(listener: TcpListener) {
+    while let Ok((stream, _)) = listener.accept().await {
+        let _ = stream.set_nodelay(true);
+        tokio::spawn(async move {
+            let hello = service_fn(|_| async {
+                Ok::<_, Infallible>(http::Response::new(Full::new(Bytes::from_static(b"Hello from hyper\n"))))
+            });
+            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), hello).await;
+        });
+    }
 }
 
 /// Measures nginx with this for its location; keeps connections to `upstream` if there is one.

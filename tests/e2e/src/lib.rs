@@ -76,6 +76,8 @@ pub struct Cluster {
     pub dns: String,
     /// `https://127.0.0.1:PORT` of the API.
     pub api: String,
+    /// What kubectl finds in its environment.
+    pub kubectl_env: &'static [(&'static str, &'static str)],
     lines: mpsc::Receiver<String>,
 }
 
@@ -136,6 +138,7 @@ impl Cluster {
             ingress_tls: String::new(),
             dns: String::new(),
             api: String::new(),
+            kubectl_env: &[],
             lines,
         };
         let end = Instant::now() + DEADLINE;
@@ -168,6 +171,7 @@ impl Cluster {
             .arg("--kubeconfig")
             .arg(self.dir.join("kubeconfig"))
             .args(args)
+            .envs(self.kubectl_env.iter().copied())
             .current_dir(root())
             .output();
         out.expect("kubectl runs")

@@ -4,6 +4,9 @@ lines HOST PORT TEXT          one line there and back over TCP
 datagram HOST PORT TEXT       the same over UDP, up to five times
 probe URL HOST SECONDS        GETs a URL about so often, on a connection of its own each time, until standard input ends
 write KUBECONFIG NAME URL…    makes objects at the first URL, and reads each one back from the others, until standard input ends
+churn KUBECONFIG NAME SECONDS URL…  makes, reads, changes and deletes objects about so often, a hundred at a time, at the first URL and
+                              reading from the others, until standard input ends; then looks for those that must be there
+rollout KUBECONFIG NAME SECONDS URL…  scales a Deployment and gives it new pods in turns, about so often, until standard input ends
 list KUBECONFIG URL           all that `write` has made, as one server tells it
 """
 
@@ -90,7 +93,7 @@ class Api:
     def __init__(self, context, url, patience=PATIENCE):
         self.context, self.url, self.patience, self.connection = context, urlsplit(url), patience, None
 
-    def call(self, method, path, body=None):
+    def call(self, method, path, body=None, kind="application/json"):
         """(code, body); code 0 if nobody has answered, and then whether it has happened is not known."""
         try:
             if self.connection is None:
@@ -99,7 +102,7 @@ class Api:
                     at.hostname, at.port, timeout=self.patience, context=self.context
                 )
             text = None if body is None else json.dumps(body)
-            self.connection.request(method, path, text, {"Content-Type": "application/json"})
+            self.connection.request(method, path, text, {"Content-Type": kind})
             answer = self.connection.getresponse()
             return answer.status, answer.read().decode()
         except (OSError, http.client.HTTPException) as error:
@@ -152,6 +155,51 @@ def write(kubeconfig, name, *urls):
         say(read=object_name, of=server.url.netloc, at=time.time(), code=code, said="" if code == 200 else said[:300])
 
 
+def timed(api, method, path, *more):
+    begun = time.time()
+    code, said = api.call(method, path, *more)
+    # A sample is good with 200, whatever the verb's own success is.
+    good = code in (200, 201)
+    say(at=begun, took=time.time() - begun, code=200 if good else code, said="" if good else said[:300])
+    return code
+
+
+def churn(kubeconfig, name, seconds, *urls):
+    until_the_input_ends()
+    context, live, n = credentials(kubeconfig), [], 0
+    own, readers = Api(context, urls[0]), [Api(context, url) for url in urls[1:]]
+    path = RESOURCES["configmaps"]
+    while not over.is_set():
+        begun, n = time.time(), n + 1
+        body = {"metadata": {"name": f"{name}-{n}"}, "data": {"padding": "x" * 1024}}
+        if timed(own, "POST", path, body) == 201:
+            live.append(f"{name}-{n}")
+            timed(readers[n % len(readers)], "GET", f"{path}/{live[-1]}")
+        if live:
+            change = {"data": {"changed": str(n)}}
+            timed(own, "PATCH", f"{path}/{live[n % len(live)]}", change, "application/merge-patch+json")
+        if len(live) > 100:
+            # Whether it is gone after an answer that nobody got is not known; it is not looked for.
+            timed(own, "DELETE", f"{path}/{live.pop(0)}")
+        over.wait(max(0, float(seconds) * random.uniform(0.5, 1.5) - (time.time() - begun)))
+    for object_name in live:
+        for server in [own, *readers]:
+            code, said = server.call("GET", f"{path}/{object_name}")
+            say(read=object_name, of=server.url.netloc, at=time.time(), code=code, said="" if code == 200 else said[:300])
+
+
+def rollout(kubeconfig, name, seconds, *urls):
+    until_the_input_ends()
+    context, n = credentials(kubeconfig), 0
+    servers, path = [Api(context, url) for url in urls], f"/apis/apps/v1/namespaces/default/deployments/{name}"
+    while not over.is_set():
+        n += 1
+        new = {"template": {"metadata": {"annotations": {"turn": str(n)}}}}
+        change = {"spec": {"replicas": random.randint(3, 9)} if n % 2 else new}
+        timed(servers[n % len(servers)], "PATCH", path, change, "application/merge-patch+json")
+        over.wait(float(seconds) * random.uniform(0.5, 1.5))
+
+
 def list_all(kubeconfig, url):
     server, found = Api(credentials(kubeconfig), url), {}
     for kind, path in RESOURCES.items():
@@ -164,4 +212,5 @@ def list_all(kubeconfig, url):
 
 
 commands = {"lines": lines, "datagram": datagram, "probe": probe, "write": write, "list": list_all}
+commands |= {"churn": churn, "rollout": rollout}
 commands[sys.argv[1]](*sys.argv[2:])

@@ -61,6 +61,21 @@ impl Client {
         Client::start(lab, machine, &[&["write", kubeconfig, name], servers.as_slice()].concat())
     }
 
+    /// One that makes, reads, changes and deletes objects `NAME-1`, `NAME-2`… at the first of the servers about every
+    /// `seconds`, a hundred at a time. Those that must be there in the end it looks for at all servers.
+    pub fn churn(lab: &Lab, machine: &str, kubeconfig: &str, name: &str, seconds: f64, servers: &[String]) -> Client {
+        let seconds = seconds.to_string();
+        let servers: Vec<&str> = servers.iter().map(String::as_str).collect();
+        Client::start(lab, machine, &[&["churn", kubeconfig, name, &seconds], servers.as_slice()].concat())
+    }
+
+    /// One that scales the Deployment `name` and gives it new pods in turns, about every `seconds`.
+    pub fn rollout(lab: &Lab, machine: &str, kubeconfig: &str, name: &str, seconds: f64, servers: &[String]) -> Client {
+        let seconds = seconds.to_string();
+        let servers: Vec<&str> = servers.iter().map(String::as_str).collect();
+        Client::start(lab, machine, &[&["rollout", kubeconfig, name, &seconds], servers.as_slice()].concat())
+    }
+
     fn start(lab: &Lab, machine: &str, args: &[&str]) -> Client {
         let mut command = lab.command(machine, "python3");
         command.arg(SCRIPT).args(args).stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -79,6 +94,11 @@ impl Client {
     /// What it has seen until now.
     pub fn seen(&self) -> Seen {
         Seen::of(&self.seen.lock().expect("not poisoned"))
+    }
+
+    /// What it has seen since it was asked last, so that a client that goes on for hours takes no memory here.
+    pub fn take(&self) -> Seen {
+        Seen::of(&std::mem::take(&mut *self.seen.lock().expect("not poisoned")))
     }
 
     /// Tells it to stop: all that it has seen.

@@ -15,6 +15,8 @@ pub const CLIENT: &str = "client";
 pub struct LabCluster {
     servers: BTreeMap<String, Process>,
     agents: BTreeMap<String, Process>,
+    /// What is started from now on.
+    pub binary: PathBuf,
     /// Everything's data.
     pub dir: tempfile::TempDir,
     /// The machines.
@@ -31,12 +33,22 @@ impl LabCluster {
 
     /// The same in a folder that is prepared.
     pub fn start_in(dir: tempfile::TempDir, servers: &[&str], agents: &[&str]) -> Option<LabCluster> {
+        LabCluster::start_from(binary(), dir, servers, agents)
+    }
+
+    /// The same from another binary than the one under test.
+    pub fn start_from(
+        binary: PathBuf,
+        dir: tempfile::TempDir,
+        servers: &[&str],
+        agents: &[&str],
+    ) -> Option<LabCluster> {
         let mut machines = servers.to_vec();
         machines.extend(agents.iter().filter(|a| !servers.contains(a)));
         machines.push(CLIENT);
         let lab = Lab::new(&machines)?;
         let first = servers[0].to_string();
-        let mut cluster = LabCluster { servers: BTreeMap::new(), agents: BTreeMap::new(), dir, lab, first };
+        let mut cluster = LabCluster { servers: BTreeMap::new(), agents: BTreeMap::new(), binary, dir, lab, first };
         cluster.start_server(servers[0], &[]);
         let join = format!("https://{}:6443", cluster.lab.ip(servers[0]));
         let token = cluster.ok(&["token", "create", "--usage", "server"]).trim().to_string();
@@ -63,7 +75,7 @@ impl LabCluster {
 
     /// Starts a server, for the first time (with flags to join by) or again, and waits until its API listens.
     pub fn start_server(&mut self, name: &str, more: &[&str]) {
-        let mut command = self.lab.command(name, binary());
+        let mut command = self.lab.command(name, &self.binary);
         command.args(["server", "--name", name, "--bind", &self.lab.ip(name).to_string()]);
         command.args(["--data-dir", &self.data("server", name)]).args(more).current_dir(root());
         let mut process = Process::run(command, &format!("server {name}"));
@@ -73,7 +85,7 @@ impl LabCluster {
 
     /// Starts an agent, for the first time (with flags to join by) or again, and waits until its node is ready.
     pub fn start_agent(&mut self, name: &str, more: &[&str]) {
-        let mut command = self.lab.command(name, binary());
+        let mut command = self.lab.command(name, &self.binary);
         command.args(["agent", "--node-name", name, "--bind", &self.lab.ip(name).to_string()]);
         // The machine's disk may be fuller than the kubelet would have it.
         command.args(["--eviction-hard", "nodefs.available<64Mi,imagefs.available<64Mi"]);
@@ -110,6 +122,16 @@ impl LabCluster {
         self.agents[name].id()
     }
 
+    /// What runs: its kind and machine, process id and data folder.
+    pub fn processes(&self) -> Vec<(String, u32, PathBuf)> {
+        let servers = self.servers.iter().map(|(name, process)| ("server", name, process));
+        let agents = self.agents.iter().map(|(name, process)| ("agent", name, process));
+        let found = |(of, name, process): (&str, &String, &Process)| {
+            (format!("{of} {name}"), process.id(), PathBuf::from(self.data(of, name)))
+        };
+        servers.chain(agents).map(found).collect()
+    }
+
     /// The URL of a server.
     pub fn url(&self, server: &str) -> String {
         format!("https://{}:6443", self.lab.ip(server))
@@ -122,7 +144,7 @@ impl LabCluster {
 
     /// `copepod` on a machine, with the kubeconfig of a server.
     pub fn copepod(&self, machine: &str, server: &str, args: &[&str]) -> Output {
-        let mut command = self.lab.command(machine, binary());
+        let mut command = self.lab.command(machine, &self.binary);
         command.args(args).env("KUBECONFIG", self.kubeconfig(server)).current_dir(root()).stdin(Stdio::null());
         command.output().expect("ip runs")
     }

@@ -67,7 +67,10 @@ impl Group {
         if !needs("python3", has("python3")) {
             return None;
         }
-        let cluster = LabCluster::start_in(dir, &MACHINES, &MACHINES)?;
+        Group::of(LabCluster::start_in(dir, &MACHINES, &MACHINES)?, disk)
+    }
+
+    fn of(cluster: LabCluster, disk: Option<Small>) -> Option<Group> {
         cluster.apply(&manifest());
         for name in MACHINES {
             let url = format!("http://{}:{}/", cluster.lab.ip(name), node_port(name));
@@ -305,5 +308,39 @@ fn servers_restarted_one_by_one_are_hardly_missed() {
         group.cluster.start_server(name, &[]);
         group.recovers(&format!("{name} restarted"), since, &MACHINES, None);
     }
+    group.ends_well();
+}
+
+/// `COPEPOD_PREVIOUS_BINARY` is what an earlier commit has built.
+#[test]
+#[ignore = "needs an earlier binary: COPEPOD_PREVIOUS_BINARY=… cargo nextest run -p e2e --run-ignored all from_the_previous"]
+fn servers_and_agents_upgraded_one_by_one_from_the_previous_binary_are_hardly_missed() {
+    let previous = std::env::var_os("COPEPOD_PREVIOUS_BINARY").map(std::path::PathBuf::from);
+    if !needs("an earlier binary in COPEPOD_PREVIOUS_BINARY", previous.is_some()) {
+        return;
+    }
+    let previous = previous.expect("looked at");
+    let dir = tempfile::tempdir().expect("a folder");
+    let Some(cluster) = LabCluster::start_from(previous, dir, &MACHINES, &MACHINES) else { return };
+    let Some(mut group) = Group::of(cluster, None) else { return };
+    group.cluster.binary = e2e::binary();
+    for name in MACHINES {
+        let since = now();
+        group.cluster.stop_server(name);
+        group.cluster.start_server(name, &[]);
+        group.recovers(&format!("{name}'s server upgraded"), since, &MACHINES, None);
+    }
+    // An agent that stops takes its pods with it: what answers at its port has to be asked by nobody meanwhile.
+    for prober in std::mem::take(&mut group.probers) {
+        let failures = prober.stop().failures().len();
+        assert_eq!(failures, 0, "requests while the servers were upgraded");
+    }
+    for name in MACHINES {
+        group.cluster.stop_agent(name);
+        group.cluster.start_agent(name, &[]);
+        let url = format!("http://{}:{}/", group.cluster.lab.ip(name), node_port(name));
+        until("the pod answers again", || (group.cluster.lab.curl(name, &url, &[]).0 == 200).then_some(()));
+    }
+    group.cluster.nodes_are_ready(MACHINES.len());
     group.ends_well();
 }

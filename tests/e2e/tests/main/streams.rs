@@ -1,4 +1,5 @@
-//! Streams into pods with the real kubectl, over whichever protocol it speaks: SPDY before 1.31, WebSockets from then on.
+//! Streams into pods with the real kubectl, over both protocols that it speaks: SPDY alone before 1.30, WebSockets by default
+//! from 1.31 on.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::process::{Child, Command, Stdio};
@@ -50,6 +51,7 @@ fn spawn(c: &Cluster, args: &[&str]) -> Child {
         .arg("--kubeconfig")
         .arg(c.dir.join("kubeconfig"))
         .args(args)
+        .envs(c.kubectl_env.iter().copied())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
@@ -59,7 +61,12 @@ fn spawn(c: &Cluster, args: &[&str]) -> Child {
 
 #[test]
 fn kubectl_execs_attaches_and_forwards() {
-    stream(&[]);
+    stream(&[], &[]);
+}
+
+#[test]
+fn the_same_over_spdy() {
+    stream(&[], &[("KUBECTL_REMOTE_COMMAND_WEBSOCKETS", "false"), ("KUBECTL_PORT_FORWARD_WEBSOCKETS", "false")]);
 }
 
 /// A command that ends at once says what it has to say before some clients have made their streams.
@@ -83,15 +90,16 @@ fn short_commands_lose_nothing() {
 
 #[test]
 fn the_same_goes_through_to_a_node_over_the_network() {
-    stream(&["--reach-node-by-https"]);
+    stream(&["--reach-node-by-https"], &[]);
 }
 
-fn stream(flags: &[&str]) {
+fn stream(flags: &[&str], kubectl_env: &'static [(&'static str, &'static str)]) {
     if !needs("kubectl", has("kubectl")) {
         return;
     }
     let dir = tempfile::tempdir().unwrap();
-    let c = Cluster::up(dir.path(), flags);
+    let mut c = Cluster::up(dir.path(), flags);
+    c.kubectl_env = kubectl_env;
     c.apply(POD);
     c.ok(&["wait", "--for=condition=Ready", "pod/p", "pod/h", "pod/box", "--timeout=60s"]);
 
