@@ -24,21 +24,30 @@ async fn unused_images_go_and_used_ones_stay() {
     b.delete(&gone);
     b.api.until(&gone, |v| v.is_none()).await;
     // The image of a pod that is still there stays although there is no room for it, and that is said.
+    let names = |folder: &std::path::Path| -> Vec<_> {
+        std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name()).collect()
+    };
+    let state = || {
+        let images = names(&b.dir.path().join("data/images/blobs/sha256"));
+        let compiled = std::fs::read_dir(b.dir.path().join("data/compiled")).unwrap().map(|e| e.unwrap().path());
+        let artifacts = names(&compiled.into_iter().find(|p| p.is_dir()).unwrap());
+        let said: std::collections::BTreeSet<_> =
+            b.api.all("events").iter().map(|e| e.value()["reason"].to_string()).collect();
+        (images, artifacts, said)
+    };
     let wait = async {
         loop {
-            let said = |reason: &str| b.api.all("events").iter().any(|e| e.value()["reason"] == reason);
-            let images = std::fs::read_dir(b.dir.path().join("data/images/blobs/sha256")).unwrap().count();
+            let (images, artifacts, said) = state();
             // One artifact and its tag.
-            let compiled = std::fs::read_dir(b.dir.path().join("data/compiled")).unwrap().map(|e| e.unwrap().path());
-            let folder = compiled.into_iter().find(|p| p.is_dir()).unwrap();
-            let artifacts = std::fs::read_dir(folder).unwrap().count();
-            if (images, artifacts) == (1, 2) && said("FreeDiskSpaceFailed") && said("ImageGCFailed") {
+            let all = ["\"FreeDiskSpaceFailed\"", "\"ImageGCFailed\""].iter().all(|reason| said.contains(*reason));
+            if (images.len(), artifacts.len()) == (1, 2) && all {
                 return;
             }
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), wait).await.expect("the collection comes to its end");
+    let ended = tokio::time::timeout(Duration::from_secs(60), wait).await;
+    assert!(ended.is_ok(), "the collection comes to its end: {:?}", state());
     let events = b.api.all("events");
     let event = events.iter().map(|e| e.value()).find(|v| v["reason"] == "FreeDiskSpaceFailed").unwrap();
     assert_eq!((&event["involvedObject"]["kind"], &event["involvedObject"]["name"]), (&json!("Node"), &json!("n")));
