@@ -17,11 +17,17 @@ use super::{Pods, Uid};
 use crate::clock::now;
 
 /// A pull that is under way.
-#[derive(Default)]
 pub(super) struct Pull {
+    began: Time,
     waiting: BTreeSet<Uid>,
     /// What was said of it so far, for those who join later.
     said: Vec<Observation>,
+}
+
+impl Pull {
+    fn begin() -> Pull {
+        Pull { began: now(), waiting: BTreeSet::new(), said: Vec::new() }
+    }
 }
 
 /// When images are looked at, and what came of it.
@@ -103,9 +109,19 @@ impl Pods {
         self.entries.values().flat_map(|e| e.observed.images_in_use().map(String::from)).collect()
     }
 
+    /// The images that stay: those in use, and those that a pull under way may have brought, whose pods do not know of them
+    /// yet.
+    fn spared(&self, images: &[ImageUse]) -> BTreeSet<String> {
+        let mut spared = self.images_in_use();
+        if let Some(began) = self.pulling.values().map(|pull| pull.began).min() {
+            spared.extend(images.iter().filter(|image| image.last_used >= began).map(|image| image.digest.clone()));
+        }
+        spared
+    }
+
     /// Asks the data plane for an image, unless that has been done: then what was said is said again.
     pub(super) fn pull(&mut self, uid: &Uid, request: PullRequest) {
-        let pull = self.pulling.entry(request.id()).or_default();
+        let pull = self.pulling.entry(request.id()).or_insert_with(Pull::begin);
         let first = pull.waiting.is_empty();
         pull.waiting.insert(uid.clone());
         if first {
@@ -179,7 +195,7 @@ impl Pods {
 
     fn remove_all_images(&mut self, images: &[ImageUse], disk: Disk, at: Time) {
         let policy = ImageGcPolicy { high: 0, low: 0, budget: None, ..self.collector.policy };
-        let gc = collect(images, disk, &self.images_in_use(), &policy, at);
+        let gc = collect(images, disk, &self.spared(images), &policy, at);
         if !gc.remove.is_empty() {
             tracing::info!(images = gc.remove.len(), bytes = gc.found, "the disk is short: removing unused images");
             // As much as there is will do.
@@ -195,7 +211,7 @@ impl Pods {
             self.recorder.record(&self.collector.node, event);
             return self.collection_failed(text);
         }
-        let gc = collect(images, disk, &self.images_in_use(), &self.collector.policy, at);
+        let gc = collect(images, disk, &self.spared(images), &self.collector.policy, at);
         if gc.wanted == 0 {
             self.collector.failed = false;
             return;
