@@ -153,6 +153,11 @@ pub trait Strategy: Send + Sync {
         &[]
     }
 
+    /// Why an object is kept and acts on nothing here, if that is so: who writes it is warned.
+    fn unenforced(&self, _object: &Value) -> Option<&'static str> {
+        None
+    }
+
     /// Whether a DELETE that names no propagation policy leaves the dependents alone.
     fn orphans(&self) -> bool {
         false

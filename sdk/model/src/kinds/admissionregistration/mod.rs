@@ -23,6 +23,9 @@ const FAILURE_POLICIES: [&str; 2] = ["Fail", "Ignore"];
 const MATCH_POLICIES: [&str; 2] = ["Equivalent", "Exact"];
 
 /// A kind of the group.
+/// Why policies and their bindings have no effect.
+const UNEVALUATED: &str = "admission policies are not evaluated";
+
 fn kind(name: &'static str, plural: (&'static str, &'static str), strategy: impl Strategy + 'static) -> Kind {
     let kind = Kind::new(V1, name, plural, strategy);
     Kind { namespaced: false, generation: true, categories: &["api-extensions"], ..kind }

@@ -17,6 +17,10 @@ pub fn kind() -> Kind {
 struct MutatingWebhookConfiguration;
 
 impl Strategy for MutatingWebhookConfiguration {
+    fn unenforced(&self, _: &Value) -> Option<&'static str> {
+        Some(webhook::UNCALLED)
+    }
+
     fn default(&self, object: &mut Value) {
         webhook::default(object, |hook| fill_absent(hook, "reinvocationPolicy", || "Never".into()));
     }

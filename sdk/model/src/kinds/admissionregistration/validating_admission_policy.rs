@@ -47,6 +47,10 @@ const RESERVED: [&str; 21] = [
 ];
 
 impl Strategy for ValidatingAdmissionPolicy {
+    fn unenforced(&self, _: &Value) -> Option<&'static str> {
+        Some(super::UNEVALUATED)
+    }
+
     fn default(&self, object: &mut Value) {
         let Some(spec) = spec_mut(object) else { return };
         fill_absent(spec, "failurePolicy", || "Fail".into());

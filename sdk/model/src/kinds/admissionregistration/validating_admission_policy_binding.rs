@@ -21,6 +21,10 @@ const SPEC: Path<'static> = Path::root("spec");
 const ACTIONS: [&str; 3] = ["Audit", "Deny", "Warn"];
 
 impl Strategy for ValidatingAdmissionPolicyBinding {
+    fn unenforced(&self, _: &Value) -> Option<&'static str> {
+        Some(super::UNEVALUATED)
+    }
+
     fn default(&self, object: &mut Value) {
         if let Some(matches) = spec_mut(object).and_then(|spec| child_mut(spec, "matchResources")) {
             match_resources::default(matches);

@@ -17,6 +17,10 @@ pub fn kind() -> Kind {
 struct ValidatingWebhookConfiguration;
 
 impl Strategy for ValidatingWebhookConfiguration {
+    fn unenforced(&self, _: &Value) -> Option<&'static str> {
+        Some(webhook::UNCALLED)
+    }
+
     fn default(&self, object: &mut Value) {
         webhook::default(object, |_| {});
     }

@@ -8,6 +8,8 @@ use crate::kinds::fields::{Fields, Path, child_mut, ensure, fill_absent, items_m
 use crate::kinds::metadata::validate_selector;
 use crate::kinds::names;
 
+/// Why configurations have no effect.
+pub(super) const UNCALLED: &str = "admission webhooks are not called";
 const SIDE_EFFECTS: [&str; 2] = ["None", "NoneOnDryRun"];
 /// What a server that is one release older understands.
 const REVIEW_VERSIONS: [&str; 2] = ["v1", "v1beta1"];

@@ -80,6 +80,10 @@ struct ApiService;
 const SPEC: Path<'static> = Path::root("spec");
 
 impl Strategy for ApiService {
+    fn unenforced(&self, object: &Value) -> Option<&'static str> {
+        object["spec"]["service"].is_object().then_some("requests are not handed on to other API servers")
+    }
+
     fn default(&self, object: &mut Value) {
         if let Some(service) = spec_mut(object).and_then(|spec| child_mut(spec, "service")) {
             fill_absent(service, "port", || 443.into());

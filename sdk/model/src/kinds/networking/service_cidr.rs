@@ -42,6 +42,11 @@ struct ServiceCidr;
 const CIDRS: Path<'static> = Path::root("spec.cidrs");
 
 impl Strategy for ServiceCidr {
+    fn unenforced(&self, object: &Value) -> Option<&'static str> {
+        let other = object["metadata"]["name"] != DEFAULT;
+        other.then_some("Services get their addresses from the ServiceCIDR \"kubernetes\" alone")
+    }
+
     fn validate(&self, object: &Value, errors: &mut Vec<FieldError>) {
         let spec = &object["spec"];
         let ranges: Vec<&str> = list(spec, "cidrs").iter().filter_map(Value::as_str).collect();
