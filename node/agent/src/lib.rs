@@ -158,7 +158,7 @@ impl Agent {
         let logs = Arc::new(Logs::new(dir.join("logs")));
         let volumes = copepod_volumes::Config { data_dir: dir.clone(), allow_host_path: config.allow_host_path };
         let volumes = Arc::new(Volumes::open(&volumes).map_err(folder(dir.join("pods")))?);
-        let network = Network::new(NetworkConfig {
+        let network = NetworkConfig {
             cluster: vec![
                 (config.pod_cidr.0.into(), config.pod_cidr.1),
                 (config.service_cidr.0.into(), config.service_cidr.1),
@@ -176,7 +176,12 @@ impl Agent {
             incoming: room.incoming as usize,
             outgoing: room.outgoing as usize,
             ..NetworkConfig::default()
-        });
+        };
+        // Its own tasks carry requests, too: over connections to elsewhere, from host ports, from other nodes.
+        let network = {
+            let _serving = serving.enter();
+            Network::new(network)
+        };
         let facts = NodeFacts { api_port: kubelet_addr.map_or(0, |at| at.port()), ..facts(&config) };
         let (stop, stopped) = watch::channel(false);
         let (ready_tx, ready) = watch::channel(false);
@@ -188,9 +193,14 @@ impl Agent {
         let ready = both(&mut tasks, [ready, known]);
         if let Some(listener) = data {
             let (network, mut stopped) = (network.clone(), stopped.clone());
-            front.spawn(async move {
-                network.serve_tunnel(listener, async move { drop(stopped.wait_for(|s| *s).await) }, drain).await;
-            });
+            let serve = async move {
+                let stop = async move { drop(stopped.wait_for(|s| *s).await) };
+                match here(listener) {
+                    Ok(listener) => network.serve_tunnel(listener, stop, drain).await,
+                    Err(error) => tracing::error!(%error, "nothing comes from other nodes"),
+                }
+            };
+            front.spawn_on(serve, &serving);
         }
 
         let (effects_tx, effects) = mpsc::unbounded_channel();
@@ -228,7 +238,8 @@ impl Agent {
                 }
             }
         };
-        tasks.spawn(HostListeners::new(network.clone(), config.node_addresses.clone()).run(host_port_failed));
+        let listeners = HostListeners::new(network.clone(), config.node_addresses.clone());
+        tasks.spawn_on(listeners.run(host_port_failed), &serving);
         let (tls_tx, tls_wanted) = watch::channel(Vec::new());
         let sinks =
             routes::Sinks { network: network.clone(), services: services.clone(), tls: tls_tx, ready: ready_tx };
@@ -269,9 +280,7 @@ impl Agent {
             let serve = async move {
                 let shutdown = async move { drop(stopped.wait_for(|s| *s).await) };
                 let config = IngressConfig { tls, drain, access_log, ..IngressConfig::default() };
-                // Of the runtime that it is polled on from now on.
-                let listener = TcpListener::from_std(listener.into_std()?)?;
-                Ingress::serve(listener, network, config, shutdown).await
+                Ingress::serve(here(listener)?, network, config, shutdown).await
             };
             front.spawn_on(
                 async move {
@@ -391,6 +400,11 @@ struct Node {
     ready: watch::Receiver<bool>,
     recorder: Recorder,
     services: Services,
+}
+
+/// A listener that the calling task's runtime wakes from now on.
+fn here(listener: TcpListener) -> io::Result<TcpListener> {
+    TcpListener::from_std(listener.into_std()?)
 }
 
 /// Registers the node, then looks after its Lease and its pods.
