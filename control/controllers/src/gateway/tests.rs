@@ -73,7 +73,7 @@ fn a_class_of_ours_is_accepted_and_others_are_left_alone() {
 #[test]
 fn a_gateway_says_where_it_answers_and_what_is_attached() {
     let mut view = world();
-    let key = gateway(&mut view, "g", json!([http("http"), {"name": "tcp", "port": 90, "protocol": "TCP"}]));
+    let key = gateway(&mut view, "g", json!([http("http"), {"name": "udp", "port": 90, "protocol": "UDP"}]));
     route(&mut view, "a", "infra", json!({"parentRefs": [{"name": "g"}], "rules": [{}]}));
     route(&mut view, "b", "apps", json!({"parentRefs": [{"name": "g", "namespace": "infra"}], "rules": [{}]}));
     settle(&mut view);
