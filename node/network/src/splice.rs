@@ -43,8 +43,10 @@ impl Client for TlsStream<Prefixed<TcpStream>> {
 /// Carries until both directions have ended, or one was broken off, which breaks off the other.
 pub(crate) async fn splice(mut client: impl Client, mut stream: Stream) -> io::Result<()> {
     let done = copy_bidirectional(&mut client, &mut stream).await.map(drop);
-    // Over TLS many clients leave without a word: then what they have said is still to be read.
-    if done.as_ref().is_err_and(|e| e.kind() != io::ErrorKind::UnexpectedEof) {
+    // Over TLS many clients leave without a word: then what they have said is still to be read. And who reads no more may have
+    // answered.
+    let whole = |e: &io::Error| matches!(e.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::BrokenPipe);
+    if done.as_ref().is_err_and(|e| !whole(e)) {
         stream.reset();
         client.abort();
     }

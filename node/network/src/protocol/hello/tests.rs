@@ -27,23 +27,23 @@ fn sized<const N: usize>(content: &[u8]) -> Vec<u8> {
 
 /// A hello with these extensions.
 fn hello(extensions: Option<&[(u16, Vec<u8>)]>) -> Vec<u8> {
-    let mut body = [&[3, 3], &[7; 32][..], &sized::<1>(&[9; 32]), &sized::<2>(&[0x13, 1]), &sized::<1>(&[0])].concat();
+    let mut body = [&[3, 3][..], &[7; 32], &sized::<1>(&[9; 32]), &sized::<2>(&[0x13, 1]), &sized::<1>(&[0])].concat();
     if let Some(all) = extensions {
         let all = all.iter().flat_map(|(kind, content)| [&kind.to_be_bytes()[..], &sized::<2>(content)].concat());
         body.extend(sized::<2>(&all.collect::<Vec<u8>>()));
     }
-    [&[CLIENT_HELLO], &*sized::<3>(&body)].concat()
+    [&[CLIENT_HELLO][..], &sized::<3>(&body)].concat()
 }
 
 /// The extension with names of these kinds.
 fn names(all: &[(u8, &[u8])]) -> (u16, Vec<u8>) {
-    let all = all.iter().flat_map(|(kind, name)| [&[*kind], &*sized::<2>(name)].concat());
+    let all = all.iter().flat_map(|(kind, name)| [&[*kind][..], &sized::<2>(name)].concat());
     (0, sized::<2>(&all.collect::<Vec<u8>>()))
 }
 
 /// A message in records of at most so many bytes.
 fn records(message: &[u8], each: usize) -> Vec<u8> {
-    message.chunks(each).flat_map(|part| [&[HANDSHAKE, 3, 1], &*sized::<2>(part)].concat()).collect()
+    message.chunks(each).flat_map(|part| [&[HANDSHAKE, 3, 1][..], &sized::<2>(part)].concat()).collect()
 }
 
 fn read(bytes: &[u8]) -> Said {
@@ -89,7 +89,7 @@ fn it_is_found_however_it_is_cut() {
         let bytes = records(&message, each);
         assert_eq!(read_slowly(&bytes), (named("shop.test"), bytes.len()), "records of {each}");
         // What follows is nobody's business.
-        assert_eq!(read(&[&bytes, &b"rest"[..]].concat()), named("shop.test"));
+        assert_eq!(read(&[&bytes[..], b"rest"].concat()), named("shop.test"));
     }
     let bytes = real("shop.test");
     assert_eq!(read_slowly(&bytes), (named("shop.test"), bytes.len()));
