@@ -56,6 +56,10 @@ impl World {
     }
 
     fn ingress(&mut self, host: &str, path: &str, to: &str) {
+        self.annotated_ingress(host, path, to, json!({}));
+    }
+
+    fn annotated_ingress(&mut self, host: &str, path: &str, to: &str, annotations: Value) {
         let backend = json!({"service": {"name": to, "port": {"number": 80}}});
         let paths = json!([{"pathType": "Prefix", "path": path, "backend": backend}]);
         let rule = if host.is_empty() {
@@ -63,7 +67,8 @@ impl World {
         } else {
             json!({"host": host, "http": {"paths": paths}})
         };
-        self.ingresses.push(object("ingresses.networking.k8s.io", "infra", to, json!({"spec": {"rules": [rule]}})));
+        let value = json!({"metadata": {"annotations": annotations}, "spec": {"rules": [rule]}});
+        self.ingresses.push(object("ingresses.networking.k8s.io", "infra", to, value));
     }
 
     fn borrowed(&self) -> GatewayObjects<&Object> {
@@ -389,6 +394,35 @@ fn a_name_finds_its_listener_and_then_its_route() {
         assert_eq!(greeted(&table, ingress, name), want, "{name}");
     }
     assert_eq!(greeted(&table, own, "ing.test"), "nobody");
+}
+
+#[test]
+fn an_ingress_may_pass_its_tls_on() {
+    let https = json!({"name": "https", "port": 443, "protocol": "HTTPS", "hostname": "both.test",
+        "tls": {"certificateRefs": [{"name": "c"}]}});
+    let mut w = World::new(json!([https]));
+    let (ingress, own) = (Door::ingress(8443, true), Door::gateway(443, true));
+    assert!(!w.table().asks_names(ingress));
+    let passes = json!({"nginx.ingress.kubernetes.io/ssl-passthrough": "true"});
+    w.annotated_ingress("a.test", "/", "whole", passes.clone());
+    w.annotated_ingress("part.test", "/part", "part", passes.clone());
+    w.annotated_ingress("*.wild.test", "/", "wild", passes.clone());
+    w.annotated_ingress("both.test", "/", "both", passes);
+    w.annotated_ingress("b.test", "/", "ends", json!({"copepod.dev/ssl-passthrough": "false"}));
+    let table = w.table();
+    assert_eq!((table.asks_names(ingress), table.asks_names(own)), (true, false));
+    for (name, want) in [
+        ("a.test", "whole"),
+        ("part.test", "requests"),
+        ("x.wild.test", "requests"),
+        ("both.test", "requests"),
+        ("b.test", "requests"),
+        ("z.test", "requests"),
+        ("", "requests"),
+    ] {
+        assert_eq!(greeted(&table, ingress, name), want, "{name}");
+    }
+    assert_eq!(greeted(&table, own, "a.test"), "nobody", "that is no port of an Ingress");
 }
 
 #[test]
