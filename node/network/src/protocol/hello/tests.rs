@@ -161,13 +161,16 @@ async fn what_was_read_is_given_out_again() {
 #[tokio::test]
 async fn a_hello_has_a_length_and_an_end() {
     let message = hello(Some(&[names(&[(0, b"shop.test")])]));
-    let (half, short) = (real("shop.test")[..60].to_vec(), records(&message, 1));
+    let half = real("shop.test")[..60].to_vec();
+    // Records of one byte, all but the last.
+    let mut short = records(&message, 1);
+    short.truncate(short.len() - 6);
     for (bytes, most, want) in [
         (half, MOST, io::ErrorKind::UnexpectedEof),
         (vec![], MOST, io::ErrorKind::UnexpectedEof),
         (short, message.len(), io::ErrorKind::InvalidData),
     ] {
-        assert_eq!(peek(&bytes[..], most).await.unwrap_err().kind(), want);
+        assert_eq!(peek(&bytes[..], most).await.err().map(|e| e.kind()), Some(want));
     }
     let (_, name) = peek(&b"GET / HTTP/1.1\r\n"[..], MOST).await.unwrap();
     assert_eq!(name, None);
