@@ -202,3 +202,16 @@ async fn a_hello_has_as_long_as_a_head() {
     assert!(!tcp.read(&mut [0; 1]).await.is_ok_and(|n| n > 0), "it is closed");
     assert_eq!(started.elapsed().as_secs(), 60);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_goes_on_for_a_moment_when_the_ingress_stops() {
+    let mut w = world(&[], IngressConfig::default()).await;
+    let pod = listen(&w, 1);
+    let (port, _listeners, _) = opened(&w, &[(TCP_ROUTES, to(&[], &[("one", 1)]))]).await;
+    let _tcp = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    let mut conn = pod.accept().await.unwrap();
+    let started = tokio::time::Instant::now();
+    w.stop.take().unwrap().send(()).unwrap();
+    assert_eq!(conn.stream.read(&mut [0; 1]).await.unwrap(), 0);
+    assert_eq!(started.elapsed().as_secs(), 10);
+}
