@@ -1,5 +1,5 @@
-//! The way in: an HTTP server on a named address of the host, whose requests go where Ingresses and the routes of Gateways say, and
-//! streams, which go where TLSRoutes and TCPRoutes say.
+//! The way in: an HTTP server on a named address of the host, whose requests go where Ingresses and the routes of Gateways say,
+//! and streams, which go where TLSRoutes and TCPRoutes say.
 
 mod access;
 mod certificates;

@@ -1,4 +1,5 @@
-//! Connections that are no requests: those for which a TLSRoute or a TCPRoute is go as bytes to an endpoint of one of its backends.
+//! Connections that are no requests: those for which a TLSRoute or a TCPRoute is go as bytes to an endpoint of one of its
+//! backends.
 
 use std::future::Future;
 use std::io;
@@ -27,7 +28,8 @@ pub(super) struct Streams<'a> {
 }
 
 impl Streams<'_> {
-    /// Reads whom a client wants to speak with, and carries its connection if that is for a route. It comes back if it is for requests.
+    /// Reads whom a client wants to speak with, and carries its connection if that is for a route. It comes back if it is for
+    /// requests.
     pub(super) async fn by_name(
         &self,
         tcp: TcpStream,
@@ -71,7 +73,8 @@ impl Streams<'_> {
         }
     }
 
-    /// Carries a client's bytes until both sides have ended, or until the time after shutdown is over. What leads to no endpoint is reset.
+    /// Carries a client's bytes until both sides have ended, or until the time after shutdown is over. What leads to no endpoint
+    /// is reset.
     async fn carry(
         &self,
         client: impl Client,
@@ -94,8 +97,8 @@ impl Streams<'_> {
         }
     }
 
-    /// Opens a connection to an endpoint. The endpoint sees the client, and NetworkPolicies are asked about it: nothing else in the
-    /// stream could tell who it is.
+    /// Opens a connection to an endpoint. The endpoint sees the client, and NetworkPolicies are asked about it: nothing else in
+    /// the stream could tell who it is.
     async fn open(&self, rule: &HttpRule, shown: SocketAddr) -> Result<Conn, NetError> {
         let chosen = rule.choose(self.network.turn()).and_then(|w| w.backend.as_ref());
         let routes = self.network.routes();

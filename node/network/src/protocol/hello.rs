@@ -1,7 +1,7 @@
 //! The ClientHello with which a client begins TLS, read without beginning TLS oneself: whom it wants to speak with.
 //!
-//! Sources: RFC 8446, sections 4.1.2 and 5.1 (RFC 5246, 7.4.1.2 and 6.2.1, has the same shape), and RFC 6066, section 3. Nothing else in
-//! it is judged: whoever ends TLS does that.
+//! Sources: RFC 8446, sections 4.1.2 and 5.1 (RFC 5246, 7.4.1.2 and 6.2.1, has the same shape), and RFC 6066, section 3. Nothing
+//! else in it is judged: whoever ends TLS does that.
 
 use std::io;
 
@@ -120,8 +120,8 @@ fn long<'b>(rest: &mut &'b [u8]) -> Option<&'b [u8]> {
     take(rest, usize::from(u16::from_be_bytes([n[0], n[1]])))
 }
 
-/// Reads a hello of at most so many bytes and answers the name in it. The stream gives out again what was read. What is no hello has no
-/// name: whoever takes it says so in TLS.
+/// Reads a hello of at most so many bytes and answers the name in it. The stream gives out again what was read. What is no hello
+/// has no name: whoever takes it says so in TLS.
 pub(crate) async fn peek<I: AsyncRead + Unpin>(mut io: I, most: usize) -> io::Result<(Prefixed<I>, Option<String>)> {
     let (mut received, mut reading) = (BytesMut::with_capacity(1024), Reading::default());
     loop {

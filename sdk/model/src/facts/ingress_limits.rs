@@ -1,5 +1,5 @@
-//! The limits that an Ingress sets for its requests, and whether it passes TLS on, by annotation: `copepod.dev/NAME`, or as people have them,
-//! `nginx.ingress.kubernetes.io/NAME`.
+//! The limits that an Ingress sets for its requests, and whether it passes TLS on, by annotation: `copepod.dev/NAME`, or as
+//! people have them, `nginx.ingress.kubernetes.io/NAME`.
 
 use std::time::Duration;
 
