@@ -18,6 +18,7 @@ mod pod;
 mod policy;
 mod protocol;
 mod resolve;
+mod splice;
 mod stream;
 mod stub;
 mod sync;

@@ -238,7 +238,7 @@ impl Network {
         let exposed = read(&self.0.pods).exposed.clone();
         let mut ports = self.routes().host_ports(addresses, &exposed);
         ports.listen.retain(|at, port| match port {
-            HostPort::Gateway { tls } => self.opens(at.addr, *tls),
+            HostPort::Gateway(layer) => self.opens(at.addr, *layer),
             _ => true,
         });
         ports

@@ -6,6 +6,8 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use copepod_model::gateway::Layer;
+
 use crate::service::{Protocol, ServiceKey, ServicePort};
 use crate::table::RouteTable;
 
@@ -42,11 +44,8 @@ pub enum HostPort {
         /// Its address and port.
         to: SocketAddr,
     },
-    /// Listeners of Gateways.
-    Gateway {
-        /// Whether clients speak TLS there.
-        tls: bool,
-    },
+    /// Listeners of Gateways, and what is spoken there.
+    Gateway(Layer),
 }
 
 /// A `hostPort` of a pod.
@@ -132,9 +131,9 @@ impl RouteTable {
                 }
             }
         }
-        for (port, tls) in self.gateway_ports() {
+        for (port, layer) in self.gateway_ports() {
             for at in everywhere(port, Protocol::Tcp) {
-                out.listen.entry(at).or_insert(HostPort::Gateway { tls });
+                out.listen.entry(at).or_insert(HostPort::Gateway(layer));
             }
         }
         for (&(ip, port, protocol), claims) in self.external_claims() {

@@ -7,13 +7,14 @@ use std::sync::Arc;
 
 use copepod_machine::View;
 use copepod_model::facts::{EndpointSliceFacts, INGRESS_CLASS, INGRESS_CONTROLLER, ServiceFacts};
+use copepod_model::gateway::Layer;
 use copepod_model::{Object, Time};
 use imbl::OrdMap;
 
 use crate::gateway::GatewayObjects;
 use crate::host::HostAddr;
 use crate::http::{Backend, BackendPort, External, HttpTable, TlsSecret};
-use crate::rule::{Asked, Found};
+use crate::rule::{Asked, Door, Found, Greeting, HttpRule};
 use crate::service::{H2C, Place, Protocol, ServiceKey, ServicePort, ports};
 
 /// What the table must know besides the objects.
@@ -299,8 +300,24 @@ impl RouteTable {
         self.http.find(asked)
     }
 
-    /// The ports of Gateways' listeners, and whether clients speak TLS there.
-    pub(crate) fn gateway_ports(&self) -> impl Iterator<Item = (u16, bool)> {
+    /// Whether what becomes of connections over TLS depends on the names that they are for.
+    pub fn asks_names(&self, door: Door) -> bool {
+        self.http.asks_names(door)
+    }
+
+    /// What becomes of a connection over TLS, by the name in its hello (RFC 6066, section 3): that of the closest listener alone,
+    /// and there the closest hostname of a route before the older route.
+    pub fn match_tls(&self, door: Door, name: Option<&str>) -> Greeting {
+        self.http.greet(door, name.unwrap_or_default())
+    }
+
+    /// The rule for what comes to a port at which a Gateway takes bytes: the oldest route's.
+    pub fn match_tcp(&self, port: u16) -> Option<&Arc<HttpRule>> {
+        self.http.stream(port)
+    }
+
+    /// The ports of Gateways' listeners, and what is spoken there.
+    pub(crate) fn gateway_ports(&self) -> impl Iterator<Item = (u16, Layer)> {
         self.http.ports()
     }
 

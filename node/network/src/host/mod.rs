@@ -131,7 +131,7 @@ impl HostListeners {
                         {
                             Some(Beneficiary::Service(key))
                         }
-                        HostPort::Service(_) | HostPort::Health(_) | HostPort::Gateway { .. } => None,
+                        HostPort::Service(_) | HostPort::Health(_) | HostPort::Gateway(_) => None,
                     };
                     failed.insert((at, whose), format!("listen {at}: bind: {}", failure_text(&error)));
                 }

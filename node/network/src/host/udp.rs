@@ -158,7 +158,7 @@ impl Listener {
                 }
                 None => return,
             },
-            Some(HostPort::Health(_) | HostPort::Gateway { .. }) | None => return,
+            Some(HostPort::Health(_) | HostPort::Gateway(_)) | None => return,
         };
         if self.go_on(key, data, |at| service.eligible(Side::Outside).iter().any(|e| e.addr == at)) {
             return;

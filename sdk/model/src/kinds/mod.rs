@@ -383,6 +383,8 @@ fn builtin() -> Vec<Kind> {
         gateway_api::grpc_route::kind(),
         gateway_api::http_route::kind(),
         gateway_api::reference_grant::kind(),
+        gateway_api::tcp_route::kind(),
+        gateway_api::tls_route::kind(),
         networking::ingress::kind(),
         networking::ingress_class::kind(),
         networking::ip_address::kind(),

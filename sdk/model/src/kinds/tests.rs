@@ -182,6 +182,14 @@ fn samples() -> BTreeMap<&'static str, Value> {
             json!({"spec":{"from":[{"group":"gateway.networking.k8s.io","kind":"HTTPRoute","namespace":"a"}],
                 "to":[{"group":"","kind":"Service"}]}}),
         ),
+        (
+            "tcproutes.gateway.networking.k8s.io",
+            json!({"spec":{"parentRefs":[{"name":"web"}],"rules":[{"backendRefs":[{"name":"b","port":80}]}]}}),
+        ),
+        (
+            "tlsroutes.gateway.networking.k8s.io",
+            json!({"spec":{"parentRefs":[{"name":"web"}],"hostnames":["a.test"],"rules":[{"backendRefs":[{"name":"b","port":80}]}]}}),
+        ),
         ("clusterroles.rbac.authorization.k8s.io", rules.clone()),
         ("roles.rbac.authorization.k8s.io", rules),
         ("clusterrolebindings.rbac.authorization.k8s.io", binding.clone()),

@@ -178,7 +178,7 @@ spec:
 }
 
 /// An address of this machine that is not loopback: the one it would leave by. Nothing is sent.
-fn host_address() -> Option<std::net::IpAddr> {
+pub(crate) fn host_address() -> Option<std::net::IpAddr> {
     let socket = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
     let found = socket.connect("192.0.2.1:9").and_then(|()| socket.local_addr()).ok().map(|a| a.ip());
     let found = found.filter(|ip| !ip.is_loopback() && !ip.is_unspecified());

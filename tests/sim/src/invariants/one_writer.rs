@@ -53,6 +53,8 @@ const WRITERS: &[(&str, &str, &[&str])] = &[
     ("replicasets.apps", "status", &["replicaset"]),
     ("resourcequotas", "status", ANYONE),
     ("services", "status", &["load-balancer"]),
+    ("tcproutes.gateway.networking.k8s.io", "status", &["gateway"]),
+    ("tlsroutes.gateway.networking.k8s.io", "status", &["gateway"]),
 ];
 
 /// Everything but the metadata that a change changes has one writer.
