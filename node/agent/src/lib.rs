@@ -35,8 +35,8 @@ use std::time::Duration;
 use copepod_client::Body;
 use copepod_dns_server::Sockets;
 use copepod_node_network::{
-    AccessLog, Beneficiary, Certificates, HostListeners, HostPortFailure, Ingress, IngressConfig, Network,
-    NetworkConfig, TunnelConfig, TunnelTiming,
+    AccessLog, Beneficiary, Certificates, HostAccess, HostAccessError, HostListeners, HostPortFailure, Identity,
+    Ingress, IngressConfig, Network, NetworkConfig, TunnelConfig, TunnelTiming,
 };
 use copepod_node_plan::{NodeFacts, Observation, balancer_failed};
 use copepod_runtime_wasm::{Runtime, RuntimeConfig, RuntimeError};
@@ -45,7 +45,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 pub use addresses::{AddressPool, Cidr};
-pub use config::{AgentConfig, DataPort, DnsConfig, POD_CIDR};
+pub use config::{AgentConfig, DataPort, DnsConfig, NamespacePod, POD_CIDR};
 pub use copepod_dns_server::{StubDomain, server as dns_server};
 pub use copepod_node_network::AccessLogTo;
 
@@ -60,6 +60,8 @@ use routes::Services;
 
 /// The version that the node reports: the Kubernetes level and this program's own.
 const VERSION: &str = concat!("v1.35.0+copepod.", env!("CARGO_PKG_VERSION"));
+/// A file of the node that is there while the host's routes are changed.
+const HOST_ACCESS: &str = "host-access";
 /// How often log files that nobody writes to are closed.
 const CLOSE_IDLE: Duration = Duration::from_secs(5);
 
@@ -75,6 +77,9 @@ pub enum AgentError {
     /// The wasm runtime.
     #[error("cannot start the wasm runtime: {0}")]
     Runtime(#[from] RuntimeError),
+    /// The host's own way to pods and Services.
+    #[error("--host-access: {0}")]
+    HostAccess(#[from] HostAccessError),
 }
 
 /// A running agent.
@@ -175,12 +180,24 @@ impl Agent {
             }),
             incoming: room.incoming as usize,
             outgoing: room.outgoing as usize,
+            host_access: config.host_access,
             ..NetworkConfig::default()
         };
         // Its own tasks carry requests, too: over connections to elsewhere, from host ports, from other nodes.
         let network = {
             let _serving = serving.enter();
             Network::new(network)
+        };
+        // Before anything begins that others see: it is refused where the host's network cannot be changed.
+        let mark = dir.join(HOST_ACCESS);
+        let access = match config.host_access {
+            true => Some(HostAccess::start(network.clone(), &[config.pod_cidr, config.service_cidr], &mark).await?),
+            false => {
+                if let Err(error) = HostAccess::clean_up(&mark).await {
+                    tracing::warn!(%error, "what an earlier process has changed of the host's routes is still there");
+                }
+                None
+            }
         };
         let facts = NodeFacts { api_port: kubelet_addr.map_or(0, |at| at.port()), ..facts(&config) };
         let (stop, stopped) = watch::channel(false);
@@ -248,6 +265,9 @@ impl Agent {
             tasks.spawn(certificates::run(config.client.clone(), certificates.clone(), tls_wanted));
         }
 
+        for pod in &config.namespaces {
+            network.attach(in_namespace(pod));
+        }
         let (asks_tx, asks) = mpsc::channel(64);
         let wires = Node { effects: effects_tx, observations, asks, ready: ready.clone(), recorder, services };
         tasks.spawn(node(config, facts, data_port, logs.clone(), wires));
@@ -294,6 +314,10 @@ impl Agent {
         };
         let ingress_addr = ingress.and_then(|listener| enter(listener, None));
         let ingress_tls_addr = ingress_tls.and_then(|(listener, tls, _)| enter(listener, Some(tls)));
+        if let Some(access) = access {
+            let mut stopped = stopped.clone();
+            front.spawn(access.run(async move { drop(stopped.wait_for(|s| *s).await) }));
+        }
         let api = NodeApi { asks: asks_tx, logs, streaming, usage, configz };
         if let Some((listener, tls)) = kubelet {
             let doors = kubelet::Front { api: api.clone(), auth };
@@ -461,6 +485,23 @@ async fn node(config: AgentConfig, mut facts: NodeFacts, data_port: Option<u16>,
         pressure,
     };
     pods.run(wires).await;
+}
+
+/// A pod of which nothing is known but where it is.
+fn in_namespace(pod: &NamespacePod) -> Identity {
+    let NamespacePod { namespace, name, ip, interface } = pod;
+    Identity {
+        uid: format!("{namespace}/{name}@{ip}").into(),
+        namespace: namespace.as_str().into(),
+        name: name.as_str().into(),
+        service_account: "default".into(),
+        ip: (*ip).into(),
+        hostname: name.clone(),
+        dns: Default::default(),
+        hosts: Vec::new(),
+        host_ports: Vec::new(),
+        interface: Some(interface.clone()),
+    }
 }
 
 fn facts(config: &AgentConfig) -> NodeFacts {

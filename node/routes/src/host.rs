@@ -35,6 +35,8 @@ impl fmt::Display for HostAddr {
 pub enum HostPort {
     /// A Service.
     Service(ServiceKey),
+    /// A Service by its own address, for what comes from this host.
+    Virtual(ServiceKey),
     /// A load balancer's question whether this node has endpoints of a Service with external traffic policy `Local`.
     Health(ServiceKey),
     /// One port of one pod.
@@ -155,6 +157,14 @@ impl RouteTable {
             }
         }
         out
+    }
+
+    /// Services' own addresses over UDP, for a host whose processes may use them: each needs a socket of its own, by which answers
+    /// leave.
+    pub fn virtual_ports(&self) -> impl Iterator<Item = (HostAddr, HostPort)> {
+        self.vips()
+            .filter(|(at, _)| at.protocol == Protocol::Udp)
+            .map(|(at, port)| (at, HostPort::Virtual(port.service.clone())))
     }
 
     /// The Service port that something which comes to an address of the host is for.

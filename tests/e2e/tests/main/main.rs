@@ -14,6 +14,7 @@ mod joining;
 mod kubectl;
 mod kubelet;
 mod lab_control;
+mod lab_host_access;
 mod lab_loss;
 mod lab_measure;
 mod lab_paths;

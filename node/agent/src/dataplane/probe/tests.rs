@@ -26,6 +26,7 @@ fn network() -> (Network, Arc<PodHandle>) {
         dns: Default::default(),
         hosts: Vec::new(),
         host_ports: Vec::new(),
+        interface: None,
     });
     (network, pod)
 }
