@@ -176,3 +176,6 @@ fn empty(code: u16) -> Response<Body> {
     *answer.status_mut() = http::StatusCode::from_u16(code).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
     answer
 }
+
+#[cfg(test)]
+mod tests;
