@@ -201,7 +201,6 @@ fn a_leader_killed_and_one_cut_off_take_nothing_with_them() {
 }
 
 #[test]
-#[ignore = "takes long: COPEPOD_LAB=all ./dev test"]
 fn all_servers_killed_at_once_come_back_with_everything() {
     let Some(mut group) = Group::start() else { return };
     for name in MACHINES {
@@ -216,7 +215,6 @@ fn all_servers_killed_at_once_come_back_with_everything() {
 }
 
 #[test]
-#[ignore = "takes long: COPEPOD_LAB=all ./dev test"]
 fn a_minority_with_clients_in_it_writes_nothing() {
     let Some(group) = Group::start() else { return };
     let leader = group.leader();
@@ -231,7 +229,6 @@ fn a_minority_with_clients_in_it_writes_nothing() {
 }
 
 #[test]
-#[ignore = "takes long: COPEPOD_LAB=all ./dev test"]
 fn directions_cut_one_at_a_time_stop_nobody_for_long() {
     let Some(group) = Group::start() else { return };
     let lab = &group.cluster.lab;
@@ -263,7 +260,6 @@ fn directions_cut_one_at_a_time_stop_nobody_for_long() {
 }
 
 #[test]
-#[ignore = "takes long: COPEPOD_LAB=all ./dev test"]
 fn a_third_of_all_packets_lost_is_slow_and_nothing_else() {
     let Some(group) = Group::start() else { return };
     for name in MACHINES {
@@ -279,7 +275,6 @@ fn a_third_of_all_packets_lost_is_slow_and_nothing_else() {
 }
 
 #[test]
-#[ignore = "takes long: COPEPOD_LAB=all ./dev test"]
 fn a_full_disk_is_one_server_less_until_there_is_room() {
     let dir = tempfile::tempdir().expect("a folder");
     let Some(disk) = Small::mount(dir.path().join("server-n1"), "64m") else { return };
@@ -299,7 +294,6 @@ fn a_full_disk_is_one_server_less_until_there_is_room() {
 }
 
 #[test]
-#[ignore = "takes long: COPEPOD_LAB=all ./dev test"]
 fn servers_restarted_one_by_one_are_hardly_missed() {
     let Some(mut group) = Group::start() else { return };
     for name in MACHINES {
@@ -311,15 +305,15 @@ fn servers_restarted_one_by_one_are_hardly_missed() {
     group.ends_well();
 }
 
-/// `COPEPOD_PREVIOUS_BINARY` is what an earlier commit has built.
+/// `COPEPOD_PREVIOUS_BINARY` is what an earlier commit has built. Where it is not set nobody has asked for this, also in CI.
 #[test]
 #[ignore = "needs an earlier binary: COPEPOD_PREVIOUS_BINARY=… cargo nextest run -p e2e --run-ignored all from_the_previous"]
 fn servers_and_agents_upgraded_one_by_one_from_the_previous_binary_are_hardly_missed() {
-    let previous = std::env::var_os("COPEPOD_PREVIOUS_BINARY").map(std::path::PathBuf::from);
-    if !needs("an earlier binary in COPEPOD_PREVIOUS_BINARY", previous.is_some()) {
+    let Some(previous) = std::env::var_os("COPEPOD_PREVIOUS_BINARY").map(std::path::PathBuf::from) else {
+        println!("skipped: needs an earlier binary in COPEPOD_PREVIOUS_BINARY");
         return;
-    }
-    let previous = previous.expect("looked at");
+    };
+    assert!(previous.is_file(), "COPEPOD_PREVIOUS_BINARY is no file: {}", previous.display());
     let dir = tempfile::tempdir().expect("a folder");
     let Some(cluster) = LabCluster::start_from(previous, dir, &MACHINES, &MACHINES) else { return };
     let Some(mut group) = Group::of(cluster, None) else { return };
