@@ -70,6 +70,11 @@ impl History {
         self.keys.get(key).map_or(0, Vec::len)
     }
 
+    /// How many keys there are.
+    pub fn keys(&self) -> usize {
+        self.keys.len()
+    }
+
     /// Whether nothing was asked.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
