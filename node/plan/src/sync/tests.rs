@@ -252,6 +252,38 @@ fn crashes_back_off_from_milliseconds() {
 }
 
 #[test]
+fn restarts_by_probe_of_what_had_served_do_not_add_up() {
+    let waits = |readiness: bool, ran: u64, by_probe: bool| {
+        let mut c = json!({"name": "c", "livenessProbe": {"tcpSocket": {"port": 1}, "failureThreshold": 1}});
+        if readiness {
+            c["readinessProbe"] = json!({"tcpSocket": {"port": 1}});
+        }
+        let mut b = Bench::new(json!({"containers": [c]}));
+        b.image();
+        let mut waits = Vec::new();
+        for attempt in 0..10 {
+            b.started("c", attempt);
+            b.after(ran);
+            if by_probe {
+                let (id, kind, at) = (b.id("c", attempt), ProbeKind::Liveness, b.now);
+                let failed = Observation::Probed { id, kind, result: Err("no".into()), at };
+                assert_eq!(b.see(failed), format!("stop c.{attempt} 30s"));
+            }
+            b.exited("c", attempt, 137);
+            let wait = b.last.wake_at.unwrap().since(b.now).as_millis() as u64;
+            waits.push(wait);
+            assert_eq!(b.after(wait), format!("start c.{}", attempt + 1));
+        }
+        waits
+    };
+    let growing: Vec<u64> = (0..10).map(|n| 10 << n).collect();
+    assert_eq!(waits(false, 1000, true), [10; 10]);
+    assert_eq!(waits(false, 999, true), growing, "its probe fails almost at once");
+    assert_eq!(waits(true, 1000, true), growing, "it has never been ready");
+    assert_eq!(waits(false, 1000, false), growing, "it ends by itself");
+}
+
+#[test]
 fn the_messages_of_a_pod_share_what_there_is() {
     for (containers, kept) in [(json!([{"name": "c"}]), 12 << 10), (json!([{"name": "c"}, {"name": "d"}]), 6 << 10)] {
         let mut b = Bench::new(json!({"restartPolicy": "Never", "containers": containers}));
