@@ -400,10 +400,12 @@ fn a_long_pull_says_how_far_it_is() {
     let said =
         |b: &Bench| b.last.status.container_statuses.as_ref().unwrap()[0].state.clone().unwrap().waiting.unwrap();
     b.see(Observation::ImageProgress { request, done: 12_900_000, total: 80 << 20 });
-    assert_eq!((b.main().as_str(), b.events().len()), ("waiting ContainerCreating 0", 0), "and it is no event");
+    assert_eq!(b.main(), "waiting ContainerCreating 0");
+    assert_eq!(b.events(), ["Pulling: Pulling image \"img:1\": 12 of 80 MiB"]);
     assert_eq!(said(&b).message.as_deref(), Some("pulling: 12 of 80 MiB"));
     b.see(Observation::ImageProgress { request, done: 2 << 20, total: 9 << 20 });
     assert_eq!(said(&b).message.as_deref(), Some("pulling: 2048 of 9216 KiB"));
+    assert_eq!(b.events().len(), 0, "so soon it is no event");
     b.see(Observation::ImageProgress { request: asked("other"), done: 1, total: 1 });
     assert_eq!(said(&b).message.as_deref(), Some("pulling: 2048 of 9216 KiB"), "that is another's");
     b.see(Observation::ImageFailed { request, reason: "ErrImagePull".into(), message: "gone".into() });
@@ -413,6 +415,19 @@ fn a_long_pull_says_how_far_it_is() {
     assert!(why.starts_with("Back-off pulling image"), "what went wrong before is worth more: {why}");
     assert_eq!(b.image(), "start c.0");
     assert_eq!(said(&b).message, None);
+}
+
+#[test]
+fn a_long_pull_has_few_events() {
+    let mut b = Bench::new(json!({"containers": [{"name": "c"}]}));
+    let request = asked("img:1");
+    let mut told = Vec::new();
+    for seconds in (5..=600).step_by(5) {
+        b.after(5000);
+        b.see(Observation::ImageProgress { request, done: seconds << 20, total: 600 << 20 });
+        told.extend(b.events().iter().map(|e| e.rsplit_once(": ").unwrap().1.to_string()));
+    }
+    assert_eq!(told, [5, 10, 20, 40, 80, 160, 320].map(|n| format!("{n} of 600 MiB")));
 }
 
 #[test]
