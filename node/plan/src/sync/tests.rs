@@ -252,6 +252,22 @@ fn crashes_back_off_from_milliseconds() {
 }
 
 #[test]
+fn a_probes_own_grace_counts_before_the_pods() {
+    for (name, kind) in [("livenessProbe", ProbeKind::Liveness), ("startupProbe", ProbeKind::Startup)] {
+        for (own, stop) in [(json!(3), "stop c.0 3s"), (json!(null), "stop c.0 7s")] {
+            let mut c = json!({"name": "c"});
+            c[name] = json!({"tcpSocket": {"port": 1}, "failureThreshold": 1, "terminationGracePeriodSeconds": own});
+            let mut b = Bench::new(json!({"terminationGracePeriodSeconds": 7, "containers": [c]}));
+            b.image();
+            b.started("c", 0);
+            assert_eq!(b.probed(kind, Err("x".into())), stop, "{name}");
+            let quicker = if own.is_null() { "stop c.0 2s" } else { "" };
+            assert_eq!((b.after(1000), b.delete(2).as_str()), (String::new(), quicker), "a deletion only shortens it");
+        }
+    }
+}
+
+#[test]
 fn restarts_by_probe_of_what_had_served_do_not_add_up() {
     let waits = |readiness: bool, ran: u64, by_probe: bool| {
         let mut c = json!({"name": "c", "livenessProbe": {"tcpSocket": {"port": 1}, "failureThreshold": 1}});
