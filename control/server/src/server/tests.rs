@@ -301,6 +301,40 @@ fn files(dir: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
 }
 
 #[tokio::test]
+async fn a_watch_in_which_nothing_happens_is_told_how_far_it_is() {
+    use copepod_client::WatchEvent;
+    use futures_util::StreamExt as _;
+    let node = Node::new("a");
+    let server = node.start(None).await;
+    create(&server, "one").await;
+    let client = server.admin_client("test");
+    let now = async || client.list("configmaps", "default", ListOptions::default()).await.unwrap().revision;
+    let options = ListOptions {
+        resource_version: Some(now().await.to_string()),
+        field_selector: "metadata.name=nobody".into(),
+        allow_watch_bookmarks: true,
+        ..ListOptions::default()
+    };
+    let mut watch = client.watch("configmaps", "default", options).await.unwrap();
+    create(&server, "two").await;
+    let later = now().await;
+    // From here on minutes pass as soon as nothing else is to be done.
+    tokio::time::pause();
+    let began = tokio::time::Instant::now();
+    loop {
+        match watch.next().await {
+            Some(WatchEvent::Bookmark(revision, false)) if revision >= later => break,
+            Some(WatchEvent::Bookmark(_, false)) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(began.elapsed() >= Duration::from_secs(50), "not more often than once a minute");
+    tokio::time::resume();
+    drop(watch);
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_first_start_that_was_cut_off_makes_its_keys() {
     let dir = tempfile::tempdir().unwrap();
     let (state, pki) = (dir.path().join("state"), dir.path().join("pki"));
