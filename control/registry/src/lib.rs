@@ -137,8 +137,14 @@ impl Registry {
 
     /// The kind of a request and the version that it speaks, if that is not the stored one.
     pub fn version(&self, req: &ApiRequest) -> Option<(Arc<Kind>, &'static Version)> {
-        let kind = self.kinds.resource(&req.group, &req.resource)?;
-        kind.other_version(&req.version).map(|v| (kind.clone(), v))
+        let kind = self.kinds.stored(&req.group, &req.resource)?;
+        kind.other_version(&req.group, &req.version).map(|v| (kind.clone(), v))
+    }
+
+    /// The GroupResource under which the objects of a request are stored.
+    pub fn stored_as(&self, req: &ApiRequest) -> String {
+        let kind = self.kinds.stored(&req.group, &req.resource);
+        kind.map_or_else(|| req.group_resource(), |kind| kind.group_resource())
     }
 
     /// The `autoscaling/v1` Scale of the object that the request names.

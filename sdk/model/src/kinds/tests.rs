@@ -13,6 +13,7 @@ mod budgets;
 mod certificates;
 mod columns;
 mod defaults;
+mod events;
 mod registration;
 mod rules;
 mod storage;
