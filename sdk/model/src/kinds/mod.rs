@@ -360,6 +360,8 @@ mod tests;
 
 fn builtin() -> Vec<Kind> {
     vec![
+        core::binding::kind(),
+        core::component_status::kind(),
         core::config_map::kind(),
         core::endpoints::kind(),
         core::event::kind(),

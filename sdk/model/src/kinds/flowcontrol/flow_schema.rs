@@ -57,6 +57,10 @@ pub fn system() -> Vec<(&'static str, Value)> {
 }
 
 impl Strategy for FlowSchema {
+    fn unenforced(&self, _: &Value) -> Option<&'static str> {
+        Some(super::UNENFORCED)
+    }
+
     fn default(&self, object: &mut Value) {
         if let Some(spec) = spec_mut(object) {
             fill(spec, "matchingPrecedence", 1000);
