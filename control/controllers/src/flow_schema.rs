@@ -2,6 +2,7 @@
 //! `util/flowcontrol`). Nobody asks FlowSchemas here, so that nothing else comes of it.
 
 use copepod_machine::{Plan, View};
+use copepod_model::kinds::flowcontrol::flow_schema::{DANGLING, dangling};
 use copepod_model::request::PatchType;
 use copepod_model::{Key, Object, Time};
 use serde_json::json;
@@ -46,18 +47,13 @@ impl Controller for FlowSchema {
         let Some(schema) = view.get(SCHEMAS, "", &key.name) else { return plan };
         let value = schema.value();
         let level = text(&value["spec"]["priorityLevelConfiguration"]["name"]);
-        let (status, reason, rest) = match view.get(LEVELS, "", level) {
-            Some(_) => ("False", "Found", "and it exists"),
-            None => ("True", "NotFound", "but there is no such object"),
-        };
-        let message =
-            format!("This FlowSchema references the PriorityLevelConfiguration object named {level:?} {rest}");
+        let (status, reason, message) = dangling(level, view.get(LEVELS, "", level).is_some());
         let mut all = conditions::of(&value);
-        let had = conditions::find(&all, "Dangling");
+        let had = conditions::find(&all, DANGLING);
         if had.is_some_and(|c| c["status"] == status && c["reason"] == reason && c["message"] == message.as_str()) {
             return plan;
         }
-        conditions::replace(&mut all, &Wanted { kind: "Dangling", status, reason, message }, false, now);
+        conditions::replace(&mut all, &Wanted { kind: DANGLING, status, reason, message }, false, now);
         let status = json!({"status": {"conditions": all}});
         plan.push(patch(&schema, "status", PatchType::Merge, status), "whether its priority level is there");
         plan
