@@ -25,7 +25,7 @@ impl Api {
         }
         self.registry.get(&all, request).map(|object| Answer::Object(200, object, vec![])).map_err(|e| match e.code {
             // As upstream has it: 500 without a reason.
-            404 if !request.name.is_empty() => {
+            404 if e != Status::no_such_path() => {
                 let message = format!("Component not found: {}", request.name);
                 Status { code: 500, reason: "", message, details: None }
             }
