@@ -92,7 +92,7 @@ mod tests {
         let there = format!("{about} and it exists");
         assert_eq!(said(&mut view, 30), ["False", "Found", "1970-01-01T00:00:30Z", there.as_str()]);
         let (old, new): (Option<&Object>, Option<&Object>) = (view.objects.get(&level).map(|o| &**o), None);
-        assert_eq!(controller.keys(&view, old, new), [key.clone()]);
+        assert_eq!(controller.keys(&view, old, new), std::slice::from_ref(&key));
         assert_eq!(controller.keys(&view, old, old), Vec::<Key>::new());
         view.edit(&key, |s: &mut Value| s["spec"] = json!({"priorityLevelConfiguration": {"name": "other"}}));
         assert_eq!(said(&mut view, 40)[..3], ["True", "NotFound", "1970-01-01T00:00:40Z"]);
