@@ -118,7 +118,7 @@ fn of_two_that_race_for_an_address_one_decides_again() {
     let decide = |c: &mut Cluster, name: &str| {
         let mut req = request(Verb::Create, "services default/");
         req.body = Body::Object(service(name, json!({"clusterIP":"10.96.0.10"})));
-        let mut env = Env { view: &c.tables, now: c.now, ids: &mut c.ids };
+        let mut env = Env::new(&c.tables, c.now, &mut c.ids);
         c.registry.decide(&mut env, &req)
     };
     let (Decision::Write(a), Decision::Write(b)) = (decide(&mut c, "a").unwrap(), decide(&mut c, "b").unwrap()) else {

@@ -13,6 +13,7 @@ mod budgets;
 mod certificates;
 mod columns;
 mod defaults;
+mod events;
 mod registration;
 mod rules;
 mod storage;
@@ -70,6 +71,8 @@ fn samples() -> BTreeMap<&'static str, Value> {
         "rules":[rule],"sideEffects":"None","admissionReviewVersions":["v1"]}]});
     let binding = json!({"roleRef":{"kind":"ClusterRole","name":"view"},"subjects":[{"kind":"User","name":"eve"}]});
     BTreeMap::from([
+        ("bindings", json!({"target":{"name":"n"}})),
+        ("componentstatuses", super::core::component_status::status("scheduler", Ok(()))),
         ("configmaps", json!({"data":{"a":"b"}})),
         ("endpoints", json!({"subsets":[{"addresses":[{"ip":"10.244.0.5"}],"ports":[{"port":80}]}]})),
         ("events", json!({"metadata":{"namespace":"d"},"involvedObject":{"namespace":"d"}})),
@@ -230,5 +233,5 @@ fn names_are_unique() {
         }
         assert_eq!(kind.singular, kind.kind.to_lowercase());
     }
-    assert_eq!(plurals.len(), 56);
+    assert_eq!(plurals.len(), 58);
 }

@@ -11,6 +11,7 @@ mod faults;
 mod gateway;
 mod images;
 mod joining;
+mod kinds;
 mod kubectl;
 mod kubelet;
 mod lab_control;

@@ -114,7 +114,7 @@ impl Api {
             let view = view.ok_or_else(unavailable)?;
             let decided = {
                 let mut ids = self.chance.borrow_mut();
-                let mut env = Env { view: &view, now: self.group.clock(server), ids: &mut *ids };
+                let mut env = Env::new(&view, self.group.clock(server), &mut *ids);
                 self.registry.decide(&mut env, request)
             };
             let mut write = match decided {

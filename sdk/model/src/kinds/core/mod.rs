@@ -1,6 +1,8 @@
 //! The core group, `v1`.
 
 mod access_modes;
+pub mod binding;
+pub mod component_status;
 pub mod config_map;
 pub mod endpoints;
 pub mod event;

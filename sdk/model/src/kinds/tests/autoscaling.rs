@@ -145,7 +145,7 @@ fn both_versions_show_the_same_rows() {
     let stored = kinds.resource("autoscaling", "horizontalpodautoscalers").unwrap();
     assert_eq!((stored.version, v1.version, v1.api_version().as_str()), ("v2", "v1", "autoscaling/v1"));
     let mut old = object.clone();
-    stored.from_storage(stored.other_version("v1").unwrap(), &mut old);
+    stored.from_storage(stored.other_version("autoscaling", "v1").unwrap(), &mut old);
     assert_eq!(old["apiVersion"], "autoscaling/v1");
     let cells = v1.strategy.cells(&old, Time::parse("2026-01-01T01:00:00Z").unwrap());
     let cells: Vec<String> = cells.iter().map(|c| c.as_str().map_or_else(|| c.to_string(), Into::into)).collect();
