@@ -18,6 +18,7 @@ pub mod resource_quota;
 pub mod secret;
 pub mod service;
 pub mod service_account;
+mod volume_sources;
 
 /// Group and version.
 const V1: (&str, &str) = ("", "v1");
