@@ -321,7 +321,9 @@ fn devices(
 
 fn recursive_read_only(path: Path<'_>, mount: &Value, errors: &mut Vec<FieldError>) {
     let Some(wanted) = mount["recursiveReadOnly"].as_str().filter(|w| *w != "Disabled") else { return };
-    one_of(path, wanted, &["Disabled", "Enabled", "IfPossible"], errors);
+    if !matches!(wanted, "Enabled" | "IfPossible") {
+        return errors.push(FieldError::not_supported(path, wanted, &["Disabled", "Enabled", "IfPossible"]));
+    }
     if mount["readOnly"] != true {
         errors.push(FieldError::forbidden(path, "may only be specified when readOnly is true"));
     }
