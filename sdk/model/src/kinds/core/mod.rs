@@ -13,7 +13,7 @@ pub mod pod;
 pub mod pod_template;
 pub mod podspec;
 pub mod replication_controller;
-mod resource_names;
+pub(super) mod resource_names;
 pub mod resource_quota;
 pub mod secret;
 pub mod service;

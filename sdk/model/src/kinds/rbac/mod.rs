@@ -111,7 +111,12 @@ fn subject(path: Path<'_>, s: &Value, namespaced: bool, errors: &mut Vec<FieldEr
                 errors.push(FieldError::required(path.child("namespace"), ""));
             }
         }
-        "User" | "Group" => {
+        kind @ ("User" | "Group") => {
+            // Upstream says it a second time.
+            if name.is_empty() {
+                let why = format!("{} name cannot be empty", kind.to_lowercase());
+                errors.push(FieldError::invalid(path.child("name"), name, why));
+            }
             if group != GROUP {
                 errors.push(FieldError::not_supported(path.child("apiGroup"), group, &[GROUP]));
             }

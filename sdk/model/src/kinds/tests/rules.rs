@@ -576,7 +576,6 @@ fn of_rbac() {
                 binding("Role", user.clone()),
                 "roleRef.kind: Unsupported value: \"Role\": supported values: \"ClusterRole\"",
             ),
-            (binding("ClusterRole", json!({"kind":"User"})), "subjects[0].name: Required value"),
             (binding("ClusterRole", json!({"kind":"Dog","name":"d"})), "subjects[0].kind: Unsupported value: \"Dog\""),
             (
                 binding("ClusterRole", json!({"kind":"ServiceAccount","name":"d"})),
@@ -584,6 +583,15 @@ fn of_rbac() {
             ),
         ],
     );
+    for (kind, word) in [("User", "user"), ("Group", "group")] {
+        assert_eq!(
+            errors("rolebindings.rbac.authorization.k8s.io", binding("Role", json!({"kind":kind}))),
+            [
+                "subjects[0].name: Required value".to_string(),
+                format!("subjects[0].name: Invalid value: \"\": {word} name cannot be empty"),
+            ]
+        );
+    }
     assert!(errors("rolebindings.rbac.authorization.k8s.io", binding("Role", user)).is_empty());
 }
 
