@@ -7,13 +7,14 @@ use std::net::IpAddr;
 
 use bytes::Bytes;
 use copepod_machine::{Ids, Time, View};
+use copepod_model::kinds::core::service::{self, wants_health_check};
 use copepod_model::kinds::networking::ip_address;
 use copepod_model::object::encode;
 use copepod_model::{FieldError, Key, Object, Status};
 use copepod_state::{Op, Require};
 use serde_json::{Value, json};
 
-use super::{Operation, Review};
+use super::Review;
 use crate::value::{self, list, text, texts};
 
 /// Who has which cluster IP. The name is the address, the value `NAMESPACE/NAME` of the Service.
@@ -21,17 +22,17 @@ const ADDRESSES: &str = "_serviceips";
 /// Who has which node port, likewise.
 const NODE_PORTS: &str = "_nodeports";
 const NONE: &str = "None";
+const TAKEN: &str = "provided port is already allocated";
 
 pub(super) fn mutate(review: &mut Review<'_>, service: &mut Value) -> Result<(), Status> {
     if &*review.key.resource != "services" || !review.whole() {
         return Ok(());
     }
     // Whatever was allocated and the client left out, the kind's strategy has carried over.
-    if let Some(old) = review.old
-        && !wants_health_check(&service["spec"])
-        && service["spec"]["healthCheckNodePort"] == old["spec"]["healthCheckNodePort"]
-    {
-        value::child(service, "spec").remove("healthCheckNodePort");
+    let mut errors = Vec::new();
+    service::validate_addresses(&service["spec"], &mut errors);
+    if !errors.is_empty() {
+        return Err(Status::invalid("", "Service", &review.key.name, &errors));
     }
     families(review, service)?;
     address(review, service)?;
@@ -133,10 +134,6 @@ fn wants_node_ports(spec: &Value) -> bool {
     }
 }
 
-fn wants_health_check(spec: &Value) -> bool {
-    text(spec, "type") == "LoadBalancer" && text(spec, "externalTrafficPolicy") == "Local"
-}
-
 /// Defaults of `ipFamilies` and `ipFamilyPolicy`: the cluster has one family.
 fn families(review: &Review<'_>, service: &mut Value) -> Result<(), Status> {
     let primary = review.config.service_cidr.family();
@@ -191,25 +188,9 @@ fn address(review: &mut Review<'_>, service: &mut Value) -> Result<(), Status> {
     if !has_address(spec) {
         return Ok(());
     }
-    let (one, first) = (text(spec, "clusterIP"), texts(spec, "clusterIPs").next().unwrap_or_default());
+    let wanted = text(spec, "clusterIP").to_string();
     let old =
         review.old.map(|o| &o["spec"]).filter(|o| has_address(o)).map(|o| text(o, "clusterIP")).unwrap_or_default();
-    // A client that knows the old field only changes that one.
-    let wanted = match (one, first) {
-        ("", first) => first,
-        (one, "") => one,
-        (one, first) if one == first => one,
-        (one, first) if first == old && review.operation == Operation::Update => one,
-        _ => {
-            let errors = [FieldError::invalid(
-                "spec.clusterIPs",
-                spec["clusterIPs"].clone(),
-                "first value must match `clusterIP`",
-            )];
-            return Err(Status::invalid("", "Service", &review.key.name, &errors));
-        }
-    }
-    .to_string();
     let fail = |value: Value, why: String| {
         Err(Status::invalid("", "Service", &review.key.name, &[FieldError::invalid("spec.clusterIPs", value, why)]))
     };
@@ -267,6 +248,10 @@ fn node_ports(review: &mut Review<'_>, service: &mut Value) -> Result<(), Status
     let view = review.view;
     let key = |port: u64| Key::new(NODE_PORTS, "", port.to_string());
     let taken = |port: u64| !own.contains(&key(port)) && view.get(NODE_PORTS, "", &port.to_string()).is_some();
+    let outside = || {
+        let (first, last) = (range.start(), range.end());
+        format!("provided port is not in the valid range. The range of valid ports is {first}-{last}")
+    };
     let mut errors = Vec::new();
     let mut used: Vec<(Value, u64)> = Vec::new();
     let given = |port: &Value| port["nodePort"].as_u64().filter(|p| *p != 0);
@@ -275,20 +260,25 @@ fn node_ports(review: &mut Review<'_>, service: &mut Value) -> Result<(), Status
         let field = format!("spec.ports[{i}].nodePort");
         if !u16::try_from(number).is_ok_and(|p| range.contains(&p)) {
             if !own.contains(&key(number)) {
-                let why = format!(
-                    "provided port is not in the valid range. The range of valid ports is {}-{}",
-                    range.start(),
-                    range.end()
-                );
-                errors.push(FieldError::invalid(field, number, why));
+                errors.push(FieldError::invalid(field, number, outside()));
             }
         } else if taken(number) {
-            errors.push(FieldError::invalid(field, number, "provided port is already allocated"));
+            errors.push(FieldError::invalid(field, number, TAKEN));
         }
         used.push((port["port"].clone(), number));
     }
     if !errors.is_empty() {
         return Err(Status::invalid("", "Service", &review.key.name, &errors));
+    }
+    let checked = service["spec"]["healthCheckNodePort"].as_u64().filter(|p| *p != 0 && !own.contains(&key(*p)));
+    if let Some(port) = checked {
+        let why = match u16::try_from(port).is_ok_and(|p| range.contains(&p)) {
+            false => Some(outside()),
+            true => (taken(port) || used.iter().any(|(_, u)| *u == port)).then(|| TAKEN.to_string()),
+        };
+        if let Some(why) = why {
+            return Err(Status::internal(format!("failed to allocate requested HealthCheck NodePort {port}: {why}")));
+        }
     }
     let full = || Status::internal("failed to allocate a nodePort: range is full");
     let ids = &mut *review.ids;

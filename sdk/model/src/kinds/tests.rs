@@ -8,14 +8,18 @@ use super::Kinds;
 use crate::Time;
 
 mod autoscaling;
+mod basics;
 mod batch;
 mod budgets;
 mod certificates;
 mod columns;
 mod defaults;
 mod events;
+mod networking;
+mod pods;
 mod registration;
 mod rules;
+mod services;
 mod storage;
 mod updates;
 mod workloads;

@@ -15,11 +15,12 @@ pub mod pod;
 pub mod pod_template;
 pub mod podspec;
 pub mod replication_controller;
-mod resource_names;
+pub(super) mod resource_names;
 pub mod resource_quota;
 pub mod secret;
 pub mod service;
 pub mod service_account;
+mod volume_sources;
 
 /// Group and version.
 const V1: (&str, &str) = ("", "v1");
