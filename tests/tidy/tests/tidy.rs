@@ -202,6 +202,7 @@ fn every_kind_is_listed() {
         "suggested",
         "time_zone",
         "v1",
+        "volume_sources",
         "webhook",
     ];
     let mut wrong = Vec::new();

@@ -237,5 +237,5 @@ fn names_are_unique() {
         }
         assert_eq!(kind.singular, kind.kind.to_lowercase());
     }
-    assert_eq!(plurals.len(), 58);
+    assert_eq!(plurals.len(), 60);
 }

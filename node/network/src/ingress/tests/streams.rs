@@ -128,7 +128,14 @@ async fn opened(w: &World, routes: &[(&str, Value)]) -> (u16, HostListeners, Val
     let listener = json!([{"name": "tcp", "port": port, "protocol": "TCP"}]);
     follow_all(&w.network, listener.clone(), routes);
     let mut listeners = HostListeners::new(w.network.clone(), vec!["127.0.0.1".parse().unwrap()]);
-    assert_eq!(listeners.apply().await, []);
+    // The ingress, which such ports are served by, has yet to come in.
+    let come = async {
+        while listeners.addresses().next().is_none() {
+            tokio::task::yield_now().await;
+            assert_eq!(listeners.apply().await, []);
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), come).await.unwrap();
     assert_eq!(listeners.addresses().map(|at| at.addr.port()).collect::<Vec<_>>(), [port]);
     (port, listeners, listener)
 }

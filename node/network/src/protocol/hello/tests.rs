@@ -74,7 +74,7 @@ fn the_name_is_found() {
         (real("192.0.2.1"), Said::Hello(None)),
         (records(&hello(None), 100), Said::Hello(None)),
         (records(&hello(Some(&[])), 100), Said::Hello(None)),
-        (records(&hello(Some(&[other.clone()])), 100), Said::Hello(None)),
+        (records(&hello(Some(std::slice::from_ref(&other))), 100), Said::Hello(None)),
         (records(&hello(Some(&[other.clone(), names(&[(0, b"A.test")])])), 100), named("A.test")),
         (records(&hello(Some(&[names(&[(1, b"x"), (0, b"a")]), other])), 100), named("a")),
     ] {

@@ -12,7 +12,7 @@ const FIXED: &str = "may not change once set";
 /// Errors of a change of the spec.
 pub(super) fn validate(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
     // To become, or stop being, an ExternalName is to get or lose the address.
-    if !is_external(new) && !is_external(old) && !(is_headless(new) && is_headless(old)) {
+    if !(is_external(new) || is_external(old) || is_headless(new) && is_headless(old)) {
         addresses(new, old, errors);
     }
     let balanced = |spec: &Value| spec["type"] == "LoadBalancer";
