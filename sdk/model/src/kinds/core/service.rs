@@ -21,6 +21,12 @@ pub fn kind() -> Kind {
     }
 }
 
+/// Whether `clusterIP`, `clusterIPs`, `ipFamilies` and `ipFamilyPolicy` make sense together: asked before addresses are given,
+/// too (upstream's `ValidateServiceClusterIPsRelatedFields`).
+pub fn validate_addresses(spec: &Value, errors: &mut Vec<FieldError>) {
+    rules::addresses(spec, errors);
+}
+
 struct Service;
 
 impl Strategy for Service {

@@ -1,12 +1,14 @@
 //! Rules of a Service's spec.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use serde_json::{Value, json};
 
 use crate::FieldError;
 use crate::kinds::fields::{Path, check, list, one_of, required, text, within};
 use crate::kinds::{metadata, names};
+use crate::networks::family;
 
 const SPEC: Path<'static> = Path::root("spec");
 
@@ -25,6 +27,11 @@ pub(super) fn validate(spec: &Value, errors: &mut Vec<FieldError>) {
             if !text(spec, "clusterIP").is_empty() || !list(spec, "clusterIPs").is_empty() {
                 errors
                     .push(FieldError::forbidden(SPEC.child("clusterIPs"), "may not be set for ExternalName services"));
+            }
+            for name in ["ipFamilies", "ipFamilyPolicy"] {
+                if !list(spec, name).is_empty() || !text(spec, name).is_empty() {
+                    errors.push(FieldError::forbidden(SPEC.child(name), "may not be set for ExternalName services"));
+                }
             }
             let target = text(spec, "externalName");
             required(SPEC.child("externalName"), target.strip_suffix('.').unwrap_or(target), names::subdomain, errors);
@@ -71,7 +78,7 @@ pub(super) fn validate(spec: &Value, errors: &mut Vec<FieldError>) {
             errors,
         );
     }
-    families(spec, errors);
+    addresses(spec, errors);
 }
 
 fn ports(spec: &Value, kind: &str, errors: &mut Vec<FieldError>) {
@@ -121,39 +128,58 @@ fn ports(spec: &Value, kind: &str, errors: &mut Vec<FieldError>) {
     }
 }
 
-fn families(spec: &Value, errors: &mut Vec<FieldError>) {
-    let ips = list(spec, "clusterIPs");
-    let first = text(spec, "clusterIP");
-    match ips.first().and_then(Value::as_str) {
-        None if !first.is_empty() && spec["type"] != "ExternalName" && spec["clusterIPs"].is_array() => {
-            errors.push(FieldError::required(SPEC.child("clusterIPs"), ""));
+/// Addresses and families (KEP-563).
+pub(super) fn addresses(spec: &Value, errors: &mut Vec<FieldError>) {
+    if spec["type"] == "ExternalName" {
+        return;
+    }
+    let path = SPEC.child("clusterIPs");
+    let (first, all) = (text(spec, "clusterIP"), &spec["clusterIPs"]);
+    let ips: Vec<&str> = list(spec, "clusterIPs").iter().filter_map(Value::as_str).collect();
+    match ips.first() {
+        None if !first.is_empty() && all.is_array() => errors.push(FieldError::required(path, "")),
+        Some(_) if first.is_empty() => {
+            errors.push(FieldError::invalid(path, all.clone(), "must be empty when `clusterIP` is not specified"));
         }
-        Some(ip) if ip != first => {
-            let why = "first value must match `clusterIP`";
-            errors.push(FieldError::invalid(SPEC.child("clusterIPs"), spec["clusterIPs"].clone(), why));
+        Some(ip) if *ip != first => {
+            errors.push(FieldError::invalid(path, all.clone(), "first value must match `clusterIP`"));
         }
         _ => {}
     }
     if ips.is_empty() && !matches!(first, "" | "None") {
         check(SPEC.child("clusterIP"), first, names::ip, errors);
     }
-    for (i, ip) in ips.iter().filter_map(Value::as_str).enumerate() {
-        let path = SPEC.child("clusterIPs");
-        if ip == "None" && (i > 0 || ips.len() > 1) {
-            errors.push(FieldError::invalid(path.index(i), ip, "'None' must be the first and only value"));
-        } else if ip != "None" {
-            check(path.index(i), ip, names::ip, errors);
-        }
-    }
+    let families: Vec<&str> = list(spec, "ipFamilies").iter().filter_map(Value::as_str).collect();
     let mut seen = BTreeSet::new();
-    for (i, f) in list(spec, "ipFamilies").iter().filter_map(Value::as_str).enumerate() {
+    for (i, of) in families.iter().enumerate() {
         let path = SPEC.child("ipFamilies");
-        one_of(path.index(i), f, &["IPv4", "IPv6"], errors);
-        if !seen.insert(f) {
-            errors.push(FieldError::duplicate(path.index(i), f));
+        one_of(path.index(i), of, &["IPv4", "IPv6"], errors);
+        if !seen.insert(of) {
+            errors.push(FieldError::duplicate(path.index(i), *of));
         }
     }
     if let Some(policy) = spec["ipFamilyPolicy"].as_str() {
         one_of(SPEC.child("ipFamilyPolicy"), policy, &["PreferDualStack", "RequireDualStack", "SingleStack"], errors);
+    }
+    if ips == ["None"] {
+        return;
+    }
+    if ips.first() == Some(&"None") {
+        errors.push(FieldError::invalid(path, all.clone(), "'None' must be the first and only value"));
+    }
+    for (i, ip) in ips.iter().enumerate().filter(|(i, ip)| *i > 0 || **ip != "None") {
+        check(path.index(i), ip, names::ip, errors);
+    }
+    if ips.len() > 2 {
+        errors.push(FieldError::invalid(path, all.clone(), "may only hold up to 2 values"));
+    }
+    // What is no address is of no family.
+    let Ok(parsed) = ips.iter().map(|ip| ip.parse()).collect::<Result<Vec<IpAddr>, _>>() else { return };
+    if parsed.len() > 1 && parsed.iter().all(|ip| family(*ip) == family(parsed[0])) {
+        errors.push(FieldError::invalid(path, all.clone(), "may specify no more than one IP for each IP family"));
+    }
+    for (i, (ip, expected)) in parsed.iter().zip(families).enumerate().filter(|(_, (ip, of))| family(**ip) != *of) {
+        let why = format!("expected an {expected} value as indicated by `ipFamilies[{i}]`");
+        errors.push(FieldError::invalid(path.index(i), ip.to_string(), why));
     }
 }

@@ -12,8 +12,17 @@ pub(super) fn validate(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
     if external(new) || external(old) || text(old, "clusterIP").is_empty() {
         return;
     }
-    if list(old, "clusterIPs").first() != list(new, "clusterIPs").first() && !list(new, "clusterIPs").is_empty() {
-        errors.push(FieldError::invalid("spec.clusterIPs[0]", new["clusterIPs"].clone(), "may not change once set"));
+    // The second one may come and go.
+    let changes = |name| list(old, name).iter().zip(list(new, name)).position(|(was, is)| was != is);
+    if let Some(i) = changes("clusterIPs") {
+        let why = "may not change once set";
+        errors.push(FieldError::invalid(format!("spec.clusterIPs[{i}]"), new["clusterIPs"].clone(), why));
+    }
+    // Without addresses a Service merely says which families it is for.
+    let headless = [old, new].iter().any(|spec| spec["clusterIP"] == "None");
+    if !headless && changes("ipFamilies").is_some() {
+        let why = "may not change once set";
+        errors.push(FieldError::invalid("spec.ipFamilies[0]", new["ipFamilies"].clone(), why));
     }
     immutable(Path::root("spec.clusterIP"), &new["clusterIP"], &old["clusterIP"], errors);
 }
