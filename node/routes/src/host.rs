@@ -161,7 +161,8 @@ impl RouteTable {
     /// The Service port that something which comes to an address of the host is for.
     pub fn host_service(&self, at: HostAddr) -> Option<&Arc<ServicePort>> {
         let HostAddr { addr, protocol } = at;
-        self.node_port(addr.port(), protocol).or_else(|| self.service(addr.ip(), addr.port(), protocol))
+        let by_port = self.node_port(addr.port(), protocol).map(|port| self.in_family(port, addr.ip()));
+        by_port.or_else(|| self.service(addr.ip(), addr.port(), protocol))
     }
 
     /// How many ready endpoints of a Service are on this node, as its external traffic policy sees them.

@@ -120,6 +120,7 @@ pub fn start(runtime: &ours::Runtime, module: &Arc<ours::Module>, reuse: u32) ->
         name: "hello".into(),
         service_account: "default".into(),
         ip,
+        second_ip: None,
         hostname: "hello".into(),
         dns: Default::default(),
         hosts: Vec::new(),

@@ -196,7 +196,7 @@ impl Listener {
         if !self.network.admits(key.client, &pod, to.port()) {
             return false;
         }
-        let Some(mailbox) = pod.udp(scope, to.port()) else { return false };
+        let Some(mailbox) = pod.udp(scope, to) else { return false };
         mailbox.push(Datagram { from, data: Bytes::copy_from_slice(data) });
         true
     }
@@ -206,12 +206,12 @@ impl Listener {
         let network = &self.network;
         // A pod's own loopback is not the host's: clients there show as the node, as with node ports of Kubernetes.
         let (source, shown) = match key.client.ip().is_loopback() {
-            true => (Source::Node, SocketAddr::new(network.0.config.node_ip, key.client.port())),
+            true => (Source::Node, SocketAddr::new(network.node_ip_for(to.ip()), key.client.port())),
             false => (Source::Client(key.client), key.client),
         };
         let far = match network.endpoint_target(to) {
             Ok(Target::Pod(pod, scope))
-                if pod.udp(scope, to.port()).is_some() && network.admits(key.client, &pod, to.port()) =>
+                if pod.udp(scope, to).is_some() && network.admits(key.client, &pod, to.port()) =>
             {
                 Some(Far::Here)
             }
@@ -319,7 +319,7 @@ impl Network {
 
     /// Whether policies let a client's datagrams into a pod's port.
     fn admits(&self, client: SocketAddr, pod: &PodHandle, port: u16) -> bool {
-        self.permits(&Flow::udp(Who::client(client.ip()), Who::of(pod), port))
+        self.permits(&Flow::udp(Who::client(client.ip()), Who::of(pod, client.ip()), port))
     }
 
     /// Begins a flow; whom the endpoint sees, or none where there is no room.
