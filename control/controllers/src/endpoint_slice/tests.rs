@@ -170,7 +170,7 @@ fn each_family_of_a_service_has_slices_of_its_own() {
     let both = json!([{"ip": "10.244.0.1"}, {"ip": "fd00:10:244::af4:1"}]);
     let key = view.put(SERVICES, service(|s| s["spec"]["ipFamilies"] = json!(["IPv4", "IPv6"])));
     let mut dual = pod(0, true, 80);
-    dual["status"]["podIPs"] = both.clone();
+    dual["status"]["podIPs"] = both;
     view.put("pods", dual.clone());
     view.put("pods", pod(1, true, 80));
     converge(&mut view);

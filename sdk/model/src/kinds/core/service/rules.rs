@@ -174,7 +174,7 @@ pub(super) fn addresses(spec: &Value, errors: &mut Vec<FieldError>) {
         errors.push(FieldError::invalid(path, all.clone(), "may only hold up to 2 values"));
     }
     // What is no address is of no family.
-    let Ok(parsed) = ips.iter().map(|ip| ip.parse()).collect::<Result<Vec<IpAddr>, _>>() else { return };
+    let Ok(parsed) = ips.iter().map(|ip| ip.parse::<IpAddr>()).collect::<Result<Vec<_>, _>>() else { return };
     if parsed.len() > 1 && parsed.iter().all(|ip| family(*ip) == family(parsed[0])) {
         errors.push(FieldError::invalid(path, all.clone(), "may specify no more than one IP for each IP family"));
     }
