@@ -161,4 +161,18 @@ mod tests {
         assert_eq!(cpu("1", "2", "3", ""), 3000);
         assert_eq!(cpu("1", "1", "1", ""), 1000);
     }
+
+    #[test]
+    fn a_pod_has_the_addresses_that_both_fields_agree_upon() {
+        for (status, want) in [
+            (json!({"podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}]}), "10.0.0.1 fd00::1"),
+            (json!({"podIP": "10.0.0.1"}), "10.0.0.1"),
+            (json!({"podIP": "10.0.0.2", "podIPs": [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}]}), "10.0.0.2"),
+            (json!({"podIPs": [{"ip": "fd00::1"}, {"ip": "x"}]}), "fd00::1"),
+            (json!({}), ""),
+        ] {
+            let ips: Vec<String> = pod_ips(&status).iter().map(ToString::to_string).collect();
+            assert_eq!(ips.join(" "), want, "{status}");
+        }
+    }
 }
