@@ -10,7 +10,7 @@ use copepod_model::networks::family;
 use copepod_model::{FieldError, Status};
 use serde_json::{Value, json};
 
-use super::{ADDRESSES, NONE, has_address, is_headless};
+use super::{ADDRESSES, has_address, is_headless};
 use crate::admission::{Operation, Review};
 use crate::value::{self, text, texts};
 
