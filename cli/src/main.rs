@@ -8,6 +8,7 @@ mod identity;
 mod joining;
 mod manifest;
 mod node;
+mod say;
 mod settings;
 mod stop;
 
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
     log.with_writer(std::io::stderr).with_target(false).init();
     match cmd::run(cli) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(e) if e.is::<say::Closed>() => ExitCode::from(say::CLOSED),
         Err(e) => {
             eprintln!("{e}");
             ExitCode::FAILURE

@@ -16,6 +16,7 @@ use super::Error;
 use crate::connect::{Connect, refused};
 use crate::discovery::{Discovery, Resource};
 use crate::manifest;
+use crate::say::say;
 
 const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 /// kubectl's name for this way of writing, so that both own the same fields.
@@ -40,7 +41,7 @@ impl Apply {
         let mut errors = Vec::new();
         for object in objects {
             match one(&client, &discovery, object, &namespace).await {
-                Ok(applied) => println!("{} {}", applied.name, applied.outcome),
+                Ok(applied) => say(format!("{} {}\n", applied.name, applied.outcome))?,
                 Err(e) => errors.push(e.to_string()),
             }
         }

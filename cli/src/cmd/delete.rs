@@ -14,6 +14,7 @@ use super::get::fetch;
 use crate::connect::{Connect, refused};
 use crate::discovery::{Discovery, Resource};
 use crate::manifest;
+use crate::say::say;
 
 /// Delete objects, by manifest or by kind and name.
 #[derive(Debug, Args)]
@@ -73,7 +74,7 @@ impl Delete {
         let discovery = Discovery::of(&client).await.map_err(refused)?;
         let targets = self.targets(&client, &discovery, &namespace).await?;
         if targets.is_empty() {
-            println!("No resources found");
+            say("No resources found\n")?;
         }
         let (mut errors, mut going) = (Vec::new(), Vec::new());
         for t in targets {
@@ -82,7 +83,7 @@ impl Delete {
                     let place =
                         if t.namespace.is_empty() { String::new() } else { format!(" from {} namespace", t.namespace) };
                     let how = if self.force { "force deleted" } else { "deleted" };
-                    println!("{} \"{}\" {how}{place}", t.resource.label(), t.name);
+                    say(format!("{} \"{}\" {how}{place}\n", t.resource.label(), t.name))?;
                     if let Reply::Object(o) = reply {
                         going.push((t, o.meta.uid.clone()));
                     }

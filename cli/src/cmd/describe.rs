@@ -18,6 +18,7 @@ use super::Error;
 use super::get::{fetch, items};
 use crate::connect::{Connect, refused};
 use crate::discovery::{Discovery, Resource};
+use crate::say::say;
 
 /// Show everything about an object, with its events.
 #[derive(Debug, Args)]
@@ -53,7 +54,8 @@ impl Describe {
             match fetch(&client, &path, "application/json").await {
                 Ok(value) => {
                     for object in items(resource, value) {
-                        print!("{}{}", if shown { "\n\n" } else { "" }, self.page(&client, resource, &object).await?);
+                        let page = self.page(&client, resource, &object).await?;
+                        say(format!("{}{page}", if shown { "\n\n" } else { "" }))?;
                         shown = true;
                     }
                 }

@@ -13,6 +13,7 @@ use self::table::Table;
 use super::Error;
 use crate::connect::{Connect, refused};
 use crate::discovery::{self, Discovery, Resource};
+use crate::say::say;
 
 /// Show objects.
 #[derive(Debug, Args)]
@@ -85,7 +86,7 @@ impl Get {
         }
         let named = targets.iter().any(|(_, name)| !name.is_empty());
         if self.tables() {
-            let shown = self.print_tables(answers, &targets);
+            let shown = self.print_tables(answers, &targets)?;
             if !shown && errors.is_empty() && !named {
                 let scoped = targets.iter().any(|(r, _)| r.namespaced) && !self.all_namespaces;
                 let place = if scoped { format!(" in {namespace} namespace.") } else { String::new() };
@@ -125,7 +126,7 @@ impl Get {
     }
 
     /// One table for each kind; whether there was a row.
-    fn print_tables(&self, answers: Vec<(&Resource, Value)>, targets: &[(&Resource, String)]) -> bool {
+    fn print_tables(&self, answers: Vec<(&Resource, Value)>, targets: &[(&Resource, String)]) -> Result<bool, Error> {
         let several = targets.iter().any(|(r, _)| *r != targets[0].0);
         let mut shown = false;
         let mut rest = answers.into_iter().peekable();
@@ -136,20 +137,19 @@ impl Get {
             }
             let text = self.table(resource, several).lines(&tables);
             if !text.is_empty() {
-                print!("{}{text}", if shown { "\n" } else { "" });
+                say(format!("{}{text}", if shown { "\n" } else { "" }))?;
                 shown = true;
             }
         }
-        shown
+        Ok(shown)
     }
 
     fn print_objects(&self, objects: Vec<Value>, named: bool) -> Result<(), Error> {
         match self.output {
-            Some(Output::Name) => objects.iter().for_each(|o| println!("{}", name_of(o))),
-            Some(Output::Yaml) => print!("{}", yaml_serde::to_string(&whole(objects, named))?),
-            _ => println!("{}", serde_json::to_string_pretty(&whole(objects, named))?),
+            Some(Output::Name) => say(objects.iter().map(|o| name_of(o) + "\n").collect::<String>()),
+            Some(Output::Yaml) => say(yaml_serde::to_string(&whole(objects, named))?),
+            _ => say(serde_json::to_string_pretty(&whole(objects, named))? + "\n"),
         }
-        Ok(())
     }
 
     /// Prints what is there, then each change as it comes, until interrupted. A watch that the server ends is taken up
@@ -204,15 +204,10 @@ impl Get {
     }
 
     fn show(&self, table: &mut Table, resource: &Resource, value: Value) -> Result<(), Error> {
-        use std::io::Write as _;
         if self.tables() {
-            print!("{}", table.lines(&[value]));
-        } else {
-            for object in items(resource, value) {
-                self.print_objects(vec![object], true)?;
-            }
+            return say(table.lines(&[value]));
         }
-        Ok(std::io::stdout().flush()?)
+        items(resource, value).into_iter().try_for_each(|object| self.print_objects(vec![object], true))
     }
 }
 

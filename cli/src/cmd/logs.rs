@@ -1,7 +1,5 @@
 //! `copepod logs`.
 
-use std::io::Write as _;
-
 use bytes::Bytes;
 use clap::Args;
 use copepod_client::{Client, escape};
@@ -14,6 +12,7 @@ use super::Error;
 use super::get::fetch;
 use crate::connect::{Connect, refused};
 use crate::discovery::Discovery;
+use crate::say::say;
 
 /// Print what a container wrote.
 #[derive(Debug, Args)]
@@ -74,11 +73,9 @@ impl Logs {
             let bytes = body.collect().await?.to_bytes();
             return Err(refused(Status::from_json(code.as_u16(), &bytes)));
         }
-        let mut out = std::io::stdout().lock();
         while let Some(frame) = body.frame().await {
             if let Some(data) = frame?.data_ref() {
-                out.write_all(data)?;
-                out.flush()?;
+                say(data)?;
             }
         }
         Ok(())

@@ -12,6 +12,7 @@ use serde::Deserialize;
 
 use super::Error;
 use crate::connect::{Connect, refused};
+use crate::say::say;
 
 /// The servers of the cluster: who they are, who votes, who leaves.
 #[derive(Debug, Args)]
@@ -55,24 +56,20 @@ impl Members {
         let (client, _) = self.connect.client()?;
         let members = list(&client).await.map_err(refused)?;
         match self.verb {
-            Verb::List => print!("{}", table(&members)),
+            Verb::List => say(table(&members))?,
             Verb::Promote { member, replacing } => {
                 let one = find(&members, &member)?;
                 let old = replacing.map(|old| find(&members, &old)).transpose()?;
                 let path = format!("{MEMBERS}/{}/promote", one.id);
                 let path = old.map_or(path.clone(), |old| format!("{path}?replacing={}", old.id));
                 ask(&client, Method::POST, &path).await.map_err(refused)?;
-                match old {
-                    Some(old) => {
-                        println!("member {} ({}) votes in the place of {} ({})", one.id, one.name, old.id, old.name)
-                    }
-                    None => println!("member {} ({}) votes", one.id, one.name),
-                }
+                let place = old.map_or(String::new(), |old| format!(" in the place of {} ({})", old.id, old.name));
+                say(format!("member {} ({}) votes{place}\n", one.id, one.name))?;
             }
             Verb::Remove { member } => {
                 let one = find(&members, &member)?;
                 ask(&client, Method::DELETE, &format!("{MEMBERS}/{}", one.id)).await.map_err(refused)?;
-                println!("member {} ({}) removed", one.id, one.name);
+                say(format!("member {} ({}) removed\n", one.id, one.name))?;
             }
         }
         Ok(())

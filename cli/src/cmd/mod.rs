@@ -14,10 +14,11 @@ mod snapshot;
 mod token;
 mod up;
 
-use std::io;
 use std::path::PathBuf;
 
 use clap::{CommandFactory as _, Parser, Subcommand};
+
+use crate::say::say;
 
 /// A Kubernetes-compatible cluster whose pods are WebAssembly, in one binary.
 #[derive(Debug, Parser)]
@@ -74,8 +75,9 @@ pub fn run(cli: Cli) -> Result<(), Error> {
         Verb::Snapshot(snapshot) => one()?.block_on(snapshot.run()),
         Verb::Recover(recover) => recover.run(),
         Verb::Completion { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "copepod", &mut io::stdout());
-            Ok(())
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "copepod", &mut script);
+            say(script)
         }
     }
 }

@@ -14,6 +14,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::Error;
 use crate::connect::Connect;
+use crate::say::say;
 
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 /// How much is sent at once; a larger file goes in pieces.
@@ -54,8 +55,7 @@ impl Push {
         let of = digest(&manifest);
         send(&client, Method::PUT, &format!("/v2/{name}/manifests/{tag}"), &[("content-type", MANIFEST)], manifest)
             .await?;
-        println!("{HOST}/{name}:{tag}@{of}");
-        Ok(())
+        say(format!("{HOST}/{name}:{tag}@{of}\n"))
     }
 }
 

@@ -6,6 +6,7 @@ use clap::Args;
 use copepod_server::store::offline::{self, BUMP};
 
 use super::{Error, default_data_dir};
+use crate::say::say;
 
 /// Let one server that survived go on alone, when most servers of its group are lost for good.
 ///
@@ -48,13 +49,12 @@ impl Recover {
             return Err("nothing was changed; say --yes to do it".into());
         }
         let done = offline::recover(&state, self.bump_revision)?;
-        println!(
-            "{}: member {} is alone; {} objects, revision {}",
+        say(format!(
+            "{}: member {} is alone; {} objects, revision {}\n",
             state.display(),
             done.member,
             done.objects,
             done.revision
-        );
-        Ok(())
+        ))
     }
 }

@@ -19,6 +19,7 @@ use http_body_util::{BodyExt as _, Limited};
 use super::server::JOINED;
 use super::{Error, default_data_dir};
 use crate::connect::{Connect, refused};
+use crate::say::say;
 
 const PATH: &str = "/copepod.dev/v1/snapshot";
 /// How long the server may send nothing.
@@ -118,14 +119,14 @@ impl Save {
                 return Err(e);
             }
         };
-        println!("{}: {}", self.file.display(), told(&meta));
+        say(format!("{}: {}\n", self.file.display(), told(&meta)))?;
         let beside_it = beside(&self.file, "keys");
         match keys {
             Some(bytes) => {
                 let mut file = private(&part)?;
                 file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(at(&part))?;
                 rename(&part, &beside_it)?;
-                println!("{}: the cluster's keys, encrypted", beside_it.display());
+                say(format!("{}: the cluster's keys, encrypted\n", beside_it.display()))?;
             }
             None => eprintln!(
                 "The cluster's keys are not in it: save DATA-DIR/server/pki, too. Without server/pki/seal.secret its Secrets \
@@ -191,7 +192,7 @@ impl Restore {
             keys::unpack(&bytes, &passphrase, &pki)
                 .map_err(|e| format!("the state is restored, the keys are not: {e}"))?;
         }
-        println!("{}: {} objects, revision {}", dir.display(), tables.len(), tables.revision());
+        say(format!("{}: {} objects, revision {}\n", dir.display(), tables.len(), tables.revision()))?;
         if !pki.join("seal.secret").exists() {
             eprintln!(
                 "Before the first start put the old cluster's server/pki into {}: without its seal.secret no Secret can be \
@@ -205,15 +206,14 @@ impl Restore {
 
 fn verify(path: &Path) -> Result<(), Error> {
     if !fs::metadata(path).map_err(at(path))?.is_dir() {
-        println!("{}: whole; {}", path.display(), told(&check(path)?));
-        return Ok(());
+        return say(format!("{}: whole; {}\n", path.display(), told(&check(path)?)));
     }
     // A data folder, or the folder of the state itself.
     let inside = path.join("server/state");
     let state = if inside.is_dir() { inside } else { path.to_path_buf() };
     let found = offline::verify(&state)?;
-    println!(
-        "{}: whole; storage format {}, member {} of {:?}, {} objects, revision {}, log from index {} to {}",
+    say(format!(
+        "{}: whole; storage format {}, member {} of {:?}, {} objects, revision {}, log from index {} to {}\n",
         state.display(),
         found.format,
         found.member,
@@ -222,8 +222,7 @@ fn verify(path: &Path) -> Result<(), Error> {
         found.revision,
         found.checkpoint,
         found.last
-    );
-    Ok(())
+    ))
 }
 
 /// Reads a snapshot to its end.

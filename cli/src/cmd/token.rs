@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::Error;
 use crate::connect::{Connect, refused};
+use crate::say::say;
 
 /// Tokens by which servers and agents join the cluster.
 #[derive(Debug, Args)]
@@ -82,13 +83,13 @@ impl Token {
                 let end = (!ttl.is_zero()).then(|| copepod_server::now() + ttl);
                 let secret = token.to_secret(usage.usage(), end, &description);
                 client.create(SECRETS, NAMESPACE, secret).await.map_err(refused)?;
-                println!("{token}");
+                say(format!("{token}\n"))?;
             }
             Verb::List => {
                 let options = ListOptions { field_selector: format!("type={SECRET_TYPE}"), ..ListOptions::default() };
                 let list = client.list(SECRETS, NAMESPACE, options).await.map_err(refused)?;
                 let rows: Vec<Value> = list.items.iter().map(|o| o.value()).collect();
-                print!("{}", table(&rows, copepod_server::now()));
+                say(table(&rows, copepod_server::now()))?;
             }
             Verb::Delete { id } => {
                 // Who has the whole token at hand may give it.
@@ -101,7 +102,7 @@ impl Token {
                 }
                 let options = DeleteOptions { uid: Some(object.meta.uid.to_string()), ..DeleteOptions::default() };
                 client.delete(SECRETS, NAMESPACE, &secret_name(id), options).await.map_err(missing)?;
-                println!("join token {id} deleted");
+                say(format!("join token {id} deleted\n"))?;
             }
         }
         Ok(())

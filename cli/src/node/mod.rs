@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use copepod_agent::{AccessLogTo, Agent, AgentConfig, POD_CIDR};
+use copepod_agent::{AccessLogTo, Agent, AgentConfig, NamespacePod, POD_CIDR};
 use copepod_client::Client;
 
 use crate::cmd::Error;
@@ -54,6 +54,13 @@ pub struct NodeFlags {
     /// How often it is measured what pods use, for `kubectl top`, such as `15s` or `500ms`.
     #[arg(long, env = "COPEPOD_METRIC_RESOLUTION", default_value = "15s", value_name = "DURATION", value_parser = period)]
     metric_resolution: Duration,
+    /// Let this host's own processes reach pods and Services at their addresses. Changes the host's routes and nftables while the
+    /// node runs; takes CAP_NET_ADMIN, `ip` and `nft`.
+    #[arg(long, env = "COPEPOD_HOST_ACCESS")]
+    host_access: bool,
+    /// A pod in a network namespace that was made by hand, to try what containers will use.
+    #[arg(long, hide = true, requires = "host_access", value_name = "NAMESPACE/NAME=ADDRESS@INTERFACE")]
+    namespace_pod: Vec<NamespacePod>,
     #[command(flatten)]
     dns: dns::DnsFlags,
     #[command(flatten)]
@@ -108,6 +115,8 @@ impl NodeFlags {
         config.dns_addr = Some(at(self.dns_port));
         config.kubelet = Some((at(self.kubelet_port.unwrap_or(KUBELET_PORT)), tls.kubelet));
         config.usage_period = self.metric_resolution;
+        config.host_access = self.host_access;
+        config.namespaces = self.namespace_pod.clone();
         Ok(config)
     }
 

@@ -19,6 +19,7 @@ mod endpoint_slice;
 mod endpoint_slice_mirroring;
 mod endpoints;
 mod event_expiry;
+mod flow_schema;
 mod garbage_collector;
 mod gateway;
 mod ingress_status;
@@ -111,6 +112,7 @@ pub fn all(config: &Config) -> Vec<Box<dyn Controller>> {
         Box::new(endpoint_slice_mirroring::new(config)),
         Box::new(endpoints::new(config)),
         Box::new(event_expiry::new(config)),
+        Box::new(flow_schema::new(config)),
         Box::new(garbage_collector::new(config)),
         Box::new(gateway::new(config)),
         Box::new(ingress_status::new(config)),

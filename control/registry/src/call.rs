@@ -61,8 +61,8 @@ pub(crate) struct Call<'a, 'e> {
 pub(crate) fn resolve(registry: &Registry, req: &ApiRequest) -> Result<(Arc<Kind>, Part), Status> {
     let kind = registry
         .kinds
-        .resource(&req.group, &req.resource)
-        .filter(|k| k.serves(&req.version))
+        .stored(&req.group, &req.resource)
+        .filter(|k| k.serves(&req.group, &req.version))
         .ok_or_else(Status::no_such_path)?;
     if !kind.namespaced && !req.namespace.is_empty() {
         return Err(Status::no_such_path());
@@ -86,13 +86,19 @@ impl<'a, 'e> Call<'a, 'e> {
     pub(crate) fn new(registry: &'a Registry, env: &'a mut Env<'e>, req: &'a ApiRequest) -> Result<Self, Status> {
         let (kind, part) = resolve(registry, req)?;
         let ty = registry.schema.lookup(&kind.api_version(), kind.kind);
-        let version = kind.other_version(&req.version);
-        Ok(Call { registry, env, req, kind, version, ty, key: req.key(), part })
+        let version = kind.other_version(&req.group, &req.version);
+        let key = Key::new(kind.group_resource(), req.namespace.as_str(), req.name.as_str());
+        Ok(Call { registry, env, req, kind, version, ty, key, part })
+    }
+
+    /// The GroupResource as the client names it: where the objects are stored under another, `key` has that.
+    pub(crate) fn resource(&self) -> String {
+        self.req.group_resource()
     }
 
     /// The API version that the client speaks.
     pub(crate) fn api_version(&self) -> String {
-        self.kind.api_version_at(&self.req.version)
+        self.version.map_or_else(|| self.kind.api_version(), |version| self.kind.api_version_at(version))
     }
 
     /// The type of the request's objects, in the client's version.
@@ -140,7 +146,7 @@ impl<'a, 'e> Call<'a, 'e> {
         self.env
             .view
             .get(&self.key.resource, &self.key.namespace, &self.key.name)
-            .ok_or_else(|| Status::not_found(&self.key.resource, &self.key.name))
+            .ok_or_else(|| Status::not_found(&self.resource(), &self.key.name))
     }
 
     /// The object in the request's body with its types checked and its form normalised, and warnings.
@@ -254,6 +260,9 @@ impl<'a, 'e> Call<'a, 'e> {
                 strategy.validate(new, &mut errors);
                 strategy.validate_create(new, &mut errors);
             }
+        }
+        if let Some(version) = self.version {
+            (version.validate)(new, old, &mut errors);
         }
         self.refuse(&errors, text(&new["metadata"], "name"))
     }

@@ -63,7 +63,7 @@ pub(crate) fn create_object(
     effects.merge(review.effects);
 
     if call.env.view.get(&call.key.resource, &call.key.namespace, &call.key.name).is_some() {
-        return Err(Status::already_exists(&call.key.resource, &call.key.name));
+        return Err(Status::already_exists(&call.resource(), &call.key.name));
     }
     call.refuse(&told::errors(&entries), &call.key.name)?;
     managers::set(&mut object, entries);

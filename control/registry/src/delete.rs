@@ -72,7 +72,7 @@ enum Intent {
 
 fn preconditions(call: &Call<'_, '_>, old: &Object) -> Result<(), Status> {
     let options = &call.req.delete;
-    let conflict = |why: String| Err(Status::conflict(&call.key.resource, &call.key.name, &why));
+    let conflict = |why: String| Err(Status::conflict(&call.resource(), &call.key.name, &why));
     if let Some(uid) = options.uid.as_deref().filter(|uid| **uid != *old.meta.uid) {
         return conflict(format!(
             "the UID in the precondition ({uid}) does not match the UID in record ({}). The object might have been deleted \
@@ -213,8 +213,8 @@ fn remove(
 
 fn success(call: &Call<'_, '_>, old: &Object) -> Value {
     let mut details = json!({ "name": old.name(), "kind": call.kind.plural, "uid": &*old.meta.uid });
-    if !call.kind.group.is_empty() {
-        details["group"] = call.kind.group.into();
+    if !call.req.group.is_empty() {
+        details["group"] = call.req.group.as_str().into();
     }
     json!({ "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details })
 }

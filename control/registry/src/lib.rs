@@ -30,12 +30,13 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use copepod_machine::{Ids, Time, View};
+use copepod_model::kinds::core::binding;
 use copepod_model::kinds::{Kind, Kinds, Version};
 use copepod_model::schema::Schema;
 use copepod_model::{ApiRequest, Object, Status, Verb};
 use serde_json::Value;
 
-pub use admission::{IMAGE_HOST, image_attributes, missing_addresses};
+pub use admission::{Evaluation, IMAGE_HOST, image_attributes, missing_addresses};
 use call::{Call, Part};
 pub use cidr::Cidr;
 pub use decision::{Answer, Decision, Reply, Retry, Write};
@@ -81,6 +82,15 @@ pub struct Env<'a> {
     pub now: Time,
     /// Where uids, name suffixes, nonces and random addresses come from.
     pub ids: &'a mut dyn Ids,
+    /// What the Pod Security Standards had to say of the request, to be counted once the decision stands.
+    pub evaluations: Vec<Evaluation>,
+}
+
+impl<'a> Env<'a> {
+    /// For one decision.
+    pub fn new(view: &'a dyn View, now: Time, ids: &'a mut dyn Ids) -> Env<'a> {
+        Env { view, now, ids, evaluations: Vec::new() }
+    }
 }
 
 /// Whether the user of a request may make it: for deciders that must know without asking the API.
@@ -107,6 +117,7 @@ impl Registry {
         }
         let mut call = Call::new(self, env, req)?;
         let decision = match (req.verb, &call.part) {
+            (Verb::Create, Part::Whole) if &*call.key.resource == binding::RESOURCE => pods::bind_named(&mut call),
             (Verb::Create, Part::Whole) if req.name.is_empty() => create::create(&mut call),
             (Verb::Create, Part::Other("binding")) => pods::bind(&mut call),
             (Verb::Create, Part::Other("eviction")) => eviction::evict(&mut call),
@@ -138,8 +149,14 @@ impl Registry {
 
     /// The kind of a request and the version that it speaks, if that is not the stored one.
     pub fn version(&self, req: &ApiRequest) -> Option<(Arc<Kind>, &'static Version)> {
-        let kind = self.kinds.resource(&req.group, &req.resource)?;
-        kind.other_version(&req.version).map(|v| (kind.clone(), v))
+        let kind = self.kinds.stored(&req.group, &req.resource)?;
+        kind.other_version(&req.group, &req.version).map(|v| (kind.clone(), v))
+    }
+
+    /// The GroupResource under which the objects of a request are stored.
+    pub fn stored_as(&self, req: &ApiRequest) -> String {
+        let kind = self.kinds.stored(&req.group, &req.resource);
+        kind.map_or_else(|| req.group_resource(), |kind| kind.group_resource())
     }
 
     /// The `autoscaling/v1` Scale of the object that the request names.

@@ -1,6 +1,6 @@
-//! Binding: the subresource of pods by which the scheduler writes.
+//! Binding: the subresource of pods by which the scheduler writes, and the older resource that does the same.
 
-use copepod_model::{FieldError, Status};
+use copepod_model::{ApiRequest, FieldError, Status};
 use copepod_state::Require;
 use serde_json::{Value, json};
 
@@ -9,9 +9,27 @@ use crate::call::Call;
 use crate::decision::{Decision, Reply};
 use crate::value::{self, list, text};
 
+/// Decides a POST to `bindings`: the binding of the pod that the body names.
+pub(crate) fn bind_named(call: &mut Call<'_, '_>) -> Result<Decision, Status> {
+    let (mut binding, _) = call.body("v1", "Binding")?;
+    call.settle_namespace(&mut binding)?;
+    let name = text(&binding["metadata"], "name");
+    if name.is_empty() {
+        return Err(Status::bad_request("Name parameter required."));
+    }
+    let request = ApiRequest {
+        resource: "pods".into(),
+        name: name.into(),
+        subresource: Some("binding".into()),
+        ..call.req.clone()
+    };
+    bind(&mut Call::new(call.registry, call.env, &request)?)
+}
+
 /// Decides a POST to `pods/NAME/binding`: the scheduler's one write.
 pub(crate) fn bind(call: &mut Call<'_, '_>) -> Result<Decision, Status> {
-    let (binding, warnings) = call.body("v1", "Binding")?;
+    let (mut binding, warnings) = call.body("v1", "Binding")?;
+    call.settle_namespace(&mut binding)?;
     let meta = &binding["metadata"];
     let node = text(&binding["target"], "name");
     let mut errors = Vec::new();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use copepod_machine::View;
-use copepod_model::kinds::Kind;
+use copepod_model::kinds::{Kind, Version};
 use copepod_model::request::ListOptions;
 use copepod_model::selector::{FieldSelector, LabelSelector};
 use copepod_model::{ApiRequest, FieldError, Object, Status};
@@ -61,9 +61,9 @@ pub fn continue_revision(token: &str) -> Result<u64, Status> {
 }
 
 pub(crate) fn get(registry: &Registry, view: &dyn View, req: &ApiRequest) -> Result<Arc<Object>, Status> {
-    resolve(registry, req)?;
-    let resource = req.group_resource();
-    view.get(&resource, &req.namespace, &req.name).ok_or_else(|| Status::not_found(&resource, &req.name))
+    let (kind, _) = resolve(registry, req)?;
+    let found = view.get(&kind.group_resource(), &req.namespace, &req.name);
+    found.ok_or_else(|| Status::not_found(&req.group_resource(), &req.name))
 }
 
 pub(crate) fn list(registry: &Registry, view: &dyn View, req: &ApiRequest) -> Result<Page, Status> {
@@ -71,7 +71,7 @@ pub(crate) fn list(registry: &Registry, view: &dyn View, req: &ApiRequest) -> Re
     let options = &req.list;
     check_options(options, false)?;
     let selectors = Selectors::of(&kind, req)?;
-    let resource = req.group_resource();
+    let resource = kind.group_resource();
     let namespace = (!req.namespace.is_empty()).then_some(&*req.namespace);
     let page = |items, continue_token, remaining| Page { items, revision: view.revision(), continue_token, remaining };
     if let Some(name) = selectors.name()
@@ -182,6 +182,8 @@ pub(crate) fn check_options(options: &ListOptions, watch: bool) -> Result<(), St
 /// What of a collection a request means.
 pub(crate) struct Selectors {
     kind: Arc<Kind>,
+    /// The version whose names of fields the client uses, if it is not the stored one.
+    version: Option<&'static Version>,
     name: Option<String>,
     labels: LabelSelector,
     fields: FieldSelector,
@@ -192,10 +194,11 @@ impl Selectors {
         let bad = |e: copepod_model::selector::ParseError| Status::bad_request(e.to_string());
         let labels = LabelSelector::parse(&req.list.label_selector).map_err(bad)?;
         let fields = FieldSelector::parse(&req.list.field_selector).map_err(bad)?;
-        let own = kind.strategy.selectable_fields();
+        let version = kind.other_version(&req.group, &req.version);
         for field in fields.fields() {
-            if !matches!(field, "metadata.name" | "metadata.namespace") && !own.contains(&field) {
-                return Err(Status::bad_request(if own.is_empty() {
+            let known = matches!(field, "metadata.name" | "metadata.namespace");
+            if !known && kind.selectable(version, field).is_none() {
+                return Err(Status::bad_request(if kind.strategy.selectable_fields().is_empty() {
                     format!("{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
                 } else {
                     format!("field label not supported: {field}")
@@ -204,7 +207,7 @@ impl Selectors {
         }
         let name =
             Some(&*req.name).filter(|n| !n.is_empty()).or_else(|| fields.exact("metadata.name")).map(String::from);
-        Ok(Selectors { kind: kind.clone(), name, labels, fields })
+        Ok(Selectors { kind: kind.clone(), version, name, labels, fields })
     }
 
     /// The one name that can match, if there is one.
@@ -226,7 +229,10 @@ impl Selectors {
                 "metadata.name" => object.name().to_string(),
                 "metadata.namespace" => object.namespace().to_string(),
                 "spec.nodeName" => object.meta.node_name.as_deref().unwrap_or_default().to_string(),
-                _ => self.kind.strategy.field(body.get_or_init(|| object.value()), field),
+                _ => {
+                    let stored = self.kind.selectable(self.version, field).unwrap_or(field);
+                    self.kind.strategy.field(body.get_or_init(|| object.value()), stored)
+                }
             })
     }
 }

@@ -42,3 +42,40 @@ pub(crate) fn all() -> Vec<(Key, Value)> {
     out.extend(services.map(|(name, object)| (Key::new(api_service::RESOURCE, "", name), object)));
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As kube-apiserver 1.35 makes them.
+    #[test]
+    fn flows_have_their_levels() {
+        let all = all();
+        let of =
+            |resource: &str| -> Vec<&(Key, Value)> { all.iter().filter(|(k, _)| *k.resource == *resource).collect() };
+        let levels = of("prioritylevelconfigurations.flowcontrol.apiserver.k8s.io");
+        let mut names: Vec<&str> = levels.iter().map(|(key, _)| &*key.name).collect();
+        names.sort_unstable();
+        assert_eq!(
+            names,
+            [
+                "catch-all",
+                "exempt",
+                "global-default",
+                "leader-election",
+                "node-high",
+                "system",
+                "workload-high",
+                "workload-low"
+            ]
+        );
+        let schemas = of("flowschemas.flowcontrol.apiserver.k8s.io");
+        for name in ["catch-all", "exempt", "probes", "system-leader-election", "system-nodes", "service-accounts"] {
+            assert!(schemas.iter().any(|(key, _)| *key.name == *name), "{name}");
+        }
+        for (key, schema) in schemas {
+            let level = schema["spec"]["priorityLevelConfiguration"]["name"].as_str().unwrap();
+            assert!(names.contains(&level), "{key}: {level}");
+        }
+    }
+}

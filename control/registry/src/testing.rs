@@ -71,7 +71,7 @@ impl Cluster {
 
     /// Decides and applies.
     pub(crate) fn send(&mut self, req: &ApiRequest) -> Seen {
-        let mut env = Env { view: &self.tables, now: self.now, ids: &mut self.ids };
+        let mut env = Env::new(&self.tables, self.now, &mut self.ids);
         match self.registry.decide(&mut env, req)? {
             Decision::Answer(answer) => Ok((answer.code, answer.object)),
             Decision::Write(write) => match apply(&mut self.tables, 1, &write.txn).0 {

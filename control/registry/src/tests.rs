@@ -5,6 +5,7 @@ mod certificates;
 mod create;
 mod delete;
 mod ephemeral;
+mod events;
 mod eviction;
 mod images;
 mod limits;

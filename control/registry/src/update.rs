@@ -142,13 +142,13 @@ fn preconditions(call: &Call<'_, '_>, old: &Object, after: &Value) -> Result<(),
     let uid = text(meta, "uid");
     if !uid.is_empty() && uid != &*old.meta.uid {
         let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {}", old.meta.uid);
-        return Err(Status::conflict(&call.key.resource, &call.key.name, &why));
+        return Err(Status::conflict(&call.resource(), &call.key.name, &why));
     }
     match text(meta, "resourceVersion") {
         "" | "0" => Ok(()),
         version => match version.parse::<u64>() {
             Ok(version) if version == old.revision => Ok(()),
-            Ok(_) => Err(Status::stale(&call.key.resource, &call.key.name)),
+            Ok(_) => Err(Status::stale(&call.resource(), &call.key.name)),
             Err(_) => Err(Status::bad_request(format!("invalid resource version {version:?}"))),
         },
     }

@@ -176,8 +176,13 @@ impl Server {
         let registry = Registry::new(Kinds::shared(), RegistryConfig::new(sealer));
         let api = Api::new(store, registry, tokens, address.to_string());
         let images = dir.join("images");
-        let opened = Images::open(images.clone()).map_err(|e| StartError::Dir(images, e))?;
-        api.serve_images(opened);
+        let opened = Images::open(images.clone(), api.store().clone(), network.clone());
+        let images = opened.map_err(|e| StartError::Dir(images, e))?;
+        if let Some(network) = &network {
+            network.serve_images(images.clone());
+        }
+        api.serve_images(images.clone());
+        tasks.push(tokio::spawn(images.forever(stopping.clone())));
         let kubelet_client =
             papers.show(Paper::Client { name: nodes::CREDENTIAL, user: KUBELET_CLIENT, groups: &[] }, now())?;
         api.reach_nodes(Nodes::new(kubelet_client, pki.ca_pem()).map_err(StartError::Other)?);

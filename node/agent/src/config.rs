@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use copepod_client::Client;
 use copepod_dns_server::StubDomain;
 use copepod_images::Registries;
 use copepod_model::networks;
-use copepod_node_network::AccessLogTo;
+use copepod_node_network::{AccessLogTo, Interface};
 use copepod_node_plan::{Descriptors, ImageGcPolicy};
 use rustls::pki_types::CertificateDer;
 
@@ -131,6 +132,45 @@ pub struct AgentConfig {
     pub max_pods: u32,
     /// The folder of static pods.
     pub static_pods: Option<PathBuf>,
+    /// Whether the host's own processes reach pods and Services at their addresses: its routes and its nftables are changed for
+    /// that while the agent runs, which takes CAP_NET_ADMIN.
+    pub host_access: bool,
+    /// Pods that live in network namespaces which somebody else has made, and that the API need not know.
+    pub namespaces: Vec<NamespacePod>,
+}
+
+/// A pod in a network namespace that was made by hand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamespacePod {
+    /// Its namespace in Kubernetes' sense.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+    /// Its address, of the node's part of the pod network; nobody else's.
+    pub ip: Ipv4Addr,
+    /// The host's end of its veth pair.
+    pub interface: Interface,
+}
+
+impl FromStr for NamespacePod {
+    type Err = &'static str;
+
+    /// `NAMESPACE/NAME=ADDRESS@INTERFACE`.
+    fn from_str(text: &str) -> Result<NamespacePod, Self::Err> {
+        let parse = || {
+            let (pod, place) = text.split_once('=')?;
+            let ((namespace, name), (ip, interface)) = (pod.split_once('/')?, place.split_once('@')?);
+            let interface = Interface::new(interface)?;
+            let named = !namespace.is_empty() && !name.is_empty();
+            named.then_some(NamespacePod {
+                namespace: namespace.into(),
+                name: name.into(),
+                ip: ip.parse().ok()?,
+                interface,
+            })
+        };
+        parse().ok_or("must be NAMESPACE/NAME=ADDRESS@INTERFACE")
+    }
 }
 
 impl AgentConfig {
@@ -180,6 +220,25 @@ impl AgentConfig {
             descriptors: Descriptors::default(),
             max_pods: 10_000,
             static_pods: None,
+            host_access: false,
+            namespaces: Vec::new(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pods_in_namespaces() {
+        let pod: NamespacePod = "shop/till=10.244.0.9@veth0".parse().unwrap();
+        assert_eq!((&*pod.namespace, &*pod.name, pod.interface.name()), ("shop", "till", "veth0"));
+        assert_eq!(pod.ip, Ipv4Addr::new(10, 244, 0, 9));
+        for bad in
+            ["", "till=10.244.0.9@veth0", "/till=10.244.0.9@v", "shop/till@v", "shop/till=x@v", "shop/till=10.244.0.9@"]
+        {
+            assert!(bad.parse::<NamespacePod>().is_err(), "{bad}");
         }
     }
 }

@@ -36,8 +36,8 @@ use copepod_client::Body;
 use copepod_dns_server::Sockets;
 use copepod_model::networks;
 use copepod_node_network::{
-    AccessLog, Beneficiary, Certificates, HostListeners, HostPortFailure, Ingress, IngressConfig, Network,
-    NetworkConfig, TunnelConfig, TunnelTiming,
+    AccessLog, Beneficiary, Certificates, HostAccess, HostAccessError, HostListeners, HostPortFailure, Identity,
+    Ingress, IngressConfig, Network, NetworkConfig, TunnelConfig, TunnelTiming,
 };
 use copepod_node_plan::{NodeFacts, Observation, balancer_failed};
 use copepod_runtime_wasm::{Runtime, RuntimeConfig, RuntimeError};
@@ -46,7 +46,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 pub use addresses::{AddressPool, Cidr};
-pub use config::{AgentConfig, DataPort, DnsConfig, POD_CIDR};
+pub use config::{AgentConfig, DataPort, DnsConfig, NamespacePod, POD_CIDR};
 pub use copepod_dns_server::{StubDomain, server as dns_server};
 pub use copepod_node_network::AccessLogTo;
 
@@ -61,6 +61,8 @@ use routes::Services;
 
 /// The version that the node reports: the Kubernetes level and this program's own.
 const VERSION: &str = concat!("v1.35.0+copepod.", env!("CARGO_PKG_VERSION"));
+/// A file of the node that is there while the host's routes are changed.
+const HOST_ACCESS: &str = "host-access";
 /// How often log files that nobody writes to are closed.
 const CLOSE_IDLE: Duration = Duration::from_secs(5);
 
@@ -76,6 +78,9 @@ pub enum AgentError {
     /// The wasm runtime.
     #[error("cannot start the wasm runtime: {0}")]
     Runtime(#[from] RuntimeError),
+    /// The host's own way to pods and Services.
+    #[error("--host-access: {0}")]
+    HostAccess(#[from] HostAccessError),
 }
 
 /// A running agent.
@@ -164,7 +169,7 @@ impl Agent {
         let logs = Arc::new(Logs::new(dir.join("logs")));
         let volumes = copepod_volumes::Config { data_dir: dir.clone(), allow_host_path: config.allow_host_path };
         let volumes = Arc::new(Volumes::open(&volumes).map_err(folder(dir.join("pods")))?);
-        let network = Network::new(NetworkConfig {
+        let network = NetworkConfig {
             cluster: config.networks(),
             node_ip: config.pod_block.unwrap_or(config.pod_cidr).0.into(),
             egress: config.egress,
@@ -178,8 +183,25 @@ impl Agent {
             }),
             incoming: room.incoming as usize,
             outgoing: room.outgoing as usize,
+            host_access: config.host_access,
             ..NetworkConfig::default()
-        });
+        };
+        // Its own tasks carry requests, too: over connections to elsewhere, from host ports, from other nodes.
+        let network = {
+            let _serving = serving.enter();
+            Network::new(network)
+        };
+        // Before anything begins that others see: it is refused where the host's network cannot be changed.
+        let mark = dir.join(HOST_ACCESS);
+        let access = match config.host_access {
+            true => Some(HostAccess::start(network.clone(), &[config.pod_cidr, config.service_cidr], &mark).await?),
+            false => {
+                if let Err(error) = HostAccess::clean_up(&mark).await {
+                    tracing::warn!(%error, "what an earlier process has changed of the host's routes is still there");
+                }
+                None
+            }
+        };
         let facts = NodeFacts { api_port: kubelet_addr.map_or(0, |at| at.port()), ..facts(&config) };
         let (stop, stopped) = watch::channel(false);
         let (ready_tx, ready) = watch::channel(false);
@@ -191,9 +213,14 @@ impl Agent {
         let ready = both(&mut tasks, [ready, known]);
         if let Some(listener) = data {
             let (network, mut stopped) = (network.clone(), stopped.clone());
-            front.spawn(async move {
-                network.serve_tunnel(listener, async move { drop(stopped.wait_for(|s| *s).await) }, drain).await;
-            });
+            let serve = async move {
+                let stop = async move { drop(stopped.wait_for(|s| *s).await) };
+                match here(listener) {
+                    Ok(listener) => network.serve_tunnel(listener, stop, drain).await,
+                    Err(error) => tracing::error!(%error, "nothing comes from other nodes"),
+                }
+            };
+            front.spawn_on(serve, &serving);
         }
 
         let (effects_tx, effects) = mpsc::unbounded_channel();
@@ -228,7 +255,8 @@ impl Agent {
                 }
             }
         };
-        tasks.spawn(HostListeners::new(network.clone(), config.node_addresses.clone()).run(host_port_failed));
+        let listeners = HostListeners::new(network.clone(), config.node_addresses.clone());
+        tasks.spawn_on(listeners.run(host_port_failed), &serving);
         let (tls_tx, tls_wanted) = watch::channel(Vec::new());
         let sinks =
             routes::Sinks { network: network.clone(), services: services.clone(), tls: tls_tx, ready: ready_tx };
@@ -237,6 +265,9 @@ impl Agent {
             tasks.spawn(certificates::run(config.client.clone(), certificates.clone(), tls_wanted));
         }
 
+        for pod in &config.namespaces {
+            network.attach(in_namespace(pod));
+        }
         let (asks_tx, asks) = mpsc::channel(64);
         let wires = Node {
             effects: effects_tx,
@@ -277,9 +308,7 @@ impl Agent {
             let serve = async move {
                 let shutdown = async move { drop(stopped.wait_for(|s| *s).await) };
                 let config = IngressConfig { tls, drain, access_log, ..IngressConfig::default() };
-                // Of the runtime that it is polled on from now on.
-                let listener = TcpListener::from_std(listener.into_std()?)?;
-                Ingress::serve(listener, network, config, shutdown).await
+                Ingress::serve(here(listener)?, network, config, shutdown).await
             };
             front.spawn_on(
                 async move {
@@ -295,6 +324,10 @@ impl Agent {
         let ingress_addr = ingress.and_then(|all| all.into_iter().map(|l| enter(l, None)).reduce(first)?);
         let ingress_tls_addr =
             ingress_tls.and_then(|(all, tls, _)| all.into_iter().map(|l| enter(l, Some(tls.clone()))).reduce(first)?);
+        if let Some(access) = access {
+            let mut stopped = stopped.clone();
+            front.spawn(access.run(async move { drop(stopped.wait_for(|s| *s).await) }));
+        }
         let api = NodeApi { asks: asks_tx, logs, streaming, usage, configz };
         if let Some((listener, tls)) = kubelet {
             let doors = kubelet::Front { api: api.clone(), auth };
@@ -414,6 +447,11 @@ struct Node {
     network: Network,
 }
 
+/// A listener that the calling task's runtime wakes from now on.
+fn here(listener: TcpListener) -> io::Result<TcpListener> {
+    TcpListener::from_std(listener.into_std()?)
+}
+
 /// Registers the node, then looks after its Lease and its pods.
 async fn node(config: AgentConfig, mut facts: NodeFacts, data_port: Option<u16>, logs: Arc<Logs>, wires: Node) {
     let client = config.client.clone();
@@ -473,6 +511,24 @@ async fn node(config: AgentConfig, mut facts: NodeFacts, data_port: Option<u16>,
         pressure,
     };
     pods.run(wires).await;
+}
+
+/// A pod of which nothing is known but where it is.
+fn in_namespace(pod: &NamespacePod) -> Identity {
+    let NamespacePod { namespace, name, ip, interface } = pod;
+    Identity {
+        uid: format!("{namespace}/{name}@{ip}").into(),
+        namespace: namespace.as_str().into(),
+        name: name.as_str().into(),
+        service_account: "default".into(),
+        ip: (*ip).into(),
+        second_ip: None,
+        hostname: name.clone(),
+        dns: Default::default(),
+        hosts: Vec::new(),
+        host_ports: Vec::new(),
+        interface: Some(interface.clone()),
+    }
 }
 
 fn facts(config: &AgentConfig) -> NodeFacts {

@@ -18,7 +18,7 @@ use crate::logs::lock;
 use crate::reflect::{Change, reflect};
 
 /// What is followed, in the order of [`Kind`].
-const RESOURCES: [&str; 11] = [
+const RESOURCES: [&str; 13] = [
     "services",
     "endpointslices.discovery.k8s.io",
     "ingresses.networking.k8s.io",
@@ -29,6 +29,8 @@ const RESOURCES: [&str; 11] = [
     gateway::GATEWAYS,
     gateway::HTTP_ROUTES,
     gateway::GRPC_ROUTES,
+    gateway::TLS_ROUTES,
+    gateway::TCP_ROUTES,
     gateway::REFERENCE_GRANTS,
 ];
 
@@ -48,10 +50,15 @@ enum Kind {
     Gateway,
     HttpRoute,
     GrpcRoute,
+    TlsRoute,
+    TcpRoute,
     Grant,
 }
 
-const KINDS: [Kind; 11] = [
+/// The routes of Gateways.
+const ROUTES: [Kind; 4] = [Kind::HttpRoute, Kind::GrpcRoute, Kind::TlsRoute, Kind::TcpRoute];
+
+const KINDS: [Kind; 13] = [
     Kind::Service,
     Kind::Slice,
     Kind::Ingress,
@@ -62,6 +69,8 @@ const KINDS: [Kind; 11] = [
     Kind::Gateway,
     Kind::HttpRoute,
     Kind::GrpcRoute,
+    Kind::TlsRoute,
+    Kind::TcpRoute,
     Kind::Grant,
 ];
 
@@ -168,9 +177,8 @@ impl Dirty {
     fn note(&mut self, kind: Kind) {
         match kind {
             Kind::Ingress | Kind::Class => self.ingresses = true,
-            Kind::GatewayClass | Kind::Gateway | Kind::HttpRoute | Kind::GrpcRoute | Kind::Grant => {
-                self.gateways = true
-            }
+            Kind::GatewayClass | Kind::Gateway | Kind::Grant => self.gateways = true,
+            Kind::HttpRoute | Kind::GrpcRoute | Kind::TlsRoute | Kind::TcpRoute => self.gateways = true,
             Kind::Service | Kind::Slice | Kind::Namespace | Kind::Node => {}
         }
     }
@@ -305,7 +313,7 @@ impl State {
             self.table = self.table.with_gateways(&GatewayObjects {
                 classes: all(Kind::GatewayClass).collect(),
                 gateways: all(Kind::Gateway).collect(),
-                routes: all(Kind::HttpRoute).chain(all(Kind::GrpcRoute)).collect(),
+                routes: ROUTES.into_iter().flat_map(all).collect(),
                 grants: all(Kind::Grant).collect(),
                 namespaces: all(Kind::Namespace).collect(),
             });

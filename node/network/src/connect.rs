@@ -63,6 +63,17 @@ pub(crate) enum Target {
     Outside(SocketAddr),
 }
 
+impl Target {
+    /// Whether a stream to a port of it leaves this process.
+    fn leaves(&self, port: u16) -> bool {
+        match self {
+            Target::Pod(pod, scope) => matches!(pod.tcp(*scope, port), Some(Bound::Namespace(_))),
+            Target::Remote(_) | Target::Outside(_) => true,
+            Target::Service(_) => false,
+        }
+    }
+}
+
 impl Source {
     /// Its first address, by which it is told from other clients.
     pub(crate) fn ip(&self, network: &Network) -> IpAddr {
@@ -156,6 +167,7 @@ impl Network {
                         Ok(()) => return balanced(endpoint.addr),
                         Err(e) => Err(e),
                     },
+                    Some(Bound::Namespace(_)) => self.open(from, &Target::Pod(pod, scope), endpoint.addr, None).await,
                     Some(bound) => {
                         let route = Route { from: from.clone(), side, port: port.clone() };
                         self.open_bound(from, &pod, bound, scope, endpoint.addr, Some(route))
@@ -274,10 +286,10 @@ impl Network {
         route: Option<Route>,
     ) -> Result<Conn, NetError> {
         match target {
-            Target::Pod(pod, scope) => {
-                let bound = pod.tcp(*scope, to.port()).ok_or(NetError::ConnectionRefused)?;
-                self.open_bound(from, pod, bound, *scope, to, route)
-            }
+            Target::Pod(pod, scope) => match pod.tcp(*scope, to.port()).ok_or(NetError::ConnectionRefused)? {
+                Bound::Namespace(interface) => self.open_namespace(from, pod, &interface, to).await,
+                bound => self.open_bound(from, pod, bound, *scope, to, route),
+            },
             Target::Remote(node) => {
                 self.permit_soon(from, target, to).await?;
                 let conn = self.open_remote(from, node, to).await.map_err(|e| self.forbidden(e))?;
@@ -338,6 +350,7 @@ impl Network {
                 self.0.runtime.spawn(server::serve(stream, service, ConnInfo { local, peer }));
                 Ok(())
             }
+            Bound::Namespace(_) => Err(Box::new(waiting)),
         }
     }
 
@@ -370,7 +383,14 @@ impl Network {
         let choice = self.choice(port, side, chosen);
         for endpoint in port.in_order(side, &choice) {
             match self.endpoint_target(endpoint.addr) {
-                Ok(target @ Target::Pod(..)) => {
+                Ok(target) if target.leaves(endpoint.addr.port()) => {
+                    let Ok(mut there) = self.open(from, &target, endpoint.addr, None).await else { continue };
+                    self.taken(port, client, chosen, endpoint.addr);
+                    let mut here = conn.stream;
+                    self.0.runtime.spawn(async move { copy_bidirectional(&mut here, &mut there.stream).await });
+                    return None;
+                }
+                Ok(target) => {
                     let flow = flow(from, &target, endpoint.addr);
                     let Target::Pod(pod, scope) = &target else { continue };
                     let Some(bound) = pod.tcp(*scope, endpoint.addr.port()) else { continue };
@@ -396,14 +416,7 @@ impl Network {
                         }
                     }
                 }
-                Ok(target @ (Target::Remote(_) | Target::Outside(_))) => {
-                    let Ok(mut there) = self.open(from, &target, endpoint.addr, None).await else { continue };
-                    self.taken(port, client, chosen, endpoint.addr);
-                    let mut here = conn.stream;
-                    self.0.runtime.spawn(async move { copy_bidirectional(&mut here, &mut there.stream).await });
-                    return None;
-                }
-                Ok(Target::Service(_)) | Err(_) => {}
+                Err(_) => {}
             }
         }
         Some(conn)

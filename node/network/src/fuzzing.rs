@@ -1,4 +1,4 @@
-//! What decodes bytes of other nodes, for tests/fuzz alone.
+//! What decodes bytes of other nodes and of clients, for tests/fuzz alone.
 
 use std::net::SocketAddr;
 
@@ -7,6 +7,7 @@ use copepod_node_routes::Claim;
 use http::Request;
 use http::request::Parts;
 
+use crate::protocol::hello::{Reading, Said};
 use crate::tunnel::capsule::{self, Capsules};
 use crate::tunnel::wire;
 
@@ -29,6 +30,20 @@ pub fn datagrams<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Bytes>, boo
         }
     }
     (out, false)
+}
+
+/// The name in a ClientHello of at most so many bytes that comes in pieces, or why there is none.
+pub fn server_name<'a>(pieces: impl Iterator<Item = &'a [u8]>, most: usize) -> Result<Option<String>, &'static str> {
+    let (mut received, mut reading) = (Vec::new(), Reading::default());
+    for piece in pieces {
+        received.extend_from_slice(piece);
+        match reading.read(&received, most) {
+            Said::Unclear => {}
+            Said::Hello(name) => return Ok(name),
+            Said::Nonsense => return Err("no hello"),
+        }
+    }
+    Err("not whole")
 }
 
 /// Destination, source and the client's address that a received head says, which becomes one for a pod's service; nothing

@@ -2,6 +2,7 @@
 //! the host, and the ingress. Where something goes is decided by `copepod-node-routes` and `copepod-dns-zone`; this
 //! crate moves the bytes. No file descriptor and no task belongs to an idle pod.
 
+mod access;
 mod body;
 mod connect;
 mod error;
@@ -13,11 +14,13 @@ mod http;
 mod ingress;
 mod listener;
 mod load;
+mod namespace;
 mod network;
 mod pod;
 mod policy;
 mod protocol;
 mod resolve;
+mod splice;
 mod stream;
 mod stub;
 mod sync;
@@ -25,6 +28,7 @@ mod tracker;
 mod tunnel;
 mod udp;
 
+pub use access::{HostAccess, HostAccessError, Range};
 pub use body::{Body, empty, full};
 pub use connect::{Conn, Source};
 pub use copepod_node_routes::PodPort;
@@ -35,7 +39,7 @@ pub use http::{BoxError, ConnInfo, HttpOptions, HttpService, ServeGuard, Service
 pub use ingress::{AccessLog, AccessLogTo, Certificate, Certificates, Ingress, IngressConfig, certificate};
 pub use listener::Listener;
 pub use network::{Network, NetworkConfig};
-pub use pod::{Identity, PodHandle};
+pub use pod::{Identity, Interface, PodHandle};
 pub use resolve::{Dns, HostResolver, NameServer, Upstream};
 pub use stream::Stream;
 pub use tunnel::{TunnelConfig, TunnelTiming};

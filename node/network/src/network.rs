@@ -60,6 +60,8 @@ pub struct NetworkConfig {
     pub incoming: usize,
     /// Sockets of this host to the world outside at once; whoever wants more is refused.
     pub outgoing: usize,
+    /// Whether there will be a [`crate::HostAccess`]: then Services over UDP are listened for at their own addresses.
+    pub host_access: bool,
 }
 
 impl Default for NetworkConfig {
@@ -81,6 +83,7 @@ impl Default for NetworkConfig {
             tunnel: None,
             incoming: 8192,
             outgoing: 65_536,
+            host_access: false,
         }
     }
 }
@@ -119,6 +122,8 @@ pub(crate) struct Shared {
     pub(crate) load: Load,
     /// What the host's listeners are for may have changed. They alone wait for it.
     pub(crate) host_ports_changed: Notify,
+    /// Pods in network namespaces of their own have come or gone. [`crate::HostAccess`] alone waits for it.
+    pub(crate) namespaces_changed: Notify,
     pub(crate) flows: HostFlows,
     /// The ingress' own listeners.
     pub(crate) doors: RwLock<Doors>,
@@ -182,6 +187,7 @@ impl Network {
             affinity: Mutex::default(),
             load: Load::default(),
             host_ports_changed: Notify::new(),
+            namespaces_changed: Notify::new(),
             flows: HostFlows::default(),
             doors: RwLock::default(),
             mirrors: Arc::new(Semaphore::new(MAX_MIRRORED)),
@@ -224,6 +230,9 @@ impl Network {
             pods.exposed.push(PodPorts { uid: uid.clone(), ip: *ip, ports: host_ports.clone() });
             self.0.host_ports_changed.notify_one();
         }
+        if identity.interface.is_some() {
+            self.0.namespaces_changed.notify_one();
+        }
         pods.by_ip.extend(identity.ips().map(|ip| (ip, pod.clone())));
         pods.by_uid.insert(identity.uid, pod.clone());
         drop(pods);
@@ -245,6 +254,9 @@ impl Network {
         if !pod.identity().host_ports.is_empty() {
             self.0.host_ports_changed.notify_one();
         }
+        if pod.identity().interface.is_some() {
+            self.0.namespaces_changed.notify_one();
+        }
     }
 
     /// Nobody listens at a pod's address any more: nothing keeps connections to it.
@@ -255,9 +267,15 @@ impl Network {
     /// What a host with these addresses listens on.
     pub(crate) fn host_ports(&self, addresses: &[IpAddr]) -> HostPorts {
         let exposed = read(&self.0.pods).exposed.clone();
-        let mut ports = self.routes().host_ports(addresses, &exposed);
+        let routes = self.routes();
+        let mut ports = routes.host_ports(addresses, &exposed);
+        if self.0.config.host_access {
+            for (at, port) in routes.virtual_ports() {
+                ports.listen.entry(at).or_insert(port);
+            }
+        }
         ports.listen.retain(|at, port| match port {
-            HostPort::Gateway { tls } => self.opens(at.addr, *tls),
+            HostPort::Gateway(layer) => self.opens(at.addr, *layer),
             _ => true,
         });
         ports

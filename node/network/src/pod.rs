@@ -47,6 +47,26 @@ pub struct Identity {
     pub hosts: Vec<(IpAddr, Vec<Arc<str>>)>,
     /// Ports of the host that lead to it: `hostPort`.
     pub host_ports: Vec<PodPort>,
+    /// The way to it, if it lives in a network namespace of its own and not in this process. Needs a [`crate::HostAccess`].
+    pub interface: Option<Interface>,
+}
+
+/// The host's end of the veth pair of a network namespace.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Interface(Arc<str>);
+
+impl Interface {
+    /// `None` for what is no name of an interface, or one of unusual characters.
+    pub fn new(name: &str) -> Option<Interface> {
+        let usual = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
+        // IFNAMSIZ is 16 with the NUL.
+        ((1..16).contains(&name.len()) && name.bytes().all(usual)).then(|| Interface(name.into()))
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.0
+    }
 }
 
 impl Identity {
@@ -70,6 +90,8 @@ pub(crate) enum Scope {
 pub(crate) enum Bound {
     Listener(Arc<Backlog>),
     Http(Arc<dyn HttpService>),
+    /// Whoever it is in the pod's own network namespace, if anybody.
+    Namespace(Interface),
 }
 
 #[derive(Default)]
@@ -254,6 +276,9 @@ impl PodHandle {
     }
 
     pub(crate) fn tcp(&self, scope: Scope, port: u16) -> Option<Bound> {
+        if let (Scope::Pod, Some(interface)) = (scope, &self.identity.interface) {
+            return Some(Bound::Namespace(interface.clone()));
+        }
         lock(&self.ports).tcp.get(&(scope, port)).cloned()
     }
 

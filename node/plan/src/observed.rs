@@ -19,6 +19,9 @@ use crate::when::time;
 
 /// A container that ran this long has recovered: its crashes are counted anew.
 const RECOVERED: Duration = Duration::from_secs(600);
+/// A container that was ready, and ran this long before its probe failed, is no crash: its restart does not lengthen the row.
+/// What comes for it meanwhile is held for a second only, and this bounds how often such a container restarts.
+const SERVED: Duration = Duration::from_secs(1);
 
 /// The list of those that are added to a pod while it runs.
 const EPHEMERAL: &str = "ephemeralContainers";
@@ -125,8 +128,10 @@ pub(crate) struct Tracked {
     pub state: State,
     /// How the attempt before ended.
     pub last: Option<Termination>,
-    /// Ends in a row without a long run between them.
+    /// Ends in a row without a long run between them, but for those by a probe of what had served.
     pub failures: u32,
+    /// Whether its current attempt has been ready.
+    pub was_ready: bool,
     pub image: Image,
     /// Reference that `image` is about, empty before the first pull.
     pub image_ref: String,
@@ -163,6 +168,7 @@ impl Tracked {
             state: State::Pending,
             last: None,
             failures: 0,
+            was_ready: false,
             image: Image::Absent,
             image_ref: String::new(),
             pull: 0,
@@ -217,7 +223,13 @@ impl Tracked {
 
     fn exit(&mut self, termination: Termination) {
         let ran = termination.started.map_or(Duration::ZERO, |s| termination.finished.since(s));
-        self.failures = if ran >= RECOVERED { 1 } else { self.failures.saturating_add(1) };
+        let by_probe = self.stop.is_some() && self.probes.fatal().is_some();
+        let served = std::mem::take(&mut self.was_ready) && ran >= SERVED;
+        self.failures = match by_probe && served {
+            _ if ran >= RECOVERED => 1,
+            true => self.failures.max(1),
+            false => self.failures.saturating_add(1),
+        };
         self.replace = self.stop.take().is_some_and(|s| s.replace);
         if self.replace {
             self.failures = 0;

@@ -200,6 +200,27 @@ mod tests {
     }
 
     #[test]
+    fn every_field_is_taken() {
+        let seconds = Duration::from_secs;
+        let read = |probe: serde_json::Value| {
+            let p = probes(json!({"livenessProbe": probe}), json!({})).unwrap();
+            let run = p.0[&ProbeKind::Liveness].clone();
+            (run.how, run.timeout, run.grace)
+        };
+        let headers = json!([{"name": "X-A", "value": "1"}, {"name": "X-A", "value": "2"}]);
+        let http = json!({"httpGet": {"port": 8443, "host": "web.example", "scheme": "HTTPS", "httpHeaders": headers},
+            "timeoutSeconds": 4, "terminationGracePeriodSeconds": 6});
+        let headers = ["1", "2"].map(|v| ("X-A".to_string(), v.to_string())).to_vec();
+        let how = ProbeHow::Http { host: "web.example".into(), port: 8443, path: "/".into(), headers, https: true };
+        assert_eq!(read(http), (how, seconds(4), Some(seconds(6))));
+        let tcp = json!({"tcpSocket": {"port": 80, "host": "192.0.2.1"}, "timeoutSeconds": 2});
+        assert_eq!(read(tcp), (ProbeHow::Tcp { host: "192.0.2.1".into(), port: 80 }, seconds(2), None));
+        let how = ProbeHow::Grpc { host: "10.244.0.5".into(), port: 50051, service: "shop".into() };
+        let grpc = json!({"grpc": {"port": 50051, "service": "shop"}});
+        assert_eq!(read(grpc), (how, seconds(1), None));
+    }
+
+    #[test]
     fn thresholds_delay_and_period_decide() {
         let mut p = probes(
             json!({"readinessProbe": {"tcpSocket": {"port": 1}, "initialDelaySeconds": 2, "successThreshold": 2, "failureThreshold": 2}}),

@@ -17,6 +17,9 @@ use crate::text::go_duration;
 const PULL_BACKOFF: Backoff = Backoff { first: Duration::from_secs(10), max: Duration::from_secs(300) };
 /// `ErrImagePull` is shown this long, then `ImagePullBackOff` until the next try.
 pub(crate) const PULL_ERROR_SHOWN: Duration = Duration::from_secs(3);
+/// The time between the first two events that tell how far a pull is. It doubles, so that a pull of ten minutes has seven at
+/// most: a pod may have only so many events, and none that matters must be lost for these.
+const PROGRESS_TOLD: Duration = Duration::from_secs(5);
 
 /// The last thing that went wrong with an image.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,6 +53,10 @@ pub(crate) enum Image {
         before: Option<PullFailure>,
         /// How many bytes are here, of how many.
         progress: Option<(u64, u64)>,
+        /// Since when.
+        since: Time,
+        /// When an event may tell of the progress.
+        tell_at: Time,
     },
     /// Here.
     Ready { digest: String, at: Time },
@@ -89,7 +96,7 @@ impl Sync<'_> {
         };
         let (keyring, missing) = self.keyring()?;
         let t = observed.containers.get_mut(&container.name)?;
-        t.image = Image::Pulling { before, progress: None };
+        t.image = Image::Pulling { before, progress: None, since: now, tell_at: now };
         let (always, never) = match container.image_pull_policy.as_deref() {
             Some("Always") => (true, false),
             Some("Never") => (false, true),
@@ -138,11 +145,21 @@ impl Observed {
                 }
             }
             Observation::ImageProgress { request, done, total } => {
+                let mut told = Vec::new();
                 self.each_waiting(*request, |t| {
-                    if let Image::Pulling { progress, .. } = &mut t.image {
-                        *progress = Some((*done, *total));
+                    let Image::Pulling { progress, since, tell_at, .. } = &mut t.image else { return };
+                    *progress = Some((*done, *total));
+                    if now >= *tell_at {
+                        *tell_at = now + now.since(*since).max(PROGRESS_TOLD);
+                        told.push((
+                            format!("Pulling image \"{}\": {}", t.image_ref, far((*done, *total))),
+                            t.field_path.clone(),
+                        ));
                     }
                 });
+                for (text, path) in told {
+                    self.event(EventType::Normal, "Pulling", text, Some(path));
+                }
             }
             Observation::ImagePulled { request, size, took, waited } => {
                 for (image, path) in self.each_waiting(*request, |_| {}) {
@@ -206,10 +223,10 @@ impl Observed {
     }
 }
 
-/// What a container says that waits for a pull.
-pub(crate) fn pulling((done, total): (u64, u64)) -> String {
+/// How far a pull is.
+pub(crate) fn far((done, total): (u64, u64)) -> String {
     let (shift, unit) = if total < 10 << 20 { (10, "KiB") } else { (20, "MiB") };
-    format!("pulling: {} of {} {unit}", done >> shift, total >> shift)
+    format!("{} of {} {unit}", done >> shift, total >> shift)
 }
 
 fn pulled(image: &str, size: u64, took: Duration, waited: Duration) -> String {

@@ -10,7 +10,7 @@ use crate::conditions::conditions;
 use crate::message;
 use crate::node::NodeFacts;
 use crate::observed::{Observed, PostStart, State, Termination, Tracked};
-use crate::pull::{Image, PULL_ERROR_SHOWN, backs_off, pulling};
+use crate::pull::{Image, PULL_ERROR_SHOWN, backs_off, far};
 use crate::restart::{Role, back_off, restarts};
 use crate::text::{go_duration, pod_name};
 use crate::when::stamp;
@@ -189,7 +189,7 @@ impl Writer<'_> {
             return (f.reason.clone(), Some(f.message.clone()));
         }
         if let Image::Pulling { progress: Some(progress), .. } = t.image {
-            return (default_reason.into(), Some(pulling(progress)));
+            return (default_reason.into(), Some(format!("pulling: {}", far(progress))));
         }
         match &t.config_error {
             Some(e) => ("CreateContainerConfigError".into(), Some(e.clone())),

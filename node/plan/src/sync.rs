@@ -222,6 +222,7 @@ impl Sync<'_> {
             State::Hooking { .. } if t.stop.is_some() => self.advance(observed, container),
             State::Hooking { .. } => self.post_start(observed, container),
             State::Running { .. } => {
+                t.was_ready |= t.ready();
                 if t.stop.is_some() {
                     return self.advance(observed, container);
                 }

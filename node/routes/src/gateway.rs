@@ -2,16 +2,19 @@
 //! `copepod_model::gateway`, as the controllers do.
 
 use std::borrow::Borrow;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use copepod_model::Object;
 use copepod_model::facts::IngressLimits;
-use copepod_model::gateway::{self, BackendRef, Filter, Grants, JudgedGateway, Reference, RouteFacts};
+use copepod_model::gateway::{
+    self, BackendRef, Filter, Grants, JudgedGateway, Layer, Reference, RouteFacts, RouteKind, Speech,
+};
 
-use crate::hosts::{Hosts, suffixes};
+use crate::by_host::ByHost;
+use crate::hosts::Hosts;
 use crate::http::{Backend, BackendPort, TlsSecret};
-use crate::rule::{Asked, Found, HttpRule, Treatment, Weighted};
+use crate::rule::{Asked, Door, Found, Greeting, HttpRule, Treatment, Weighted};
 use crate::service::ServiceKey;
 
 /// The objects that say what Gateways do.
@@ -21,7 +24,7 @@ pub struct GatewayObjects<O> {
     pub classes: Vec<O>,
     /// Gateways.
     pub gateways: Vec<O>,
-    /// HTTPRoutes and GRPCRoutes.
+    /// Routes of all kinds.
     pub routes: Vec<O>,
     /// ReferenceGrants.
     pub grants: Vec<O>,
@@ -38,41 +41,21 @@ impl<O> Default for GatewayObjects<O> {
 /// All listeners that are served.
 #[derive(Debug, Default)]
 pub(crate) struct GatewayTable {
-    /// By port, and whether clients speak TLS there.
-    ports: BTreeMap<(u16, bool), Listeners>,
+    /// By port, and what is spoken there.
+    ports: BTreeMap<(u16, Layer), ByHost<Served>>,
+    /// The ports at which some TLS does not lead to requests.
+    by_name: BTreeSet<u16>,
     pub(crate) tls: Vec<TlsSecret>,
 }
 
-/// The listeners of one port. Those of several Gateways for the same host are one.
+/// A listener. Those of several Gateways for the same port and host are one.
 #[derive(Debug, Default)]
-struct Listeners {
-    exact: HashMap<Box<str>, Hosts>,
-    /// By what follows `*.`.
-    wildcard: HashMap<Box<str>, Hosts>,
-    any: Option<Hosts>,
-}
-
-impl Listeners {
-    fn of(&mut self, host: Option<&str>) -> &mut Hosts {
-        match host.map(|h| (h, h.strip_prefix("*."))) {
-            None => self.any.get_or_insert_default(),
-            Some((_, Some(suffix))) => self.wildcard.entry(suffix.into()).or_default(),
-            Some((host, None)) => self.exact.entry(host.into()).or_default(),
-        }
-    }
-
-    /// The listener for a host, the closest one. No other one answers it.
-    fn find(&self, host: &str) -> Option<&Hosts> {
-        let wildcard = || suffixes(host).find_map(|suffix| self.wildcard.get(suffix));
-        self.exact.get(host).or_else(wildcard).or(self.any.as_ref())
-    }
-
-    fn settle(&mut self) {
-        #[allow(clippy::iter_over_hash_type)]
-        for hosts in self.exact.values_mut().chain(self.wildcard.values_mut()).chain(&mut self.any) {
-            hosts.settle();
-        }
-    }
+struct Served {
+    speech: Speech,
+    /// Of HTTP and HTTPS.
+    requests: Hosts,
+    /// Of the others. What asks for no name is the same for any.
+    streams: ByHost<Arc<HttpRule>>,
 }
 
 impl GatewayTable {
@@ -83,7 +66,12 @@ impl GatewayTable {
         for gateway in judged.iter().filter(|g| g.doubt.is_none()) {
             for (listener, judged) in gateway.facts.listeners.iter().zip(&gateway.listeners).filter(|(_, j)| j.served())
             {
-                table.ports.entry((listener.port, judged.tls)).or_default().of(listener.hostname.as_deref());
+                let (port, speech, host) = (listener.port, judged.speech, listener.hostname.as_deref());
+                let served = || Served { speech, ..Served::default() };
+                table.ports.entry((port, speech.layer())).or_default().or_insert_with(host, served);
+                if matches!(speech, Speech::Tls | Speech::Passthrough) {
+                    table.by_name.insert(port);
+                }
                 table.tls.extend(judged.certificates.iter().map(|c| TlsSecret {
                     hosts: listener.hostname.iter().map(|h| h.as_str().into()).collect(),
                     namespace: c.namespace.as_str().into(),
@@ -100,7 +88,7 @@ impl GatewayTable {
             let own = labels.get(route.namespace()).map(|n| n.meta.labels.clone()).unwrap_or_default();
             table.add(route, &own, &judged, &grants);
         }
-        table.ports.values_mut().for_each(Listeners::settle);
+        table.ports.values_mut().flat_map(ByHost::values_mut).for_each(|served| served.requests.settle());
         table
     }
 
@@ -125,11 +113,22 @@ impl GatewayTable {
                 }
                 let compile = |r: &Arc<gateway::Rule>| Arc::new(compile(route, &facts, r, grants));
                 let rules = rules.get_or_insert_with(|| facts.rules.iter().map(compile).collect());
-                let hosts = self.ports.entry((listener.port, judged.tls)).or_default().of(listener.hostname.as_deref());
+                let at = (listener.port, judged.speech.layer());
+                let served = self.ports.entry(at).or_default();
+                let served = served.or_insert_with(listener.hostname.as_deref(), Served::default);
                 let any = [None];
                 let named: Vec<Option<&str>> = attached.hosts.iter().map(|h| Some(h.as_str())).collect();
-                for host in if named.is_empty() { &any[..] } else { &named } {
-                    let paths = hosts.of(*host);
+                // A TCPRoute has what no TLSRoute names.
+                let all = named.is_empty() || facts.kind == RouteKind::Tcp;
+                for host in if all { &any[..] } else { &named } {
+                    if facts.kind.is_of_streams() {
+                        // It has one. Of two routes for the same the older one counts.
+                        if let Some(rule) = rules.first() {
+                            served.streams.or_insert_with(*host, || rule.clone());
+                        }
+                        continue;
+                    }
+                    let paths = served.requests.of(*host);
                     for (of, rule) in facts.rules.iter().zip(rules.iter()) {
                         (0..of.matches.len()).for_each(|at| paths.add(of, at, rule));
                     }
@@ -138,14 +137,43 @@ impl GatewayTable {
         }
     }
 
-    /// The ports, and whether clients speak TLS there.
-    pub(crate) fn ports(&self) -> impl Iterator<Item = (u16, bool)> {
+    /// The ports, and what is spoken there.
+    pub(crate) fn ports(&self) -> impl Iterator<Item = (u16, Layer)> {
         self.ports.keys().copied()
+    }
+
+    /// Whether it depends on the name what becomes of TLS.
+    pub(crate) fn asks_names(&self, door: Door) -> bool {
+        door.ports.iter().any(|port| self.by_name.contains(port))
+    }
+
+    /// What becomes of TLS for a host, if a listener is for it. The closest listener of a port alone has a say.
+    pub(crate) fn greet(&self, door: Door, host: &str) -> Option<Greeting> {
+        let mut said = None;
+        for port in door.ports {
+            let listeners = self.ports.get(&(port, Layer::Tls));
+            let Some(served) = listeners.and_then(|l| l.find(host)) else { continue };
+            let ends_tls = served.speech.ends_tls();
+            match served.streams.find(host) {
+                _ if served.speech == Speech::Https => said = Some(Greeting::Requests),
+                Some(rule) => return Some(Greeting::Stream { rule: rule.clone(), ends_tls }),
+                None => {
+                    said.get_or_insert(Greeting::Nobody);
+                }
+            }
+        }
+        said
+    }
+
+    /// The rule for bytes that come to a port.
+    pub(crate) fn stream(&self, port: u16) -> Option<&Arc<HttpRule>> {
+        self.ports.get(&(port, Layer::Tcp))?.find("")?.streams.find("")
     }
 
     /// The rule for a request to `host`.
     pub(crate) fn find(&self, host: &str, asked: &Asked<'_>) -> Option<Found> {
-        let of = |port: u16| self.ports.get(&(port, asked.door.tls))?.find(host)?.find(host, asked, false);
+        let layer = if asked.door.tls { Layer::Tls } else { Layer::Http };
+        let of = |port: u16| self.ports.get(&(port, layer))?.find(host)?.requests.find(host, asked, false);
         let [own, other] = asked.door.ports;
         let first = of(own);
         let second = if own == other { None } else { of(other) };
@@ -191,7 +219,7 @@ fn compile(route: &Object, facts: &RouteFacts, rule: &gateway::Rule, grants: &Gr
         backend_timeout: rule.backend_timeout,
         limits: IngressLimits::default(),
         retry: rule.retry.clone(),
-        grpc: facts.kind == gateway::RouteKind::Grpc,
+        grpc: facts.kind == RouteKind::Grpc,
         broken: rule.is_broken(),
     }
 }

@@ -6,6 +6,8 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
+use copepod_model::gateway::Layer;
+
 use crate::service::{Protocol, ServiceKey, ServicePort};
 use crate::table::RouteTable;
 
@@ -33,6 +35,8 @@ impl fmt::Display for HostAddr {
 pub enum HostPort {
     /// A Service.
     Service(ServiceKey),
+    /// A Service by its own address, for what comes from this host.
+    Virtual(ServiceKey),
     /// A load balancer's question whether this node has endpoints of a Service with external traffic policy `Local`.
     Health(ServiceKey),
     /// One port of one pod.
@@ -42,11 +46,8 @@ pub enum HostPort {
         /// Its address and port.
         to: SocketAddr,
     },
-    /// Listeners of Gateways.
-    Gateway {
-        /// Whether clients speak TLS there.
-        tls: bool,
-    },
+    /// Listeners of Gateways, and what is spoken there.
+    Gateway(Layer),
 }
 
 /// A `hostPort` of a pod.
@@ -132,9 +133,9 @@ impl RouteTable {
                 }
             }
         }
-        for (port, tls) in self.gateway_ports() {
+        for (port, layer) in self.gateway_ports() {
             for at in everywhere(port, Protocol::Tcp) {
-                out.listen.entry(at).or_insert(HostPort::Gateway { tls });
+                out.listen.entry(at).or_insert(HostPort::Gateway(layer));
             }
         }
         for (&(ip, port, protocol), claims) in self.external_claims() {
@@ -156,6 +157,14 @@ impl RouteTable {
             }
         }
         out
+    }
+
+    /// Services' own addresses over UDP, for a host whose processes may use them: each needs a socket of its own, by which answers
+    /// leave. Those of IPv6 are not led to the host.
+    pub fn virtual_ports(&self) -> impl Iterator<Item = (HostAddr, HostPort)> {
+        self.vips()
+            .filter(|(at, _)| at.protocol == Protocol::Udp && at.addr.is_ipv4())
+            .map(|(at, port)| (at, HostPort::Virtual(port.service.clone())))
     }
 
     /// The Service port that something which comes to an address of the host is for.

@@ -114,6 +114,12 @@ impl Hosts {
         }
     }
 
+    /// Whether there may be a rule for a host; a wildcard stands for one label.
+    pub(crate) fn knows(&self, host: &str) -> bool {
+        let wildcard = || suffixes(host).next().is_some_and(|suffix| self.wildcard.contains_key(suffix));
+        self.exact.contains_key(host) || wildcard() || !self.any.is_empty()
+    }
+
     /// The best rule for a request: exact host before wildcards, the longer ones first, before any host. A host whose rules do
     /// not match leaves the request to the next. `one_label`: a wildcard stands for one label only.
     pub(crate) fn find(&self, host: &str, asked: &Asked<'_>, one_label: bool) -> Option<Found> {
@@ -165,6 +171,10 @@ impl Paths {
             PathMatch::Prefix(path) => self.prefix.entry(path.as_str().into()).or_default().push(entry),
             PathMatch::Regex(_) => self.regex.push(entry),
         }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.exact.is_empty() && self.regex.is_empty() && self.prefix.is_empty()
     }
 
     fn settle(&mut self) {

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use copepod_model::Object;
 use copepod_model::facts::IngressLimitFacts;
-use copepod_model::gateway::age;
+use copepod_model::gateway::{Layer, age};
 
+use crate::by_host::ByHost;
 use crate::gateway::{GatewayObjects, GatewayTable};
 use crate::hosts::Hosts;
 use crate::ingress::{IngressFacts, PathType, ours};
-use crate::rule::{Asked, Found, HttpRule};
+use crate::rule::{Asked, Door, Found, Greeting, HttpRule};
 use crate::service::ServiceKey;
 use crate::table::Config;
 
@@ -67,6 +68,8 @@ pub(crate) struct HttpTable {
 struct IngressTable {
     hosts: Hosts,
     default: Option<Arc<HttpRule>>,
+    /// Whose TLS is passed on.
+    passed: ByHost<Arc<HttpRule>>,
     tls: Vec<TlsSecret>,
 }
 
@@ -91,9 +94,30 @@ impl HttpTable {
         HttpTable::new(self.ingresses.clone(), Arc::new(GatewayTable::build(objects)))
     }
 
-    /// The ports of Gateways, and whether clients speak TLS there.
-    pub(crate) fn ports(&self) -> impl Iterator<Item = (u16, bool)> {
+    /// The ports of Gateways, and what is spoken there.
+    pub(crate) fn ports(&self) -> impl Iterator<Item = (u16, Layer)> {
         self.gateways.ports()
+    }
+
+    /// Whether it depends on the name what becomes of a connection over TLS.
+    pub(crate) fn asks_names(&self, door: Door) -> bool {
+        self.gateways.asks_names(door) || (door.ingress && !self.ingresses.passed.is_empty())
+    }
+
+    /// What becomes of a connection over TLS. Where Ingresses are answered they have what no route is for.
+    pub(crate) fn greet(&self, door: Door, name: &str) -> Greeting {
+        let host = normal_host(name);
+        match self.gateways.greet(door, &host) {
+            Some(Greeting::Nobody) if door.ingress && self.ingresses.knows(&host) => self.ingresses.greet(&host),
+            Some(said) => said,
+            None if door.ingress => self.ingresses.greet(&host),
+            None => Greeting::Nobody,
+        }
+    }
+
+    /// The rule for bytes that come to a port of a Gateway.
+    pub(crate) fn stream(&self, port: u16) -> Option<&Arc<HttpRule>> {
+        self.gateways.stream(port)
     }
 
     /// The rule for a request, be it an Ingress' or a route's: the one that is meant most closely, of equals the route's.
@@ -137,8 +161,24 @@ impl IngressTable {
             for (kind, path, backend) in &host.paths {
                 paths.add_plain(*kind == PathType::Exact, path, rule(backend));
             }
+            // TLS hides the path: the backend of all paths has it, as in ingress-nginx.
+            let all = host.paths.iter().find(|(_, path, _)| path == "/").filter(|_| limits.passthrough);
+            if let (Some(name), Some((.., backend))) = (host.host.as_deref().filter(|h| !h.starts_with('*')), all) {
+                self.passed.or_insert_with(Some(name), || rule(backend));
+            }
         }
         self.tls.extend(facts.tls.iter().cloned());
+    }
+
+    /// What becomes of TLS for a host.
+    fn greet(&self, host: &str) -> Greeting {
+        let passed = |rule: &Arc<HttpRule>| Greeting::Stream { rule: rule.clone(), ends_tls: false };
+        self.passed.find(host).map_or(Greeting::Requests, passed)
+    }
+
+    /// Whether an Ingress is for a host.
+    fn knows(&self, host: &str) -> bool {
+        self.default.is_some() || self.hosts.knows(host)
     }
 
     fn find(&self, host: &str, asked: &Asked<'_>) -> Option<Found> {

@@ -6,6 +6,7 @@
 
 mod affinity;
 mod balance;
+mod by_host;
 pub mod cors;
 mod flows;
 mod gateway;
@@ -28,7 +29,7 @@ pub use host::{HostAddr, HostPort, HostPorts, PodPort, PodPorts};
 pub use http::{Backend, BackendPort, External, TlsSecret};
 pub use neighbours::{Claim, DATA_PORT, Neighbour, Neighbours, SourcePod, Verdict, Whose};
 pub use policy::{Party, Policies};
-pub use rule::{Asked, Door, Found, HttpRule, Treatment, Weighted, is_among};
+pub use rule::{Asked, Door, Found, Greeting, HttpRule, Treatment, Weighted, is_among};
 pub use service::{Endpoint, H2C, Protocol, ServiceKey, ServicePort, Side};
 pub use table::{Config, RouteTable};
 pub use treatment::{Before, edited, location};

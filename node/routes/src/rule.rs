@@ -33,6 +33,22 @@ impl Door {
     }
 }
 
+/// What becomes of a connection over TLS.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Greeting {
+    /// TLS ends here, and requests are answered.
+    Requests,
+    /// It goes to a backend as bytes.
+    Stream {
+        /// The rule that says to which.
+        rule: Arc<HttpRule>,
+        /// Whether TLS ends here, and what is in it goes there.
+        ends_tls: bool,
+    },
+    /// Nothing: no route is for its name.
+    Nobody,
+}
+
 /// A request.
 pub struct Asked<'a> {
     /// Where it has come in.
@@ -77,7 +93,7 @@ pub struct Weighted {
     pub treatment: Treatment,
 }
 
-/// A rule of an Ingress or a route.
+/// A rule of an Ingress or a route. One for streams has backends and nothing else.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct HttpRule {
     /// Where its requests go.
@@ -105,7 +121,7 @@ impl HttpRule {
         HttpRule { backends: vec![whole], limits, ..HttpRule::default() }
     }
 
-    /// The backend of one request. `seq` is a number that no other request has: over many, each backend gets its part,
+    /// The backend of one request or stream. `seq` is a number that no other request has: over many, each backend gets its part,
     /// and soon, as the multiples of the golden ratio are spread evenly.
     pub fn choose(&self, seq: u64) -> Option<&Weighted> {
         let total: u64 = self.backends.iter().map(|b| u64::from(b.weight)).sum();

@@ -2,18 +2,19 @@
 
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use copepod_machine::View;
-use copepod_model::facts::{EndpointSliceFacts, INGRESS_CLASS, INGRESS_CONTROLLER, ServiceFacts};
+use copepod_model::facts::{EndpointSliceFacts, INGRESS_CLASS, INGRESS_CONTROLLER, ServiceFacts, ServicePortFacts};
+use copepod_model::gateway::Layer;
 use copepod_model::{Object, Time};
 use imbl::OrdMap;
 
 use crate::gateway::GatewayObjects;
 use crate::host::HostAddr;
 use crate::http::{Backend, BackendPort, External, HttpTable, TlsSecret};
-use crate::rule::{Asked, Found};
+use crate::rule::{Asked, Door, Found, Greeting, HttpRule};
 use crate::service::{H2C, Place, Protocol, ServiceKey, ServicePort, ports};
 
 /// What the table must know besides the objects.
@@ -248,6 +249,12 @@ impl RouteTable {
             || claims.any(|(_, all)| all.iter().any(|c| !c.balancer))
     }
 
+    /// Every virtual address.
+    pub(crate) fn vips(&self) -> impl Iterator<Item = (HostAddr, &Arc<ServicePort>)> {
+        let at = |&(ip, port, protocol): &At| HostAddr { addr: SocketAddr::new(ip, port), protocol };
+        self.vips.iter().map(move |(key, port)| (at(key), port))
+    }
+
     /// Every external address with those who claim it, the first one first.
     pub(crate) fn external_claims(&self) -> impl Iterator<Item = (&At, &[Claim])> {
         self.external.iter().map(|(at, all)| (at, all.as_slice()))
@@ -309,8 +316,24 @@ impl RouteTable {
         self.http.find(asked)
     }
 
-    /// The ports of Gateways' listeners, and whether clients speak TLS there.
-    pub(crate) fn gateway_ports(&self) -> impl Iterator<Item = (u16, bool)> {
+    /// Whether what becomes of connections over TLS depends on the names that they are for.
+    pub fn asks_names(&self, door: Door) -> bool {
+        self.http.asks_names(door)
+    }
+
+    /// What becomes of a connection over TLS, by the name in its hello (RFC 6066, section 3): that of the closest listener alone,
+    /// and there the closest hostname of a route before the older route.
+    pub fn match_tls(&self, door: Door, name: Option<&str>) -> Greeting {
+        self.http.greet(door, name.unwrap_or_default())
+    }
+
+    /// The rule for what comes to a port at which a Gateway takes bytes: the oldest route's.
+    pub fn match_tcp(&self, port: u16) -> Option<&Arc<HttpRule>> {
+        self.http.stream(port)
+    }
+
+    /// The ports of Gateways' listeners, and what is spoken there.
+    pub(crate) fn gateway_ports(&self) -> impl Iterator<Item = (u16, Layer)> {
         self.http.ports()
     }
 
@@ -361,18 +384,18 @@ pub(crate) fn within(ip: IpAddr, network: IpAddr, bits: u8) -> bool {
 
 /// What of a Service decides for which addresses of the host somebody has to listen.
 fn host_part(facts: &ServiceFacts, since: Option<Time>) -> impl PartialEq + '_ {
-    // Numbers of ports, and who is older, matter only where addresses are shared.
+    // Numbers of ports matter only where addresses are shared or are a socket's, and who is older only for the former.
     let outside = !facts.external_ips.is_empty();
     let since = since.filter(|_| outside);
-    let ports: Vec<_> =
-        facts.ports.iter().map(|p| (p.node_port, &p.protocol, if outside { p.port } else { 0 })).collect();
-    (&facts.external_ips, &facts.balancer_ips, facts.health_check_port, since, ports)
+    let is_udp = |p: &ServicePortFacts| Protocol::parse(&p.protocol) == Some(Protocol::Udp);
+    let number = |p: &ServicePortFacts| if outside || is_udp(p) { p.port } else { 0 };
+    let ports: Vec<_> = facts.ports.iter().map(|p| (p.node_port, &p.protocol, number(p))).collect();
+    let own = facts.ports.iter().any(is_udp).then_some(&facts.cluster_ips);
+    (&facts.external_ips, &facts.balancer_ips, facts.health_check_port, since, ports, own)
 }
 
 fn node_port(facts: &ServiceFacts, port: &ServicePort) -> Option<u16> {
-    let same = |p: &&copepod_model::facts::ServicePortFacts| {
-        p.port == port.port && Protocol::parse(&p.protocol) == Some(port.protocol)
-    };
+    let same = |p: &&ServicePortFacts| p.port == port.port && Protocol::parse(&p.protocol) == Some(port.protocol);
     facts.ports.iter().find(same).map(|p| p.node_port).filter(|n| *n != 0)
 }
 

@@ -18,6 +18,9 @@ use crate::cluster::{Cluster, cpu_of};
 /// How long wrk loads a server.
 pub const SECONDS: u64 = 8;
 
+/// Has hello write a line to its log, and answer with nothing.
+pub const LOGGED: &str = "/log?text=a-line-for-each-request";
+
 /// One GET; its status code.
 pub async fn get(at: &str, host: &str, path: &str) -> Result<u16, Error> {
     let stream = TcpStream::connect(at).await?;

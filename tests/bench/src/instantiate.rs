@@ -1,8 +1,10 @@
 //! Instantiate, call and drop: our handler beside bare wasmtime with the pooling allocator, one after the other on one
-//! thread, in the same run.
+//! thread, in the same run. Each call writes a line to a log, which is a file for both.
 
+use std::fs::File;
+use std::io::Write as _;
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -13,6 +15,7 @@ use http_body_util::{BodyExt as _, Empty};
 use hyper::body::Bytes;
 use wasmtime::component::{Component, Linker, ResourceTable};
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, Store};
+use wasmtime_wasi::cli::OutputFile;
 use wasmtime_wasi::{WasiCtx, WasiCtxView, WasiView};
 use wasmtime_wasi_http::p2::bindings::ProxyPre;
 use wasmtime_wasi_http::p2::bindings::http::types::Scheme;
@@ -22,21 +25,25 @@ use wasmtime_wasi_http::{
 
 use crate::Error;
 use crate::cluster::cpu_of;
+use crate::http::LOGGED;
 
 const CALLS: u32 = 20_000;
 const ROUNDS: usize = 5;
 
 /// Prints the table.
 pub async fn run() -> Result<(), Error> {
-    println!("\n## Instantiate + call + drop, {CALLS} times one after the other, the median of {ROUNDS} rounds\n");
+    println!(
+        "\n## Instantiate + call + drop, a log line per call, {CALLS} times one after the other, the median of {ROUNDS} rounds\n"
+    );
     println!("| | time | CPU | beside bare |\n|---|---|---|---|");
     let wasm = std::fs::read("examples/hello/hello.wasm")?;
     let dir = std::env::temp_dir().join(format!("copepod-bench-instantiate-{}", std::process::id()));
     let runtime = Arc::new(ours::Runtime::new(&ours::RuntimeConfig::new(&dir))?);
     let module = runtime.compile("sha256:1", wasm.clone().into()).await?;
-    let fresh = start(&runtime, &module, 1)?;
-    let reused = start(&runtime, &module, 1_000_000)?;
-    let bare = Arc::new(Bare::new(&wasm)?);
+    let log = ToFile::create(&dir)?;
+    let fresh = start(&runtime, &module, 1, log.clone())?;
+    let reused = start(&runtime, &module, 1_000_000, log)?;
+    let bare = Arc::new(Bare::new(&wasm, File::create(dir.join("bare.log"))?)?);
     let mut samples: [Vec<(Duration, Duration)>; 3] = Default::default();
     for _ in 0..ROUNDS {
         let bare = bare.clone();
@@ -92,11 +99,16 @@ async fn measure(callee: &impl Callee) -> (Duration, Duration) {
 /// A GET as the ingress hands it on.
 pub fn request() -> http::Request<ours::Body> {
     let body = Empty::new().map_err(|never| match never {}).boxed();
-    http::Request::get("/").header("host", "hello.localhost").body(body).expect("a valid request")
+    http::Request::get(LOGGED).header("host", "hello.localhost").body(body).expect("a valid request")
 }
 
 /// Starts a hello container.
-pub fn start(runtime: &ours::Runtime, module: &Arc<ours::Module>, reuse: u32) -> Result<ours::Container, Error> {
+pub fn start(
+    runtime: &ours::Runtime,
+    module: &Arc<ours::Module>,
+    reuse: u32,
+    log: Arc<ToFile>,
+) -> Result<ours::Container, Error> {
     let id = ContainerId { pod_uid: format!("uid-{reuse}").into(), container: "hello".into(), attempt: 0 };
     let spec = ContainerSpec {
         digest: module.digest().into(),
@@ -129,13 +141,24 @@ pub fn start(runtime: &ours::Runtime, module: &Arc<ours::Module>, reuse: u32) ->
         memory_limit: None,
     };
     let net = Arc::new(Nowhere(ip));
-    Ok(runtime.start(id, &spec, &pod, module.clone(), net, Arc::new(Silent), |_| {})?)
+    Ok(runtime.start(id, &spec, &pod, module.clone(), net, log, |_| {})?)
 }
 
-struct Silent;
-impl ours::LogSink for Silent {
+/// Writes logs to a file, as they come.
+pub struct ToFile(File);
+
+impl ToFile {
+    /// A file in this folder.
+    pub fn create(dir: &Path) -> Result<Arc<ToFile>, Error> {
+        Ok(Arc::new(ToFile(File::create(dir.join("log"))?)))
+    }
+}
+
+impl ours::LogSink for ToFile {
     fn live(&self, _: ours::LogStream, _: &[u8]) {}
-    fn write(&self, _: ours::LogStream, _: &[u8]) {}
+    fn write(&self, _: ours::LogStream, bytes: &[u8]) {
+        (&self.0).write_all(bytes).expect("the disk has room");
+    }
 }
 
 /// A network without anybody.
@@ -174,6 +197,7 @@ impl ours::PodNetwork for Nowhere {
 struct Bare {
     engine: Engine,
     pre: ProxyPre<State>,
+    log: OutputFile,
 }
 
 struct State {
@@ -209,7 +233,7 @@ impl WasiHttpView for State {
 }
 
 impl Bare {
-    fn new(wasm: &[u8]) -> Result<Bare, Error> {
+    fn new(wasm: &[u8], log: File) -> Result<Bare, Error> {
         let mut pool = PoolingAllocationConfig::new();
         pool.linear_memory_keep_resident(256 << 10).table_keep_resident(16 << 10).async_stack_keep_resident(32 << 10);
         let mut config = Config::new();
@@ -221,7 +245,7 @@ impl Bare {
         wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
         let component = Component::new(&engine, wasm)?;
         let pre = ProxyPre::new(linker.instantiate_pre(&component)?)?;
-        Ok(Bare { engine, pre })
+        Ok(Bare { engine, pre, log: OutputFile::new(log) })
     }
 }
 
@@ -229,14 +253,14 @@ impl Callee for Bare {
     async fn call(&self) {
         let state = State {
             table: ResourceTable::new(),
-            wasi: WasiCtx::builder().env("POD_NAME", "bench").build(),
+            wasi: WasiCtx::builder().env("POD_NAME", "bench").stdout(self.log.clone()).build(),
             http: WasiHttpCtx::new(),
             hooks: NoHooks,
         };
         let mut store = Store::new(&self.engine, state);
         let answer = Arc::new(Mutex::new(None));
         let set = answer.clone();
-        let request = http::Request::get("/").header("host", "hello.localhost").body(Empty::<Bytes>::new());
+        let request = http::Request::get(LOGGED).header("host", "hello.localhost").body(Empty::<Bytes>::new());
         let request = request.expect("a valid request").map(|body| body.map_err(HttpCode::from).boxed_unsync());
         let mut http = store.data_mut().http();
         let request = http.new_incoming_request(Scheme::Http, request).expect("a request");
@@ -251,7 +275,14 @@ impl Callee for Bare {
     }
 }
 
-/// Where the compiled artifacts of a runtime are.
-pub fn artifacts(dir: &std::path::Path) -> PathBuf {
-    dir.join("compiled")
+/// The compiled artifacts of a runtime: they are in a folder for this version and these settings of wasmtime.
+pub fn artifacts(dir: &Path) -> Result<Vec<PathBuf>, Error> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(dir.join("compiled"))? {
+        let path = entry?.path();
+        if path.is_dir() {
+            files.extend(std::fs::read_dir(path)?.map(|e| Ok(e?.path())).collect::<Result<Vec<_>, std::io::Error>>()?);
+        }
+    }
+    if files.is_empty() { Err("there are no artifacts".into()) } else { Ok(files) }
 }

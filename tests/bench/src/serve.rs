@@ -1,7 +1,8 @@
 //! Hello through the whole ingress path beside `wasmtime serve` with and without reuse of instances, and beside nginx
-//! proxying to hyper, in one run, loaded by wrk.
+//! proxying to hyper, in one run, loaded by wrk. Each request is a line in a log: the guest's own here and in `wasmtime serve`,
+//! nginx' access log there.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use copepod_model::request::PatchType;
@@ -11,7 +12,7 @@ use tokio::process::Command;
 
 use crate::Error;
 use crate::cluster::Cluster;
-use crate::http::{SECONDS, get, nginx, plain_hyper, row};
+use crate::http::{LOGGED, SECONDS, get, nginx, plain_hyper, row};
 
 /// How many requests an instance answers where they are reused, here and there.
 const REUSE: &str = "1000000";
@@ -22,25 +23,26 @@ pub async fn run() -> Result<(), Error> {
         println!("\n## Serving\n\nskipped: needs wrk");
         return Ok(());
     }
-    println!("\n## Serving hello, wrk with 64 connections for {SECONDS} s\n");
+    println!("\n## Serving hello, a log line per request, wrk with 64 connections for {SECONDS} s\n");
     println!("| server | requests/s | p50 | p99 | server CPU/request |\n|---|---|---|---|---|");
+    let log = std::env::temp_dir().join(format!("copepod-bench-serve-{}.log", std::process::id()));
     let hyper = plain_hyper().await?;
-    nginx(
-        "nginx → hyper (nginx' CPU alone)",
-        &format!("proxy_pass http://{hyper}; proxy_http_version 1.1; proxy_set_header Connection \"\";"),
-        Some(hyper),
-    )
-    .await?;
+    let location = format!(
+        "access_log {}; proxy_pass http://{hyper}; proxy_http_version 1.1; proxy_set_header Connection \"\";",
+        log.display()
+    );
+    nginx("nginx → hyper (nginx' CPU alone)", &location, Some(hyper)).await?;
     match wasmtime().await {
         Some(wasmtime) => {
-            peer(&wasmtime, "wasmtime serve, an instance per request", "1").await?;
-            peer(&wasmtime, "wasmtime serve, instances reused", REUSE).await?;
+            peer(&wasmtime, "wasmtime serve, an instance per request", "1", &log).await?;
+            peer(&wasmtime, "wasmtime serve, instances reused", REUSE, &log).await?;
         }
         None => println!("| wasmtime serve | skipped: needs wasmtime on the PATH or in ~/.cargo/bin | | | |"),
     }
+    let _ = std::fs::remove_file(&log);
     let cluster = Cluster::up(&["examples/hello/hello.yaml"]).await?;
     while get(&cluster.ingress, "hello.localhost", "/").await.ok() != Some(200) {}
-    let url = format!("http://{}/", cluster.ingress);
+    let url = format!("http://{}{LOGGED}", cluster.ingress);
     row("ingress → hello, an instance per request", &url, "hello.localhost", cluster.pid()).await?;
     let client = cluster.client()?;
     let template = json!({"spec": {"template": {"metadata": {"annotations": {"copepod.dev/instance-reuse": REUSE}}}}});
@@ -71,7 +73,7 @@ async fn wasmtime() -> Option<PathBuf> {
     None
 }
 
-async fn peer(wasmtime: &PathBuf, name: &str, reuse: &str) -> Result<(), Error> {
+async fn peer(wasmtime: &Path, name: &str, reuse: &str, log: &Path) -> Result<(), Error> {
     // Asked by using it: a build without clap's help has none to look at.
     let asked = ["serve", "--max-instance-reuse-count", "1", "/nonexistent.wasm"];
     let asked = Command::new(wasmtime).args(asked).stdin(Stdio::null()).output().await?;
@@ -85,7 +87,8 @@ async fn peer(wasmtime: &PathBuf, name: &str, reuse: &str) -> Result<(), Error> 
         println!("| {name} | skipped: this wasmtime has no --max-instance-reuse-count | | | |");
         return Ok(());
     }
-    command.arg("examples/hello/hello.wasm").stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+    let log = std::fs::File::create(log)?;
+    command.arg("examples/hello/hello.wasm").stdout(log).stderr(Stdio::null()).kill_on_drop(true);
     let mut child = command.spawn()?;
     while get(&at, "localhost", "/").await.is_err() {
         if let Some(status) = child.try_wait()? {
@@ -94,7 +97,7 @@ async fn peer(wasmtime: &PathBuf, name: &str, reuse: &str) -> Result<(), Error> 
         }
         tokio::task::yield_now().await;
     }
-    row(name, &format!("http://{at}/"), "localhost", child.id().unwrap_or(0)).await?;
+    row(name, &format!("http://{at}{LOGGED}"), "localhost", child.id().unwrap_or(0)).await?;
     child.kill().await?;
     Ok(())
 }

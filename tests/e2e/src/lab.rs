@@ -37,6 +37,8 @@ pub enum Fault<'a> {
 pub struct Lab {
     prefix: String,
     machines: Vec<String>,
+    /// Namespaces beside machines.
+    pods: Vec<String>,
     /// Nobody else's: two at once would be slow enough to break what they count. nextest, with a process for each test, has a
     /// group for that.
     _alone: MutexGuard<'static, ()>,
@@ -58,7 +60,7 @@ impl Lab {
         if !needs("a root who may make network namespaces", may.is_ok_and(|o| o.status.success())) {
             return None;
         }
-        let mut lab = Lab { prefix, machines: Vec::new(), _alone: alone };
+        let mut lab = Lab { prefix, machines: Vec::new(), pods: Vec::new(), _alone: alone };
         let switch = lab.namespace(SWITCH);
         let commands = "link set lo up\nlink add br0 type bridge forward_delay 0 mcast_snooping 0\nlink set br0 up\n";
         ip(&["-n", &switch, "-batch", "-"], commands);
@@ -73,6 +75,22 @@ impl Lab {
             ip(&["-n", &switch, "link", "set", name, "master", "br0", "up"], "");
         }
         Some(lab)
+    }
+
+    /// Makes a namespace beside a machine, as a container on it has one: an address behind an interface of the machine, and
+    /// whatever it asks for is asked of that. Programs run in it as on a machine of this name.
+    pub fn pod(&mut self, machine: &str, name: &str, interface: &str, address: Ipv4Addr) {
+        let (host, own) = (self.namespace(machine), self.namespace(name));
+        ip(&["netns", "add", &own], "");
+        self.pods.push(name.into());
+        let commands = format!(
+            "link add name {interface} type veth peer name eth0 netns {own}\nlink set {interface} up\nroute add {address}/32 dev {interface}\n"
+        );
+        ip(&["-n", &host, "-batch", "-"], &commands);
+        let commands = format!(
+            "link set lo up\nlink set eth0 up\naddr add {address}/32 dev eth0\nroute add default via 10.244.0.1 dev eth0 onlink\n"
+        );
+        ip(&["-n", &own, "-batch", "-"], &commands);
     }
 
     fn namespace(&self, machine: &str) -> String {
@@ -157,7 +175,7 @@ chain hears {{ type filter hook input priority 0; {hears} }}
 
 impl Drop for Lab {
     fn drop(&mut self) {
-        for machine in self.machines.iter().map(String::as_str).chain([SWITCH]) {
+        for machine in self.machines.iter().chain(&self.pods).map(String::as_str).chain([SWITCH]) {
             remove(&self.namespace(machine));
         }
     }

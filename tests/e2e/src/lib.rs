@@ -274,6 +274,13 @@ impl Drop for Cluster {
     }
 }
 
+/// A module in a folder, by the name that a pod has for it.
+pub fn image(dir: &Path, name: &str, module: &str) -> String {
+    let path = dir.join(format!("{name}.wasm"));
+    std::fs::write(&path, wat::parse_str(module).expect("a module")).expect("the image is written");
+    format!("file://{}", path.display())
+}
+
 /// Bytes as text.
 pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()

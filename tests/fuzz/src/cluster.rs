@@ -52,7 +52,7 @@ impl Cluster {
     /// Decides a request and applies it: what a client gets. A refusal is one of the client's making.
     pub(crate) fn send(&mut self, request: &ApiRequest) -> Result<Value, Status> {
         let now = Time::from_secs(1_800_000_000);
-        let mut env = Env { view: &self.tables, now, ids: &mut self.ids };
+        let mut env = Env::new(&self.tables, now, &mut self.ids);
         let decision = self.registry.decide(&mut env, request);
         let decision = decision.inspect_err(|status| {
             assert!(

@@ -42,6 +42,7 @@ targets! {
     capsule,
     certificate,
     certificate_request,
+    client_hello,
     create,
     cron_schedule,
     dns_answer,

@@ -36,10 +36,6 @@ pub struct Load {
     pub pause: u64,
 }
 
-fn origin(actor: &'static str) -> Origin {
-    Origin { actor, term: None, view: None }
-}
-
 fn put(key: &Key, value: u64, bytes: u64) -> Change {
     let padding = "x".repeat(bytes as usize);
     let object = json!({
@@ -114,7 +110,7 @@ async fn write_and_read(group: &Rc<Group>, load: Load, client: u64, over: &std::
             _ => {
                 let count = Change::CheckedAdd { key: Key::new("_counts", "", "n"), delta: 1, max: i64::MAX };
                 let ops = whole::twins().iter().map(|key| put(key, next, bytes)).chain([count]).collect();
-                let _ = group.propose(server, origin("twins"), &Txn { ops, ..Txn::default() }).await;
+                let _ = group.propose(server, Origin::of("twins"), &Txn { ops, ..Txn::default() }).await;
             }
         }
     }
@@ -123,7 +119,7 @@ async fn write_and_read(group: &Rc<Group>, load: Load, client: u64, over: &std::
 /// Writes; `came` says what it means that the transaction was applied, or was not.
 async fn write(group: &Rc<Group>, server: u64, name: &str, txn: &Txn, came: impl Fn(bool) -> Option<Op>, asked: Op) {
     let token = group.invariants.borrow_mut().history.call(name, asked);
-    let done = group.propose(server, origin("kv"), txn).await;
+    let done = group.propose(server, Origin::of("kv"), txn).await;
     let mut invariants = group.invariants.borrow_mut();
     match done {
         Ok((outcome, _)) => match came(matches!(outcome, Outcome::Applied(_))) {
@@ -162,9 +158,10 @@ pub async fn mirror(group: &Rc<Group>, resource: &str, over: &std::cell::Cell<bo
         }
         let watch = group.ask(server, |p| p.hub.watch(Interest::all(resource), seen.revision));
         let Some(Ok(watch)) = watch else { continue };
+        let resets = group.resets.get();
         let until = group.exec.now() + Duration::from_millis(chance.below(8000));
         state = loop {
-            if over.get() || group.exec.now() >= until {
+            if over.get() || group.exec.now() >= until || group.resets.get() > resets {
                 break Some(seen);
             }
             let left = until.since(group.exec.now());

@@ -4,8 +4,10 @@
 //! -- --seed N` replays it exactly, in any process.
 
 pub mod bug;
+mod caught;
 pub mod chance;
 pub mod cluster;
+pub mod counts;
 pub mod exec;
 pub mod faults;
 pub mod group;
@@ -17,14 +19,18 @@ pub mod shape;
 pub mod trace;
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
 
 use bug::Bug;
+use caught::caught;
 use chance::Chance;
 use cluster::Cluster;
 use copepod_model::Time;
 use copepod_state::{Op, Tables, Txn};
+use counts::Event;
 use group::{Group, Origin};
 use shape::Shape;
 
@@ -46,18 +52,43 @@ pub struct Report {
     pub acknowledged: usize,
     /// The last term.
     pub term: u64,
-    /// Keys whose order could not be found in time.
+    /// Keys whose order was looked for, and those of them for which that was given up.
+    pub keys: usize,
+    /// See there.
     pub undecided: usize,
+    /// How often what happened.
+    pub counts: BTreeMap<Event, u64>,
     /// A digest of everything that happened in order: two runs of a seed must agree on it.
     pub trace: u64,
+}
+
+/// Which run: the same on every machine and in every process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// The seed.
+    pub seed: u64,
+    /// The bug for which it is made, if for one.
+    pub shaped: Option<Bug>,
+    /// Whether that is put in.
+    pub buggy: bool,
+}
+
+/// What the simulation's binary is to be told for it.
+impl std::fmt::Display for Run {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if let Some(bug) = self.shaped {
+            write!(f, "--{} {bug:?} ", if self.buggy { "bug" } else { "shaped" })?;
+        }
+        write!(f, "--seed {}", self.seed)
+    }
 }
 
 /// How a run failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// The seed.
-    pub seed: u64,
-    /// Which invariant broke.
+    /// Which.
+    pub run: Run,
+    /// Which invariant broke; `panic` where something of the product or of the simulation did.
     pub invariant: &'static str,
     /// How.
     pub how: String,
@@ -65,31 +96,40 @@ pub struct Failure {
 
 impl std::fmt::Display for Failure {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Failure { seed, invariant, how } = self;
-        write!(f, "seed {seed}: {invariant}: {how}\nreplay: cargo run -p sim -- --seed {seed}")
+        let Failure { run, invariant, how } = self;
+        write!(f, "seed {}: {invariant}: {how}\nreplay: cargo run -p sim -- {run}", run.seed)
     }
 }
 
 /// Runs one seed to its end.
 pub fn run(seed: u64) -> Result<Report, Failure> {
-    run_with(seed, None)
+    go(Run { seed, shaped: None, buggy: false })
 }
 
-/// The same with a bug that the invariants should find.
-pub fn run_with(seed: u64, bug: Option<Bug>) -> Result<Report, Failure> {
-    go(seed, bug, bug)
+/// Runs a seed with a bug that the invariants should find.
+pub fn run_with(seed: u64, bug: Bug) -> Result<Report, Failure> {
+    go(Run { seed, shaped: Some(bug), buggy: true })
 }
 
 /// The run in which [`run_with`] looks for a bug, without the bug.
 pub fn run_shaped(seed: u64, bug: Bug) -> Result<Report, Failure> {
-    go(seed, Some(bug), None)
+    go(Run { seed, shaped: Some(bug), buggy: false })
 }
 
-fn go(seed: u64, shaped: Option<Bug>, bug: Option<Bug>) -> Result<Report, Failure> {
-    let mut chance = Chance::new(seed);
-    let shape = Shape::draw(&mut chance, shaped);
-    let failed = |invariant, how| Failure { seed, invariant, how: format!("{how} ({shape:?})") };
-    simulate(&shape, bug, chance).map_err(|(invariant, how)| failed(invariant, how))
+/// The first of some seeds that finds a bug, and how.
+pub fn search(bug: Bug, mut seeds: Range<u64>) -> Option<Failure> {
+    seeds.find_map(|seed| run_with(seed, bug).err())
+}
+
+/// Runs exactly this.
+pub fn go(run: Run) -> Result<Report, Failure> {
+    let mut chance = Chance::new(run.seed);
+    let shape = Shape::draw(&mut chance, run.shaped);
+    let failed = |invariant, how| Failure { run, invariant, how: format!("{how} ({shape:?})") };
+    let bug = run.shaped.filter(|_| run.buggy);
+    caught(|| simulate(&shape, bug, chance))
+        .unwrap_or_else(|text| Err(("panic", text)))
+        .map_err(|(invariant, how)| failed(invariant, how))
 }
 
 /// Events after which a run that is not over never will be.
@@ -106,22 +146,12 @@ fn simulate(shape: &Shape, bug: Option<Bug>, mut chance: Chance) -> Result<Repor
             done.set(true);
         });
     }
-    let mut steps = 0;
-    let result = loop {
-        if let Some((which, how)) = group.failure.borrow_mut().take() {
-            break Err((which, how));
-        }
-        if done.get() {
-            break Ok(());
-        }
-        steps += 1;
-        if !group.exec.step() || steps > MOST {
-            break Err(("progress", format!("the run does not end: {steps} events, {:?}", group.elapsed())));
-        }
-    };
+    let ended = caught(|| until_done(&group, &done));
     // Tasks hold the group, and the group holds the tasks.
     group.exec.end();
-    result?;
+    // What panics may do so because of what an invariant has seen before.
+    let broken = |text: String| group.failure.take().unwrap_or(("panic", format!("at {:?}: {text}", group.elapsed())));
+    let steps = ended.map_err(broken)??;
     let invariants = group.invariants.borrow();
     Ok(Report {
         shape: format!("{shape:?}"),
@@ -130,9 +160,28 @@ fn simulate(shape: &Shape, bug: Option<Bug>, mut chance: Chance) -> Result<Repor
         revision: invariants.canon.tables.revision(),
         acknowledged: invariants.acknowledged(),
         term: group.leader().and_then(|l| group.ask(l, |p| p.role.term)).unwrap_or(0),
+        keys: invariants.history.keys(),
         undecided: invariants.history.undecided,
+        counts: group.counts.get(),
         trace: group.trace.borrow().0 ^ invariants.canon.digest,
     })
+}
+
+/// Lets everything happen until the run is over, or something broke: how many events that were.
+fn until_done(group: &Group, done: &Cell<bool>) -> Result<u64, (&'static str, String)> {
+    let mut steps = 0;
+    loop {
+        if let Some(broken) = group.failure.take() {
+            return Err(broken);
+        }
+        if done.get() {
+            return Ok(steps);
+        }
+        steps += 1;
+        if !group.exec.step() || steps > MOST {
+            return Err(("progress", format!("the run does not end: {steps} events, {:?}", group.elapsed())));
+        }
+    }
 }
 
 /// What happens in a run.
@@ -173,8 +222,7 @@ async fn works(group: &Rc<Group>) -> Result<(), String> {
     for id in group.members() {
         let key = copepod_model::Key::new("_counts", "", "probe");
         let txn = Txn { ops: vec![Op::CheckedAdd { key, delta: 1, max: i64::MAX }], ..Txn::default() };
-        let origin = Origin { actor: "probe", term: None, view: None };
-        if let Err((e, _)) = group.propose(id, origin, &txn).await {
+        if let Err((e, _)) = group.propose(id, Origin::of("probe"), &txn).await {
             return Err(format!("server {id} of a healed group takes no write: {e:?}; {}", group.describe()));
         }
         if group.read_index(id).await.is_none() {

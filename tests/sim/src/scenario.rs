@@ -87,8 +87,7 @@ impl Scenario {
             let body = object::encode(&json!({"metadata": {"name": &*key.name, "namespace": "d"}}));
             let require = vec![Require::Absent(key.clone())];
             let txn = Txn { require, ops: vec![Op::Put { key, body, revised: true }], ..Txn::default() };
-            let origin = Origin { actor: "script", term: None, view: None };
-            group.propose(server, origin, &txn).await.map(|(outcome, _)| outcome).map_err(|(e, _)| e)
+            group.propose(server, Origin::of("script"), &txn).await.map(|(outcome, _)| outcome).map_err(|(e, _)| e)
         })
     }
 

@@ -78,7 +78,7 @@ fn listener_says(world: &World<'_>, listener: &JudgedListener) -> [Said; 4] {
     let refused = listener.refused.clone().or_else(|| listener.conflict.clone());
     let unresolved = listener.unresolved.clone().or_else(|| missing(world, listener));
     let usable = |c: &CertificateRef| missing_one(world, c).is_none();
-    let programmed = refused.is_none() && (!listener.tls || listener.certificates.iter().any(usable));
+    let programmed = refused.is_none() && (!listener.speech.ends_tls() || listener.certificates.iter().any(usable));
     [
         Said::unless("Accepted", refused),
         match listener.conflict.clone() {

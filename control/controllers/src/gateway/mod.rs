@@ -14,7 +14,7 @@ use copepod_machine::{Plan, View};
 use copepod_model::facts::ServiceFacts;
 use copepod_model::gateway::{
     self, Doubt, GATEWAY_CLASSES, GATEWAYS, GRPC_ROUTES, GatewayFacts, Grants, HTTP_ROUTES, JudgedGateway,
-    REFERENCE_GRANTS, RouteFacts, RouteKind,
+    REFERENCE_GRANTS, RouteFacts, RouteKind, TCP_ROUTES, TLS_ROUTES,
 };
 use copepod_model::{Key, Object, Time};
 use serde_json::{Value, json};
@@ -39,7 +39,19 @@ impl Controller for Gateways {
     }
 
     fn watches(&self) -> &'static [&'static str] {
-        &[GATEWAY_CLASSES, GATEWAYS, HTTP_ROUTES, GRPC_ROUTES, REFERENCE_GRANTS, NAMESPACES, NODES, SECRETS, SERVICES]
+        &[
+            GATEWAY_CLASSES,
+            GATEWAYS,
+            HTTP_ROUTES,
+            GRPC_ROUTES,
+            TLS_ROUTES,
+            TCP_ROUTES,
+            REFERENCE_GRANTS,
+            NAMESPACES,
+            NODES,
+            SECRETS,
+            SERVICES,
+        ]
     }
 
     fn keys(&self, view: &dyn View, old: Option<&Object>, new: Option<&Object>) -> Vec<Key> {
@@ -50,7 +62,7 @@ impl Controller for Gateways {
         match &*object.key.resource {
             GATEWAY_CLASSES | GATEWAYS | REFERENCE_GRANTS if respecified => self.all(view),
             REFERENCE_GRANTS => vec![],
-            HTTP_ROUTES | GRPC_ROUTES if respecified => {
+            HTTP_ROUTES | GRPC_ROUTES | TLS_ROUTES | TCP_ROUTES if respecified => {
                 itself().chain(old.into_iter().chain(new).flat_map(parents)).collect()
             }
             NODES if !node_addresses::changed(old, new) => vec![],
@@ -70,8 +82,10 @@ impl Controller for Gateways {
             }
             SERVICES => {
                 let ports = |o: Option<&Object>| {
-                    o.map(|o| o.facts::<ServiceFacts>())
-                        .map(|f| f.ports.iter().map(|p| (p.port, p.protocol.clone())).collect::<Vec<_>>())
+                    o.map(|o| o.facts::<ServiceFacts>()).map(|f| {
+                        let all = f.ports.iter().map(|p| (p.port, p.protocol.clone())).collect::<Vec<_>>();
+                        (all, f.external_name.is_some())
+                    })
                 };
                 if ports(old) == ports(new) {
                     return vec![];
@@ -83,7 +97,8 @@ impl Controller for Gateways {
     }
 
     fn all(&self, view: &dyn View) -> Vec<Key> {
-        [GATEWAY_CLASSES, GATEWAYS, HTTP_ROUTES, GRPC_ROUTES].into_iter().flat_map(|r| keys_of(view, r)).collect()
+        let routes = RouteKind::ALL.map(RouteKind::resource);
+        [GATEWAY_CLASSES, GATEWAYS].into_iter().chain(routes).flat_map(|r| keys_of(view, r)).collect()
     }
 
     fn reconcile(&self, view: &dyn View, key: &Key, now: Time) -> Plan {

@@ -101,6 +101,10 @@ fn unresolved(world: &World<'_>, route: &Object, facts: &RouteFacts) -> Option<D
                 return Some(("BackendNotFound", format!("Service {namespace}/{name} does not exist")));
             };
             let service = service.facts::<ServiceFacts>();
+            if facts.kind.is_of_streams() && service.external_name.is_some() {
+                let why = format!("Service {namespace}/{name} is of type ExternalName, which streams are not led to");
+                return Some(("InvalidKind", why));
+            }
             // A Service of type ExternalName that lists no ports has all of them.
             let any = service.external_name.is_some() && service.ports.is_empty();
             let has = port.is_some_and(|n| service.ports.iter().any(|p| p.port == n && p.protocol != "UDP"));

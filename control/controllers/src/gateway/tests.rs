@@ -33,8 +33,12 @@ fn gateway(view: &mut TestView, name: &str, listeners: Value) -> Key {
 }
 
 fn route(view: &mut TestView, name: &str, namespace: &str, spec: Value) -> Key {
+    route_of(view, HTTP_ROUTES, name, namespace, spec)
+}
+
+fn route_of(view: &mut TestView, resource: &str, name: &str, namespace: &str, spec: Value) -> Key {
     let metadata = json!({"name": name, "namespace": namespace, "uid": name, "generation": 3});
-    view.put(HTTP_ROUTES, json!({ "metadata": metadata, "spec": spec }))
+    view.put(resource, json!({ "metadata": metadata, "spec": spec }))
 }
 
 /// Runs the controller until it is quiet.
@@ -73,7 +77,7 @@ fn a_class_of_ours_is_accepted_and_others_are_left_alone() {
 #[test]
 fn a_gateway_says_where_it_answers_and_what_is_attached() {
     let mut view = world();
-    let key = gateway(&mut view, "g", json!([http("http"), {"name": "tcp", "port": 90, "protocol": "TCP"}]));
+    let key = gateway(&mut view, "g", json!([http("http"), {"name": "udp", "port": 90, "protocol": "UDP"}]));
     route(&mut view, "a", "infra", json!({"parentRefs": [{"name": "g"}], "rules": [{}]}));
     route(&mut view, "b", "apps", json!({"parentRefs": [{"name": "g", "namespace": "infra"}], "rules": [{}]}));
     settle(&mut view);
@@ -220,6 +224,111 @@ fn a_route_is_told_why_it_is_not_followed() {
     });
     settle(&mut view);
     assert_eq!(view.value(&keys[0])["status"]["parents"], json!([theirs]));
+}
+
+#[test]
+fn listeners_for_streams_say_what_they_take() {
+    let mut view = world();
+    let tls = |name: &str, host: &str, mode: &str| {
+        let certificates = if mode == "Terminate" { json!([{"name": "cert"}]) } else { json!([]) };
+        json!({"name": name, "port": 443, "protocol": "TLS", "hostname": host,
+            "tls": {"mode": mode, "certificateRefs": certificates}})
+    };
+    let tcp = |name: &str, port: u16| json!({"name": name, "port": port, "protocol": "TCP"});
+    let key = gateway(
+        &mut view,
+        "g",
+        json!([
+            tls("pass", "*.a.test", "Passthrough"),
+            tls("ends", "b.test", "Terminate"),
+            tcp("tcp", 7000),
+            tcp("bad", 7001),
+            {"name": "worse", "port": 7001, "protocol": "HTTP"},
+        ]),
+    );
+    let parents = json!([{"name": "g"}]);
+    let rules = json!([{"backendRefs": [{"name": "web", "port": 80}]}]);
+    let sni = |hosts: Value| json!({"parentRefs": parents, "hostnames": hosts, "rules": rules});
+    let bytes = json!({"parentRefs": parents, "rules": rules});
+    let external = json!({"metadata": {"name": "out", "namespace": "infra", "uid": "out"},
+        "spec": {"type": "ExternalName", "externalName": "out.test", "ports": [{"port": 80}]}});
+    view.put(SERVICES, external);
+    let grant = json!({"metadata": {"name": "r", "namespace": "apps", "uid": "r", "generation": 1}, "spec": {
+        "from": [{"group": gateway::GROUP, "kind": "TLSRoute", "namespace": "infra"}], "to": [{"group": "", "kind": "Service"}]}});
+    view.put(REFERENCE_GRANTS, grant);
+    let far = json!([{"backendRefs": [{"name": "far", "namespace": "apps", "port": 80}]}]);
+    let out = json!([{"backendRefs": [{"name": "out", "port": 80}]}]);
+    let to = |section: &str| json!([{"name": "g", "sectionName": section}]);
+    let good = "Accepted=True Accepted, ResolvedRefs=True ResolvedRefs";
+    let cases = [
+        (TLS_ROUTES, "both", sni(json!(["x.a.test", "b.test"])), good),
+        (TLS_ROUTES, "one", sni(json!(["*.test"])), good),
+        (
+            TLS_ROUTES,
+            "none",
+            sni(json!(["c.test"])),
+            "Accepted=False NoMatchingListenerHostname, ResolvedRefs=True ResolvedRefs",
+        ),
+        (
+            TLS_ROUTES,
+            "kind",
+            json!({"parentRefs": to("tcp"), "hostnames": ["b.test"], "rules": rules}),
+            "Accepted=False NotAllowedByListeners, ResolvedRefs=True ResolvedRefs",
+        ),
+        (TLS_ROUTES, "far", json!({"parentRefs": to("pass"), "hostnames": ["y.a.test"], "rules": far}), good),
+        (TCP_ROUTES, "old", bytes.clone(), good),
+        (TCP_ROUTES, "new", bytes, good),
+        (
+            TCP_ROUTES,
+            "passed",
+            json!({"parentRefs": to("pass"), "rules": rules}),
+            "Accepted=False NotAllowedByListeners, ResolvedRefs=True ResolvedRefs",
+        ),
+        (
+            TCP_ROUTES,
+            "foreign",
+            json!({"parentRefs": to("tcp"), "rules": far}),
+            "Accepted=True Accepted, ResolvedRefs=False RefNotPermitted",
+        ),
+        (
+            TCP_ROUTES,
+            "out",
+            json!({"parentRefs": to("tcp"), "rules": out}),
+            "Accepted=True Accepted, ResolvedRefs=False InvalidKind",
+        ),
+    ];
+    let keys: Vec<Key> =
+        cases.iter().map(|(of, name, spec, _)| route_of(&mut view, of, name, "infra", spec.clone())).collect();
+    settle(&mut view);
+    for ((_, name, _, want), key) in cases.iter().zip(&keys) {
+        let parents = view.value(key)["status"]["parents"].clone();
+        assert_eq!(said(&parents[0]["conditions"]).join(", "), *want, "{name}");
+    }
+    let status = view.value(&key)["status"].clone();
+    let listeners: Vec<String> = status["listeners"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|l| {
+            let kinds: Vec<&str> =
+                l["supportedKinds"].as_array().unwrap().iter().map(|k| k["kind"].as_str().unwrap()).collect();
+            let programmed = said(&l["conditions"]).pop().unwrap();
+            format!("{} {} {} {programmed}", l["name"].as_str().unwrap(), l["attachedRoutes"], kinds.join("+"))
+        })
+        .collect();
+    assert_eq!(
+        listeners,
+        [
+            "pass 3 TLSRoute Programmed=True Programmed",
+            // Its certificate is not there.
+            "ends 4 TLSRoute+TCPRoute Programmed=False Invalid",
+            "tcp 4 TCPRoute Programmed=True Programmed",
+            "bad 2 TCPRoute Programmed=False Invalid",
+            "worse 0 HTTPRoute+GRPCRoute Programmed=False Invalid",
+        ]
+    );
+    let conflict = said(&status["listeners"][3]["conditions"]);
+    assert_eq!(conflict[..2], ["Accepted=False ProtocolConflict", "Conflicted=True ProtocolConflict"]);
 }
 
 #[test]

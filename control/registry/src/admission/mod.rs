@@ -30,6 +30,7 @@ use crate::call::{Call, Part};
 
 pub use image_namespace::{IMAGE_HOST, image_attributes};
 pub(crate) use namespaces::{exists as namespace_exists, unchanged as namespace_unchanged};
+pub use pod_security::Evaluation;
 pub use service_allocation::missing_addresses;
 
 /// What is being done to an object.
@@ -55,6 +56,8 @@ pub(crate) struct Review<'r> {
     pub(crate) old: Option<&'r Value>,
     /// What the rules add to the transaction.
     pub(crate) effects: Effects,
+    /// What is to be counted.
+    evaluations: &'r mut Vec<Evaluation>,
 }
 
 /// What admission adds to a transaction.
@@ -91,6 +94,7 @@ impl<'r> Review<'r> {
             operation,
             old,
             effects: Effects::default(),
+            evaluations: &mut call.env.evaluations,
         }
     }
 

@@ -24,7 +24,7 @@ pub(crate) fn exists(call: &Call<'_, '_>) -> Result<(), Status> {
         return Ok(());
     }
     let why = format!("unable to create new content in namespace {name} because it is being terminated");
-    let mut status = Status::forbidden(&call.key.resource, &call.key.name, &why);
+    let mut status = Status::forbidden(&call.resource(), &call.key.name, &why);
     if let Some(details) = &mut status.details {
         details.causes.push(Cause {
             reason: "NamespaceTerminating".into(),

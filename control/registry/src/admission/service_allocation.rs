@@ -8,6 +8,7 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use copepod_machine::{Ids, Time, View};
+use copepod_model::kinds::core::service::wants_health_check;
 use copepod_model::kinds::networking::ip_address;
 use copepod_model::object::encode;
 use copepod_model::{FieldError, Key, Object, Status};
@@ -22,18 +23,13 @@ const ADDRESSES: &str = "_serviceips";
 /// Who has which node port, likewise.
 const NODE_PORTS: &str = "_nodeports";
 const NONE: &str = "None";
+const TAKEN: &str = "provided port is already allocated";
 
 pub(super) fn mutate(review: &mut Review<'_>, service: &mut Value) -> Result<(), Status> {
     if &*review.key.resource != "services" || !review.whole() {
         return Ok(());
     }
     // Whatever was allocated and the client left out, the kind's strategy has carried over.
-    if let Some(old) = review.old
-        && !wants_health_check(&service["spec"])
-        && service["spec"]["healthCheckNodePort"] == old["spec"]["healthCheckNodePort"]
-    {
-        value::child(service, "spec").remove("healthCheckNodePort");
-    }
     addresses::assign(review, service)?;
     node_ports(review, service)?;
     let (had, has) = (review.old.map(owned).unwrap_or_default(), owned(service));
@@ -133,10 +129,6 @@ fn wants_node_ports(spec: &Value) -> bool {
     }
 }
 
-fn wants_health_check(spec: &Value) -> bool {
-    text(spec, "type") == "LoadBalancer" && text(spec, "externalTrafficPolicy") == "Local"
-}
-
 fn is_headless(spec: &Value) -> bool {
     text(spec, "clusterIP") == NONE || texts(spec, "clusterIPs").next() == Some(NONE)
 }
@@ -152,6 +144,10 @@ fn node_ports(review: &mut Review<'_>, service: &mut Value) -> Result<(), Status
     let view = review.view;
     let key = |port: u64| Key::new(NODE_PORTS, "", port.to_string());
     let taken = |port: u64| !own.contains(&key(port)) && view.get(NODE_PORTS, "", &port.to_string()).is_some();
+    let outside = || {
+        let (first, last) = (range.start(), range.end());
+        format!("provided port is not in the valid range. The range of valid ports is {first}-{last}")
+    };
     let mut errors = Vec::new();
     let mut used: Vec<(Value, u64)> = Vec::new();
     let given = |port: &Value| port["nodePort"].as_u64().filter(|p| *p != 0);
@@ -160,20 +156,25 @@ fn node_ports(review: &mut Review<'_>, service: &mut Value) -> Result<(), Status
         let field = format!("spec.ports[{i}].nodePort");
         if !u16::try_from(number).is_ok_and(|p| range.contains(&p)) {
             if !own.contains(&key(number)) {
-                let why = format!(
-                    "provided port is not in the valid range. The range of valid ports is {}-{}",
-                    range.start(),
-                    range.end()
-                );
-                errors.push(FieldError::invalid(field, number, why));
+                errors.push(FieldError::invalid(field, number, outside()));
             }
         } else if taken(number) {
-            errors.push(FieldError::invalid(field, number, "provided port is already allocated"));
+            errors.push(FieldError::invalid(field, number, TAKEN));
         }
         used.push((port["port"].clone(), number));
     }
     if !errors.is_empty() {
         return Err(Status::invalid("", "Service", &review.key.name, &errors));
+    }
+    let checked = service["spec"]["healthCheckNodePort"].as_u64().filter(|p| *p != 0 && !own.contains(&key(*p)));
+    if let Some(port) = checked {
+        let why = match u16::try_from(port).is_ok_and(|p| range.contains(&p)) {
+            false => Some(outside()),
+            true => (taken(port) || used.iter().any(|(_, u)| *u == port)).then(|| TAKEN.to_string()),
+        };
+        if let Some(why) = why {
+            return Err(Status::internal(format!("failed to allocate requested HealthCheck NodePort {port}: {why}")));
+        }
     }
     let full = || Status::internal("failed to allocate a nodePort: range is full");
     let ids = &mut *review.ids;

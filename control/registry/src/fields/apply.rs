@@ -22,13 +22,13 @@ pub(crate) fn apply(call: &mut Call<'_, '_>, config: &Value) -> Result<Decision,
     let (config, fields) = configuration(call, config)?;
     let Some(old) = call.env.view.get(&call.key.resource, &call.key.namespace, &call.key.name) else {
         if !matches!(call.part, Part::Whole) {
-            return Err(Status::not_found(&call.key.resource, &call.key.name));
+            return Err(Status::not_found(&call.resource(), &call.key.name));
         }
         let uid = text(&config["metadata"], "uid");
         if !uid.is_empty() {
             let why =
                 format!("uid mismatch: the provided object specified uid {uid}, and no existing object was found");
-            return Err(Status::conflict(&call.key.resource, &call.key.name, &why));
+            return Err(Status::conflict(&call.resource(), &call.key.name, &why));
         }
         return create_object(call, config, Vec::new(), Some(Applied { fields }), None);
     };

@@ -42,7 +42,7 @@ pub(crate) fn told(call: &Call<'_, '_>, object: &Value, stored: &Value) -> Optio
     // Of a version that the kind has not there is nothing to compare.
     let served = |entry: &Entry| {
         let (group, version) = entry.api_version.split_once('/').unwrap_or(("", entry.api_version.as_str()));
-        group == call.kind.group && call.kind.serves(version)
+        call.kind.serves(group, version)
     };
     let mut entries: Vec<Entry> = Vec::new();
     for entry in given.iter().map(Entry::of) {

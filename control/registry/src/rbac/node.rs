@@ -51,7 +51,8 @@ pub(crate) static RULES: LazyLock<Vec<Rule>> = LazyLock::new(|| {
         (&["get"], "copepod.dev", &["images"]),
         // The agent is the node's proxy and ingress as well.
         (read, "networking.k8s.io", &["ingresses", "ingressclasses", "networkpolicies"]),
-        (read, gateway::GROUP, &["gateways", "gatewayclasses", "httproutes", "grpcroutes", "referencegrants"]),
+        (read, gateway::GROUP, &["gateways", "gatewayclasses", "referencegrants"]),
+        (read, gateway::GROUP, &["httproutes", "grpcroutes", "tlsroutes", "tcproutes"]),
     ]
     .into_iter()
     .map(|(verbs, group, resources)| Rule {

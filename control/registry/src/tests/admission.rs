@@ -6,7 +6,7 @@ use copepod_state::{Op, Outcome, Txn, apply};
 use serde_json::{Value, json};
 
 use crate::testing::{Cluster, deployment, error, pod, request, user};
-use crate::{Decision, Env};
+use crate::{Decision, Env, Evaluation};
 
 #[test]
 fn a_pod_gets_its_priority_from_its_class() {
@@ -214,7 +214,7 @@ fn labelled(name: &str, labels: Value) -> Value {
 fn warnings(c: &mut Cluster, verb: Verb, what: &str, object: Value) -> Vec<String> {
     let mut req = request(verb, what);
     req.body = Body::Object(object);
-    let mut env = Env { view: &c.tables, now: c.now, ids: &mut c.ids };
+    let mut env = Env::new(&c.tables, c.now, &mut c.ids);
     match c.registry.decide(&mut env, &req).unwrap() {
         Decision::Write(write) => write.warnings,
         Decision::Answer(answer) => answer.warnings,
@@ -252,6 +252,50 @@ fn a_namespace_enforces_a_level_and_warns_of_another() {
     let mut relabelled = c.value("pods safe/p");
     relabelled["metadata"]["labels"] = json!({"a": "b"});
     assert_eq!(warnings(&mut c, Verb::Update, "pods safe/p", relabelled), Vec::<String>::new());
+}
+
+#[test]
+fn what_the_standards_say_is_counted() {
+    let mut c = Cluster::new();
+    let labels = json!({"enforce": "baseline", "enforce-version": "v1.30", "audit": "restricted", "warn": "restricted",
+        "warn-version": "v1.99"});
+    c.create("namespaces", labelled("safe", labels)).unwrap();
+    c.create("serviceaccounts safe/", json!({"metadata": {"name": "default"}})).unwrap();
+    let mut bad = pod("p");
+    bad["spec"]["hostPID"] = true.into();
+    for (what, object, want) in [
+        (
+            "pods safe/",
+            pod("p"),
+            &[
+                "allow baseline v1.30 enforce create pod ",
+                "deny restricted latest audit create pod ",
+                "deny restricted future warn create pod ",
+            ][..],
+        ),
+        // Who is refused is not warned.
+        (
+            "pods safe/",
+            bad.clone(),
+            &["deny baseline v1.30 enforce create pod ", "deny restricted latest audit create pod "],
+        ),
+        ("pods default/", bad, &["allow privileged latest enforce create pod "]),
+        (
+            "deployments.apps safe/",
+            deployment("d"),
+            &["deny restricted latest audit create controller ", "deny restricted future warn create controller "],
+        ),
+        ("deployments.apps default/", deployment("d"), &[]),
+    ] {
+        let mut req = request(Verb::Create, what);
+        req.body = Body::Object(object);
+        let mut env = Env::new(&c.tables, c.now, &mut c.ids);
+        let _ = c.registry.decide(&mut env, &req);
+        let labels = |e: &Evaluation| {
+            [e.decision, e.level, e.version.as_str(), e.mode, e.operation, e.resource, e.subresource].join(" ")
+        };
+        assert_eq!(env.evaluations.iter().map(labels).collect::<Vec<_>>(), want, "{what}");
+    }
 }
 
 #[test]
@@ -361,6 +405,9 @@ fn who_writes_what_acts_on_nothing_is_told_so() {
     let mut c = Cluster::new();
     let range = json!({"metadata":{"name":"more"},"spec":{"cidrs":["10.97.0.0/16"]}});
     let hooks = json!({"metadata":{"name":"w"}});
+    let schema = json!({"metadata":{"name":"f"},"spec":{"priorityLevelConfiguration":{"name":"workload-low"}}});
+    let level =
+        json!({"metadata":{"name":"l"},"spec":{"type":"Limited","limited":{"limitResponse":{"type":"Reject"}}}});
     let remote = json!({"metadata":{"name":"v1.a.b"},"spec":{"group":"a.b","version":"v1","groupPriorityMinimum":1,
         "versionPriority":1,"service":{"namespace":"n","name":"s"}}});
     for (what, object, want) in [
@@ -378,6 +425,16 @@ fn who_writes_what_acts_on_nothing_is_told_so() {
             "apiservices.apiregistration.k8s.io",
             remote.clone(),
             "requests are not handed on to other API servers: APIService is kept and has no effect",
+        ),
+        (
+            "flowschemas.flowcontrol.apiserver.k8s.io",
+            schema,
+            "requests are not queued by priority: FlowSchema is kept and has no effect",
+        ),
+        (
+            "prioritylevelconfigurations.flowcontrol.apiserver.k8s.io",
+            level,
+            "requests are not queued by priority: PriorityLevelConfiguration is kept and has no effect",
         ),
     ] {
         assert_eq!(warnings(&mut c, Verb::Create, what, object), [want]);
@@ -423,11 +480,15 @@ fn mirrors_refer_to_neither_accounts_nor_secrets() {
         (volume(json!({"csi": {"driver": "d", "nodePublishSecretRef": {"name": "s"}}})), secrets),
         (with(json!({"envFrom": [{"secretRef": {"name": "s"}}]})), secrets),
         (with(json!({"env": [{"name": "E", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}]})), secrets),
-        (volume(token), "a mirror pod may not use service account token projections"),
     ] {
         let got = error(c.create("pods default/", mirror(more.clone())));
         assert_eq!(got, format!("403 pods \"m\" is forbidden: {want}"), "{more}");
     }
+    let got = error(c.create("pods default/", mirror(volume(token))));
+    assert!(
+        got.contains("serviceAccountToken: Forbidden: must not be specified when serviceAccountName is not set"),
+        "{got}"
+    );
     c.create("pods default/", mirror(json!({}))).unwrap();
 }
 

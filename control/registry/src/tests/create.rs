@@ -143,7 +143,7 @@ fn unknown_fields_are_ignored_reported_or_refused() {
         assert!(got.starts_with(start) && got.contains("unknown field \"metadata.foo\""), "{got}");
         assert_eq!(got.contains("duplicate field \"data.x\""), i == 0, "{got}");
         req.field_validation = FieldValidation::Warn;
-        let mut env = Env { view: &c.tables, now: c.now, ids: &mut c.ids };
+        let mut env = Env::new(&c.tables, c.now, &mut c.ids);
         let Decision::Write(write) = c.registry.decide(&mut env, &req).unwrap() else { panic!() };
         assert_eq!(write.warnings.len(), 2 - i);
         assert!(write.object["metadata"].get("foo").is_none());
@@ -183,7 +183,7 @@ fn the_transaction_requires_what_the_decision_read() {
     let mut c = Cluster::new();
     let mut req = request(Verb::Create, "configmaps default/");
     req.body = Body::Json(r#"{"metadata":{"name":"a"}}"#.into());
-    let mut env = Env { view: &c.tables, now: c.now, ids: &mut c.ids };
+    let mut env = Env::new(&c.tables, c.now, &mut c.ids);
     let Decision::Write(write) = c.registry.decide(&mut env, &req).unwrap() else { panic!() };
     let namespace = c.find("namespaces default").unwrap();
     assert_eq!(
@@ -202,7 +202,7 @@ fn secrets_are_sealed_before_they_are_proposed() {
     let mut c = Cluster::new();
     let mut req = request(Verb::Create, "secrets default/");
     req.body = Body::Json(r#"{"metadata":{"name":"a"},"stringData":{"k":"plain"},"data":{"j":"c2VjcmV0"}}"#.into());
-    let mut env = Env { view: &c.tables, now: c.now, ids: &mut c.ids };
+    let mut env = Env::new(&c.tables, c.now, &mut c.ids);
     let Decision::Write(write) = c.registry.decide(&mut env, &req).unwrap() else { panic!() };
     let Op::Put { body, .. } = &write.txn.ops[0] else { panic!() };
     let body = String::from_utf8(body.to_vec()).unwrap();

@@ -58,6 +58,7 @@ fn and_never_changed_or_taken_away() {
 
     let mut mirror = pod("p2");
     mirror["metadata"]["annotations"] = json!({"kubernetes.io/config.mirror":"x"});
+    mirror["spec"]["nodeName"] = "n".into();
     c.create("pods default/", mirror).unwrap();
     let text = error(c.patch(Strategic, "pods default/p2 ephemeralcontainers", one("d", "x:1")));
     assert!(text.contains("Forbidden: static pods do not support ephemeral containers"), "{text}");

@@ -193,7 +193,7 @@ fn a_place_that_another_took_is_not_taken_twice() {
     let decide = |c: &mut Cluster, name: &str| {
         let mut req = request(Verb::Create, &format!("{PODS}{name} eviction"));
         req.body = Body::Object(json!({"metadata": {"name": name}}));
-        let mut env = crate::Env { view: &c.tables, now: c.now, ids: &mut c.ids };
+        let mut env = crate::Env::new(&c.tables, c.now, &mut c.ids);
         match c.registry.decide(&mut env, &req).unwrap() {
             crate::Decision::Write(write) => write.txn,
             other => panic!("{other:?}"),

@@ -226,7 +226,7 @@ fn clients_that_race_never_spend_more_than_there_is() {
         for (i, mut ids) in std::mem::take(&mut waiting) {
             let mut req = request(Verb::Create, "pods default/");
             req.body = Body::Object(pod(&format!("p{i}")));
-            let mut env = Env { view: &view, now: c.now, ids: &mut ids };
+            let mut env = Env::new(&view, c.now, &mut ids);
             let write = match c.registry.decide(&mut env, &req) {
                 Ok(Decision::Write(write)) => write,
                 Ok(other) => panic!("{other:?}"),

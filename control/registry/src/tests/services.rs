@@ -73,7 +73,10 @@ fn what_is_asked_for_is_given_or_refused() {
             "422 Service \"x\" is invalid: spec.clusterIPs: Invalid value: [\"1.2.3.4\"]: failed to allocate IP 1.2.3.4: the \
              provided IP (1.2.3.4) is not in the valid range. The range of valid IPs is 10.96.0.0/16",
         ),
-        (json!({"clusterIP":"zero"}), "422 Service \"x\" is invalid: spec.clusterIPs"),
+        (
+            json!({"clusterIP":"zero"}),
+            "422 Service \"x\" is invalid: spec.clusterIPs[0]: Invalid value: \"zero\": must be a valid IP address",
+        ),
         (
             json!({"type":"NodePort","ports":[{"port":1,"nodePort":30001}]}),
             "422 Service \"x\" is invalid: spec.ports[0].nodePort: Invalid value: 30001: provided port is already allocated",
@@ -86,6 +89,21 @@ fn what_is_asked_for_is_given_or_refused() {
         (
             json!({"ipFamilyPolicy":"RequireDualStack"}),
             "422 Service \"x\" is invalid: spec.ipFamilyPolicy: Invalid value",
+        ),
+        (
+            json!({"clusterIPs":["10.96.0.9"]}),
+            "422 Service \"x\" is invalid: spec.clusterIPs: Invalid value: [\"10.96.0.9\"]: must be empty when `clusterIP` is \
+             not specified",
+        ),
+        (
+            json!({"type":"LoadBalancer","externalTrafficPolicy":"Local","healthCheckNodePort":30001}),
+            "500 Internal error occurred: failed to allocate requested HealthCheck NodePort 30001: provided port is already \
+             allocated",
+        ),
+        (
+            json!({"type":"LoadBalancer","externalTrafficPolicy":"Local","healthCheckNodePort":80}),
+            "500 Internal error occurred: failed to allocate requested HealthCheck NodePort 80: provided port is not in the valid \
+             range. The range of valid ports is 30000-32767",
         ),
         (json!({"ipFamilies":["IPv6"]}), "422 Service \"x\" is invalid: spec.ipFamilies[0]: Invalid value: \"IPv6\""),
     ] {
@@ -107,6 +125,9 @@ fn changes_keep_give_and_release() {
     let got =
         error(c.patch(PatchType::Merge, what, json!({"spec":{"clusterIP":"10.96.0.77","clusterIPs":["10.96.0.77"]}})));
     assert!(got.starts_with("422 ") && got.contains("may not change once set"), "{got}");
+    // One that knows the old field only means both.
+    let got = error(c.patch(PatchType::Merge, what, json!({"spec":{"clusterIP":"10.96.0.77"}})));
+    assert!(got.contains("spec.clusterIPs[0]: Invalid value: [\"10.96.0.77\"]: may not change once set"), "{got}");
     let (_, v) = c.patch(PatchType::Merge, what, json!({"spec":{"type":"NodePort"}})).unwrap();
     let port = v["spec"]["ports"][0]["nodePort"].clone();
     assert_eq!(c.internal("_nodeports"), [port.to_string()]);
@@ -272,7 +293,7 @@ fn of_two_that_race_for_an_address_one_decides_again() {
     let decide = |c: &mut Cluster, name: &str| {
         let mut req = request(Verb::Create, "services default/");
         req.body = Body::Object(service(name, json!({"clusterIP":"10.96.0.10"})));
-        let mut env = Env { view: &c.tables, now: c.now, ids: &mut c.ids };
+        let mut env = Env::new(&c.tables, c.now, &mut c.ids);
         c.registry.decide(&mut env, &req)
     };
     let (Decision::Write(a), Decision::Write(b)) = (decide(&mut c, "a").unwrap(), decide(&mut c, "b").unwrap()) else {

@@ -1,7 +1,8 @@
+use copepod_model::Verb;
 use copepod_model::request::PatchType;
 use serde_json::{Value, json};
 
-use crate::testing::{Cluster, deployment, error, pod};
+use crate::testing::{Cluster, deployment, error, pod, request};
 
 const WEB: &str = "deployments.apps default/web";
 
@@ -202,4 +203,32 @@ fn a_pod_is_bound_once() {
         "409 Operation cannot be fulfilled on pods/binding \"p\": pod p is already assigned to node \"n1\""
     );
     assert_eq!(error(c.create("pods default/q binding", json!({"target":{"name":"n"}}))), "404 pods \"q\" not found");
+}
+
+#[test]
+fn a_binding_of_its_own_does_the_same() {
+    let mut c = Cluster::new();
+    c.create("pods default/", pod("p")).unwrap();
+    let bindings = "bindings default/";
+    let named = |name: &str| json!({"metadata":{"name":name},"target":{"kind":"Node","name":"n1"}});
+    for (object, want) in [
+        (json!({"target":{"name":"n"}}), "400 Name parameter required."),
+        (
+            json!({"metadata":{"name":"p","namespace":"kube-system"},"target":{"name":"n"}}),
+            "400 the namespace of the provided object does not match the namespace sent on the request",
+        ),
+        (json!({"metadata":{"name":"p"},"target":{}}), "422 Binding \"p\" is invalid: target.name: Required value"),
+        (named("q"), "404 pods \"q\" not found"),
+    ] {
+        assert_eq!(error(c.create(bindings, object)), want);
+    }
+    let (code, v) = c.create(bindings, named("p")).unwrap();
+    assert_eq!((code, v["status"].as_str()), (201, Some("Success")));
+    assert_eq!(c.value("pods default/p")["spec"]["nodeName"], "n1");
+    assert_eq!(
+        error(c.create(bindings, named("p"))),
+        "409 Operation cannot be fulfilled on pods/binding \"p\": pod p is already assigned to node \"n1\""
+    );
+    assert_eq!(c.registry.list(&c.tables, &request(Verb::List, bindings)).unwrap_err().code, 405);
+    assert_eq!(c.delete("bindings default/p").unwrap_err().code, 405);
 }

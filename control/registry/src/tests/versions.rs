@@ -162,7 +162,7 @@ fn who_deletes_a_job_without_a_policy_is_warned() {
     let mut req = request(Verb::Delete, "jobs.batch default/pi");
     req.dry_run = true;
     let warnings = |c: &mut Cluster, req: &ApiRequest| {
-        let mut env = crate::Env { view: &c.tables, now: c.now, ids: &mut c.ids };
+        let mut env = crate::Env::new(&c.tables, c.now, &mut c.ids);
         match c.registry.decide(&mut env, req).unwrap() {
             crate::Decision::Answer(answer) => answer.warnings,
             other => panic!("{other:?}"),

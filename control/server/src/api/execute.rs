@@ -13,7 +13,7 @@ use copepod_state::{Outcome, Tables};
 use serde_json::{Value, json};
 
 use super::turns::Turn;
-use super::{Api, discovery, usage};
+use super::{Api, components, discovery, usage};
 use crate::store::{ProposeError, ReadError};
 use crate::{SystemIds, now};
 
@@ -86,6 +86,9 @@ impl Api {
             return self.usage(request).await.map(|v| Answer::Value(200, v, vec![]));
         }
         self.kind(request)?;
+        if components::serves(request) {
+            return self.components(request).await;
+        }
         if request.subresource.as_deref() == Some("token") {
             return self.token(request).await.map(|v| Answer::Value(201, v, vec![]));
         }
@@ -185,10 +188,10 @@ impl Api {
                 true => self.current().await.inspect_err(|_| stuck(&turn))?,
                 false => self.store.snapshot(),
             };
-            let decided = {
+            let (decided, evaluations) = {
                 let mut ids = SystemIds;
-                let mut env = Env { view: &*view, now: now(), ids: &mut ids };
-                self.registry.decide(&mut env, request)
+                let mut env = Env::new(&*view, now(), &mut ids);
+                (self.registry.decide(&mut env, request), env.evaluations)
             };
             let mut write = match decided {
                 Ok(Decision::Write(write)) => write,
@@ -196,8 +199,14 @@ impl Api {
                     proven = true;
                     continue;
                 }
-                Ok(Decision::Answer(a)) => return Ok(Answer::Value(a.code, a.object, a.warnings)),
-                Err(e) => return Err(e),
+                Ok(Decision::Answer(a)) => {
+                    self.metrics.evaluated(evaluations);
+                    return Ok(Answer::Value(a.code, a.object, a.warnings));
+                }
+                Err(e) => {
+                    self.metrics.evaluated(evaluations);
+                    return Err(e);
+                }
             };
             let namespace = write.key.namespace.clone();
             let races = write.retry.contended && turn.is_none();
@@ -209,6 +218,7 @@ impl Api {
             // The ops are needed for the answer, whose bytes are those that are stored; bodies are shared, not copied.
             match self.propose(write.txn.clone()).await.inspect_err(|_| stuck(&turn))? {
                 Outcome::Applied(revisions) => {
+                    self.metrics.evaluated(evaluations);
                     let warnings = std::mem::take(&mut write.warnings);
                     return Ok(match write.reply {
                         Reply::Stored => Answer::Object(write.code, self.stored(&write, &revisions), warnings),
@@ -272,9 +282,12 @@ impl Api {
         self.registry.unseal(object).map(|v| v.to_string().into())
     }
 
-    /// Metadata of a list.
+    /// Metadata of a list; what is not stored has no version.
     pub(super) fn list_meta(page: &Page) -> Value {
-        let mut meta = json!({"resourceVersion": page.revision.to_string()});
+        let mut meta = json!({});
+        if page.revision > 0 {
+            meta["resourceVersion"] = page.revision.to_string().into();
+        }
         if !page.continue_token.is_empty() {
             meta["continue"] = page.continue_token.as_str().into();
         }

@@ -98,7 +98,61 @@ fn all(name: &str, checks: &[Check], excluded: &[&str], verbose: bool) -> (u16, 
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use copepod_model::kinds::Kinds;
+    use copepod_registry::{Config, Registry, Sealer};
+    use http_body_util::BodyExt as _;
+
     use super::*;
+    use crate::auth::token::Tokens;
+    use crate::now;
+    use crate::pki::Pki;
+    use crate::store::Store;
+    use crate::store::tests::disk::Disk;
+    use crate::store::tests::{options, put, txn};
+
+    #[tokio::test]
+    async fn a_log_whose_disk_hangs_fails_readyz_until_it_goes_on() {
+        let (dir, keys, disk) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap(), Disk::default());
+        let store = Store::open(options(&dir, &disk)).unwrap();
+        let pki = Pki::open(keys.path(), now()).unwrap();
+        let tokens = Tokens::new(&pki.signing_key("sa").unwrap()).unwrap();
+        let registry = Registry::new(Kinds::shared(), Config::new(Sealer::new(&pki.secret("seal").unwrap())));
+        let api = Api::new(store.clone(), registry, tokens, String::new());
+        let ask = async |path: &str| {
+            let answer = api.health(path, &Query::parse("").unwrap()).unwrap();
+            let (head, body) = answer.into_parts();
+            let text = body.collect().await.unwrap().to_bytes();
+            (head.status.as_u16(), String::from_utf8(text.to_vec()).unwrap())
+        };
+        let good = (200, "ok".to_string());
+        assert_eq!(ask("/readyz").await, good);
+        disk.hold("raft.redb");
+        let writer = store.clone();
+        let written = tokio::spawn(async move { writer.propose(txn([put("a", "1")])).await });
+        let failed = async {
+            loop {
+                let found = ask("/readyz").await;
+                if found != good {
+                    return found;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        let (code, text) = tokio::time::timeout(Duration::from_secs(60), failed).await.expect("it is noticed");
+        assert_eq!(code, 500);
+        let failing: Vec<&str> = text.lines().filter(|line| line.starts_with("[-]")).collect();
+        assert_eq!(failing, ["[-]log failed: reason withheld"], "{text}");
+        let (code, why) = ask("/readyz/log").await;
+        assert!(code == 500 && why.contains("the disk is slow or stuck"), "{why}");
+        assert_eq!(ask("/livez").await, good, "a restart makes no disk faster");
+        assert!(!written.is_finished());
+        disk.release();
+        assert!(written.await.unwrap().is_ok(), "nothing was lost over it");
+        assert_eq!((ask("/readyz").await, ask("/readyz/log").await), (good.clone(), good));
+        store.close().await.unwrap();
+    }
 
     #[test]
     fn checks_and_exclusions() {

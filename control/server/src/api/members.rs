@@ -82,7 +82,8 @@ impl Api {
         self.members.get().ok_or_else(|| Status::conflict("members", "", why))
     }
 
-    async fn listed(&self) -> Result<Vec<Member>, Status> {
+    /// All servers, by id.
+    pub(super) async fn listed(&self) -> Result<Vec<Member>, Status> {
         match self.members.get() {
             Some(members) => members.list().await,
             None => Ok(vec![Member {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use copepod_client::Body;
+use copepod_registry::Evaluation;
 use http::{Method, Response, StatusCode};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -20,6 +21,18 @@ struct Labels {
     code: u16,
 }
 
+/// An [`Evaluation`] by upstream's names.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct EvaluationLabels {
+    decision: &'static str,
+    policy_level: &'static str,
+    policy_version: String,
+    mode: &'static str,
+    request_operation: &'static str,
+    resource: &'static str,
+    subresource: &'static str,
+}
+
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct FileLabel {
     file: &'static str,
@@ -30,6 +43,7 @@ pub struct Metrics {
     registry: Registry,
     requests: Family<Labels, Counter>,
     duration: Histogram,
+    evaluations: Family<EvaluationLabels, Counter>,
     revision: Gauge,
     size: Gauge,
     files: Family<FileLabel, Gauge>,
@@ -51,6 +65,9 @@ impl Metrics {
         let duration = Histogram::new(bounds);
         registry.register("apiserver_request", "Requests by HTTP method and code", requests.clone());
         registry.register("apiserver_request_duration_seconds", "Time until the head of the answer", duration.clone());
+        let evaluations = Family::<EvaluationLabels, Counter>::default();
+        let help = "What the Pod Security Standards had to say of pods and of templates of pods";
+        registry.register("pod_security_evaluations", help, evaluations.clone());
         let commits = store.commit_durations();
         registry.register("copepod_store_commit_duration_seconds", "Time of the log's durable commits", commits);
         let files = Family::<FileLabel, Gauge>::default();
@@ -74,6 +91,7 @@ impl Metrics {
             registry,
             requests,
             duration,
+            evaluations,
             revision,
             size,
             files,
@@ -91,6 +109,22 @@ impl Metrics {
     pub fn request(&self, method: &Method, code: StatusCode, took: Duration) {
         self.requests.get_or_create(&Labels { verb: method.to_string(), code: code.as_u16() }).inc();
         self.duration.observe(took.as_secs_f64());
+    }
+
+    /// Counts what the Pod Security Standards had to say of a request that is decided.
+    pub fn evaluated(&self, all: Vec<Evaluation>) {
+        for e in all {
+            let labels = EvaluationLabels {
+                decision: e.decision,
+                policy_level: e.level,
+                policy_version: e.version,
+                mode: e.mode,
+                request_operation: e.operation,
+                resource: e.resource,
+                subresource: e.subresource,
+            };
+            self.evaluations.get_or_create(&labels).inc();
+        }
     }
 
     /// The text.

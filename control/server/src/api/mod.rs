@@ -1,6 +1,7 @@
 //! The API: HTTP in front, the registry's decisions behind, the store underneath.
 
 mod body;
+mod components;
 pub mod discovery;
 mod execute;
 mod health;

@@ -51,7 +51,7 @@ impl Api {
         self.kind(request)?;
         let options = &request.list;
         let filter = self.registry.watch_filter(request)?;
-        let interest = interest(request)?;
+        let interest = interest(request, self.registry.stored_as(request))?;
         let view = self.view(options.resource_version.as_deref()).await?;
         let asked = options.resource_version.as_deref().and_then(|v| v.parse::<u64>().ok());
         let initial = match options.send_initial_events {
@@ -217,12 +217,12 @@ fn event(filter: &WatchFilter, change: &Change) -> Option<WatchEvent> {
     })
 }
 
-/// The narrowest interest that covers the request, so that other objects' changes never reach it.
-fn interest(request: &ApiRequest) -> Result<Interest, Status> {
+/// The narrowest interest in what is stored as `resource` that covers the request, so that other objects' changes never reach it.
+fn interest(request: &ApiRequest, resource: String) -> Result<Interest, Status> {
     let fields = FieldSelector::parse(&request.list.field_selector).map_err(|e| Status::bad_request(e.to_string()))?;
     let exact = |field: &str| fields.exact(field).map(Arc::<str>::from);
     let namespace = (!request.namespace.is_empty()).then(|| Arc::from(request.namespace.as_str()));
-    let mut out = Interest::all(request.group_resource());
+    let mut out = Interest::all(resource);
     out.namespace = namespace.or_else(|| exact("metadata.namespace"));
     out.name = exact("metadata.name");
     out.node_name = exact("spec.nodeName").filter(|n| !n.is_empty() && request.resource == "pods");

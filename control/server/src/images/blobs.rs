@@ -8,7 +8,7 @@ use hyper::body::Frame;
 use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 
 use super::error::OciError;
-use super::files::Kind;
+use super::index::Kind;
 use super::path::Digest;
 use super::{Call, Images, empty};
 
@@ -27,22 +27,19 @@ impl Images {
             Method::GET | Method::HEAD => {}
             Method::DELETE => {
                 call.may("delete", &name)?;
-                let which = digest.clone();
-                let gone = self.disk(move |files| files.remove_link(&name, Kind::Blob, &which)).await?;
+                let gone = self.unlink(&name, Kind::Blob, &digest).await?;
                 return if gone { Ok(empty(202, &[])) } else { Err(OciError::no_blob(&digest)) };
             }
             _ => return Err(OciError::new(405, "UNSUPPORTED", "the operation is unsupported")),
         }
         call.may_read(&name)?;
-        let which = digest.clone();
+        let index = self.index().await;
         // A manifest is content, too: some clients fetch it as such.
-        let here = self.disk(move |files| {
-            let there = files.link(&name, Kind::Blob, &which)?.is_some()
-                || files.link(&name, Kind::Manifest, &which)?.is_some();
-            Ok(there.then(|| files.blob(&which)))
-        });
-        let path = here.await?.ok_or_else(|| OciError::no_blob(&digest))?;
-        let mut file = tokio::fs::File::open(&path).await?;
+        let linked = Kind::ALL.iter().any(|kind| index.link(&name, *kind, &digest).is_some());
+        if !linked || !self.have(&digest).await? {
+            return Err(OciError::no_blob(&digest));
+        }
+        let mut file = tokio::fs::File::open(self.0.files.blob(&digest)).await?;
         let size = file.metadata().await?.len();
         let (status, from, to) = match range(request.headers(), size) {
             Ok(None) => (200, 0, size),
@@ -77,7 +74,7 @@ impl Images {
 }
 
 /// A file's next `left` bytes.
-fn stream(file: tokio::fs::File, left: u64) -> Body {
+pub(super) fn stream(file: tokio::fs::File, left: u64) -> Body {
     let chunks = futures_util::stream::unfold((file, left), |(mut file, left)| async move {
         if left == 0 {
             return None;

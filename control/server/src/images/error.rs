@@ -7,6 +7,8 @@ use copepod_model::Status;
 use http::{Response, header};
 use serde_json::json;
 
+use crate::store::ProposeError;
+
 /// A refusal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct OciError {
@@ -48,6 +50,17 @@ impl From<io::Error> for OciError {
     fn from(e: io::Error) -> OciError {
         tracing::warn!("the image store: {e}");
         OciError::new(500, "UNKNOWN", format!("the store failed: {e}"))
+    }
+}
+
+impl From<ProposeError> for OciError {
+    fn from(e: ProposeError) -> OciError {
+        let status = match e {
+            ProposeError::NoSpace => 500,
+            ProposeError::Unknown(_) => 504,
+            _ => 503,
+        };
+        OciError::new(status, "UNKNOWN", e.to_string())
     }
 }
 

@@ -1,12 +1,13 @@
 //! Manifests, tags and referrers.
 
 use copepod_client::Body;
+use copepod_state::{Op, Outcome, Require, Txn};
 use http::{Method, Request, Response, header};
 use http_body_util::{BodyExt as _, Limited};
 use serde_json::{Value, json};
 
 use super::error::OciError;
-use super::files::{Files, Kind};
+use super::index::{Index, Kind, link, tag_key, tagged};
 use super::path::{Digest, Reference};
 use super::{Call, Images, MAX_MANIFEST, SILENCE, empty};
 use crate::api::respond;
@@ -24,14 +25,14 @@ impl Images {
         match *request.method() {
             Method::GET | Method::HEAD => {
                 call.may_read(&name)?;
-                let asked = reference.clone();
-                let found = self.disk(move |files| {
-                    let Some(digest) = resolve(files, &name, &asked)? else { return Ok(None) };
-                    let Some(media_type) = files.link(&name, Kind::Manifest, &digest)? else { return Ok(None) };
-                    Ok(Some((std::fs::read(files.blob(&digest))?, media_type, digest)))
-                });
-                let (bytes, media_type, digest) =
-                    found.await?.ok_or_else(|| OciError::no_manifest(&shown(&reference)))?;
+                let index = self.index().await;
+                let unknown = || OciError::no_manifest(&shown(&reference));
+                let digest = resolve(&index, &name, &reference).ok_or_else(unknown)?;
+                let media_type = index.link(&name, Kind::Manifest, &digest).ok_or_else(unknown)?;
+                if !self.have(&digest).await? {
+                    return Err(unknown());
+                }
+                let bytes = tokio::fs::read(self.0.files.blob(&digest)).await?;
                 let mut response = respond::bytes(200, &media_type, bytes.into());
                 for (header, value) in
                     [("docker-content-digest", digest.to_string()), ("etag", format!("\"{digest}\""))]
@@ -45,12 +46,16 @@ impl Images {
             Method::PUT => self.put_manifest(call, request, name, reference).await,
             Method::DELETE => {
                 call.may("delete", &name)?;
-                let which = reference.clone();
-                let gone = self.disk(move |files| match &which {
-                    Reference::Tag(tag) => files.remove_tag(&name, tag),
-                    Reference::Digest(digest) => files.remove_link(&name, Kind::Manifest, digest),
-                });
-                if gone.await? { Ok(empty(202, &[])) } else { Err(OciError::no_manifest(&shown(&reference))) }
+                let gone = match &reference {
+                    Reference::Tag(tag) => {
+                        let key = tag_key(&name, tag);
+                        let (require, ops) = (vec![Require::Exists(key.clone())], vec![Op::Delete { key }]);
+                        let outcome = self.propose(Txn { require, ops, ..Txn::default() }).await?;
+                        matches!(outcome, Outcome::Applied(_))
+                    }
+                    Reference::Digest(digest) => self.unlink(&name, Kind::Manifest, digest).await?,
+                };
+                if gone { Ok(empty(202, &[])) } else { Err(OciError::no_manifest(&shown(&reference))) }
             }
             _ => Err(OciError::new(405, "UNSUPPORTED", "the operation is unsupported")),
         }
@@ -85,24 +90,27 @@ impl Images {
         }
         let manifest = Manifest::read(&bytes, &given)?;
         let subject = manifest.subject.clone();
-        let (to, which, tmp) = (name.clone(), digest.clone(), crate::random_name());
-        let missing = self.disk(move |files| {
-            for (kind, needed) in &manifest.needs {
-                if files.link(&to, *kind, needed)?.is_none() {
-                    return Ok(Some(needed.clone()));
-                }
+        let lacks = |needed: &Digest| {
+            let why = format!("manifest references content that the repository does not have: {needed}");
+            OciError::new(404, "MANIFEST_BLOB_UNKNOWN", why)
+        };
+        let index = self.index().await;
+        let mut txn = Txn { ops: vec![link(&name, Kind::Manifest, &digest, &manifest.media_type)], ..Txn::default() };
+        for (kind, needed) in &manifest.needs {
+            // It may have been pushed by way of another server.
+            if index.link(&name, *kind, needed).is_none() || !self.have(needed).await? {
+                return Err(lacks(needed));
             }
-            let path = files.upload(&format!("manifest-{tmp}"));
-            std::fs::write(&path, &bytes)?;
-            files.keep(&path, &to, Kind::Manifest, &which, &manifest.media_type)?;
-            if let Reference::Tag(tag) = &reference {
-                files.set_tag(&to, tag, &which)?;
-            }
-            Ok(None)
-        });
-        if let Some(missing) = missing.await? {
-            let why = format!("manifest references content that the repository does not have: {missing}");
-            return Err(OciError::new(404, "MANIFEST_BLOB_UNKNOWN", why));
+            txn.require.push(Require::Exists(kind.key(&name, needed)));
+        }
+        if let Reference::Tag(tag) = &reference {
+            txn.ops.push(tagged(&name, tag, &digest));
+        }
+        let file = self.0.files.upload(&format!("manifest-{}", crate::random_name()));
+        tokio::fs::write(&file, &bytes).await?;
+        if let Outcome::Failed(which) = self.keep(file, &digest, txn).await? {
+            // Deleted just now.
+            return Err(manifest.needs.get(which).map_or_else(|| lacks(&digest), |(_, needed)| lacks(needed)));
         }
         let mut headers =
             vec![("location", format!("/v2/{name}/manifests/{digest}")), ("docker-content-digest", digest.to_string())];
@@ -120,19 +128,18 @@ impl Images {
         call.may_read(&name)?;
         let wanted = call.query.get("artifactType").map(String::from);
         let kind = wanted.clone();
-        let all = self.disk(move |files| {
-            let mut out = Vec::new();
-            for other in files.manifests(&name)? {
-                let bytes = std::fs::read(files.blob(&other))?;
-                let Ok(value) = serde_json::from_slice::<Value>(&bytes) else { continue };
-                if value["subject"]["digest"].as_str() == Some(&digest.to_string()) {
-                    let media_type = files.link(&name, Kind::Manifest, &other)?.unwrap_or_default();
-                    out.push(descriptor(&value, &other, bytes.len(), &media_type));
-                }
+        let subject = digest.to_string();
+        let mut all = Vec::new();
+        for (other, media_type) in self.index().await.manifests(&name) {
+            if !self.have(&other).await? {
+                continue;
             }
-            Ok(out)
-        });
-        let mut all = all.await?;
+            let bytes = tokio::fs::read(self.0.files.blob(&other)).await?;
+            let Ok(value) = serde_json::from_slice::<Value>(&bytes) else { continue };
+            if value["subject"]["digest"].as_str() == Some(&subject) {
+                all.push(descriptor(&value, &other, bytes.len(), &media_type));
+            }
+        }
         if let Some(kind) = &kind {
             all.retain(|d| d["artifactType"] == **kind);
         }
@@ -152,10 +159,10 @@ fn shown(reference: &Reference) -> String {
     }
 }
 
-fn resolve(files: &Files, name: &str, reference: &Reference) -> std::io::Result<Option<Digest>> {
+fn resolve(index: &Index, name: &str, reference: &Reference) -> Option<Digest> {
     match reference {
-        Reference::Tag(tag) => files.tag(name, tag),
-        Reference::Digest(digest) => Ok(Some(digest.clone())),
+        Reference::Tag(tag) => index.tag(name, tag),
+        Reference::Digest(digest) => Some(digest.clone()),
     }
 }
 

@@ -1,12 +1,16 @@
-//! The cluster's own image registry: the OCI distribution API (1.1) under `/v2/` on the API's port, over files.
+//! The cluster's own image registry: the OCI distribution API (1.1) under `/v2/` on the API's port. What the repositories have is in
+//! the cluster's state; the content is in files, at each server all of it.
 //!
 //! Who asks is known by a client certificate, a bearer token, or Basic with a token as the password. What they may do is
 //! RBAC on the resource `images.copepod.dev`: `get` to pull, `update` to push, `delete`, and `list` for the catalog. A
 //! repository `NAMESPACE/NAME` lies in that namespace; a repository without a slash is cluster-scoped.
 
 mod blobs;
+mod content;
 mod error;
 mod files;
+mod import;
+mod index;
 mod manifests;
 mod path;
 #[cfg(test)]
@@ -22,15 +26,19 @@ use std::time::Duration;
 use copepod_client::Body;
 use copepod_model::{Status, UserInfo};
 use copepod_registry::{Attributes, image_attributes};
+use copepod_state::{Op, Outcome, Require, Txn};
 use http::{Method, Request, Response, header};
 use http_body_util::BodyExt as _;
 use serde_json::json;
 
 use crate::api::path::Query;
 use crate::api::respond;
+use crate::peers::Network;
+use crate::store::Store;
 use error::OciError;
 use files::Files;
-use path::Route;
+use index::{Index, Kind};
+use path::{Digest, Route};
 
 /// The name that the registry has in the images of pods.
 pub const HOST: &str = copepod_registry::IMAGE_HOST;
@@ -59,6 +67,10 @@ pub struct Images(Arc<Inner>);
 
 struct Inner {
     files: Files,
+    store: Store,
+    network: Option<Network>,
+    /// Held from the arrival of content until somebody has it, and while content is removed that nobody has any more.
+    links: tokio::sync::Mutex<()>,
     /// Uploads that somebody is adding to.
     busy: Mutex<BTreeSet<String>>,
 }
@@ -140,9 +152,10 @@ impl Call<'_> {
 }
 
 impl Images {
-    /// Opens the store in `dir`, which is made if need be.
-    pub fn open(dir: PathBuf) -> io::Result<Images> {
-        Ok(Images(Arc::new(Inner { files: Files::open(dir)?, busy: Mutex::default() })))
+    /// The registry whose content is in `dir`, which is made if need be, and at the other servers.
+    pub fn open(dir: PathBuf, store: Store, network: Option<Network>) -> io::Result<Images> {
+        let (links, busy) = (tokio::sync::Mutex::default(), Mutex::default());
+        Ok(Images(Arc::new(Inner { files: Files::open(dir)?, store, network, links, busy })))
     }
 
     /// Answers a request of a known user.
@@ -189,7 +202,7 @@ impl Images {
             Route::Base if read => Ok(respond::json(200, &json!({}))),
             Route::Catalog if read => {
                 call.may("list", "")?;
-                let all = self.disk(|files| files.repositories()).await?;
+                let all = self.index().await.repositories();
                 let (page, next) = cut(&call.query, all);
                 Ok(linked(
                     respond::json(200, &json!({"repositories": page})),
@@ -198,11 +211,11 @@ impl Images {
             }
             Route::Tags(name) if read => {
                 call.may_read(&name)?;
-                let of = name.clone();
-                let found = self.disk(move |files| files.exists(&of).then(|| files.tags(&of)).transpose()).await?;
-                let all =
-                    found.ok_or_else(|| OciError::new(404, "NAME_UNKNOWN", "repository name not known to registry"))?;
-                let (page, next) = cut(&call.query, all);
+                let index = self.index().await;
+                if !index.exists(&name) {
+                    return Err(OciError::new(404, "NAME_UNKNOWN", "repository name not known to registry"));
+                }
+                let (page, next) = cut(&call.query, index.tags(&name));
                 let answer = respond::json(200, &json!({"name": name, "tags": page}));
                 Ok(linked(answer, next.map(|n| format!("/v2/{name}/tags/list?{n}"))))
             }
@@ -213,6 +226,54 @@ impl Images {
             Route::Upload(name, id) => self.upload(&call, request, name, id).await,
             _ => Err(OciError::new(405, "UNSUPPORTED", "the operation is unsupported")),
         }
+    }
+
+    /// What the repositories have, all that any server has acknowledged; without a leader, what is known here.
+    async fn index(&self) -> Index {
+        let store = &self.0.store;
+        Index(store.read_index().await.unwrap_or_else(|_| store.snapshot()))
+    }
+
+    async fn propose(&self, txn: Txn) -> Result<Outcome, OciError> {
+        Ok(self.0.store.propose(txn).await?)
+    }
+
+    /// Keeps a complete file whose digest was computed, for whom `txn` gives it to.
+    async fn keep(&self, file: PathBuf, digest: &Digest, txn: Txn) -> Result<Outcome, OciError> {
+        let _held = self.0.links.lock().await;
+        let which = digest.clone();
+        self.disk(move |files| files.keep(&file, &which)).await?;
+        self.propose(txn).await
+    }
+
+    /// Takes something away from a repository, with the tags that stand for it, and the content if no other has it (the other
+    /// servers remove theirs when they sweep); `false` if there is no such thing.
+    async fn unlink(&self, repository: &str, kind: Kind, digest: &Digest) -> Result<bool, OciError> {
+        let link = kind.key(repository, digest);
+        loop {
+            let tags = match kind {
+                Kind::Blob => Vec::new(),
+                Kind::Manifest => self.index().await.tags_of(repository, digest),
+            };
+            let mut txn = Txn { require: vec![Require::Exists(link.clone())], ..Txn::default() };
+            txn.ops.push(Op::Delete { key: link.clone() });
+            for (key, revision) in tags {
+                txn.require.push(Require::At(key.clone(), revision));
+                txn.ops.push(Op::Delete { key });
+            }
+            match self.propose(txn).await? {
+                Outcome::Applied(_) => break,
+                Outcome::Failed(0) => return Ok(false),
+                // One of the tags was set to something else meanwhile.
+                _ => {}
+            }
+        }
+        let _held = self.0.links.lock().await;
+        if !Index(self.0.store.snapshot()).digests().contains(digest) {
+            let which = digest.clone();
+            self.disk(move |files| files.remove(&which)).await?;
+        }
+        Ok(true)
     }
 
     /// Runs disk work off the event loop.

@@ -29,11 +29,12 @@ pub(super) struct Digest(String);
 
 impl Digest {
     pub(super) fn parse(text: &str) -> Result<Digest, OciError> {
-        let hex = text.strip_prefix("sha256:").filter(|h| h.len() == 64);
-        match hex.filter(|h| h.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))) {
-            Some(hex) => Ok(Digest(hex.into())),
-            None => Err(OciError::new(400, "DIGEST_INVALID", format!("not a sha256 digest: {text:?}"))),
-        }
+        let digest = text.strip_prefix("sha256:").and_then(Digest::of_hex);
+        digest.ok_or_else(|| OciError::new(400, "DIGEST_INVALID", format!("not a sha256 digest: {text:?}")))
+    }
+    pub(super) fn of_hex(hex: &str) -> Option<Digest> {
+        let good = hex.len() == 64 && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        good.then(|| Digest(hex.into()))
     }
     pub(super) fn of(bytes: &[u8]) -> Digest {
         use sha2::Digest as _;

@@ -5,6 +5,7 @@ use hyper::body::Bytes;
 use serde_json::Value;
 
 use super::*;
+use crate::store::StoreOptions;
 
 /// Who begins with `reader` may read, `writer` anything.
 struct ByName;
@@ -24,6 +25,7 @@ impl Authorizer for ByName {
 
 struct Bench {
     dir: tempfile::TempDir,
+    store: Store,
     images: Images,
     user: &'static str,
 }
@@ -49,11 +51,12 @@ impl Got {
 impl Bench {
     fn new() -> Bench {
         let dir = tempfile::tempdir().unwrap();
-        let images = Images::open(dir.path().into()).unwrap();
-        Bench { dir, images, user: "writer" }
+        let store = Store::open(StoreOptions::new(dir.path().join("state"), 1)).unwrap();
+        let images = Images::open(dir.path().into(), store.clone(), None).unwrap();
+        Bench { dir, store, images, user: "writer" }
     }
     fn restart(&mut self) {
-        self.images = Images::open(self.dir.path().into()).unwrap();
+        self.images = Images::open(self.dir.path().into(), self.store.clone(), None).unwrap();
     }
     async fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> Got {
         let mut request = Request::builder().method(method).uri(path);
@@ -242,8 +245,8 @@ fn a_password_is_a_token() {
     }
 }
 
-#[test]
-fn what_nobody_has_is_swept_when_it_is_old() {
+#[tokio::test]
+async fn what_nobody_has_is_swept_when_it_is_old() {
     let b = Bench::new();
     let age = |path: PathBuf, hours: u64| {
         std::fs::write(&path, "x").unwrap();
@@ -254,6 +257,42 @@ fn what_nobody_has_is_swept_when_it_is_old() {
     age(b.dir.path().join("blobs").join("b".repeat(64)), 1);
     age(b.dir.path().join("uploads/old"), 2);
     age(b.dir.path().join("uploads/new"), 0);
-    b.images.0.files.sweep(std::time::SystemTime::now()).unwrap();
-    assert_eq!((b.files("blobs"), b.files("uploads")), (1, 1));
+    age(b.dir.path().join("blobs").join("c".repeat(64)), 25);
+    let kept = [path::Digest::of_hex(&"c".repeat(64)).unwrap()].into();
+    b.images.0.files.sweep(std::time::SystemTime::now(), &kept).unwrap();
+    assert_eq!((b.files("blobs"), b.files("uploads")), (2, 1));
+}
+
+#[tokio::test]
+async fn what_an_earlier_release_kept_in_files_is_there_and_overrules_nothing() {
+    let b = Bench::new();
+    let layer = b.blob("team/app", "content").await;
+    for tag in ["1", "2"] {
+        b.manifest("team/app", tag, &layer, json!({})).await;
+    }
+    let other = b.manifest("other", "1", &b.blob("other", "content").await, json!({"annotations": {"a": "b"}})).await;
+    // As it lay there: a tag that nobody has, one that means something else meanwhile, and what is no part of any release.
+    let old = b.dir.path().join("repositories");
+    let write = |path: &str, value: &str| {
+        let path = old.join(path);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, value).unwrap();
+    };
+    let digest = other.header("docker-content-digest").to_string();
+    let hex = |digest: &str| digest.trim_start_matches("sha256:").to_string();
+    write(&format!("team/app/_blobs/{}", hex(&layer)), "");
+    write(&format!("team/app/_manifests/{}", hex(&digest)), OCI);
+    write("team/app/_tags/1", &digest);
+    write("team/app/_tags/old", &digest);
+    write("team/app/_tags/broken", "sha256:..");
+    write("team/app/_blobs/broken", "");
+    for _ in 0..2 {
+        b.images.import().await.unwrap();
+        assert!(!old.exists());
+        let tags = b.get("/v2/team/app/tags/list").await;
+        assert_eq!(tags.json()["tags"], json!(["1", "2", "old"]));
+        let got = b.get("/v2/team/app/manifests/old").await;
+        assert_eq!((got.header("content-type"), got.header("docker-content-digest")), (OCI, &*digest));
+        assert_ne!(b.get("/v2/team/app/manifests/1").await.header("docker-content-digest"), digest);
+    }
 }

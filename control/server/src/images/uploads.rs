@@ -4,13 +4,14 @@
 use std::sync::PoisonError;
 
 use copepod_client::Body;
+use copepod_state::{Outcome, Require, Txn};
 use http::{HeaderMap, Method, Request, Response};
 use http_body_util::BodyExt as _;
 use sha2::Digest as _;
 use tokio::io::AsyncWriteExt as _;
 
 use super::error::OciError;
-use super::files::Kind;
+use super::index::{Kind, link};
 use super::path::{Digest, check_name};
 use super::{Call, Images, MAX_BLOB, MAX_UPLOADS, SILENCE, empty};
 
@@ -27,19 +28,17 @@ impl Images {
             let (digest, from) = (Digest::parse(digest)?, check_name(from)?);
             // Who may not read it there does not learn whether it is there.
             if call.may_read(&from).is_ok() {
-                let (to, which) = (name.clone(), digest.clone());
-                let mounted = self.disk(move |files| {
-                    let there = files.link(&from, Kind::Blob, &which)?.is_some();
-                    Ok(there && files.add_link(&to, Kind::Blob, &which, "")?)
-                });
-                if mounted.await? {
+                let there = self.index().await.link(&from, Kind::Blob, &digest).is_some() && self.have(&digest).await?;
+                let require = vec![Require::Exists(Kind::Blob.key(&from, &digest))];
+                let ops = vec![link(&name, Kind::Blob, &digest, "")];
+                let mount = Txn { require, ops, ..Txn::default() };
+                if there && matches!(self.propose(mount).await?, Outcome::Applied(_)) {
                     return Ok(created(&name, &digest));
                 }
             }
         }
-        if self.disk(|files| files.sweep(std::time::SystemTime::now()).and_then(|()| files.uploads())).await?
-            >= MAX_UPLOADS
-        {
+        let under_way = self.disk(|files| files.give_up(std::time::SystemTime::now()).and_then(|()| files.uploads()));
+        if under_way.await? >= MAX_UPLOADS {
             return Err(OciError::new(429, "TOOMANYREQUESTS", "too many uploads are under way"));
         }
         let id = session(&name);
@@ -134,25 +133,21 @@ impl Images {
 
     /// A complete upload becomes a blob of its repository if it is what it is said to be.
     async fn commit(&self, name: &str, id: &str, digest: &Digest) -> Result<Response<Body>, OciError> {
-        let (to, which, id) = (name.to_string(), digest.clone(), id.to_string());
-        let done = self.disk(move |files| {
-            let path = files.upload(&id);
+        let file = self.0.files.upload(id);
+        let path = file.clone();
+        let got = self.disk(move |_| {
             let mut hash = sha2::Sha256::new();
             std::io::copy(&mut std::fs::File::open(&path)?, &mut hash)?;
-            let got = Digest::from_hash(hash);
-            if got != which {
-                std::fs::remove_file(&path)?;
-                return Ok(Err(got));
-            }
-            files.keep(&path, &to, Kind::Blob, &which, "").map(Ok)
+            Ok(Digest::from_hash(hash))
         });
-        match done.await? {
-            Ok(()) => Ok(created(name, digest)),
-            Err(got) => {
-                let why = format!("provided digest {digest} did not match uploaded content, which is {got}");
-                Err(OciError::new(400, "DIGEST_INVALID", why))
-            }
+        let got = got.await?;
+        if got != *digest {
+            tokio::fs::remove_file(&file).await?;
+            let why = format!("provided digest {digest} did not match uploaded content, which is {got}");
+            return Err(OciError::new(400, "DIGEST_INVALID", why));
         }
+        self.keep(file, digest, Txn { ops: vec![link(name, Kind::Blob, digest, "")], ..Txn::default() }).await?;
+        Ok(created(name, digest))
     }
 }
 

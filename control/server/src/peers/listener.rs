@@ -16,7 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 
-use super::{Network, snapshot, tls, wire};
+use super::{IMAGES, Network, snapshot, tls, wire};
 use crate::listener::stopped;
 use crate::store::Role;
 
@@ -117,6 +117,13 @@ impl Network {
                 super::lock(&self.0.told).remove(&peer);
                 snapshot::answer(store, peer).await
             }
+            (&Method::GET, path) if path.starts_with(IMAGES) => match self.0.images.get() {
+                Some(images) => {
+                    let hex = path[IMAGES.len()..].to_string();
+                    images.give(&hex).await
+                }
+                None => empty(503),
+            },
             _ => empty(404),
         }
     }
@@ -176,3 +183,6 @@ fn empty(code: u16) -> Response<Body> {
     *answer.status_mut() = http::StatusCode::from_u16(code).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR);
     answer
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@
 //! | `POST /propose` | follower to leader | one transaction; its outcome |
 //! | `GET /snapshot` | whoever must catch up | the whole state, streamed |
 //! | `POST /members` | follower to leader | a change of the membership |
+//! | `GET /images/SHA256` | whoever lacks it | content of the cluster's image registry |
 //!
 //! Each side's certificate carries its raft id. Who was taken out of the group is answered 410, and who writes
 //! the log in a version that the receiver cannot read 426: nobody votes for such a one, and it can confirm nothing.
@@ -26,9 +27,11 @@ use copepod_client::body;
 use copepod_consensus::{Message, MessageType};
 use copepod_model::Status;
 use copepod_state::{Interest, Outcome, Tables};
-use http::{Method, Request, StatusCode};
+use http::{Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
+use hyper::body::Incoming;
 
+use crate::images::Images;
 use crate::members::{self, Member, Members};
 use crate::store::snapshot::Meta;
 use crate::store::{Peers, ProposeError, Store};
@@ -37,10 +40,14 @@ pub use listener::serve;
 pub use snapshot::fetch;
 pub use tls::{PeerTls, dns_name, user};
 
+/// Before the SHA-256 of the registry's content.
+const IMAGES: &str = "/images/";
 /// How long a follower waits for its leader's answer, beyond what the leader itself waits.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(15);
 /// Longest answer, snapshots apart.
 const ANSWER: usize = 4 << 20;
+/// How long another server may take to say whether it has some content.
+const CONTENT_HEAD: Duration = Duration::from_secs(5);
 /// How long a member may take to come for a snapshot that it was told of.
 const COLLECT: Duration = Duration::from_secs(10);
 
@@ -54,6 +61,7 @@ struct Inner {
     runtime: tokio::runtime::Handle,
     store: OnceLock<Store>,
     members: OnceLock<Members>,
+    images: OnceLock<Images>,
     /// `host:port` of each.
     addresses: RwLock<BTreeMap<u64, String>>,
     links: Mutex<HashMap<u64, link::Link>>,
@@ -78,6 +86,7 @@ impl Network {
             runtime: tokio::runtime::Handle::current(),
             store: OnceLock::new(),
             members: OnceLock::new(),
+            images: OnceLock::new(),
             addresses: RwLock::new(members.iter().map(|m| (m.id, m.peer.clone())).collect()),
             links: Mutex::default(),
             told: Mutex::default(),
@@ -108,11 +117,30 @@ impl Network {
         });
     }
 
+    /// Gives the others what they lack of the registry's content.
+    pub(crate) fn serve_images(&self, images: Images) {
+        // There is one, from the start on.
+        let _ = self.0.images.set(images);
+    }
+
+    /// The other servers that it knows of.
+    pub(crate) fn others(&self) -> Vec<u64> {
+        let known = self.0.addresses.read().unwrap_or_else(PoisonError::into_inner);
+        known.keys().copied().filter(|id| *id != self.0.me).collect()
+    }
+
+    /// The registry's content of a SHA-256 (in hexadecimal), if the server `from` is there and has it. It has not been looked at.
+    pub(crate) async fn content(&self, from: u64, hex: &str) -> Option<Response<Incoming>> {
+        let request = Request::get(format!("{IMAGES}{hex}")).body(body("")).ok()?;
+        let link = self.link(from)?;
+        let answer = tokio::time::timeout(CONTENT_HEAD, link.send(request)).await.ok()?.ok()?;
+        (answer.status() == StatusCode::OK).then_some(answer)
+    }
+
     /// Asks one of the members that it knows for the whole state; the first that gives one in which this server takes part.
     pub async fn fetch_any(&self) -> Result<(Meta, Tables), String> {
-        let known: Vec<u64> = self.0.addresses.read().unwrap_or_else(PoisonError::into_inner).keys().copied().collect();
         let mut why = "no other server is known".to_string();
-        for id in known.into_iter().filter(|id| *id != self.0.me) {
+        for id in self.others() {
             let Some(link) = self.link(id) else { continue };
             match fetch(&link, id).await {
                 Ok(state) => {

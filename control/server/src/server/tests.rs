@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
+use bytes::Bytes;
 use copepod_model::request::ListOptions;
+use http_body_util::BodyExt as _;
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -169,6 +171,81 @@ async fn who_writes_what_others_cannot_read_is_taken_nothing_from() {
     first.stop().await;
 }
 
+/// A request to the registry by way of a server.
+async fn registry(server: &Server, method: &str, path: &str, body: impl Into<Bytes>) -> (u16, Bytes) {
+    let request = http::Request::builder().method(method).uri(path).body(body.into()).unwrap();
+    let answer = server.admin_client("test").raw(request).await.unwrap();
+    (answer.status().as_u16(), answer.into_body().collect().await.unwrap().to_bytes())
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    use sha2::Digest as _;
+    sha2::Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// Pushes a blob to one server and a manifest of it to another: the SHA-256 of both.
+async fn push(blob_to: &Server, manifest_to: &Server, tag: &str, content: &'static str) -> [String; 2] {
+    let blob = sha256(content.as_bytes());
+    let pushed = registry(blob_to, "POST", &format!("/v2/app/blobs/uploads/?digest=sha256:{blob}"), content).await;
+    assert_eq!(pushed.0, 201, "{pushed:?}");
+    let layer = json!({"digest": format!("sha256:{blob}"), "size": content.len()});
+    let manifest = json!({"schemaVersion": 2, "config": layer, "layers": [layer]}).to_string();
+    let hash = sha256(manifest.as_bytes());
+    let pushed = registry(manifest_to, "PUT", &format!("/v2/app/manifests/{tag}"), manifest).await;
+    assert_eq!(pushed.0, 201, "{pushed:?}");
+    [blob, hash]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_that_was_pushed_to_one_server_is_at_all_of_them() {
+    let nodes = ["a", "b"].map(Node::new);
+    let first = nodes[0].start(None).await;
+    let second = nodes[1].join(&first, &nodes[0].pki()).await;
+    members(&first, "both vote", |m| m.len() == 2 && m.iter().all(|m| m.voter)).await;
+    let at = |node: usize, hex: &str| nodes[node].dir.path().join("server/images/blobs").join(hex);
+    let tagged = async |server: &Server, tag: &str| {
+        let (code, manifest) = registry(server, "GET", &format!("/v2/app/manifests/{tag}"), "").await;
+        (code == 200).then(|| sha256(&manifest))
+    };
+    let blob =
+        async |server: &Server, hex: &str| registry(server, "GET", &format!("/v2/app/blobs/sha256:{hex}"), "").await;
+
+    // At once, though nothing of it was asked for at the other.
+    let [one, manifest] = push(&first, &first, "1", "one").await;
+    assert_eq!(tagged(&second, "1").await.as_ref(), Some(&manifest));
+    assert_eq!(blob(&second, &one).await, (200, "one".into()));
+    let tags = registry(&second, "GET", "/v2/app/tags/list", "").await.1;
+    assert_eq!(serde_json::from_slice::<serde_json::Value>(&tags).unwrap(), json!({"name": "app", "tags": ["1"]}));
+    // A client whose requests go to one and to the other; a tag that is set anew.
+    let [two, newer] = push(&first, &second, "1", "two").await;
+    assert_eq!(tagged(&first, "1").await.as_ref(), Some(&newer));
+    // What is deleted at one is gone at both.
+    push(&second, &second, "2", "three").await;
+    assert_eq!(registry(&first, "DELETE", "/v2/app/manifests/2", "").await.0, 202);
+    assert_eq!(tagged(&second, "2").await, None);
+    assert_eq!(registry(&second, "DELETE", &format!("/v2/app/manifests/sha256:{newer}"), "").await.0, 202);
+    assert_eq!((tagged(&first, "1").await, tagged(&first, &format!("sha256:{newer}")).await), (None, None));
+    assert_eq!(registry(&first, "DELETE", &format!("/v2/app/blobs/sha256:{two}"), "").await.0, 202);
+    assert_eq!(blob(&second, &two).await.0, 404);
+
+    // Each gets all of it without being asked, so that the loss of one costs nothing.
+    let [four, kept] = push(&first, &first, "4", "four").await;
+    for hex in [&one, &four, &kept] {
+        until("the content comes", async || at(1, hex).exists().then_some(())).await;
+    }
+    // Whoever has something else under a digest is not believed.
+    std::fs::remove_file(at(1, &four)).unwrap();
+    std::fs::write(at(0, &four), "evil").unwrap();
+    assert_eq!(blob(&second, &four).await.0, 404);
+    assert!(!at(1, &four).exists(), "nothing of it is kept");
+    std::fs::write(at(0, &four), "four").unwrap();
+    assert_eq!(blob(&second, &four).await, (200, "four".into()));
+    // Without a majority nothing is pushed, and what is there can be pulled.
+    first.stop().await;
+    assert_eq!(blob(&second, &four).await, (200, "four".into()));
+    second.stop().await;
+}
+
 #[tokio::test]
 async fn a_state_is_not_started_without_the_keys_that_it_was_made_with() {
     let node = Node::new("a");
@@ -221,6 +298,40 @@ fn files(dir: &Path) -> Vec<(std::path::PathBuf, Vec<u8>)> {
     }
     out.sort();
     out
+}
+
+#[tokio::test]
+async fn a_watch_in_which_nothing_happens_is_told_how_far_it_is() {
+    use copepod_client::WatchEvent;
+    use futures_util::StreamExt as _;
+    let node = Node::new("a");
+    let server = node.start(None).await;
+    create(&server, "one").await;
+    let client = server.admin_client("test");
+    let now = async || client.list("configmaps", "default", ListOptions::default()).await.unwrap().revision;
+    let options = ListOptions {
+        resource_version: Some(now().await.to_string()),
+        field_selector: "metadata.name=nobody".into(),
+        allow_watch_bookmarks: true,
+        ..ListOptions::default()
+    };
+    let mut watch = client.watch("configmaps", "default", options).await.unwrap();
+    create(&server, "two").await;
+    let later = now().await;
+    // From here on minutes pass as soon as nothing else is to be done.
+    tokio::time::pause();
+    let began = tokio::time::Instant::now();
+    loop {
+        match watch.next().await {
+            Some(WatchEvent::Bookmark(revision, false)) if revision >= later => break,
+            Some(WatchEvent::Bookmark(_, false)) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(began.elapsed() >= Duration::from_secs(50), "not more often than once a minute");
+    tokio::time::resume();
+    drop(watch);
+    server.stop().await;
 }
 
 #[tokio::test]

@@ -70,6 +70,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const OUTCOME: Duration = Duration::from_secs(10);
 /// How long after an attempt that found no leader the next one comes, if nothing else is heard.
 const AGAIN: Duration = Duration::from_millis(50);
+/// How long a follower that hears of another leader goes on waiting for the answer of the one that it has asked. If that
+/// one lives it hears of the other too, by the next heartbeat, and then knows what became of it.
+const DEPOSED: Duration = Duration::from_secs(1);
 /// How long a leader that stops waits for its successor.
 const HAND_OVER: Duration = Duration::from_secs(2);
 
@@ -241,10 +244,18 @@ impl Store {
         let deadline = Instant::now() + PATIENCE;
         let mut role = self.inner.shared.role();
         loop {
-            let leader = role.borrow_and_update().leader;
+            let Role { leader, term, .. } = *role.borrow_and_update();
             let done = match leader {
                 Some(id) if id == self.inner.member => self.propose_here(data.clone()).await.map(|(o, _)| (o, None)),
-                Some(id) => peers.propose(id, data.clone()).await.map(|(o, index)| (o, Some(index))),
+                Some(id) => {
+                    let deposed = deposed(role.clone(), id, term);
+                    tokio::select! {
+                        biased;
+                        done = peers.propose(id, data.clone()) => done.map(|(o, index)| (o, Some(index))),
+                        // The next leader may have it in its log or not: to send it there would be to send it twice.
+                        () = deposed => Err(ProposeError::Unknown(format!("server {id} was asked, and leads no more"))),
+                    }
+                }
                 None => Err(ProposeError::NotLeader { leader: None }),
             };
             match done {
@@ -462,6 +473,17 @@ impl Store {
     }
 }
 
+/// Returns when another than `leader` of `term` has led for a while, as far as this server knows.
+async fn deposed(mut role: watch::Receiver<Role>, leader: u64, term: u64) {
+    let other = |r: &Role| r.term > term || r.leader.is_some_and(|id| id != leader);
+    let heard = role.wait_for(other).await.map(drop);
+    match heard {
+        Ok(()) => tokio::time::sleep(DEPOSED).await,
+        // A store that is gone hears of nobody.
+        Err(_) => std::future::pending().await,
+    }
+}
+
 impl Drop for Inner {
     fn drop(&mut self) {
         // The checkpoint thread can reach the driver too, so that it would not notice that nobody else can.
@@ -473,4 +495,4 @@ impl Drop for Inner {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

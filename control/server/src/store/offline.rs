@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use copepod_consensus::{ConfState, Entry, EntryType, HardState, Machine, Options, Position, SnapshotMetadata};
+use copepod_consensus::{
+    ConfState, Entry, EntryType, Error, HardState, Machine, Options, Position, Restored, SnapshotMetadata,
+};
 use copepod_model::Key;
 use copepod_state::{Tables, apply, codec};
 use redb::Durability;
@@ -96,7 +98,8 @@ pub struct Verified {
     pub format: u32,
     /// Whose it is.
     pub member: u64,
-    /// The members as of the last checkpoint.
+    /// The members once what the folder knows to be committed is applied: as a start takes them to be. Changes behind that,
+    /// which may have come to be all the same, are not in it.
     pub members: ConfState,
     /// The revision and the number of objects once the log is replayed.
     pub revision: u64,
@@ -135,7 +138,7 @@ fn look_into(folder: &Folder) -> Result<Verified, OpenError> {
     let (checkpoint, last) = (found.applied.at.index, found.last().index);
     found.replay(dir)?;
     let (revision, objects) = (found.tables.revision(), found.tables.len() as u64);
-    Ok(Verified { format, member: found.member, members: found.applied.members, revision, objects, checkpoint, last })
+    Ok(Verified { format, member: found.member, members: found.members, revision, objects, checkpoint, last })
 }
 
 /// Checks a database's pages, whose sums redb looks at only when it is asked to.
@@ -157,7 +160,7 @@ pub(super) fn recover_on(dir: &Path, backends: &dyn Backends, bump: u64) -> Resu
     let mut found = load(dir, backends)?;
     let (checkpoint, last) = (found.applied.at.index, found.last());
     let mut dirty = found.replay(dir)?;
-    let Found { member, contents, mut log, mirror, mut tables, applied: before } = found;
+    let Found { member, contents, mut log, mirror, mut tables, members: before, .. } = found;
     dirty.extend(forget_servers(&mut tables));
     let revision = tables.revision().saturating_add(bump);
     tables.set_revision(revision);
@@ -175,7 +178,7 @@ pub(super) fn recover_on(dir: &Path, backends: &dyn Backends, bump: u64) -> Resu
         persist(&mut log, None)?;
     }
     let objects = tables.len() as u64;
-    Ok(Verified { format, member, members: before.members, revision, objects, checkpoint, last: last.index })
+    Ok(Verified { format, member, members: before, revision, objects, checkpoint, last: last.index })
 }
 
 /// What a start finds.
@@ -186,6 +189,8 @@ struct Found {
     mirror: Mirror,
     tables: Tables,
     applied: Applied,
+    /// See [`Verified::members`].
+    members: ConfState,
 }
 
 /// Opens both databases and checks what a start checks.
@@ -199,8 +204,20 @@ fn load(dir: &Path, backends: &dyn Backends) -> Result<Found, OpenError> {
     let found = Databases::open(dir, backends, member, Durability::Immediate, Arc::default())?;
     let Databases { log, contents, mirror, tables, applied } = found;
     let restored = contents.clone().restored(&applied);
-    Machine::new(&Options::new(member), restored).map_err(|e| damaged(format!("{LOG}: {e}")))?;
-    Ok(Found { member, contents, log, mirror, tables, applied })
+    let members = members(member, restored).map_err(|e| damaged(format!("{LOG}: {e}")))?;
+    Ok(Found { member, contents, log, mirror, tables, applied, members })
+}
+
+/// The members behind the last change that is known to be committed, found as a start finds them.
+fn members(member: u64, restored: Restored) -> Result<ConfState, Error> {
+    let mut machine = Machine::new(&Options::new(member), restored)?;
+    while let Some(work) = machine.work() {
+        let done = machine.persisted(work)?;
+        if let Some(last) = done.committed.last() {
+            machine.applied(last.at.index);
+        }
+    }
+    Ok(machine.members().clone())
 }
 
 impl Found {

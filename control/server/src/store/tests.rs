@@ -203,6 +203,35 @@ async fn it_goes_on_when_the_disk_is_mended_and_watchers_miss_nothing() {
 }
 
 #[tokio::test]
+async fn a_file_system_that_turns_read_only_while_it_serves_is_called_that_and_costs_nothing() {
+    let (dir, disk) = (tempfile::tempdir().unwrap(), Disk::default());
+    let store = Store::open(options(&dir, &disk)).unwrap();
+    store.propose(txn([put("a", "1")])).await.unwrap();
+    disk.fail_syncs_as(std::io::ErrorKind::ReadOnlyFilesystem);
+    assert!(matches!(store.propose(txn([put("a", "2")])).await, Err(ProposeError::Unknown(_))));
+    let says = "the file system is read-only: nothing is damaged or lost";
+    let said = async {
+        while !store.health().is_err_and(|why| why.contains(says)) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(Duration::from_secs(60), said).await.unwrap_or_else(|_| panic!("{:?}", store.health()));
+    let refused = store.propose(txn([put("b", "1")])).await;
+    assert!(matches!(&refused, Err(ProposeError::Unhealthy(why)) if why.contains(says)), "{refused:?}");
+    assert!(matches!(store.read_index().await, Err(ReadError::Unhealthy(_))));
+    assert_eq!(data(&store.snapshot(), "a").as_deref(), Some("1"), "what is proven can be read all the while");
+    // It can be written again, and holds all that was promised.
+    disk.mend_syncs();
+    healthy(&store).await;
+    assert!(data(&store.snapshot(), "a").is_some() && data(&store.snapshot(), "b").is_none());
+    assert!(matches!(store.propose(txn([put("b", "1")])).await, Ok(Outcome::Applied(_))));
+    store.close().await.unwrap();
+    let store = Store::open(options(&dir, &disk.reboot(None))).unwrap();
+    assert!(["a", "b"].iter().all(|name| data(&store.snapshot(), name).is_some()));
+    store.close().await.unwrap();
+}
+
+#[tokio::test]
 async fn a_disk_that_comes_back_without_what_it_promised_is_not_believed() {
     let (dir, disk) = (tempfile::tempdir().unwrap(), Disk::default());
     let store = Store::open(options(&dir, &disk)).unwrap();

@@ -280,6 +280,7 @@ fn identity(pod: &PodIdentity) -> Identity {
         dns: crate::dns::of_pod(&pod.dns),
         hosts: pod.hosts.clone(),
         host_ports: pod.host_ports.iter().filter_map(host_port).collect(),
+        interface: None,
     }
 }
 

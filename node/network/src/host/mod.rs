@@ -1,5 +1,6 @@
 //! Listeners on the host: node ports on the node's named addresses, host ports of pods, Services' external addresses where
-//! the host has them, and health check ports. They run as an ordinary user, so ports below 1024 usually stay closed.
+//! the host has them, and health check ports. They run as an ordinary user, so ports below 1024 usually stay closed. Where the
+//! host's own processes may use them ([`crate::HostAccess`]), also Services' own addresses over UDP.
 
 mod tcp;
 mod udp;
@@ -118,7 +119,7 @@ impl HostListeners {
             let (network, meaning) = (self.network.clone(), self.meaning.clone());
             let opened = match at.protocol {
                 Protocol::Tcp => tcp::open(network, at.addr, meaning).await,
-                Protocol::Udp => udp::open(network, at.addr, meaning),
+                Protocol::Udp => udp::open(network, at.addr, meaning, matches!(port, HostPort::Virtual(_))),
             };
             match opened {
                 Ok(task) => drop(self.open.insert(at, task)),
@@ -131,7 +132,9 @@ impl HostListeners {
                         {
                             Some(Beneficiary::Service(key))
                         }
-                        HostPort::Service(_) | HostPort::Health(_) | HostPort::Gateway { .. } => None,
+                        HostPort::Service(_) | HostPort::Virtual(_) | HostPort::Health(_) | HostPort::Gateway(_) => {
+                            None
+                        }
                     };
                     failed.insert((at, whose), format!("listen {at}: bind: {}", failure_text(&error)));
                 }

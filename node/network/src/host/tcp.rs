@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use copepod_node_routes::{HostAddr, HostPort, Protocol, ServiceKey, ServicePort, Side};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -16,6 +16,7 @@ use crate::connect::{Source, Target};
 use crate::error::NetError;
 use crate::network::Network;
 use crate::pod::Scope;
+use crate::splice::splice;
 
 /// For a health check's request to arrive and its answer to leave.
 const HEALTH_CHECK: Duration = Duration::from_secs(10);
@@ -56,8 +57,10 @@ async fn listen(network: Network, listener: TcpListener, at: SocketAddr, meaning
                     Some(service) => carry(&network, tcp, peer, To::Service(service)).await,
                     None => Ok(()),
                 },
+                // Over TCP others listen for all of them at once.
+                HostPort::Virtual(_) => Ok(()),
                 HostPort::Pod { to, .. } => carry(&network, tcp, peer, To::Pod(to)).await,
-                HostPort::Gateway { tls } => network.serve_gateway(tcp, peer, at.port(), tls).await,
+                HostPort::Gateway(layer) => network.serve_gateway(tcp, peer, at.port(), layer).await,
             };
             if let Err(error) = done {
                 tracing::debug!(%at, %peer, %error, "connection from outside");
@@ -73,18 +76,18 @@ enum To {
     Pod(SocketAddr),
 }
 
-async fn carry(network: &Network, mut tcp: TcpStream, peer: SocketAddr, to: To) -> io::Result<()> {
+async fn carry(network: &Network, tcp: TcpStream, peer: SocketAddr, to: To) -> io::Result<()> {
     let local = tcp.local_addr()?;
     let _ = tcp.set_nodelay(true);
     let source = Source::Client(SocketAddr::new(peer.ip().to_canonical(), peer.port()));
-    let mut conn = match to {
+    let conn = match to {
         To::Service(port) => network.connect_service(&source, Side::Outside, &port, local).await?,
         To::Pod(to) => {
             let pod = network.pod(to.ip()).ok_or(NetError::RemoteUnreachable)?;
             network.open(&source, &Target::Pod(pod, Scope::Pod), to, None).await?
         }
     };
-    copy_bidirectional(&mut tcp, &mut conn.stream).await.map(drop)
+    splice(tcp, conn.stream).await
 }
 
 /// Answers a load balancer that asks whether this node has endpoints of a Service, as kube-proxy does.

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use copepod_node_routes::{FlowKey, Flows, HostAddr, HostPort, Neighbour, Protocol, ServicePort, Side};
+use copepod_node_routes::{FlowKey, Flows, HostAddr, HostPort, Neighbour, Protocol, Side};
+use socket2::{Domain, Socket, Type};
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
@@ -117,10 +118,15 @@ struct Listener {
     answers: Arc<std::net::UdpSocket>,
 }
 
-/// Listens until the task is aborted.
-pub(super) fn open(network: Network, at: SocketAddr, meaning: Meaning) -> io::Result<JoinHandle<()>> {
-    let socket = std::net::UdpSocket::bind(at)?;
-    socket.set_nonblocking(true)?;
+/// Listens until the task is aborted, at an address that is no interface's if it is a Service's own (IP_TRANSPARENT).
+pub(super) fn open(network: Network, at: SocketAddr, meaning: Meaning, own: bool) -> io::Result<JoinHandle<()>> {
+    let socket = Socket::new(Domain::for_address(at), Type::DGRAM.nonblocking(), Some(socket2::Protocol::UDP))?;
+    if own {
+        // Whoever may not say so hears it from the next line, unless the address is an interface's after all.
+        let _ = socket.set_ip_transparent_v4(true);
+    }
+    socket.bind(&at.into())?;
+    let socket = std::net::UdpSocket::from(socket);
     let receiving = UdpSocket::from_std(socket.try_clone()?)?;
     let at = HostAddr { addr: at, protocol: Protocol::Udp };
     let listener = Listener { network, at, meaning, answers: Arc::new(socket) };
@@ -140,8 +146,7 @@ impl Listener {
         let network = &self.network;
         let client = SocketAddr::new(client.ip().to_canonical(), client.port());
         let key = FlowKey { client, at: self.at.addr };
-        let port: Arc<ServicePort>;
-        let service = match self.meaning.of(self.at) {
+        let (service, side) = match self.meaning.of(self.at) {
             Some(HostPort::Pod { to, .. }) => {
                 if !self.go_on(key, data, |at| at == to) {
                     self.begin(key, to, data);
@@ -153,20 +158,25 @@ impl Listener {
                     if !network.routes().admits(&found.service, self.at, client.ip()) {
                         return;
                     }
-                    port = found.clone();
-                    &port
+                    (found.clone(), Side::Outside)
                 }
                 None => return,
             },
-            Some(HostPort::Health(_) | HostPort::Gateway { .. }) | None => return,
+            Some(HostPort::Virtual(_)) => {
+                match network.routes().service(self.at.addr.ip(), self.at.addr.port(), Protocol::Udp) {
+                    Some(found) => (found.clone(), Side::Inside),
+                    None => return,
+                }
+            }
+            Some(HostPort::Health(_) | HostPort::Gateway(_)) | None => return,
         };
-        if self.go_on(key, data, |at| service.eligible(Side::Outside).iter().any(|e| e.addr == at)) {
+        if self.go_on(key, data, |at| service.eligible(side).iter().any(|e| e.addr == at)) {
             return;
         }
-        let chosen = network.chosen(service, Side::Outside, client.ip());
-        for endpoint in service.candidates(Side::Outside, chosen, network.chance()) {
+        let chosen = network.chosen(&service, side, client.ip());
+        for endpoint in service.candidates(side, chosen, network.chance()) {
             if self.begin(key, endpoint.addr, data) {
-                network.taken(service, client.ip(), chosen, endpoint.addr);
+                network.taken(&service, client.ip(), chosen, endpoint.addr);
                 return;
             }
         }
@@ -183,7 +193,7 @@ impl Listener {
         let sent = is_good(to)
             && match &via.far {
                 Far::Here => self.push(to, key, shown, data),
-                far => far.send(data),
+                far => self.network.lets_out(key.client, to) && far.send(data),
             };
         if !sent {
             lock(&flows.table).end(key);
@@ -205,10 +215,16 @@ impl Listener {
     fn begin(&self, key: FlowKey, to: SocketAddr, data: &[u8]) -> bool {
         let network = &self.network;
         // A pod's own loopback is not the host's: clients there show as the node, as with node ports of Kubernetes.
-        let (source, shown) = match key.client.ip().is_loopback() {
-            true => (Source::Node, SocketAddr::new(network.node_ip_for(to.ip()), key.client.port())),
-            false => (Source::Client(key.client), key.client),
+        let (source, shown) = match network.in_namespace(key.client.ip()) {
+            Some(pod) => (Source::Pod(pod), key.client),
+            None if key.client.ip().is_loopback() => {
+                (Source::Node, SocketAddr::new(network.node_ip_for(to.ip()), key.client.port()))
+            }
+            None => (Source::Client(key.client), key.client),
         };
+        if !network.lets_out(key.client, to) {
+            return false;
+        }
         let far = match network.endpoint_target(to) {
             Ok(Target::Pod(pod, scope))
                 if pod.udp(scope, to).is_some() && network.admits(key.client, &pod, to.port()) =>
@@ -319,7 +335,13 @@ impl Network {
 
     /// Whether policies let a client's datagrams into a pod's port.
     fn admits(&self, client: SocketAddr, pod: &PodHandle, port: u16) -> bool {
-        self.permits(&Flow::udp(Who::client(client.ip()), Who::of(pod, client.ip()), port))
+        self.permits(&Flow::udp(self.who_came(client.ip()), Who::of(pod, client.ip()), port))
+    }
+
+    /// Whether policies let a client's datagrams go to an endpoint, as far as they are this node's to ask: if it is a pod in a
+    /// namespace of this host.
+    pub(super) fn lets_out(&self, client: SocketAddr, to: SocketAddr) -> bool {
+        self.permits(&Flow::udp(self.who_came(client.ip()), Who::Address(to.ip()), to.port()))
     }
 
     /// Begins a flow; whom the endpoint sees, or none where there is no room.

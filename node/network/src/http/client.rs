@@ -278,7 +278,7 @@ impl Network {
                         Err(e) => Err(Failure::NotSent(HttpError::Connect(e), Box::new(request))),
                     };
                 }
-                Some(Bound::Listener(_)) => {}
+                Some(Bound::Listener(_) | Bound::Namespace(_)) => {}
                 None => {
                     return Err(Failure::NotSent(HttpError::Connect(NetError::ConnectionRefused), Box::new(request)));
                 }

@@ -1,4 +1,5 @@
-//! The way in: an HTTP server on a named address of the host, whose requests go where Ingresses and the routes of Gateways say.
+//! The way in: an HTTP server on a named address of the host, whose requests go where Ingresses and the routes of Gateways say,
+//! and streams, which go where TLSRoutes and TCPRoutes say.
 
 mod access;
 mod certificates;
@@ -6,6 +7,7 @@ mod headers;
 mod mirror;
 mod proxy;
 mod respond;
+mod streams;
 mod treat;
 
 use std::future::Future;
@@ -14,6 +16,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::BytesMut;
+use copepod_model::gateway::Layer;
 use copepod_node_routes::Door;
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
@@ -26,9 +30,11 @@ pub use certificates::{Certificate, Certificates, certificate};
 
 use crate::http::BoxError;
 use crate::network::Network;
+use crate::protocol::prefixed::Prefixed;
 use crate::protocol::{self, Limits};
 use crate::sync::{read, write};
 use proxy::Front;
+use streams::Streams;
 
 /// The limits of the ingress.
 #[derive(Clone, Debug)]
@@ -150,19 +156,28 @@ async fn connection(
         max_header_bytes: config.max_header_bytes,
         ..Limits::default()
     };
-    let tls = config.tls.clone().map(tokio_rustls::TlsAcceptor::from);
+    let Some(tls) = config.tls.clone() else {
+        return protocol::serve(tcp, Arc::new(Front::new(network, config, peer, door)), &limits, shutdown).await;
+    };
+    let mut shutdown = std::pin::pin!(shutdown);
+    let tcp = if network.routes().asks_names(door) {
+        let streams = Streams { network: &network, config: &config, peer };
+        match streams.by_name(tcp, &tls, door, shutdown.as_mut()).await? {
+            Some(tcp) => tcp,
+            None => return Ok(()),
+        }
+    } else {
+        Prefixed::new(tcp, BytesMut::new())
+    };
     let front = Arc::new(Front::new(network, config, peer, door));
-    match tls {
-        None => protocol::serve(tcp, front, &limits, shutdown).await,
-        Some(tls) => match timeout(limits.header_timeout, tls.accept(tcp)).await {
-            Ok(stream) => protocol::serve(stream?, front, &limits, shutdown).await,
-            Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
-        },
+    match timeout(limits.header_timeout, tokio_rustls::TlsAcceptor::from(tls).accept(tcp)).await {
+        Ok(stream) => protocol::serve(stream?, front, &limits, shutdown).await,
+        Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
     }
 }
 
 /// The ingress' own listeners. Ports that Gateways open besides are served with the settings of the first one that speaks TLS, or
-/// does not, as they do, and end with it.
+/// does not, as they do, and end with it; those that take bytes with the settings of any.
 #[derive(Default)]
 pub(crate) struct Doors(Vec<Entered>);
 
@@ -171,6 +186,17 @@ struct Entered {
     at: SocketAddr,
     config: Arc<IngressConfig>,
     stopped: watch::Receiver<bool>,
+}
+
+impl Entered {
+    /// Whether a port of a Gateway may be served with its settings.
+    fn serves(&self, layer: Layer) -> bool {
+        match layer {
+            Layer::Http => self.config.tls.is_none(),
+            Layer::Tls => self.config.tls.is_some(),
+            Layer::Tcp => true,
+        }
+    }
 }
 
 /// Takes a listener out of the [`Doors`].
@@ -192,19 +218,28 @@ impl Network {
     }
 
     /// Whether a port of a Gateway is to be opened: there is an ingress to serve it, which does not listen there itself.
-    pub(crate) fn opens(&self, at: SocketAddr, tls: bool) -> bool {
+    pub(crate) fn opens(&self, at: SocketAddr, layer: Layer) -> bool {
         let doors = read(&self.0.doors);
         let taken = |own: SocketAddr| own.port() == at.port() && (own.ip() == at.ip() || own.ip().is_unspecified());
-        doors.0.iter().any(|d| d.config.tls.is_some() == tls) && !doors.0.iter().any(|d| taken(d.at))
+        doors.0.iter().any(|d| d.serves(layer)) && !doors.0.iter().any(|d| taken(d.at))
     }
 
     /// Serves a connection to a port of a Gateway.
-    pub(crate) async fn serve_gateway(&self, tcp: TcpStream, peer: SocketAddr, port: u16, tls: bool) -> io::Result<()> {
-        let entered = read(&self.0.doors).0.iter().find(|d| d.config.tls.is_some() == tls).cloned();
+    pub(crate) async fn serve_gateway(
+        &self,
+        tcp: TcpStream,
+        peer: SocketAddr,
+        port: u16,
+        layer: Layer,
+    ) -> io::Result<()> {
+        let entered = read(&self.0.doors).0.iter().find(|d| d.serves(layer)).cloned();
         let Some(Entered { config, mut stopped, .. }) = entered else { return Ok(()) };
         let shutdown = async { drop(stopped.wait_for(|s| *s).await) };
-        let served = connection(self.clone(), tcp, peer, Door::gateway(port, tls), config, shutdown).await;
-        served.map_err(io::Error::other)
+        if layer == Layer::Tcp {
+            return Streams { network: self, config: &config, peer }.bytes(tcp, port, shutdown).await;
+        }
+        let door = Door::gateway(port, layer == Layer::Tls);
+        connection(self.clone(), tcp, peer, door, config, shutdown).await.map_err(io::Error::other)
     }
 }
 

@@ -18,6 +18,7 @@ use crate::{Network, NetworkConfig, PodHandle};
 
 mod access;
 mod gateway;
+mod streams;
 
 struct World {
     network: Network,

@@ -60,6 +60,7 @@ pub(crate) fn attach(network: &Network, n: u8) -> Arc<PodHandle> {
         dns: Dns { search: network.zone().search_list("shop"), ..Dns::default() },
         hosts: Vec::new(),
         host_ports: Vec::new(),
+        interface: None,
     })
 }
 

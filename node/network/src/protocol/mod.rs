@@ -1,9 +1,10 @@
 //! The protocols that a connection from outside may speak, told apart by its first bytes.
 
+pub(crate) mod hello;
 mod http1;
 mod http2;
 mod idle;
-mod prefixed;
+pub(crate) mod prefixed;
 pub(crate) mod upgrade;
 
 use std::future::Future;

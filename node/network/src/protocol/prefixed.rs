@@ -7,14 +7,19 @@ use std::task::{Context, Poll};
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-pub(super) struct Prefixed<I> {
+pub(crate) struct Prefixed<I> {
     io: I,
     prefix: BytesMut,
 }
 
 impl<I> Prefixed<I> {
-    pub(super) fn new(io: I, prefix: BytesMut) -> Prefixed<I> {
+    pub(crate) fn new(io: I, prefix: BytesMut) -> Prefixed<I> {
         Prefixed { io, prefix }
+    }
+
+    /// The stream itself.
+    pub(crate) fn inner(&self) -> &I {
+        &self.io
     }
 }
 

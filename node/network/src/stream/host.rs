@@ -33,12 +33,14 @@ pub(crate) struct HostStream {
     tcp: TcpStream,
     switch: Arc<Switch>,
     pub(super) live: Tracked,
+    /// At the pod at its other end, if that is one of this node as well.
+    pub(super) other: Tracked,
     _room: OwnedSemaphorePermit,
 }
 
 impl HostStream {
     pub(super) fn new(tcp: TcpStream, room: OwnedSemaphorePermit) -> HostStream {
-        HostStream { tcp, switch: Arc::default(), live: None, _room: room }
+        HostStream { tcp, switch: Arc::default(), live: None, other: None, _room: room }
     }
 
     pub(super) fn link(&self) -> Arc<Switch> {

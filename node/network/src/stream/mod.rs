@@ -51,6 +51,14 @@ impl Stream {
         self
     }
 
+    /// Ties a stream to a namespace of this host to the life of the pod at its near end, too.
+    pub(crate) fn also_tracked(mut self, tracker: &std::sync::Arc<Tracker>) -> Stream {
+        if let Kind::Host(s) = &mut self.0 {
+            s.other = tracker.add(s.link(), None);
+        }
+        self
+    }
+
     /// Unties it again.
     pub(crate) fn untracked(mut self) -> Stream {
         match &mut self.0 {

@@ -261,7 +261,7 @@ async fn exchange(heard: Heard, pod: &PodHandle, request: Request<RecvStream>, m
     let Heard { to, claim, peer, asks, .. } = heard;
     let service: Arc<dyn HttpService> = match pod.tcp(Scope::Pod, to.port()) {
         Some(Bound::Http(service)) => service,
-        Some(Bound::Listener(_)) => return refuse(&mut respond, Refusal::StreamsOnly, None),
+        Some(Bound::Listener(_) | Bound::Namespace(_)) => return refuse(&mut respond, Refusal::StreamsOnly, None),
         None => return refuse(&mut respond, Refusal::Refused, None),
     };
     if asks {

@@ -131,6 +131,7 @@ fn attach(net: &Network, name: &str, address: &str) -> Arc<PodHandle> {
         dns: crate::Dns::default(),
         hosts: Vec::new(),
         host_ports: Vec::new(),
+        interface: None,
     })
 }
 

@@ -252,6 +252,54 @@ fn crashes_back_off_from_milliseconds() {
 }
 
 #[test]
+fn a_probes_own_grace_counts_before_the_pods() {
+    for (name, kind) in [("livenessProbe", ProbeKind::Liveness), ("startupProbe", ProbeKind::Startup)] {
+        for (own, stop) in [(json!(3), "stop c.0 3s"), (json!(null), "stop c.0 7s")] {
+            let mut c = json!({"name": "c"});
+            c[name] = json!({"tcpSocket": {"port": 1}, "failureThreshold": 1, "terminationGracePeriodSeconds": own});
+            let mut b = Bench::new(json!({"terminationGracePeriodSeconds": 7, "containers": [c]}));
+            b.image();
+            b.started("c", 0);
+            assert_eq!(b.probed(kind, Err("x".into())), stop, "{name}");
+            let quicker = if own.is_null() { "stop c.0 2s" } else { "" };
+            assert_eq!((b.after(1000), b.delete(2).as_str()), (String::new(), quicker), "a deletion only shortens it");
+        }
+    }
+}
+
+#[test]
+fn restarts_by_probe_of_what_had_served_do_not_add_up() {
+    let waits = |readiness: bool, ran: u64, by_probe: bool| {
+        let mut c = json!({"name": "c", "livenessProbe": {"tcpSocket": {"port": 1}, "failureThreshold": 1}});
+        if readiness {
+            c["readinessProbe"] = json!({"tcpSocket": {"port": 1}});
+        }
+        let mut b = Bench::new(json!({"containers": [c]}));
+        b.image();
+        let mut waits = Vec::new();
+        for attempt in 0..10 {
+            b.started("c", attempt);
+            b.after(ran);
+            if by_probe {
+                let (id, kind, at) = (b.id("c", attempt), ProbeKind::Liveness, b.now);
+                let failed = Observation::Probed { id, kind, result: Err("no".into()), at };
+                assert_eq!(b.see(failed), format!("stop c.{attempt} 30s"));
+            }
+            b.exited("c", attempt, 137);
+            let wait = b.last.wake_at.unwrap().since(b.now).as_millis() as u64;
+            waits.push(wait);
+            assert_eq!(b.after(wait), format!("start c.{}", attempt + 1));
+        }
+        waits
+    };
+    let growing: Vec<u64> = (0..10).map(|n| 10 << n).collect();
+    assert_eq!(waits(false, 1000, true), [10; 10]);
+    assert_eq!(waits(false, 999, true), growing, "its probe fails almost at once");
+    assert_eq!(waits(true, 1000, true), growing, "it has never been ready");
+    assert_eq!(waits(false, 1000, false), growing, "it ends by itself");
+}
+
+#[test]
 fn the_messages_of_a_pod_share_what_there_is() {
     for (containers, kept) in [(json!([{"name": "c"}]), 12 << 10), (json!([{"name": "c"}, {"name": "d"}]), 6 << 10)] {
         let mut b = Bench::new(json!({"restartPolicy": "Never", "containers": containers}));
@@ -368,10 +416,12 @@ fn a_long_pull_says_how_far_it_is() {
     let said =
         |b: &Bench| b.last.status.container_statuses.as_ref().unwrap()[0].state.clone().unwrap().waiting.unwrap();
     b.see(Observation::ImageProgress { request, done: 12_900_000, total: 80 << 20 });
-    assert_eq!((b.main().as_str(), b.events().len()), ("waiting ContainerCreating 0", 0), "and it is no event");
+    assert_eq!(b.main(), "waiting ContainerCreating 0");
+    assert_eq!(b.events(), ["Pulling: Pulling image \"img:1\": 12 of 80 MiB"]);
     assert_eq!(said(&b).message.as_deref(), Some("pulling: 12 of 80 MiB"));
     b.see(Observation::ImageProgress { request, done: 2 << 20, total: 9 << 20 });
     assert_eq!(said(&b).message.as_deref(), Some("pulling: 2048 of 9216 KiB"));
+    assert_eq!(b.events().len(), 0, "so soon it is no event");
     b.see(Observation::ImageProgress { request: asked("other"), done: 1, total: 1 });
     assert_eq!(said(&b).message.as_deref(), Some("pulling: 2048 of 9216 KiB"), "that is another's");
     b.see(Observation::ImageFailed { request, reason: "ErrImagePull".into(), message: "gone".into() });
@@ -381,6 +431,19 @@ fn a_long_pull_says_how_far_it_is() {
     assert!(why.starts_with("Back-off pulling image"), "what went wrong before is worth more: {why}");
     assert_eq!(b.image(), "start c.0");
     assert_eq!(said(&b).message, None);
+}
+
+#[test]
+fn a_long_pull_has_few_events() {
+    let mut b = Bench::new(json!({"containers": [{"name": "c"}]}));
+    let request = asked("img:1");
+    let mut told = Vec::new();
+    for seconds in (5..=600).step_by(5) {
+        b.after(5000);
+        b.see(Observation::ImageProgress { request, done: seconds << 20, total: 600 << 20 });
+        told.extend(b.events().iter().map(|e| e.rsplit_once(": ").unwrap().1.to_string()));
+    }
+    assert_eq!(told, [5, 10, 20, 40, 80, 160, 320].map(|n| format!("{n} of 600 MiB")));
 }
 
 #[test]

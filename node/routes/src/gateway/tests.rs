@@ -2,7 +2,9 @@ use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
 use copepod_model::Key;
-use copepod_model::gateway::{GATEWAY_CLASSES, GATEWAYS, GRPC_ROUTES, HTTP_ROUTES, REFERENCE_GRANTS};
+use copepod_model::gateway::{
+    GATEWAY_CLASSES, GATEWAYS, GRPC_ROUTES, HTTP_ROUTES, REFERENCE_GRANTS, TCP_ROUTES, TLS_ROUTES,
+};
 use copepod_model::object::{encode, with_revision};
 use serde_json::{Value, json};
 
@@ -54,6 +56,10 @@ impl World {
     }
 
     fn ingress(&mut self, host: &str, path: &str, to: &str) {
+        self.annotated_ingress(host, path, to, json!({}));
+    }
+
+    fn annotated_ingress(&mut self, host: &str, path: &str, to: &str, annotations: Value) {
         let backend = json!({"service": {"name": to, "port": {"number": 80}}});
         let paths = json!([{"pathType": "Prefix", "path": path, "backend": backend}]);
         let rule = if host.is_empty() {
@@ -61,7 +67,8 @@ impl World {
         } else {
             json!({"host": host, "http": {"paths": paths}})
         };
-        self.ingresses.push(object("ingresses.networking.k8s.io", "infra", to, json!({"spec": {"rules": [rule]}})));
+        let value = json!({"metadata": {"annotations": annotations}, "spec": {"rules": [rule]}});
+        self.ingresses.push(object("ingresses.networking.k8s.io", "infra", to, value));
     }
 
     fn borrowed(&self) -> GatewayObjects<&Object> {
@@ -291,14 +298,185 @@ fn ports_and_protocols_are_apart() {
         ports: vec![PodPort { ip: None, port: 9000, protocol: Protocol::Tcp, to: 80 }],
     }];
     let listen = table.host_ports(&[node], &pods).listen;
-    let opened: Vec<(u16, bool)> = listen
+    let opened: Vec<(u16, Layer)> = listen
         .iter()
         .filter_map(|(HostAddr { addr, .. }, port)| match port {
-            HostPort::Gateway { tls } => Some((SocketAddr::port(addr), *tls)),
+            HostPort::Gateway(layer) => Some((SocketAddr::port(addr), *layer)),
             _ => None,
         })
         .collect();
-    assert_eq!(opened, [(80, false), (443, true), (8080, false)]);
+    assert_eq!(opened, [(80, Layer::Http), (443, Layer::Tls), (8080, Layer::Http)]);
+}
+
+/// What becomes of TLS for a name: `requests`, `nobody`, or the Service that it leads to, after `ends` if TLS ends before.
+fn greeted(table: &RouteTable, door: Door, name: &str) -> String {
+    match table.match_tls(door, Some(name).filter(|n| !n.is_empty())) {
+        Greeting::Requests => "requests".into(),
+        Greeting::Nobody => "nobody".into(),
+        Greeting::Stream { rule, ends_tls } => {
+            let to = rule.choose(0).and_then(|w| w.backend.as_ref()).map_or("!", |b| &*b.service.name);
+            format!("{}{to}", if ends_tls { "ends " } else { "" })
+        }
+    }
+}
+
+fn tls(name: &str, port: u16, host: Option<&str>, mode: &str) -> Value {
+    let certificates = if mode == "Terminate" { json!([{"name": "c"}]) } else { json!([]) };
+    let tls = json!({"mode": mode, "certificateRefs": certificates});
+    json!({"name": name, "port": port, "protocol": "TLS", "hostname": host, "tls": tls})
+}
+
+fn stream(section: &str, hosts: &[&str], to: &str) -> Value {
+    json!({"parentRefs": [{"name": "g", "sectionName": section}], "hostnames": hosts,
+        "rules": [{"backendRefs": [{"name": to, "port": 80}]}]})
+}
+
+#[test]
+fn a_name_finds_its_listener_and_then_its_route() {
+    let https = json!({"name": "https", "port": 443, "protocol": "HTTPS", "hostname": "web.test",
+        "tls": {"certificateRefs": [{"name": "c"}]}});
+    let mut w = World::new(json!([
+        tls("any", 443, None, "Passthrough"),
+        tls("wild", 443, Some("*.wild.test"), "Passthrough"),
+        tls("ends", 443, Some("*.ends.test"), "Terminate"),
+        https,
+        tls("own", 8443, Some("own.test"), "Passthrough"),
+        {"name": "plain", "port": 80, "protocol": "HTTP"},
+        {"name": "later", "port": 444, "protocol": "HTTPS", "tls": {"certificateRefs": [{"name": "c"}]}},
+    ]));
+    for (section, hosts, to) in [
+        ("any", &["a.test", "*.b.test"][..], "first"),
+        ("any", &["a.test", "x.b.test", "*.wild.test", "web.test"], "second"),
+        ("wild", &["x.wild.test"], "x"),
+        ("wild", &["*.y.wild.test"], "y"),
+        ("ends", &["t.ends.test", "*.deep.ends.test"], "tls"),
+        ("own", &["own.test"], "own"),
+    ] {
+        w.raw(TLS_ROUTES, "infra", to, stream(section, hosts, to));
+    }
+    w.raw(TCP_ROUTES, "infra", "tcp", stream("ends", &[], "rest"));
+    let (ingress, own) = (Door::ingress(8443, true), Door::gateway(443, true));
+    let table = w.table();
+    for (name, want) in [
+        ("a.test", "first"),
+        ("A.Test.", "first"),
+        ("y.b.test", "first"),
+        ("x.b.test", "second"),
+        ("z.test", "nobody"),
+        ("", "nobody"),
+        ("x.wild.test", "x"),
+        ("z.y.wild.test", "y"),
+        // The closest listener has no such route, and no other one answers.
+        ("z.wild.test", "nobody"),
+        ("web.test", "requests"),
+        ("t.ends.test", "ends tls"),
+        ("x.deep.ends.test", "ends tls"),
+        ("u.ends.test", "ends rest"),
+    ] {
+        assert_eq!((greeted(&table, ingress, name), greeted(&table, own, name)), (want.into(), want.into()), "{name}");
+    }
+    assert_eq!(greeted(&table, ingress, "own.test"), "own");
+    assert_eq!(greeted(&table, Door::gateway(8443, true), "a.test"), "nobody", "no listener is for it");
+    assert_eq!(greeted(&table, Door::gateway(444, true), "a.test"), "requests");
+    let asks = [ingress, own, Door::gateway(444, true), Door::ingress(8080, false)].map(|door| table.asks_names(door));
+    assert_eq!(asks, [true, true, false, false]);
+    // What is for requests is not found by those listeners' hosts.
+    assert_eq!(leads(&table, ingress, "GET a.test/"), "-");
+
+    // Ingresses have what no route is for, at the ingress' own listener.
+    w.ingress("ing.test", "/", "ing");
+    w.ingress("*.ing.test", "/", "wild");
+    w.ingress("a.test", "/", "never");
+    let table = w.table();
+    for (name, want) in
+        [("ing.test", "requests"), ("x.ing.test", "requests"), ("y.x.ing.test", "nobody"), ("a.test", "first")]
+    {
+        assert_eq!(greeted(&table, ingress, name), want, "{name}");
+    }
+    assert_eq!(greeted(&table, own, "ing.test"), "nobody");
+}
+
+#[test]
+fn an_ingress_may_pass_its_tls_on() {
+    let https = json!({"name": "https", "port": 443, "protocol": "HTTPS", "hostname": "both.test",
+        "tls": {"certificateRefs": [{"name": "c"}]}});
+    let mut w = World::new(json!([https]));
+    let (ingress, own) = (Door::ingress(8443, true), Door::gateway(443, true));
+    assert!(!w.table().asks_names(ingress));
+    let passes = json!({"nginx.ingress.kubernetes.io/ssl-passthrough": "true"});
+    w.annotated_ingress("a.test", "/", "whole", passes.clone());
+    w.annotated_ingress("part.test", "/part", "part", passes.clone());
+    w.annotated_ingress("*.wild.test", "/", "wild", passes.clone());
+    w.annotated_ingress("both.test", "/", "both", passes);
+    w.annotated_ingress("b.test", "/", "ends", json!({"copepod.dev/ssl-passthrough": "false"}));
+    let table = w.table();
+    assert_eq!((table.asks_names(ingress), table.asks_names(own)), (true, false));
+    for (name, want) in [
+        ("a.test", "whole"),
+        ("part.test", "requests"),
+        ("x.wild.test", "requests"),
+        ("both.test", "requests"),
+        ("b.test", "requests"),
+        ("z.test", "requests"),
+        ("", "requests"),
+    ] {
+        assert_eq!(greeted(&table, ingress, name), want, "{name}");
+    }
+    assert_eq!(greeted(&table, own, "a.test"), "nobody", "that is no port of an Ingress");
+}
+
+#[test]
+fn bytes_go_where_the_oldest_route_says() {
+    let port = |name: &str, port: u16| json!({"name": name, "port": port, "protocol": "TCP"});
+    let mut w = World::new(json!([port("a", 7000), port("b", 7001)]));
+    w.raw(TCP_ROUTES, "infra", "z", stream("a", &[], "old"));
+    w.raw(TCP_ROUTES, "infra", "a", json!({"rules": [{"backendRefs": [{"name": "new", "port": 80}]}]}));
+    w.raw(TCP_ROUTES, "apps", "b", json!({"rules": [{"backendRefs": [{"name": "foreign", "port": 80}]}]}));
+    w.raw(HTTP_ROUTES, "infra", "h", json!({"rules": [{"backendRefs": [{"name": "http", "port": 80}]}]}));
+    let table = w.table();
+    let to = |port| {
+        let rule = table.match_tcp(port)?;
+        Some(rule.choose(0)?.backend.as_ref()?.service.name.to_string())
+    };
+    assert_eq!([7000, 7001, 7002].map(to), [Some("old".into()), Some("new".into()), None]);
+    let node: IpAddr = "192.0.2.1".parse().unwrap();
+    let listen = table.host_ports(&[node], &[]).listen;
+    let opened: Vec<_> = listen.iter().map(|(at, port)| (at.addr.port(), port.clone())).collect();
+    assert_eq!(opened, [(7000, HostPort::Gateway(Layer::Tcp)), (7001, HostPort::Gateway(Layer::Tcp))]);
+}
+
+#[test]
+fn streams_keep_weights_and_ask_for_grants() {
+    let mut w = World::new(json!([{"name": "tcp", "port": 7000, "protocol": "TCP"}]));
+    let backends = json!([{"name": "a", "port": 80, "weight": 3}, {"name": "b", "namespace": "apps", "port": 80}]);
+    w.raw(TCP_ROUTES, "infra", "r", json!({"rules": [{ "backendRefs": backends }]}));
+    let shares = |w: &World| {
+        let table = w.table();
+        let rule = table.match_tcp(7000).unwrap();
+        let mut counts = [0; 3];
+        for seq in 0..400 {
+            let name = rule.choose(seq).and_then(|b| b.backend.as_ref()).map(|b| &*b.service.name);
+            counts[match name {
+                Some("a") => 0,
+                Some(_) => 1,
+                None => 2,
+            }] += 1;
+        }
+        counts
+    };
+    let near = |got: [i32; 3], want: [i32; 3]| got.iter().zip(want).all(|(g, w)| (g - w).abs() <= 3);
+    let refused = shares(&w);
+    assert!(near(refused, [300, 0, 100]), "{refused:?}");
+    let grant = |kind: &str| {
+        let spec = json!({"from": [{"group": gateway::GROUP, "kind": kind, "namespace": "infra"}],
+            "to": [{"group": "", "kind": "Service"}]});
+        object(REFERENCE_GRANTS, "apps", kind, json!({ "spec": spec }))
+    };
+    w.objects.grants.push(grant("TLSRoute"));
+    assert_eq!(shares(&w), refused, "that is for another kind");
+    w.objects.grants.push(grant("TCPRoute"));
+    let permitted = shares(&w);
+    assert!(near(permitted, [300, 100, 0]), "{permitted:?}");
 }
 
 #[test]

@@ -22,6 +22,20 @@ async fn is_well(neighbour: &Started) {
     assert_eq!(neighbour.get("/").await.unwrap().status(), StatusCode::OK);
 }
 
+/// Has a guest go on beside a neighbour that must not notice, and ends it.
+async fn goes_on(what: &str, guest: &mut Started, neighbour: &Started) {
+    while guest.container.usage().cpu < Duration::from_millis(20) {
+        is_well(neighbour).await;
+        if !guest.is_running() {
+            panic!("{what} has not lived long: {:?}", guest.exit().await);
+        }
+    }
+    guest.container.kill();
+    let exit = guest.exit().await;
+    assert_eq!((exit.code, exit.reason), (137, Reason::Error), "{what}: {}", exit.message);
+    is_well(neighbour).await;
+}
+
 #[tokio::test]
 async fn a_memory_bomb() {
     let bomb = r#"(module (memory 1) (func (export "_start") (loop $l (drop (memory.grow (i32.const 1))) (br $l))))"#;
@@ -139,11 +153,66 @@ async fn a_storm_of_host_calls() {
             (func $now (param i32 i64 i32) (result i32))) (memory (export "memory") 1)
         (func (export "_start") (loop $l (drop (call $now (i32.const 0) (i64.const 0) (i32.const 0))) (br $l))))"#;
     let (_node, mut guest, neighbour) = beside(storm, |_| {}).await;
-    while guest.container.usage().cpu < Duration::from_millis(20) {
-        is_well(&neighbour).await;
+    goes_on("a storm", &mut guest, &neighbour).await;
+}
+
+/// Those that stay below the limit and use what they have, for ever.
+#[tokio::test]
+async fn bombs_that_live_long() {
+    let memory = r#"(module (memory 1) (func (export "_start")
+        (if (i32.eq (memory.grow (i32.const 99)) (i32.const -1)) (then (unreachable)))
+        (loop $l (memory.fill (i32.const 0) (i32.const 1) (i32.const 6553600)) (br $l))))"#;
+    let stack = r#"(module
+        (func $f (param i32) (if (local.get 0) (then (call $f (i32.sub (local.get 0) (i32.const 1))))))
+        (func (export "_start") (loop $l (call $f (i32.const 2000)) (br $l))))"#;
+    let table = r#"(module (table $t 0 funcref) (func $f (export "_start")
+        (if (i32.eq (table.grow $t (ref.func $f) (i32.const 10000)) (i32.const -1)) (then (unreachable)))
+        (loop $l (table.fill $t (i32.const 0) (ref.func $f) (i32.const 10000)) (br $l))))"#;
+    let handles = component_of(
+        &["f", "drop"],
+        r#"(import "wasi:http/types@0.2.0" (instance $types (export "fields" (type $fields (sub resource)))
+            (export "[constructor]fields" (func (result (own $fields))))))
+        (alias export $types "fields" (type $fields))"#,
+        r#"(core func $f (canon lower (func $types "[constructor]fields")))
+        (core func $drop (canon resource.drop $fields))"#,
+        r#"(func $f (import "host" "f") (result i32)) (func $drop (import "host" "drop") (param i32))"#,
+        "(loop $l (call $drop (call $f)) (br $l))",
+    );
+    let node = Node::new();
+    let neighbour = node.start("hello", |_| {}).await;
+    for (what, text) in [("memory", memory), ("stack", stack), ("table", table), ("handles", handles.as_str())] {
+        let module = node.wat(text).await;
+        let mut guest = node.start_module(module, |spec| spec.memory_limit = Some(8 << 20));
+        goes_on(what, &mut guest, &neighbour).await;
     }
-    guest.container.kill();
-    assert_eq!(guest.exit().await.code, 137);
+}
+
+#[tokio::test]
+async fn sparse_files_take_what_is_written() {
+    // A thousand pages, each a GiB from the next, and a length of a TiB, again and again.
+    let sparse = r#"(module
+        (import "wasi_snapshot_preview1" "path_open"
+            (func $open (param i32 i32 i32 i32 i32 i64 i64 i32 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "fd_pwrite" (func $write (param i32 i32 i32 i64 i32) (result i32)))
+        (import "wasi_snapshot_preview1" "fd_filestat_set_size" (func $resize (param i32 i64) (result i32)))
+        (memory (export "memory") 1)
+        (data (i32.const 16) "\40\00\00\00\04\00\00\00") (data (i32.const 64) "file")
+        (func $ok (param i32) (if (local.get 0) (then (unreachable))))
+        (func (export "_start") (local i64)
+            (call $ok (call $open (i32.const 3) (i32.const 0) (i32.const 64) (i32.const 4) (i32.const 1)
+                (i64.const 64) (i64.const 64) (i32.const 0) (i32.const 8)))
+            (loop $l
+                (call $ok (call $write (i32.const 4) (i32.const 16) (i32.const 1)
+                    (i64.mul (i64.rem_u (local.get 0) (i64.const 1000)) (i64.const 0x40000000)) (i32.const 8)))
+                (call $ok (call $resize (i32.const 4) (i64.const 0x10000000000)))
+                (local.set 0 (i64.add (local.get 0) (i64.const 1)))
+                (br $l))))"#;
+    let (dir, mount) = volume();
+    let (_node, mut guest, neighbour) = beside(sparse, |spec| spec.mounts = vec![mount]).await;
+    goes_on("a writer of sparse files", &mut guest, &neighbour).await;
+    let file = dir.path().join("file").metadata().unwrap();
+    let taken = std::os::unix::fs::MetadataExt::blocks(&file) * 512;
+    assert!(file.len() == 1 << 40 && taken < 16 << 20, "{} bytes long, {taken} taken", file.len());
 }
 
 #[tokio::test]

@@ -1,5 +1,5 @@
-//! The limits that an Ingress sets for its requests, by annotation: `copepod.dev/NAME`, or as people have them,
-//! `nginx.ingress.kubernetes.io/NAME`.
+//! The limits that an Ingress sets for its requests, and whether it passes TLS on, by annotation: `copepod.dev/NAME`, or as
+//! people have them, `nginx.ingress.kubernetes.io/NAME`.
 
 use std::time::Duration;
 
@@ -20,6 +20,8 @@ pub struct IngressLimits {
     pub read: Option<Duration>,
     /// `proxy-send-timeout`: between two pieces of a request's body.
     pub send: Option<Duration>,
+    /// `ssl-passthrough`: TLS of its hosts goes to their backends as it is, and none of the others counts.
+    pub passthrough: bool,
 }
 
 /// The limits of an Ingress, and what is wrong with what it says of them, in words.
@@ -36,11 +38,12 @@ type Limit = (&'static str, &'static str, fn(&mut IngressLimits, &str) -> bool);
 
 const SECONDS: &str = "a number of seconds, such as 120";
 
-const LIMITS: [Limit; 4] = [
+const LIMITS: [Limit; 5] = [
     ("proxy-body-size", "a size, such as 8m, 1g or 0 for any", |l, v| set(&mut l.body, size(v))),
     ("proxy-connect-timeout", SECONDS, |l, v| set(&mut l.connect, seconds(v))),
     ("proxy-read-timeout", SECONDS, |l, v| set(&mut l.read, seconds(v))),
     ("proxy-send-timeout", SECONDS, |l, v| set(&mut l.send, seconds(v))),
+    ("ssl-passthrough", "true or false", |l, v| v.parse().map(|said| l.passthrough = said).is_ok()),
 ];
 
 impl Facts for IngressLimitFacts {
@@ -137,9 +140,16 @@ mod tests {
             "copepod.dev/proxy-read-timeout": "200",
             "copepod.dev/proxy-send-timeout": "10",
             "nginx.ingress.kubernetes.io/proxy-connect-timeout": "7",
+            "nginx.ingress.kubernetes.io/ssl-passthrough": "true",
         }));
         let second = |n| Some(Duration::from_secs(n));
-        let limits = IngressLimits { body: Some(8 << 20), connect: second(7), read: second(200), send: second(10) };
+        let limits = IngressLimits {
+            body: Some(8 << 20),
+            connect: second(7),
+            read: second(200),
+            send: second(10),
+            passthrough: true,
+        };
         assert_eq!(facts, IngressLimitFacts { limits, wrong: Vec::new() });
         assert_eq!(of(json!({})), IngressLimitFacts::default());
     }
@@ -149,6 +159,7 @@ mod tests {
         let facts = of(json!({
             "copepod.dev/proxy-body-size": "big",
             "nginx.ingress.kubernetes.io/proxy-read-timeout": "1h",
+            "nginx.ingress.kubernetes.io/ssl-passthrough": "yes",
         }));
         assert_eq!(facts.limits, IngressLimits::default());
         assert_eq!(
@@ -156,6 +167,7 @@ mod tests {
             [
                 "annotation copepod.dev/proxy-body-size: \"big\" is not a size, such as 8m, 1g or 0 for any; the node's own limit holds",
                 "annotation nginx.ingress.kubernetes.io/proxy-read-timeout: \"1h\" is not a number of seconds, such as 120; the node's own limit holds",
+                "annotation nginx.ingress.kubernetes.io/ssl-passthrough: \"yes\" is not true or false; the node's own limit holds",
             ]
         );
     }

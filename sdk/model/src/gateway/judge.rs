@@ -4,7 +4,7 @@ use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::listener::{CertificateRef, GatewayFacts, Listener};
+use super::listener::{CertificateRef, GatewayFacts, Layer, Listener, Speech};
 use super::{GATEWAY_CONTROLLER, Grants, RouteKind, age};
 use crate::Object;
 use crate::facts::Facts;
@@ -74,16 +74,16 @@ pub struct JudgedListener {
     pub unresolved: Option<Doubt>,
     /// The kinds of routes that it takes.
     pub kinds: Vec<RouteKind>,
-    /// Whether its clients speak TLS.
-    pub tls: bool,
+    /// What its clients speak.
+    pub speech: Speech,
     /// The Secrets with its certificates that it may refer to.
     pub certificates: Vec<CertificateRef>,
 }
 
 impl JudgedListener {
-    /// Whether requests are answered.
+    /// Whether clients are answered.
     pub fn served(&self) -> bool {
-        self.conflict.is_none() && self.refused.is_none() && (!self.tls || !self.certificates.is_empty())
+        self.conflict.is_none() && self.refused.is_none() && (!self.speech.ends_tls() || !self.certificates.is_empty())
     }
 }
 
@@ -98,8 +98,9 @@ pub fn judge<O: Borrow<Object>>(classes: &[O], gateways: &[O], grants: &Grants) 
         .filter(|(_, facts)| ours.contains(facts.class.as_str()))
         .collect();
     own.sort_by(|(a, _), (b, _)| age(a).cmp(&age(b)));
-    // Whether a port speaks TLS: the oldest Gateway decides.
-    let mut ports: BTreeMap<u16, bool> = BTreeMap::new();
+    // What a port speaks, and what becomes of a host's TLS: the oldest Gateway decides.
+    let mut ports: BTreeMap<u16, Layer> = BTreeMap::new();
+    let mut hosts: BTreeMap<(u16, Option<String>), Speech> = BTreeMap::new();
     own.into_iter()
         .map(|(gateway, facts)| {
             let doubt = doubt(&facts);
@@ -109,8 +110,12 @@ pub fn judge<O: Borrow<Object>>(classes: &[O], gateways: &[O], grants: &Grants) 
                 if doubt.is_some() || !judged.served() {
                     continue;
                 }
-                if *ports.entry(listener.port).or_insert(judged.tls) != judged.tls {
-                    let why = format!("port {} is used for another protocol by an older Gateway", listener.port);
+                let (port, speech) = (listener.port, judged.speech);
+                if *ports.entry(port).or_insert(speech.layer()) != speech.layer() {
+                    let why = format!("port {port} is used for another protocol by an older Gateway");
+                    judged.refused = Some(("PortUnavailable", why));
+                } else if *hosts.entry((port, listener.hostname.clone())).or_insert(speech) != speech {
+                    let why = format!("an older Gateway treats TLS of this hostname otherwise at port {port}");
                     judged.refused = Some(("PortUnavailable", why));
                 }
             }
@@ -134,27 +139,33 @@ fn doubt(facts: &GatewayFacts) -> Option<Doubt> {
 }
 
 fn one(gateway: &Object, listener: &Listener, all: &[Listener], grants: &Grants) -> JudgedListener {
-    let tls = listener.protocol == "HTTPS";
-    let mut out = JudgedListener { tls, ..JudgedListener::default() };
-    if !tls && listener.protocol != "HTTP" {
+    let Some(speech) = listener.speech() else {
         let why = format!("protocol {} is not supported", listener.protocol);
-        out.refused = Some(("UnsupportedProtocol", why));
-        return out;
-    }
-    let odd = |l: &&Listener| l.port == listener.port && ["HTTP", "HTTPS"].contains(&l.protocol.as_str());
-    if all.iter().filter(odd).any(|l| l.protocol != listener.protocol) {
+        return JudgedListener { refused: Some(("UnsupportedProtocol", why)), ..JudgedListener::default() };
+    };
+    let mut out = JudgedListener { speech, ..JudgedListener::default() };
+    let others = |differs: &dyn Fn(&Listener, Speech) -> bool| {
+        all.iter().filter(|l| l.port == listener.port).any(|l| l.speech().is_some_and(|s| differs(l, s)))
+    };
+    if others(&|_, other| other.layer() != speech.layer()) {
         let why = format!("port {} has listeners of different protocols", listener.port);
         out.conflict = Some(("ProtocolConflict", why));
+    } else if others(&|l, other| other != speech && l.hostname == listener.hostname) {
+        let why = format!("port {} has listeners of this hostname that treat TLS differently", listener.port);
+        out.conflict = Some(("HostnameConflict", why));
     }
-    out.kinds = listener.kinds.clone().unwrap_or_else(|| RouteKind::ALL.to_vec());
-    if listener.foreign_kinds {
+    let fits = |kind: &RouteKind| speech.kinds().contains(kind);
+    let asked = listener.kinds.as_deref();
+    out.kinds = asked.unwrap_or(speech.kinds()).iter().copied().filter(fits).collect();
+    if listener.foreign_kinds || asked.is_some_and(|all| !all.iter().all(fits)) {
         out.unresolved = Some(("InvalidRouteKinds", "some of the allowed kinds of routes are not supported".into()));
     }
-    if !tls {
+    if !speech.ends_tls() {
         return out;
     }
     if listener.certificates.is_empty() {
-        out.unresolved = Some(("InvalidCertificateRef", "a listener of protocol HTTPS needs a certificate".into()));
+        let why = format!("a listener of protocol {} needs a certificate", listener.protocol);
+        out.unresolved = Some(("InvalidCertificateRef", why));
     }
     for certificate in &listener.certificates {
         let CertificateRef { group, kind, namespace, name } = certificate;

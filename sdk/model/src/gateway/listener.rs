@@ -38,12 +38,80 @@ pub struct Listener {
     pub terminates: Option<bool>,
     /// Where its certificates are.
     pub certificates: Vec<CertificateRef>,
-    /// Kinds of routes that it asks for and that are supported; `None` where it asks for none.
+    /// Kinds of routes that it asks for, of those that are known; `None` where it asks for none.
     pub kinds: Option<Vec<RouteKind>>,
-    /// Whether it asks for kinds that are not supported.
+    /// Whether it asks for other kinds.
     pub foreign_kinds: bool,
     /// Whose routes it takes.
     pub from: From,
+}
+
+/// What a listener's clients speak, and what becomes of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Speech {
+    /// Requests in clear text.
+    #[default]
+    Http,
+    /// Requests over TLS.
+    Https,
+    /// TLS that ends here; what is in it is passed on as bytes.
+    Tls,
+    /// TLS that is passed on as it is.
+    Passthrough,
+    /// Bytes.
+    Tcp,
+}
+
+/// What is spoken first at a port: all of its listeners have that in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Layer {
+    /// HTTP in clear text.
+    Http,
+    /// TLS: by the name in its hello it is known for which listener a connection is.
+    Tls,
+    /// Bytes that nobody looks into.
+    Tcp,
+}
+
+impl Speech {
+    /// What is spoken first.
+    pub fn layer(self) -> Layer {
+        match self {
+            Speech::Http => Layer::Http,
+            Speech::Https | Speech::Tls | Speech::Passthrough => Layer::Tls,
+            Speech::Tcp => Layer::Tcp,
+        }
+    }
+
+    /// Whether a certificate is shown.
+    pub fn ends_tls(self) -> bool {
+        matches!(self, Speech::Https | Speech::Tls)
+    }
+
+    /// The routes that it can be attached to. TLS that is passed on is TLSRoutes' alone ("SSL passthrough is only supported by
+    /// TLSRoute").
+    pub fn kinds(self) -> &'static [RouteKind] {
+        match self {
+            Speech::Http | Speech::Https => &[RouteKind::Http, RouteKind::Grpc],
+            Speech::Tls => &[RouteKind::Tls, RouteKind::Tcp],
+            Speech::Passthrough => &[RouteKind::Tls],
+            Speech::Tcp => &[RouteKind::Tcp],
+        }
+    }
+}
+
+impl Listener {
+    /// What its clients speak; `None` if that is not supported.
+    pub fn speech(&self) -> Option<Speech> {
+        match self.protocol.as_str() {
+            "HTTP" => Some(Speech::Http),
+            "HTTPS" => Some(Speech::Https),
+            "TLS" if self.terminates == Some(false) => Some(Speech::Passthrough),
+            "TLS" => Some(Speech::Tls),
+            "TCP" => Some(Speech::Tcp),
+            _ => None,
+        }
+    }
 }
 
 /// The namespaces whose routes a listener takes.

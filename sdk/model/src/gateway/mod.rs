@@ -19,7 +19,7 @@ pub use filter::{Cors, Filter, HeaderEdit, Mirror, PathEdit, Redirect, Rewrite};
 pub use grant::Grants;
 pub use hosts::{intersection, matches as host_matches};
 pub use judge::{Doubt, JudgedGateway, JudgedListener, class_doubt, class_is_ours, judge};
-pub use listener::{CertificateRef, GatewayFacts, Listener};
+pub use listener::{CertificateRef, GatewayFacts, Layer, Listener, Speech};
 pub use route::{BackendRef, Match, Parent, PathMatch, Problem, Reference, Retry, RouteFacts, Rule, ValueMatch};
 
 use crate::Object;
@@ -40,6 +40,10 @@ pub const HTTP_ROUTES: &str = "httproutes.gateway.networking.k8s.io";
 /// The resources.
 pub const GRPC_ROUTES: &str = "grpcroutes.gateway.networking.k8s.io";
 /// The resources.
+pub const TLS_ROUTES: &str = "tlsroutes.gateway.networking.k8s.io";
+/// The resources.
+pub const TCP_ROUTES: &str = "tcproutes.gateway.networking.k8s.io";
+/// The resources.
 pub const REFERENCE_GRANTS: &str = "referencegrants.gateway.networking.k8s.io";
 
 /// The kinds of routes.
@@ -49,17 +53,23 @@ pub enum RouteKind {
     Http,
     /// GRPCRoute.
     Grpc,
+    /// TLSRoute.
+    Tls,
+    /// TCPRoute.
+    Tcp,
 }
 
 impl RouteKind {
-    /// Both.
-    pub const ALL: [RouteKind; 2] = [RouteKind::Http, RouteKind::Grpc];
+    /// All.
+    pub const ALL: [RouteKind; 4] = [RouteKind::Http, RouteKind::Grpc, RouteKind::Tls, RouteKind::Tcp];
 
-    /// `HTTPRoute` or `GRPCRoute`.
+    /// `HTTPRoute`, `GRPCRoute` …
     pub fn name(self) -> &'static str {
         match self {
             RouteKind::Http => "HTTPRoute",
             RouteKind::Grpc => "GRPCRoute",
+            RouteKind::Tls => "TLSRoute",
+            RouteKind::Tcp => "TCPRoute",
         }
     }
 
@@ -68,12 +78,20 @@ impl RouteKind {
         match self {
             RouteKind::Http => HTTP_ROUTES,
             RouteKind::Grpc => GRPC_ROUTES,
+            RouteKind::Tls => TLS_ROUTES,
+            RouteKind::Tcp => TCP_ROUTES,
         }
     }
 
     /// The kind of a stored route.
     pub fn of(object: &Object) -> RouteKind {
-        if &*object.key.resource == GRPC_ROUTES { RouteKind::Grpc } else { RouteKind::Http }
+        let its = |kind: &RouteKind| kind.resource() == &*object.key.resource;
+        RouteKind::ALL.into_iter().find(its).unwrap_or(RouteKind::Http)
+    }
+
+    /// Whether it leads streams and not requests.
+    pub fn is_of_streams(self) -> bool {
+        matches!(self, RouteKind::Tls | RouteKind::Tcp)
     }
 }
 

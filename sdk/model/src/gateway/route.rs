@@ -22,10 +22,10 @@ const MOST_ATTEMPTS: u32 = 10;
 /// The pause before another attempt where a route names none.
 const BACKOFF: Duration = Duration::from_millis(25);
 
-/// What an HTTPRoute or a GRPCRoute says.
+/// What a route says.
 #[derive(Debug)]
 pub struct RouteFacts {
-    /// Which of the two.
+    /// Its kind.
     pub kind: RouteKind,
     /// Host names in lower case; none is any.
     pub hostnames: Vec<String>,

@@ -73,7 +73,26 @@ fn listeners_are_judged() {
     let tls = |refs: Value| json!({"mode": "Terminate", "certificateRefs": refs});
     let cases = [
         (json!({"name": "a", "port": 80, "protocol": "HTTP"}), "served: HTTPRoute GRPCRoute"),
-        (json!({"name": "a", "port": 80, "protocol": "TCP"}), "refused UnsupportedProtocol:"),
+        (json!({"name": "a", "port": 80, "protocol": "UDP"}), "refused UnsupportedProtocol:"),
+        (json!({"name": "a", "port": 80, "protocol": "TCP"}), "served: TCPRoute"),
+        (json!({"name": "a", "port": 443, "protocol": "TLS", "tls": {"mode": "Passthrough"}}), "served: TLSRoute"),
+        (
+            json!({"name": "a", "port": 443, "protocol": "TLS", "tls": tls(json!([{"name": "c"}]))}),
+            "served: TLSRoute TCPRoute",
+        ),
+        (
+            json!({"name": "a", "port": 443, "protocol": "TLS", "tls": {"mode": "Terminate", "options": {"a": "b"}}}),
+            "unresolved InvalidCertificateRef: TLSRoute TCPRoute",
+        ),
+        (
+            json!({"name": "a", "port": 443, "protocol": "TLS", "tls": {"mode": "Passthrough"},
+                "allowedRoutes": {"kinds": [{"kind": "TCPRoute"}, {"kind": "TLSRoute"}]}}),
+            "served unresolved InvalidRouteKinds: TLSRoute",
+        ),
+        (
+            json!({"name": "a", "port": 80, "protocol": "HTTP", "allowedRoutes": {"kinds": [{"kind": "TLSRoute"}]}}),
+            "served unresolved InvalidRouteKinds:",
+        ),
         (
             json!({"name": "a", "port": 443, "protocol": "HTTPS", "tls": tls(json!([{"name": "c"}]))}),
             "served: HTTPRoute GRPCRoute",
@@ -172,6 +191,50 @@ fn listeners_of_one_port_speak_one_protocol() {
 }
 
 #[test]
+fn listeners_of_one_port_are_told_apart_by_their_hosts() {
+    let tls = json!({"certificateRefs": [{"name": "c"}], "mode": "Terminate"});
+    let listener = |port: u16, protocol: &str, host: &str| {
+        let (tls, protocol) = match protocol {
+            "HTTP" | "TCP" => (Value::Null, protocol),
+            "pass" => (json!({"mode": "Passthrough"}), "TLS"),
+            _ => (tls.clone(), protocol),
+        };
+        json!({"name": format!("{port}{protocol}{host}"), "port": port, "protocol": protocol, "hostname": host, "tls": tls})
+    };
+    let old = [
+        (443, "HTTPS", "a", "served"),
+        (443, "TLS", "b", "served"),
+        (443, "pass", "c", "served"),
+        (444, "HTTPS", "", "HostnameConflict"),
+        (444, "pass", "", "HostnameConflict"),
+        (444, "TLS", "b", "served"),
+        (445, "TCP", "", "ProtocolConflict"),
+        (445, "pass", "a", "ProtocolConflict"),
+        (446, "TCP", "", "ProtocolConflict"),
+        (446, "HTTP", "a", "ProtocolConflict"),
+        (447, "TCP", "", "served"),
+    ];
+    let new = [
+        (443, "TLS", "a", "PortUnavailable"),
+        (443, "pass", "c", "served"),
+        (443, "HTTPS", "d", "served"),
+        (447, "TCP", "", "served"),
+        (448, "pass", "", "served"),
+    ];
+    let bytes = [(443, "TCP", "", "PortUnavailable")];
+    let all = |of: &[(u16, &str, &str, &str)]| of.iter().map(|(p, s, h, _)| listener(*p, s, h)).collect::<Value>();
+    for new in [&new[..], &bytes[..]] {
+        let judged = judged(&[gateway("new", NEW, all(new)), gateway("old", OLD, all(&old))]);
+        for (gateway, of) in judged.iter().zip([&old[..], new]) {
+            for (listener, (port, speech, host, want)) in gateway.listeners.iter().zip(of) {
+                let said = listener.conflict.as_ref().or(listener.refused.as_ref()).map_or("served", |(r, _)| *r);
+                assert_eq!(said, *want, "{port} {speech} {host}");
+            }
+        }
+    }
+}
+
+#[test]
 fn routes_are_attached_where_they_may_be() {
     let selector = json!({"from": "Selector", "selector": {"matchLabels": {"team": "a"}}});
     let listeners = json!([
@@ -207,6 +270,46 @@ fn routes_are_attached_where_they_may_be() {
             }
         };
         assert_eq!(got, want, "{namespace} {parent} {hosts}");
+    }
+}
+
+#[test]
+fn routes_for_streams_are_attached_to_listeners_of_their_own() {
+    let tls = |mode: &str| json!({"mode": mode, "certificateRefs": [{"name": "c"}]});
+    let all = judged(&[gateway(
+        "g",
+        OLD,
+        json!([
+            {"name": "http", "port": 80, "protocol": "HTTP"},
+            {"name": "https", "port": 443, "protocol": "HTTPS", "hostname": "a.test", "tls": tls("Terminate")},
+            {"name": "pass", "port": 443, "protocol": "TLS", "hostname": "*.b.test", "tls": tls("Passthrough")},
+            {"name": "ends", "port": 443, "protocol": "TLS", "hostname": "c.test", "tls": tls("Terminate")},
+            {"name": "tcp", "port": 7000, "protocol": "TCP"},
+        ]),
+    )]);
+    let none = BTreeMap::new();
+    for (resource, section, hosts, want) in [
+        (TLS_ROUTES, json!(null), json!(["*.test"]), "pass[*.b.test] ends[c.test]"),
+        (TLS_ROUTES, json!(null), json!(["x.b.test", "d.test"]), "pass[x.b.test]"),
+        (TLS_ROUTES, json!(null), json!(["a.test"]), "NoMatchingListenerHostname"),
+        (TLS_ROUTES, json!("https"), json!(["a.test"]), "NotAllowedByListeners"),
+        (TLS_ROUTES, json!("tcp"), json!(["a.test"]), "NotAllowedByListeners"),
+        (TCP_ROUTES, json!(null), json!(null), "ends[c.test] tcp[]"),
+        (TCP_ROUTES, json!("http"), json!(null), "NotAllowedByListeners"),
+        (TCP_ROUTES, json!("pass"), json!(null), "NotAllowedByListeners"),
+        (HTTP_ROUTES, json!(null), json!([]), "http[] https[a.test]"),
+        (GRPC_ROUTES, json!("ends"), json!([]), "NotAllowedByListeners"),
+    ] {
+        let spec = json!({"parentRefs": [{"name": "g", "sectionName": section}], "hostnames": hosts});
+        let facts = object(resource, "infra", "r", json!({ "spec": spec })).facts::<RouteFacts>();
+        let got = match attach(&facts, "infra", &none, &facts.parents[0], &all[0]) {
+            Err(refusal) => refusal.reason().to_string(),
+            Ok(to) => {
+                let name = |a: &Attached| format!("{}[{}]", all[0].facts.listeners[a.listener].name, a.hosts.join(","));
+                to.iter().map(name).collect::<Vec<_>>().join(" ")
+            }
+        };
+        assert_eq!(got, want, "{resource} {section} {hosts}");
     }
 }
 

@@ -3,6 +3,7 @@
 
 use serde_json::{Map, Value};
 
+use super::names;
 use crate::FieldError;
 
 /// The fields of an object.
@@ -157,6 +158,26 @@ pub fn any(_: &str) -> Result<(), String> {
 pub fn one_of(path: Path<'_>, value: &str, supported: &[&str], errors: &mut Vec<FieldError>) {
     if !supported.contains(&value) {
         errors.push(FieldError::not_supported(path, value, supported));
+    }
+}
+
+/// The same of a text that must not be empty.
+pub fn required_one_of(path: Path<'_>, value: &str, supported: &[&str], errors: &mut Vec<FieldError>) {
+    if value.is_empty() {
+        errors.push(FieldError::required(path, ""));
+    } else {
+        one_of(path, value, supported, errors);
+    }
+}
+
+/// What a port may speak.
+pub const PROTOCOLS: [&str; 3] = ["SCTP", "TCP", "UDP"];
+
+/// Adds upstream's error for what is no port's number. Where none is given it is zero.
+pub fn port_number(path: Path<'_>, value: &Value, errors: &mut Vec<FieldError>) {
+    let n = value.as_i64().unwrap_or(0);
+    if let Err(why) = names::port_number(n) {
+        errors.push(FieldError::invalid(path, n, why));
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::fields::{Path, check, entries, immutable, is_true, list, nonnegative, text};
+use super::fields::{Path, check, immutable, is_true, list, nonnegative, required_one_of, text};
 use super::{Kind, names};
 use crate::FieldError;
 
@@ -42,7 +42,7 @@ pub fn validate_metadata(kind: &Kind, object: &Value, errors: &mut Vec<FieldErro
     }
     nonnegative(AT.child("generation"), &meta["generation"], errors);
     validate_labels(AT.child("labels"), &meta["labels"], errors);
-    annotations(meta, errors);
+    validate_annotations(AT.child("annotations"), &meta["annotations"], errors);
     owners(meta, errors);
     finalizers(kind, meta, errors);
 }
@@ -104,6 +104,21 @@ pub fn validate_selector(path: Path<'_>, selector: &Value, errors: &mut Vec<Fiel
     }
 }
 
+/// Errors of a point where a load balancer or an ingress is reached: an address or a name.
+pub fn validate_ingress_point(path: Path<'_>, point: &Value, errors: &mut Vec<FieldError>) {
+    let (ip, host) = (text(point, "ip"), text(point, "hostname"));
+    if !ip.is_empty() {
+        check(path.child("ip"), ip, names::ip, errors);
+    }
+    if !host.is_empty() {
+        check(path.child("hostname"), host, names::subdomain, errors);
+        if names::ip(host).is_ok() {
+            let why = "must be a DNS name, not an IP address";
+            errors.push(FieldError::invalid(path.child("hostname"), host, why));
+        }
+    }
+}
+
 /// Errors of a list of `metav1.Condition` in the field `conditions` of `of`.
 pub fn validate_conditions(path: Path<'_>, of: &Value, errors: &mut Vec<FieldError>) {
     const REASON: &str = "a condition reason must start with alphabetic character, optionally followed by a string of \
@@ -119,12 +134,7 @@ pub fn validate_conditions(path: Path<'_>, of: &Value, errors: &mut Vec<FieldErr
             "" => errors.push(FieldError::required(path.child("type"), "is required")),
             kind => check(path.child("type"), kind, names::qualified, errors),
         }
-        let known = ["False", "True", "Unknown"];
-        match text(condition, "status") {
-            "" => errors.push(FieldError::required(path.child("status"), "")),
-            status if known.contains(&status) => {}
-            status => errors.push(FieldError::not_supported(path.child("status"), status, &known)),
-        }
+        required_one_of(path.child("status"), text(condition, "status"), &["False", "True", "Unknown"], errors);
         if let Some(generation) = condition["observedGeneration"].as_i64().filter(|n| *n < 0) {
             let why = "must be greater than or equal to zero";
             errors.push(FieldError::invalid(path.child("observedGeneration"), generation, why));
@@ -150,10 +160,10 @@ pub fn validate_conditions(path: Path<'_>, of: &Value, errors: &mut Vec<FieldErr
     }
 }
 
-fn annotations(meta: &Value, errors: &mut Vec<FieldError>) {
-    let path = AT.child("annotations");
+/// Errors of annotations: their names, and how much they are together.
+pub fn validate_annotations(path: Path<'_>, annotations: &Value, errors: &mut Vec<FieldError>) {
     let mut size = 0;
-    for (k, v) in entries(meta, "annotations") {
+    for (k, v) in annotations.as_object().into_iter().flatten() {
         // Upper case is allowed in the prefix, for old clients' sake.
         if names::qualified(k).is_err()
             && let Err(why) = names::qualified(&k.to_lowercase())
@@ -198,16 +208,24 @@ fn owners(meta: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
+/// Errors of a finalizer of one of Kubernetes' own kinds, of its form and of its name.
+pub fn validate_finalizer(form: Path<'_>, name: Path<'_>, finalizer: &str, errors: &mut Vec<FieldError>) {
+    check(form, finalizer, names::qualified, errors);
+    if !finalizer.contains('/') && !matches!(finalizer, "kubernetes" | "orphan" | "foregroundDeletion") {
+        let why = "name is neither a standard finalizer name nor is it fully qualified";
+        errors.push(FieldError::invalid(name, finalizer, why));
+    }
+}
+
 fn finalizers(kind: &Kind, meta: &Value, errors: &mut Vec<FieldError>) {
     let path = AT.child("finalizers");
     let all = list(meta, "finalizers");
     // Custom resources may keep unqualified finalizers; Kubernetes' own kinds may not.
     let own = !kind.group.contains('.') || kind.group.ends_with(".k8s.io");
     for (i, f) in all.iter().filter_map(Value::as_str).enumerate() {
-        check(path, f, names::qualified, errors);
-        if own && !f.contains('/') && !matches!(f, "kubernetes" | "orphan" | "foregroundDeletion") {
-            let why = "name is neither a standard finalizer name nor is it fully qualified";
-            errors.push(FieldError::invalid(path.index(i), f, why));
+        match own {
+            true => validate_finalizer(path, path.index(i), f, errors),
+            false => check(path, f, names::qualified, errors),
         }
     }
     if all.iter().any(|f| f == "orphan") && all.iter().any(|f| f == "foregroundDeletion") {

@@ -216,7 +216,7 @@ pub fn field_at(object: &Value, path: &str) -> String {
 #[derive(Clone, Default)]
 pub struct Kinds {
     by_resource: BTreeMap<(String, String), Arc<Kind>>,
-    /// The same kinds at the versions that are not stored.
+    /// The same kinds at the versions that are not stored, by the group that they have there.
     others: BTreeMap<(String, String), Vec<Arc<Kind>>>,
 }
 
@@ -237,14 +237,24 @@ impl Kinds {
     /// Adds or replaces a kind.
     pub fn add(&mut self, kind: Kind) {
         let key = (kind.group.to_string(), kind.plural.to_string());
-        let others = kind.strategy.versions().iter().map(|v| Arc::new(kind.at(v))).collect();
-        self.others.insert(key.clone(), others);
+        self.others.remove(&key);
+        for other in kind.strategy.versions().iter().map(|v| Arc::new(kind.at(v))) {
+            let all = self.others.entry((other.group.to_string(), other.plural.to_string())).or_default();
+            all.retain(|k| k.version != other.version);
+            all.push(other);
+        }
         self.by_resource.insert(key, Arc::new(kind));
     }
     /// By group and plural.
     pub fn resource(&self, group: &str, plural: &str) -> Option<&Arc<Kind>> {
         // Tuples of Strings cannot be looked up by &str without building a key; the registry is small and this is cheap.
         self.by_resource.get(&(group.to_string(), plural.to_string()))
+    }
+    /// By plural and any group that it is served in, as it is stored.
+    pub fn stored(&self, group: &str, plural: &str) -> Option<&Arc<Kind>> {
+        let elsewhere =
+            |k: &&Arc<Kind>| k.plural == plural && k.strategy.versions().iter().any(|v| v.group == Some(group));
+        self.resource(group, plural).or_else(|| self.iter().find(elsewhere))
     }
     /// By GroupResource text, such as `deployments.apps`.
     pub fn group_resource(&self, text: &str) -> Option<&Arc<Kind>> {
@@ -304,12 +314,16 @@ impl Kind {
     }
     /// `v1` or `apps/v1`.
     pub fn api_version(&self) -> String {
-        if self.group.is_empty() { self.version.into() } else { format!("{}/{}", self.group, self.version) }
+        api_version(self.group, self.version)
     }
     /// `deployments.apps`.
     pub fn group_resource(&self) -> String {
         if self.group.is_empty() { self.plural.into() } else { format!("{}.{}", self.plural, self.group) }
     }
+}
+
+fn api_version(group: &str, version: &str) -> String {
+    if group.is_empty() { version.into() } else { format!("{group}/{version}") }
 }
 
 pub mod admissionregistration;
@@ -322,6 +336,7 @@ pub mod coordination;
 pub mod core;
 pub mod discovery;
 pub mod duration;
+mod events;
 pub mod fields;
 pub mod flowcontrol;
 pub mod gateway_api;
@@ -345,6 +360,8 @@ mod tests;
 
 fn builtin() -> Vec<Kind> {
     vec![
+        core::binding::kind(),
+        core::component_status::kind(),
         core::config_map::kind(),
         core::endpoints::kind(),
         core::event::kind(),
@@ -383,6 +400,8 @@ fn builtin() -> Vec<Kind> {
         gateway_api::grpc_route::kind(),
         gateway_api::http_route::kind(),
         gateway_api::reference_grant::kind(),
+        gateway_api::tcp_route::kind(),
+        gateway_api::tls_route::kind(),
         networking::ingress::kind(),
         networking::ingress_class::kind(),
         networking::ip_address::kind(),

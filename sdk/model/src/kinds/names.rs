@@ -14,6 +14,16 @@ pub fn subdomain(name: &str) -> Result<(), String> {
         .into())
 }
 
+/// A fully qualified domain name of at least two labels, which may end in a dot.
+pub fn domain(name: &str) -> Result<(), String> {
+    let name = name.strip_suffix('.').unwrap_or(name);
+    subdomain(name)?;
+    if !name.contains('.') {
+        return Err("should be a domain with at least two segments separated by dots".into());
+    }
+    name.split('.').try_for_each(label)
+}
+
 /// RFC 1123 label, at most 63 bytes.
 pub fn label(name: &str) -> Result<(), String> {
     at_most(name, 63)?;

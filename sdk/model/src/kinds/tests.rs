@@ -8,13 +8,18 @@ use super::Kinds;
 use crate::Time;
 
 mod autoscaling;
+mod basics;
 mod batch;
 mod budgets;
 mod certificates;
 mod columns;
 mod defaults;
+mod events;
+mod networking;
+mod pods;
 mod registration;
 mod rules;
+mod services;
 mod storage;
 mod updates;
 mod workloads;
@@ -70,6 +75,8 @@ fn samples() -> BTreeMap<&'static str, Value> {
         "rules":[rule],"sideEffects":"None","admissionReviewVersions":["v1"]}]});
     let binding = json!({"roleRef":{"kind":"ClusterRole","name":"view"},"subjects":[{"kind":"User","name":"eve"}]});
     BTreeMap::from([
+        ("bindings", json!({"target":{"name":"n"}})),
+        ("componentstatuses", super::core::component_status::status("scheduler", Ok(()))),
         ("configmaps", json!({"data":{"a":"b"}})),
         ("endpoints", json!({"subsets":[{"addresses":[{"ip":"10.244.0.5"}],"ports":[{"port":80}]}]})),
         ("events", json!({"metadata":{"namespace":"d"},"involvedObject":{"namespace":"d"}})),
@@ -182,6 +189,14 @@ fn samples() -> BTreeMap<&'static str, Value> {
             json!({"spec":{"from":[{"group":"gateway.networking.k8s.io","kind":"HTTPRoute","namespace":"a"}],
                 "to":[{"group":"","kind":"Service"}]}}),
         ),
+        (
+            "tcproutes.gateway.networking.k8s.io",
+            json!({"spec":{"parentRefs":[{"name":"web"}],"rules":[{"backendRefs":[{"name":"b","port":80}]}]}}),
+        ),
+        (
+            "tlsroutes.gateway.networking.k8s.io",
+            json!({"spec":{"parentRefs":[{"name":"web"}],"hostnames":["a.test"],"rules":[{"backendRefs":[{"name":"b","port":80}]}]}}),
+        ),
         ("clusterroles.rbac.authorization.k8s.io", rules.clone()),
         ("roles.rbac.authorization.k8s.io", rules),
         ("clusterrolebindings.rbac.authorization.k8s.io", binding.clone()),
@@ -222,5 +237,5 @@ fn names_are_unique() {
         }
         assert_eq!(kind.singular, kind.kind.to_lowercase());
     }
-    assert_eq!(plurals.len(), 56);
+    assert_eq!(plurals.len(), 58);
 }

@@ -1,10 +1,11 @@
-//! The other versions of a kind: what clients see and send, converted from and to the one that is stored.
+//! The other versions of a kind, in its own group or in another: what clients see and send, converted from and to the one that is
+//! stored.
 
 use std::sync::Arc;
 
 use serde_json::Value;
 
-use super::{Column, Kind, Strategy};
+use super::{Column, Kind, Strategy, api_version};
 use crate::object::{encode, with_revision};
 use crate::schema::Schema;
 use crate::{FieldError, Object, Time};
@@ -12,6 +13,8 @@ use crate::{FieldError, Object, Time};
 /// A version that is served besides the stored one. The functions see whole objects; `apiVersion` is set by the caller.
 #[derive(Clone, Copy, Debug)]
 pub struct Version {
+    /// Its group, where that is not the stored version's.
+    pub group: Option<&'static str>,
     /// Its name, such as `v1`.
     pub name: &'static str,
     /// Fills in this version's own defaults, before the object is converted.
@@ -20,29 +23,55 @@ pub struct Version {
     pub to_storage: fn(&mut Value),
     /// Makes this version of a stored object.
     pub from_storage: fn(&mut Value),
+    /// Further errors of what is written by this version: of the new object and, of a change, of the old one, both as they are
+    /// stored. The errors so far are given, to be called by this version's names.
+    pub validate: fn(&Value, Option<&Value>, &mut Vec<FieldError>),
+    /// The selectable fields by their names in this version, and by those in the stored one; none where they are the same.
+    pub fields: Option<&'static [(&'static str, &'static str)]>,
+}
+
+impl Version {
+    /// A version in the stored one's group that has no rules and no selectable fields of its own.
+    pub const fn new(
+        name: &'static str,
+        default: fn(&mut Value),
+        to_storage: fn(&mut Value),
+        from_storage: fn(&mut Value),
+    ) -> Version {
+        Version { group: None, name, default, to_storage, from_storage, validate: |_, _, _| {}, fields: None }
+    }
 }
 
 impl Kind {
-    /// The version of that name, if it is not the stored one.
-    pub fn other_version(&self, name: &str) -> Option<&'static Version> {
-        self.strategy.versions().iter().find(|v| v.name == name)
+    /// The version of that group and name, if it is not the stored one.
+    pub fn other_version(&self, group: &str, name: &str) -> Option<&'static Version> {
+        let served = |v: &&Version| v.name == name && v.group.unwrap_or(self.group) == group;
+        self.strategy.versions().iter().find(served)
     }
     /// Whether clients may ask for that version.
-    pub fn serves(&self, version: &str) -> bool {
-        self.version == version || self.other_version(version).is_some()
-    }
-    /// `v1` or `apps/v1`, of another version of this kind.
-    pub fn api_version_at(&self, version: &str) -> String {
-        if self.group.is_empty() { version.into() } else { format!("{}/{version}", self.group) }
+    pub fn serves(&self, group: &str, version: &str) -> bool {
+        (self.group, self.version) == (group, version) || self.other_version(group, version).is_some()
     }
     /// The kind as clients of that version see it.
     pub(super) fn at(&self, version: &'static Version) -> Kind {
         let strategy = Arc::new(At { storage: self.strategy.clone(), version });
-        Kind { version: version.name, strategy, ..self.clone() }
+        Kind { group: version.group.unwrap_or(self.group), version: version.name, strategy, ..self.clone() }
+    }
+    /// `v1` or `apps/v1`, of another version of this kind.
+    pub fn api_version_at(&self, version: &Version) -> String {
+        api_version(version.group.unwrap_or(self.group), version.name)
+    }
+    /// What the stored version calls a field that clients of that one (none: the stored one) may select by, besides
+    /// `metadata.name` and `metadata.namespace`; none of what they may not.
+    pub fn selectable<'f>(&self, version: Option<&Version>, field: &'f str) -> Option<&'f str> {
+        match version.and_then(|v| v.fields) {
+            Some(fields) => fields.iter().find(|(here, _)| *here == field).map(|(_, stored)| *stored),
+            None => self.strategy.selectable_fields().contains(&field).then_some(field),
+        }
     }
     /// Makes that version of a stored object's value.
     pub fn from_storage(&self, version: &Version, value: &mut Value) {
-        let api_version = self.api_version_at(version.name);
+        let api_version = self.api_version_at(version);
         (version.from_storage)(value);
         value["apiVersion"] = api_version.as_str().into();
         let schema = Schema::builtin();
@@ -84,9 +113,6 @@ impl Strategy for At {
     }
     fn validate_name(&self, name: &str) -> Result<(), String> {
         self.storage.validate_name(name)
-    }
-    fn selectable_fields(&self) -> &'static [&'static str] {
-        self.storage.selectable_fields()
     }
     fn columns(&self) -> Vec<Column> {
         self.storage.columns()

@@ -76,7 +76,8 @@ pub(super) fn runs_always(at: Path<'_>, template: &Value, kind: &str, errors: &m
     }
 }
 
-/// Adds the errors of counts in a status: those below zero, and those that are more than another one.
+/// Adds the errors of counts in a status: those below zero, and those that are more than another one, which has the name
+/// that upstream has for it.
 pub(super) fn status_counts(status: &Value, counts: &[&str], at_most: &[(&str, &str)], errors: &mut Vec<FieldError>) {
     const STATUS: Path<'static> = Path::root("status");
     for name in counts {
@@ -84,11 +85,25 @@ pub(super) fn status_counts(status: &Value, counts: &[&str], at_most: &[(&str, &
     }
     let count = |name: &str| status[name].as_i64().unwrap_or(0);
     for (name, bound) in at_most {
-        if count(name) > count(bound) {
-            let why = format!("cannot be greater than status.{bound}");
+        if count(name) > count(bound.strip_prefix("status.").unwrap_or(bound)) {
+            let why = format!("cannot be greater than {bound}");
             errors.push(FieldError::invalid(STATUS.child(name), status[name].clone(), why));
         }
     }
+}
+
+/// What the status of pods that run side by side must not say.
+pub(super) const AT_MOST: [(&str, &str); 3] = [
+    ("readyReplicas", "status.replicas"),
+    ("availableReplicas", "status.replicas"),
+    ("availableReplicas", "readyReplicas"),
+];
+
+/// Adds the errors of the status of a ReplicaSet and of what came before it.
+pub(super) fn replica_counts(status: &Value, errors: &mut Vec<FieldError>) {
+    let counts = ["replicas", "fullyLabeledReplicas", "readyReplicas", "availableReplicas", "observedGeneration"];
+    status_counts(status, &counts, &[("fullyLabeledReplicas", "status.replicas")], errors);
+    status_counts(status, &[], &AT_MOST, errors);
 }
 
 /// Adds an error if a status' `collisionCount` goes back.

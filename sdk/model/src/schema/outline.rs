@@ -154,7 +154,7 @@ mod tests {
                 assert!(key != "df" || serde_json::from_str::<Value>(value).is_ok(), "{of}: {field}");
             }
         }
-        assert_eq!(kinds().len(), 5);
+        assert_eq!(kinds().len(), 7);
     }
 
     #[test]

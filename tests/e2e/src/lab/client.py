@@ -7,7 +7,7 @@ write KUBECONFIG NAME URL…    makes objects at the first URL, and reads each o
 churn KUBECONFIG NAME SECONDS URL…  makes, reads, changes and deletes objects about so often, a hundred at a time, at the first URL and
                               reading from the others, until standard input ends; then looks for those that must be there
 rollout KUBECONFIG NAME SECONDS URL…  scales a Deployment and gives it new pods in turns, about so often, until standard input ends
-list KUBECONFIG URL           all that `write` has made, as one server tells it
+list KUBECONFIG URL           configmaps, services and ipaddresses, as one server tells it: by RESOURCE/NAMESPACE/NAME
 """
 
 import base64
@@ -144,7 +144,7 @@ def write(kubeconfig, name, *urls):
         body |= {"data": {"padding": "x" * 512}} if n % 5 else {"spec": {"ports": [{"port": 80}]}}
         begun = time.time()
         code, said = own.call("POST", RESOURCES[kind], body)
-        say(wrote=object_name, begun=begun, at=time.time(), code=code, said="" if code == 201 else said[:300])
+        say(wrote=f"{kind}/default/{object_name}", begun=begun, at=time.time(), code=code, said="" if code == 201 else said[:300])
         if code != 201:
             # Nobody is helped by a hundred refusals a second.
             over.wait(0.05)
@@ -202,12 +202,15 @@ def rollout(kubeconfig, name, seconds, *urls):
 
 def list_all(kubeconfig, url):
     server, found = Api(credentials(kubeconfig), url), {}
-    for kind, path in RESOURCES.items():
+    # Addresses belong to no namespace: those of all Services are looked at.
+    networking = "/apis/networking.k8s.io/v1/ipaddresses"
+    for kind, path in [("configmaps", RESOURCES["configmaps"]), ("services", "/api/v1/services"), ("ipaddresses", networking)]:
         code, said = server.call("GET", path)
         if code != 200:
             sys.exit(f"{url}: {code} {said[:300]}")
         for item in json.loads(said)["items"]:
-            found[item["metadata"]["name"]] = item
+            about = item["metadata"]
+            found[f"{kind}/{about.get('namespace', '')}/{about['name']}"] = item
     say(**found)
 
 

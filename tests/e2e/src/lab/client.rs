@@ -32,7 +32,8 @@ impl Lab {
         out.status.success().then(|| text(&out.stdout).trim_end().to_string())
     }
 
-    /// Everything that writers have made, whole and by name, as the server at `url` tells it to a client on a machine.
+    /// Everything that writers have made, and all Services and their addresses, as the server at `url` tells it to a client on
+    /// a machine: whole, by `RESOURCE/NAMESPACE/NAME`.
     pub fn list(&self, machine: &str, kubeconfig: &str, url: &str) -> BTreeMap<String, Value> {
         until("the server lists what it has", || {
             let out = self.run(machine, "python3", &[SCRIPT, "list", kubeconfig, url]);
@@ -167,7 +168,7 @@ impl Written {
 pub struct Seen {
     /// A prober's requests.
     pub samples: Vec<Sample>,
-    /// A writer's writes, by the object's name.
+    /// A writer's writes, by `RESOURCE/NAMESPACE/NAME`.
     pub writes: BTreeMap<String, Written>,
     /// Objects that were not found by a server that was asked for them after they were acknowledged.
     pub missed: Vec<String>,
@@ -198,9 +199,9 @@ impl Seen {
         self.writes.values().filter(|w| w.acknowledged()).count()
     }
 
-    /// Seconds from `since` until the next write was acknowledged.
+    /// Seconds from `since` until a write that was begun after it was acknowledged.
     pub fn next_write(&self, since: f64) -> Option<f64> {
-        let later = self.writes.values().filter(|w| w.acknowledged() && w.at > since);
+        let later = self.writes.values().filter(|w| w.acknowledged() && w.begun > since);
         later.map(|w| w.at - since).min_by(f64::total_cmp)
     }
 

@@ -195,6 +195,59 @@ fn lists_and_watches_have_the_form_of_upstream() {
 }
 
 #[test]
+fn collections_are_deleted() {
+    let Some(c) = Raw::up() else { return };
+    for (name, set) in [("a", "x"), ("b", "x"), ("c", "y")] {
+        let body = format!(r#"{{"metadata":{{"name":"{name}","labels":{{"set":"{set}"}}}}}}"#);
+        c.json(201, "POST", CONFIG_MAPS, &[JSON[0], JSON[1], "-d", &body]);
+    }
+    let names = |list: Value| -> Vec<String> {
+        let items = list["items"].as_array().unwrap().iter();
+        items.map(|o| o["metadata"]["name"].as_str().unwrap().to_string()).collect()
+    };
+    let left = || names(c.json(200, "GET", &format!("{CONFIG_MAPS}?labelSelector=set"), &[]));
+    let some = format!("{CONFIG_MAPS}?labelSelector=set%3Dx");
+    // It has a verb of its own.
+    c.cluster.ok(&["create", "role", "r", "--verb=delete,list", "--resource=configmaps"]);
+    c.cluster.ok(&["create", "rolebinding", "r", "--role=r", "--user=bob"]);
+    let (code, body) = c.ask(true, "DELETE", &some, &["-H", "Impersonate-User: bob"]);
+    assert!(code == 403 && body.contains("cannot deletecollection resource"), "{code} {body}");
+    c.json(200, "DELETE", &format!("{some}&dryRun=All"), &[]);
+    assert_eq!(left(), ["a", "b", "c"], "it was only tried");
+    let gone = c.json(200, "DELETE", &some, &[]);
+    assert_eq!((gone["kind"].as_str(), names(gone.clone())), (Some("ConfigMapList"), vec!["a".into(), "b".into()]));
+    assert_eq!(left(), ["c"]);
+    c.json(405, "DELETE", "/api/v1/namespaces", &[]);
+}
+
+#[test]
+fn what_there_is_is_told_in_one_answer() {
+    let Some(c) = Raw::up() else { return };
+    let accept = "Accept: application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
+    let all = c.json(200, "GET", "/apis", &["-H", accept]);
+    assert_eq!((&all["kind"], &all["apiVersion"]), (&"APIGroupDiscoveryList".into(), &"apidiscovery.k8s.io/v2".into()));
+    let find = |list: &Value, key: &str, name: &str| {
+        let found = list.as_array().unwrap().iter().find(|o| o.pointer(key).is_some_and(|v| v == name));
+        found.unwrap_or_else(|| panic!("{name}: {list}")).clone()
+    };
+    let apps = find(&all["items"], "/metadata/name", "apps");
+    let deployments = find(&apps["versions"][0]["resources"], "/resource", "deployments");
+    assert_eq!(deployments["responseKind"]["kind"], "Deployment");
+    assert_eq!((&deployments["scope"], &deployments["shortNames"][0]), (&"Namespaced".into(), &"deploy".into()));
+    let scale = find(&deployments["subresources"], "/subresource", "scale");
+    assert_eq!(scale["responseKind"]["group"], "autoscaling");
+    let core = c.json(200, "GET", "/api", &["-H", accept]);
+    let pods = find(&core["items"][0]["versions"][0]["resources"], "/resource", "pods");
+    assert!(pods["verbs"].as_array().unwrap().contains(&"deletecollection".into()), "{pods}");
+    // Who has it already is not sent it again; who knows only the older form gets that.
+    let (_, told) = c.ask(true, "GET", "/apis", &["-H", accept, "-D", "-", "-o", "/dev/null"]);
+    let tag = told.lines().find_map(|l| l.to_ascii_lowercase().starts_with("etag:").then(|| l[5..].trim().to_string()));
+    let known = format!("If-None-Match: {}", tag.unwrap_or_else(|| panic!("{told}")));
+    assert_eq!(c.ask(true, "GET", "/apis", &["-H", accept, "-H", &known]), (304, String::new()));
+    assert_eq!(c.json(200, "GET", "/apis", &[])["kind"], "APIGroupList");
+}
+
+#[test]
 fn strangers_see_what_they_may() {
     let Some(c) = Raw::up() else { return };
     for (path, code) in

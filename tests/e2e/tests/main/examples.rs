@@ -1,6 +1,9 @@
 //! The examples as committed, and as rebuilt from their sources where a guest toolchain is there; images from a registry.
 
-use e2e::{Cluster, needs, root, until};
+use std::process::Output;
+
+use e2e::{Cluster, needs, root, text, until};
+use serde_json::Value;
 
 #[test]
 fn rebuilt_guests_serve_like_the_committed_ones() {
@@ -29,12 +32,57 @@ fn every_example_runs() {
     until("hello answers", || (cluster.get("hello.localhost", "/").0 == 200).then_some(()));
     // The client verbs of the binary itself.
     let get = cluster.copepod(&["get", "pods", "-A"]);
-    let out = e2e::text(&get.stdout);
-    assert!(get.status.success() && out.contains("NAME") && out.contains("hello-"), "{out}{}", e2e::text(&get.stderr));
+    let out = text(&get.stdout);
+    assert!(get.status.success() && out.contains("NAME") && out.contains("hello-"), "{out}{}", text(&get.stderr));
     let missing = cluster.copepod(&["get", "pod", "nope"]);
     assert!(!missing.status.success());
-    assert!(e2e::text(&missing.stderr).contains("Error from server (NotFound): pods \"nope\" not found"));
+    assert!(text(&missing.stderr).contains("Error from server (NotFound): pods \"nope\" not found"));
     let described = cluster.copepod(&["describe", "deployment", "hello"]);
-    assert!(described.status.success() && e2e::text(&described.stdout).contains("hello"));
+    assert!(described.status.success() && text(&described.stdout).contains("hello"));
+    forms_of_output(&cluster);
     assert!(cluster.copepod(&["delete", "-f", "examples/hello/hello.yaml"]).status.success());
+}
+
+/// `get -o` in all its forms, and what becomes of a verb whose reader has seen enough.
+fn forms_of_output(cluster: &Cluster) {
+    let ok = |args: &[&str]| {
+        let out = cluster.copepod(args);
+        assert!(out.status.success() && out.stderr.is_empty(), "{args:?}: {}", text(&out.stderr));
+        text(&out.stdout)
+    };
+    let list: Value = serde_json::from_str(&ok(&["get", "deployments,services", "-o", "json"])).unwrap();
+    let named = |v: &Value| format!("{} {}", v["kind"].as_str().unwrap(), v["metadata"]["name"].as_str().unwrap());
+    let found: Vec<String> = list["items"].as_array().unwrap().iter().map(named).collect();
+    assert!(list["kind"] == "List" && found.contains(&"Deployment hello".into()), "{found:?}");
+    assert!(found.contains(&"Service hello".into()), "{found:?}");
+    let one: Value = serde_json::from_str(&ok(&["get", "deployment", "hello", "-o", "json"])).unwrap();
+    assert_eq!((named(&one), one["apiVersion"].as_str()), ("Deployment hello".into(), Some("apps/v1")));
+    let yaml = ok(&["get", "deployment/hello", "-o", "yaml"]);
+    assert!(
+        yaml.starts_with("apiVersion: apps/v1\nkind: Deployment\n") && yaml.contains("\n  name: hello\n"),
+        "{yaml}"
+    );
+    assert_eq!(ok(&["get", "deployments,services", "hello", "-o", "name"]), "deployment.apps/hello\nservice/hello\n");
+    let heading = |args: &[&str]| ok(args).lines().next().unwrap_or_default().to_string();
+    assert!(!heading(&["get", "pods"]).contains("NODE") && heading(&["get", "pods", "-o", "wide"]).contains("NODE"));
+    let script = ok(&["completion", "bash"]);
+    assert!(script.contains("complete -F _copepod") && script.contains("describe"), "{script}");
+    // A pipe that nobody reads, as `| head` leaves it.
+    let unread = |args: &[&str]| -> Output {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let kubeconfig = cluster.dir.join("kubeconfig");
+        e2e::copepod().args(args).env("KUBECONFIG", kubeconfig).stdout(writer).output().unwrap()
+    };
+    for args in [
+        &["get", "pods"][..],
+        &["get", "pods", "-o", "json"],
+        &["get", "pods", "-o", "yaml"],
+        &["get", "pods", "-o", "name"],
+        &["describe", "pods"],
+        &["completion", "bash"],
+    ] {
+        let out = unread(args);
+        assert_eq!((out.status.code(), text(&out.stderr).as_str()), (Some(141), ""), "{args:?}");
+    }
 }

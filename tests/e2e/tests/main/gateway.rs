@@ -1,9 +1,14 @@
 //! Gateway API: Gateways and routes by `kubectl apply`, requests by curl.
 
-use std::process::Command;
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
-use e2e::process::free_port;
-use e2e::{Cluster, has, needs, text, until};
+use e2e::process::{Process, free_port};
+use e2e::{Cluster, DEADLINE, has, needs, text, until};
+
+use crate::network::host_address;
 
 fn app(name: &str) -> String {
     format!(
@@ -23,6 +28,19 @@ metadata: {{name: {name}}}
 spec: {{selector: {{app: {name}}}, ports: [{{port: 80, targetPort: 8080}}]}}
 ---"
     )
+}
+
+/// Files with a certificate for a name, signed by itself, and its key.
+fn certificate(dir: &Path, name: &str) -> (String, String) {
+    let [cert, key] = ["crt", "key"].map(|end| dir.join(format!("{name}.{end}")).to_string_lossy().into_owned());
+    let out = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"])
+        .args(["-subj", &format!("/CN={name}"), "-addext", &format!("subjectAltName=DNS:{name}")])
+        .args(["-keyout", &key, "-out", &cert])
+        .output()
+        .unwrap();
+    assert!(out.status.success(), "{}", text(&out.stderr));
+    (cert, key)
 }
 
 const ROUTES: &str = "
@@ -136,15 +154,7 @@ fn a_gateway_routes_splits_redirects_and_shows_its_certificate() {
     for name in ["one", "two"] {
         c.ok(&["rollout", "status", &format!("deployment/{name}"), "--timeout=60s"]);
     }
-    let file = |name: &str| dir.path().join(name).to_string_lossy().into_owned();
-    let (cert, key) = (file("shop.crt"), file("shop.key"));
-    let out = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"])
-        .args(["-subj", "/CN=shop.test", "-addext", "subjectAltName=DNS:shop.test"])
-        .args(["-keyout", &key, "-out", &cert])
-        .output()
-        .unwrap();
-    assert!(out.status.success(), "{}", text(&out.stderr));
+    let (cert, key) = certificate(dir.path(), "shop.test");
 
     let own = free_port();
     let gateway = format!(
@@ -230,4 +240,123 @@ spec:
     until("nothing answers", || (c.get("shop.test", "/shop").0 == 404).then_some(()));
     let closed = || Command::new("curl").args(["-s", "-m", "5", &format!("http://127.0.0.1:{own}/")]).status().unwrap();
     until("the listener's port is closed", || (!closed().success()).then_some(()));
+}
+
+const STREAM_ROUTES: &str = "
+apiVersion: gateway.networking.k8s.io/v1
+kind: TLSRoute
+metadata: {name: pass}
+spec:
+  parentRefs: [{name: front, sectionName: pass}]
+  hostnames: [pass.test]
+  rules: [{backendRefs: [{name: outside, port: 443}]}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: TLSRoute
+metadata: {name: ends}
+spec:
+  parentRefs: [{name: front, sectionName: ends}]
+  hostnames: ['*.test']
+  rules: [{backendRefs: [{name: tcp-echo, port: 7000}]}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: TCPRoute
+metadata: {name: echo}
+spec:
+  parentRefs: [{name: front, sectionName: echo}]
+  rules: [{backendRefs: [{name: tcp-echo, port: 7000}]}]
+";
+
+#[test]
+fn streams_go_by_their_names_and_by_their_ports() {
+    let there = ["curl", "openssl"].map(has).into_iter().all(|there| there);
+    if !needs("curl and openssl", there) {
+        return;
+    }
+    let Some(address) = host_address() else { return };
+    let Some((dir, c)) = Cluster::for_kubectl(&["-f", "examples/tcp-echo/tcp-echo.yaml"]) else { return };
+    let [(pass, pass_key), (ends, ends_key)] = ["pass.test", "ends.test"].map(|name| certificate(dir.path(), name));
+    // A server that speaks TLS itself.
+    let (port, own) = (free_port(), free_port());
+    let mut server = Command::new("openssl");
+    server.args(["s_server", "-www", "-accept", &format!("{address}:{port}"), "-cert", &pass, "-key", &pass_key]);
+    let _server = Process::run(server, "s_server");
+    c.ok(&["create", "secret", "tls", "ends", "--cert", &ends, "--key", &ends_key]);
+    c.apply(&format!(
+        "
+apiVersion: v1
+kind: Service
+metadata: {{name: outside}}
+spec: {{ports: [{{name: tls, port: 443}}]}}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {{name: outside, labels: {{kubernetes.io/service-name: outside}}}}
+addressType: IPv4
+ports: [{{name: tls, port: {port}, protocol: TCP}}]
+endpoints: [{{addresses: ['{address}']}}]
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {{name: front}}
+spec:
+  gatewayClassName: copepod
+  listeners:
+  - {{name: pass, port: 443, protocol: TLS, tls: {{mode: Passthrough}}}}
+  - {{name: ends, port: 443, protocol: TLS, hostname: ends.test, tls: {{mode: Terminate, certificateRefs: [{{name: ends}}]}}}}
+  - {{name: echo, port: {own}, protocol: TCP}}
+---{STREAM_ROUTES}"
+    ));
+    c.ok(&["rollout", "status", "deployment/tcp-echo", "--timeout=60s"]);
+    for route in ["tlsroute/pass", "tlsroute/ends", "tcproute/echo"] {
+        for ty in ["Accepted", "ResolvedRefs"] {
+            let path = format!("jsonpath={{.status.parents[0].conditions[?(@.type==\"{ty}\")].status}}");
+            until(&format!("{route} {ty}"), || (c.ok(&["get", route, "-o", &path]) == "True").then_some(()));
+        }
+    }
+    let attached = "jsonpath={.status.listeners[*].attachedRoutes}";
+    until("the routes are counted", || (c.ok(&["get", "gateway", "front", "-o", attached]) == "1 1 1").then_some(()));
+    let table = c.ok(&["get", "tlsroutes"]);
+    assert_eq!(table.lines().next().unwrap().split_whitespace().collect::<Vec<_>>(), ["NAME", "AGE"]);
+
+    let tls = c.ingress_tls.rsplit_once(':').unwrap().1;
+    let (resolve, url) = (format!("pass.test:{tls}:127.0.0.1"), format!("https://pass.test:{tls}/"));
+    until("the server shows its own certificate", || {
+        let out =
+            Command::new("curl").args(["-sS", "-m", "10", "--cacert", &pass, "--resolve", &resolve, &url]).output();
+        text(&out.unwrap().stdout).contains("Ciphers supported in s_server").then_some(())
+    });
+    let client = |name: &str| {
+        let mut client = Command::new("openssl");
+        client.args(["s_client", "-quiet", "-verify_return_error", "-CAfile", &ends, "-servername", name]);
+        client.args(["-connect", &format!("127.0.0.1:{tls}")]);
+        client.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        client
+    };
+    let refused = client("nobody.test").output().unwrap();
+    let why = text(&refused.stderr);
+    assert!(!refused.status.success() && why.contains("unrecognized name"), "{why}");
+
+    let mut said = client("ends.test").spawn().unwrap();
+    said.stdin.as_mut().unwrap().write_all(b"over tls\n").unwrap();
+    let mut line = String::new();
+    BufReader::new(said.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    said.kill().unwrap();
+    said.wait().unwrap();
+    assert_eq!(line, "over tls\n", "TLS ends at the node");
+
+    let echo = || {
+        let mut stream = TcpStream::connect(("127.0.0.1", own))?;
+        stream.set_read_timeout(Some(DEADLINE))?;
+        stream.write_all(b"over tcp\n")?;
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line).map(|_| line)
+    };
+    until("the listener's own port answers", || (echo().ok()? == "over tcp\n").then_some(()));
+
+    let nameless = r#"{"spec":{"hostnames":[]}}"#;
+    let refused = c.fails(&["patch", "tlsroute", "pass", "--type=merge", "-p", nameless]);
+    assert!(refused.contains("spec.hostnames in body should have at least 1 items"), "{refused}");
+    c.ok(&["delete", "gateway", "front"]);
+    until("the listener's port is closed", || TcpStream::connect(("127.0.0.1", own)).is_err().then_some(()));
 }

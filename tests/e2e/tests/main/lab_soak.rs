@@ -88,6 +88,8 @@ struct Soak {
     held: BTreeMap<String, Vec<Holds>>,
     processes: String,
     latencies: String,
+    /// Of each kind of client, the median and the 99th percentile of its good answers between two looks, in seconds.
+    took: BTreeMap<&'static str, Vec<[f64; 2]>>,
     failures: BTreeMap<&'static str, usize>,
     requests: usize,
 }
@@ -115,6 +117,7 @@ impl Soak {
             held: BTreeMap::new(),
             processes: "seconds,process,memory,descriptors,disk\n".into(),
             latencies: "seconds,what,p50,p99,failed,of\n".into(),
+            took: BTreeMap::new(),
             failures: BTreeMap::new(),
             requests: 0,
         })
@@ -135,10 +138,12 @@ impl Soak {
             let samples: Vec<_> = seen.iter().flat_map(|seen| &seen.samples).collect();
             let mut took: Vec<f64> = samples.iter().filter(|s| s.good()).map(|s| s.took).collect();
             took.sort_by(f64::total_cmp);
-            let share =
-                |share: f64| took.get((took.len() as f64 * share) as usize).map_or(String::new(), f64::to_string);
+            let share = |share: f64| took.get((took.len() as f64 * share) as usize).copied();
+            let (p50, p99) = (share(0.5), share(0.99));
+            self.took.entry(what).or_default().extend(p50.zip(p99).map(|(p50, p99)| [p50, p99]));
             let failed = samples.iter().filter(|s| !s.good()).count();
-            let _ = writeln!(self.latencies, "{at},{what},{},{},{failed},{}", share(0.5), share(0.99), samples.len());
+            let text = |found: Option<f64>| found.map_or(String::new(), |s| s.to_string());
+            let _ = writeln!(self.latencies, "{at},{what},{},{},{failed},{}", text(p50), text(p99), samples.len());
             *self.failures.entry(what).or_default() += failed;
             self.requests += samples.len();
         }
@@ -197,13 +202,7 @@ impl Soak {
         }
         println!("{} requests, failed: {:?}", self.requests, self.failures);
         for (name, held) in &self.held {
-            let quarter = |nth: usize, what: fn(&Holds) -> u64| {
-                let mut all: Vec<u64> =
-                    held[held.len() * nth / 4..held.len() * (nth + 1) / 4].iter().map(what).collect();
-                all.sort_unstable();
-                all.get(all.len() / 2).copied().unwrap_or(0)
-            };
-            let of = |what: fn(&Holds) -> u64| [0, 1, 2, 3].map(|nth| quarter(nth, what));
+            let of = |what: fn(&Holds) -> u64| quarters(held, 0.5, what);
             let (memory, descriptors, disk) = (of(|h| h.memory), of(|h| h.descriptors), of(|h| h.disk));
             println!("{name}, medians of the quarters: memory {memory:?}, descriptors {descriptors:?}, disk {disk:?}");
             if name.ends_with(OLDEST) {
@@ -213,7 +212,39 @@ impl Soak {
                 assert!(!grown(disk, 16 << 20), "{name}'s files grow: {disk:?}");
             }
         }
+        for (what, took) in &self.took {
+            let of = |share: f64, which: usize| quarters(took, share, |t| (t[which] * 1e6) as u64);
+            let (p50, p99, calm) = (of(0.5, 0), of(0.5, 1), of(0.25, 0));
+            println!(
+                "{what}, by quarters in µs: medians of p50 {p50:?} and p99 {p99:?}, lower quartile of p50 {calm:?}"
+            );
+            assert!(!is_slower(calm), "{what} takes longer and longer: {calm:?} µs");
+        }
     }
+}
+
+/// Of each quarter of what was seen the value that `share` of them are below; 0 where nothing was seen.
+fn quarters<T>(seen: &[T], share: f64, what: impl Fn(&T) -> u64) -> [u64; 4] {
+    [0, 1, 2, 3].map(|nth| {
+        let mut all: Vec<u64> = seen[seen.len() * nth / 4..seen.len() * (nth + 1) / 4].iter().map(&what).collect();
+        all.sort_unstable();
+        all.get((all.len() as f64 * share) as usize).copied().unwrap_or(0)
+    })
+}
+
+/// Whether requests have become slower from the second quarter to the last, by the lower quartile of the medians in µs. What
+/// leaks or piles up slows every request. A machine that does something else meanwhile slows some, and the faults of the
+/// minute slow the slowest: so no p99 says anything here, and the calm moments of a quarter say most.
+fn is_slower(calm: [u64; 4]) -> bool {
+    calm[3] > 2 * calm[1] + 50_000
+}
+
+#[test]
+fn a_soak_sees_what_becomes_slower_and_not_what_is_slow_for_a_while() {
+    let series = |slow: fn(usize) -> u64| quarters(&(0..80).map(slow).collect::<Vec<_>>(), 0.25, |t| *t);
+    assert!(!is_slower(series(|_| 20_000)));
+    assert!(!is_slower(series(|at| if at % 3 == 0 || at < 70 { 20_000 } else { 900_000 })));
+    assert!(is_slower(series(|at| 20_000 + 10_000 * at as u64)));
 }
 
 fn to() -> PathBuf {

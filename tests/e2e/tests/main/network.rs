@@ -178,7 +178,7 @@ spec:
 }
 
 /// An address of this machine that is not loopback: the one it would leave by. Nothing is sent.
-fn host_address() -> Option<std::net::IpAddr> {
+pub(crate) fn host_address() -> Option<std::net::IpAddr> {
     let socket = std::net::UdpSocket::bind("0.0.0.0:0").ok()?;
     let found = socket.connect("192.0.2.1:9").and_then(|()| socket.local_addr()).ok().map(|a| a.ip());
     let found = found.filter(|ip| !ip.is_loopback() && !ip.is_unspecified());
@@ -576,6 +576,101 @@ fn load_balancers_share_the_addresses_of_a_pool() {
     c.ok(&["delete", "service", "asks"]);
     until("what was given back is given anew", || (has("two") == "127.0.71.1").then_some(()));
     until("and answers for it", || get("127.0.71.1").starts_with("Hello from web-").then_some(()));
+}
+
+/// Services that differ in whom they lead to: `NAME` of `SPEC`.
+const SERVICE: &str = "
+apiVersion: v1
+kind: Service
+metadata: {name: NAME}
+spec: {SPEC}
+---
+";
+
+/// A pod that never becomes ready, and an endpoint that is said to be on another node.
+const ENDPOINTS: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: unready, labels: {app: unready}}
+spec:
+  containers:
+  - name: c
+    image: file://examples/hello/hello.wasm
+    ports: [{containerPort: 8080, name: http}]
+    readinessProbe: {tcpSocket: {port: 9}}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: away, labels: {kubernetes.io/service-name: away}}
+addressType: IPv4
+ports: [{name: '', port: 8080}]
+endpoints: [{addresses: [ADDRESS], nodeName: elsewhere, conditions: {ready: true}}]
+---
+";
+
+#[test]
+fn services_choose_among_endpoints_as_they_are_told() {
+    let Some((_dir, c)) = cluster() else { return };
+    let service = |name: &str, spec: &str| SERVICE.replace("NAME", name).replace("SPEC", spec);
+    let web = "selector: {app: web}, ports: [{port: 80, targetPort: http}]";
+    let unready = web.replace("web", "unready");
+    let balanced = web.replace("port: 80", &format!("port: {}", free_port()));
+    let ip = c.ok(&["get", "pods", "-l", "app=web", "-o", "jsonpath={.items[0].status.podIP}"]);
+    let services = [
+        service("kept", &format!("type: NodePort, sessionAffinity: ClientIP, {web}")),
+        service("away", "type: NodePort, ports: [{port: 80}]"),
+        service("balanced", &format!("type: LoadBalancer, externalTrafficPolicy: Local, {balanced}")),
+        service("early", &format!("publishNotReadyAddresses: true, {unready}")),
+        service("late", &unready),
+    ];
+    c.apply(&(services.concat() + &ENDPOINTS.replace("ADDRESS", &ip)));
+    let field = |service: &str, path: &str| c.ok(&["get", "service", service, "-o", &format!("jsonpath={{{path}}}")]);
+    let curl = |url: &str, more: &[&str]| {
+        text(&Command::new("curl").args(["-s", "-m", "10"]).args(more).arg(url).output().unwrap().stdout)
+    };
+    let node_port = |service: &str| format!("http://127.0.0.1:{}/", field(service, ".spec.ports[0].nodePort"));
+    let inside = |service: &str| c.get("a.wild.localhost", &format!("/fetch?url=http://{service}/"));
+
+    // A client stays where it was first.
+    let kept = node_port("kept");
+    let first = until("the node port answers", || Some(curl(&kept, &[])).filter(|a| a.starts_with("Hello from web-")));
+    assert!((0..20).all(|_| curl(&kept, &[]) == first), "{first}");
+
+    // From outside only this node's endpoints; from inside all.
+    let away = node_port("away");
+    let policy = |policy: &str| {
+        c.ok(&["patch", "service", "away", "-p", &format!(r#"{{"spec":{{"externalTrafficPolicy":"{policy}"}}}}"#)])
+    };
+    let answers = || curl(&away, &[]).starts_with("Hello from web-");
+    until("any node's will do", || answers().then_some(()));
+    policy("Local");
+    until("there is none on this node", || (!answers()).then_some(()));
+    assert!(inside("away").1.contains("200 Hello from web-"));
+    policy("Cluster");
+    until("any node's will do again", || answers().then_some(()));
+    let checked = format!("http://127.0.0.1:{}/", field("balanced", ".spec.healthCheckNodePort"));
+    let weight = || {
+        let told = curl(&checked, &["-o", "/dev/null", "-w", "%{http_code} %header{x-load-balancing-endpoint-weight}"]);
+        told.trim().to_string()
+    };
+    until("the health check counts this node's", || (weight() == "200 3").then_some(()));
+
+    // What is not ready is reached where a Service says so.
+    until("the unready pod answers", || inside("early").1.contains("200 Hello from unready").then_some(()));
+    assert_eq!(inside("late").0, 502);
+
+    // An address that the node has.
+    if let Some(ip) = host_address() {
+        let port = free_port();
+        let spec = format!("selector: {{app: web}}, externalIPs: [{ip}], ports: [{{port: {port}, targetPort: http}}]");
+        c.apply(&service("external", &spec));
+        let at = format!("http://{ip}:{port}/");
+        until("its port answers", || curl(&at, &[]).starts_with("Hello from web-").then_some(()));
+        c.ok(&["delete", "service", "external"]);
+        until("its port is closed", || curl(&at, &[]).is_empty().then_some(()));
+    }
+    c.ok(&["scale", "deployment/web", "--replicas=0"]);
+    until("the health check fails without any", || (weight() == "503 0").then_some(()));
 }
 
 /// A port of the loopback address that is free, or was a moment ago.

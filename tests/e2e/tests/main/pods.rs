@@ -1,6 +1,6 @@
 //! What a pod does: traps, limits, probes, commands, logs, environment.
 
-use e2e::{Cluster, until};
+use e2e::{Cluster, text, until};
 
 /// A pod of the hello component behind a Service and an Ingress of its name.
 fn hello(name: &str, container: &str) -> String {
@@ -112,6 +112,7 @@ fn logs_follow_tail_and_name_their_errors() {
         c.fails(&["logs", "l", "--previous"]).contains("previous terminated container \"c\" in pod \"l\" not found")
     );
     assert!(c.fails(&["logs", "l", "-c", "nope"]).contains("nope"));
+    assert_eq!(c.ok(&["logs", "l", "--limit-bytes=8"]), all[..8]);
     let mut follow = std::process::Command::new("kubectl")
         .arg("--kubeconfig")
         .arg(c.dir.join("kubeconfig"))
@@ -123,8 +124,63 @@ fn logs_follow_tail_and_name_their_errors() {
     assert_eq!(lines.next().unwrap().unwrap(), "line4");
     c.get("l.localhost", "/log?text=live");
     assert_eq!(lines.next().unwrap().unwrap(), "live");
+    since(&c);
     c.ok(&["delete", "pod", "l", "--timeout=30s"]);
     assert!(follow.wait().is_ok());
+}
+
+/// Logs by time, of which kubectl sends whole seconds.
+fn since(c: &Cluster) {
+    let second = || {
+        let line = c.ok(&["logs", "l", "--timestamps", "--tail=1"]);
+        line.split('.').next().unwrap_or_default().to_string()
+    };
+    let before = second();
+    until("a line of another second", || {
+        assert_eq!(c.get("l.localhost", "/log?text=new").0, 200);
+        (second() != before).then_some(())
+    });
+    let young = c.ok(&["logs", "l", &format!("--since-time={}Z", second())]);
+    assert!(!young.is_empty() && young.lines().all(|l| l == "new"), "{young}");
+    assert!(c.ok(&["logs", "l", "--since=1h"]).contains("line0\n"));
+    until("nothing is that young", || c.ok(&["logs", "l", "--since=1s"]).is_empty().then_some(()));
+}
+
+/// Three containers that say who they are.
+const SEVERAL: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: both, labels: {logs: several}}
+spec:
+  restartPolicy: Never
+  initContainers:
+  - {name: i, image: copepod.dev/toolbox, args: [echo, from i]}
+  containers:
+  - {name: a, image: copepod.dev/toolbox, args: [echo, from a]}
+  - {name: b, image: copepod.dev/toolbox, args: [echo, from b]}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: one, labels: {logs: several}}
+spec:
+  restartPolicy: Never
+  containers:
+  - {name: b, image: copepod.dev/toolbox, args: [echo, from one]}
+";
+
+#[test]
+fn logs_of_several_containers_and_pods() {
+    let Some((_dir, c)) = Cluster::for_kubectl(&[]) else { return };
+    c.apply(SEVERAL);
+    let phases = ["get", "pods", "-l", "logs=several", "-o", "jsonpath={.items[*].status.phase}"];
+    until("they have ended", || (c.ok(&phases) == "Succeeded Succeeded").then_some(()));
+    assert_eq!(c.ok(&["logs", "both", "--all-containers"]), "from i\nfrom a\nfrom b\n");
+    let prefixed = "[pod/both/i] from i\n[pod/both/a] from a\n[pod/both/b] from b\n";
+    assert_eq!(c.ok(&["logs", "both", "--all-containers", "--prefix"]), prefixed);
+    assert_eq!(c.ok(&["logs", "-l", "logs=several", "-c", "b"]), "from b\nfrom one\n");
+    let all = format!("{prefixed}[pod/one/b] from one\n");
+    assert_eq!(c.ok(&["logs", "-l", "logs=several", "--all-containers", "--prefix"]), all);
+    assert_eq!(text(&c.kubectl(&["logs", "both"]).stdout), "from a\n", "the first by default");
 }
 
 #[test]

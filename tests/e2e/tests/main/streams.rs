@@ -157,6 +157,97 @@ fn stream(flags: &[&str], kubectl_env: &'static [(&'static str, &'static str)]) 
     assert_eq!(c.ok(&["get", "--raw", "/api/v1/nodes/copepod/proxy/healthz"]).trim(), "ok");
 }
 
+/// A toolbox at a terminal, and a program with a second command that its image exports.
+const TERMINAL: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: t}
+spec:
+  restartPolicy: Never
+  containers:
+  - {name: c, image: copepod.dev/toolbox, stdin: true, tty: true}
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: jobs}
+spec:
+  containers:
+  - {name: c, image: 'IMAGE'}
+";
+
+/// Sleeps for an hour; `migrate` says that it has run and ends with 7.
+const JOBS: &str = r#"(module
+    (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "fd_write" (func $write (param i32 i32 i32 i32) (result i32)))
+    (memory (export "memory") 1)
+    (data (i32.const 80) "\64\00\00\00\09\00\00\00")
+    (data (i32.const 100) "migrated\n")
+    (func (export "_start")
+        (i32.store (i32.const 16) (i32.const 1))
+        (i64.store (i32.const 24) (i64.const 3600000000000))
+        (drop (call $poll (i32.const 0) (i32.const 200) (i32.const 1) (i32.const 300))))
+    (func (export "migrate") (result i32)
+        (drop (call $write (i32.const 1) (i32.const 80) (i32.const 1) (i32.const 300)))
+        (i32.const 7)))"#;
+
+/// kubectl at a terminal of its own, as `script` makes one. What is written is typed.
+fn at_a_terminal(c: &Cluster, args: &str) -> Child {
+    let kubectl = format!("kubectl --kubeconfig {} {args}", c.dir.join("kubeconfig").display());
+    Command::new("script")
+        .args(["-qec", &kubectl, "/dev/null"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// Reads until `what` has come.
+fn expect(out: &mut impl std::io::Read, what: &str) {
+    let (mut seen, mut byte) = (Vec::new(), [0]);
+    while !seen.ends_with(what.as_bytes()) {
+        assert!(out.read(&mut byte).unwrap() > 0, "no {what:?} in {:?}", text(&seen));
+        seen.push(byte[0]);
+    }
+}
+
+#[test]
+fn terminals_edit_echo_and_interrupt() {
+    if !needs("script", has("script")) {
+        return;
+    }
+    let Some((dir, c)) = Cluster::for_kubectl(&[]) else { return };
+    c.apply(&TERMINAL.replace("IMAGE", &e2e::image(dir.path(), "jobs", JOBS)));
+    c.ok(&["wait", "--for=condition=Ready", "pod/t", "pod/jobs", "--timeout=60s"]);
+
+    let mut child = at_a_terminal(&c, "exec -it jobs -- toolbox");
+    let (mut keys, mut screen) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    expect(&mut screen, "toolbox$ ");
+    keys.write_all(b"ecko\x7f\x7fho edited\r").unwrap();
+    expect(&mut screen, "\nedited\r\n");
+    keys.write_all(b"sleep 600\r").unwrap();
+    expect(&mut screen, "sleep 600\r\n");
+    keys.write_all(b"\x03").unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "^C ends the program as SIGINT would");
+
+    // The container's own program, at its terminal.
+    let mut child = at_a_terminal(&c, "attach -it t");
+    let (mut keys, mut screen) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    keys.write_all(b"\r").unwrap();
+    expect(&mut screen, "toolbox$ ");
+    keys.write_all(b"echo attached\r").unwrap();
+    expect(&mut screen, "\nattached\r\n");
+    keys.write_all(b"exit\r").unwrap();
+    assert!(child.wait().unwrap().success());
+    let phase = || c.ok(&["get", "pod", "t", "-o", "jsonpath={.status.phase}"]);
+    until("its end is the container's", || (phase() == "Succeeded").then_some(()));
+
+    // Another command that the image exports.
+    for name in ["migrate", "./migrate"] {
+        let out = c.kubectl(&["exec", "jobs", "--", name]);
+        assert_eq!((out.status.code(), text(&out.stdout).as_str()), (Some(7), "migrated\n"), "{}", text(&out.stderr));
+    }
+}
+
 #[test]
 fn kubectl_debugs_and_copies() {
     let Some((dir, c)) = Cluster::for_kubectl(&[]) else { return };
@@ -176,6 +267,10 @@ fn kubectl_debugs_and_copies() {
     // One with a command; and what has ended stays so, whatever the pod's restart policy.
     c.ok(&["debug", "f", image, "-c", "once", "--", "echo", "hello"]);
     until("its command has run", || (text(&c.kubectl(&["logs", "f", "-c", "once"]).stdout) == "hello\n").then_some(()));
+    c.ok(&["debug", "f", image, "-c", "names", "--", "nslookup", "kubernetes.default"]);
+    let ip = c.ok(&["get", "service", "kubernetes", "-o", "jsonpath={.spec.clusterIP}"]);
+    let answer = format!("Name:    kubernetes.default\nAddress: {ip}\n");
+    until("names resolve", || (text(&c.kubectl(&["logs", "f", "-c", "names"]).stdout) == answer).then_some(()));
     assert_eq!(field(&format!("{status}.restartCount")), "0");
     assert_eq!(field(".status.conditions[?(@.type==\"Ready\")].status"), "True");
     let refused = c.fails(&["debug", "f", image, "-c", "c"]);

@@ -113,10 +113,20 @@ fn the_page_works_as_it_stands() {
             machines.run(&block.machine, command);
         }
     }
-    let left = list(&machines, "b");
-    assert!(left.contains(" b ") && left.contains(" c ") && !left.contains(" a "), "{left}");
+    until("the successors vote, and those that they replace are no servers any more", || {
+        let shown = list(&machines, "b");
+        let names: Vec<&str> = shown.lines().skip(1).filter_map(|row| row.split_whitespace().nth(1)).collect();
+        let voting = shown.matches("leader").count() == 1 && shown.matches("voter").count() == 2;
+        (voting && names == ["b", "f", "g"]).then_some(())
+    });
+    let (status, said) = machines.running.remove("c").expect("it was started").ended();
+    assert!(status.success() && said.contains("this server was taken out of the cluster"), "{status}: {said}");
     // The agents have gone on to another server.
     until("both nodes are still heard of", || {
         (machines.shell("b", "copepod get nodes").matches(" Ready").count() == 2).then_some(())
     });
+    // A successor has the cluster's objects and its keys: its own kubeconfig does.
+    let data = dir.path().join("g").display().to_string();
+    let there = machines.shell("g", &format!("KUBECONFIG={data}/kubeconfig copepod get nodes"));
+    assert!(there.contains("d ") && there.contains("e "), "{there}");
 }

@@ -22,6 +22,15 @@ spec:
   - {name: toolbox, image: copepod.dev/toolbox, stdin: true}
 ";
 
+const BUSY: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: busy}
+spec:
+  containers:
+  - {name: c, image: 'file://examples/preview1/preview1.wasm', args: [spin]}
+";
+
 #[test]
 fn kubectl_top_shows_nodes_pods_and_containers() {
     let Some((_dir, c)) = Cluster::for_kubectl(&["--metric-resolution", "200ms"]) else { return };
@@ -83,4 +92,11 @@ fn kubectl_top_shows_nodes_pods_and_containers() {
     let probes = proxy("metrics/probes");
     assert!(probes.contains("container=\"hello\"") && probes.contains("result=\"successful\""), "{probes}");
     assert!(c.fails(&["--as=bob", "get", "--raw", "/api/v1/nodes/copepod/proxy/metrics"]).contains("forbidden"));
+
+    // Who computes is seen to.
+    c.apply(BUSY);
+    until("a guest that loops uses the CPU", || {
+        let cpu = line(&["top", "pods"], "busy")[1].trim_end_matches('m').parse::<u32>();
+        cpu.is_ok_and(|millis| millis > 0).then_some(())
+    });
 }

@@ -5,6 +5,7 @@ mod artifact;
 mod capsule;
 mod certificate;
 mod certificate_request;
+mod client_hello;
 mod create;
 mod cron_schedule;
 mod dns_answer;
@@ -44,6 +45,7 @@ pub const TARGETS: &[&Target] = &[
     &capsule::TARGET,
     &certificate::TARGET,
     &certificate_request::TARGET,
+    &client_hello::TARGET,
     &create::TARGET,
     &cron_schedule::TARGET,
     &dns_answer::TARGET,

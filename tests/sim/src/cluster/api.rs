@@ -12,7 +12,9 @@ use copepod_registry::{Config, Decision, Env, Registry, Sealer};
 use copepod_state::{Outcome, Tables};
 
 use crate::chance::Chance;
+use crate::counts::Event;
 use crate::exec::oneshot;
+use crate::faults::{Fault, struck};
 use crate::group::net::Place;
 use crate::group::process::ProposeError;
 use crate::group::{Group, Origin};
@@ -41,12 +43,14 @@ pub struct Sender {
     pub term: Option<u64>,
     /// What was seen when it was decided.
     pub view: Option<Tables>,
+    /// Whether its process still runs.
+    pub lives: Option<Rc<Cell<bool>>>,
 }
 
 impl Sender {
     /// Somebody outside of the control plane.
     pub fn outside(actor: &'static str) -> Sender {
-        Sender { actor, fence: None, term: None, view: None }
+        Sender { actor, fence: None, term: None, view: None, lives: None }
     }
 }
 
@@ -84,6 +88,18 @@ impl Api {
 
     /// A write at a server, as its API does it.
     pub async fn write(&self, server: u64, sender: &Sender, request: &ApiRequest) -> Result<(), Status> {
+        let done = self.answer(server, sender, request).await;
+        match &done {
+            Err(e) if e.code == 409 => self.group.counts.add(Event::Conflict),
+            Err(e) if e.code == 403 && e.message.contains("exceeded quota") => {
+                self.group.counts.add(Event::OverQuota);
+            }
+            _ => {}
+        }
+        done
+    }
+
+    async fn answer(&self, server: u64, sender: &Sender, request: &ApiRequest) -> Result<(), Status> {
         let unavailable = || Status::unavailable("no leader answers");
         let (leads, sovereign) =
             self.group.ask(server, |p| (p.role.leader == Some(server), p.role.sovereign)).ok_or_else(unavailable)?;
@@ -98,7 +114,7 @@ impl Api {
             let view = view.ok_or_else(unavailable)?;
             let decided = {
                 let mut ids = self.chance.borrow_mut();
-                let mut env = Env { view: &view, now: self.group.clock(server), ids: &mut *ids };
+                let mut env = Env::new(&view, self.group.clock(server), &mut *ids);
                 self.registry.decide(&mut env, request)
             };
             let mut write = match decided {
@@ -111,7 +127,8 @@ impl Api {
                 Err(e) => return Err(e),
             };
             write.txn.fence = sender.fence;
-            let origin = Origin { actor: sender.actor, term: sender.term, view: sender.view.clone() };
+            let Sender { actor, term, view, lives, .. } = sender.clone();
+            let origin = Origin { actor, term, view, lives };
             match self.group.propose(server, origin, &write.txn).await {
                 Ok((Outcome::Applied(_), _)) => return Ok(()),
                 Ok((Outcome::Fenced, _)) => return Err(Status::unavailable("the leader changed")),
@@ -129,14 +146,16 @@ impl Api {
         self: &Rc<Self>,
         from: Place,
         server: u64,
-        actor: &'static str,
+        sender: Sender,
         request: ApiRequest,
     ) -> Result<(), Status> {
         self.ask(from, server, move |api| async move {
             if api.busy.get() > 0 && api.chance.borrow_mut().one_in(api.busy.get()) {
+                struck(&api.group, Fault::Busy);
+                api.group.counts.add(Event::TooMany);
                 return Err(Status::too_many_requests("too many requests", 1));
             }
-            api.write(server, &Sender::outside(actor), &request).await
+            api.write(server, &sender, &request).await
         })
         .await
     }
@@ -174,7 +193,9 @@ impl Api {
                 reply.send(done);
             }
         });
-        let lost = || Err(Status::timeout("the answer was lost"));
-        group.exec.timeout(PATIENCE, answer).await.flatten().unwrap_or_else(lost)
+        group.exec.timeout(PATIENCE, answer).await.flatten().unwrap_or_else(|| {
+            group.counts.add(Event::Unknown);
+            Err(Status::timeout("the answer was lost"))
+        })
     }
 }

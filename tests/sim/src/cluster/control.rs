@@ -86,7 +86,7 @@ impl Term {
 
     fn sender(&self, actor: &'static str, view: Option<Tables>) -> Sender {
         let fence = (self.group().bug != Some(Bug::Unfenced)).then_some(self.term);
-        Sender { actor, fence, term: Some(self.term), view }
+        Sender { actor, fence, term: Some(self.term), view, lives: None }
     }
 
     fn watch(&self, resources: &[String]) -> Option<Watches> {

@@ -7,32 +7,43 @@ pub mod user;
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
-use copepod_machine::Ids as _;
-use copepod_model::object;
+use copepod_machine::{Ids as _, View as _};
+use copepod_model::{Key, Object, Status, UserInfo, object};
 use copepod_state::{Op, Tables, Txn, apply};
+use serde_json::{Value, json};
 
 use crate::chance::Chance;
+use crate::counts::Event;
 use crate::exec::Owner;
-use crate::faults::Fault;
+use crate::faults::{Fault, struck};
 use crate::group::Group;
+use crate::group::net::Place;
+use crate::invariants::resource_quota::{HARD, NAMESPACE};
 use crate::kv::{OUTSIDE, mirror};
 use crate::{START, invariants};
-use api::Api;
+use api::{Api, Sender};
 use node::Node;
 
 /// How many nodes there are.
 const NODES: u8 = 2;
+/// Where users are in the network.
+const USER: Place = 2000;
+/// How many of them want the same Secrets.
+const HOARDERS: usize = 3;
 /// Virtual time that a converged cluster must stay quiet for: longer than any grace of the control plane.
 const QUIET: Duration = Duration::from_secs(330);
+/// The same after a rollout, in which something happens every few seconds.
+const ROLLED_OUT: Duration = Duration::from_secs(60);
 /// Virtual time after which a healed cluster that still has work to do has failed to converge.
 const HEAL: Duration = Duration::from_secs(7200);
 
 /// A cluster on a group.
 pub struct Cluster {
     api: Rc<Api>,
-    /// Whether containers fail and watches are reset.
+    /// Whether containers fail.
     fails: Rc<Cell<bool>>,
 }
 
@@ -40,7 +51,7 @@ pub struct Cluster {
 pub fn first() -> Tables {
     let mut tables = Tables::default();
     let mut ids = Chance::new(0);
-    for (key, mut value) in copepod_registry::bootstrap_objects() {
+    for (key, mut value) in copepod_registry::bootstrap_objects().into_iter().chain([quota()]) {
         value["metadata"]["uid"] = ids.uid().into();
         value["metadata"]["creationTimestamp"] = START.rfc3339().into();
         let body = object::encode(&value);
@@ -48,6 +59,17 @@ pub fn first() -> Tables {
         apply(&mut tables, 1, &txn);
     }
     tables
+}
+
+/// The quota of [`invariants::resource_quota`], as its controller would have it counted.
+fn quota() -> (Key, Value) {
+    let hard: Value = HARD.iter().map(|(name, n)| (name.to_string(), json!(n.to_string()))).collect();
+    let used: Value = HARD.iter().map(|(name, _)| (name.to_string(), json!("0"))).collect();
+    let object = json!({
+        "apiVersion": "v1", "kind": "ResourceQuota", "metadata": {"name": "bound", "namespace": NAMESPACE},
+        "spec": {"hard": hard.clone()}, "status": {"hard": hard, "used": used},
+    });
+    (Key::new("resourcequotas", NAMESPACE, "bound"), object)
 }
 
 fn owner(number: u8) -> Owner {
@@ -77,42 +99,84 @@ impl Cluster {
                     if over.get() {
                         return;
                     }
+                    struck(&api.group, Fault::Agent);
                     exec.kill(owner(number));
                     exec.sleep(Duration::from_millis(chance.below(5000))).await;
                 }
             });
         }
         let (a, o, c) = (api.clone(), over.clone(), chance.split());
-        group.exec.spawn(OUTSIDE, user::live(a, 2000, o, c));
+        group.exec.spawn(OUTSIDE, user::live(a, USER, o, c));
+        for _ in 0..HOARDERS {
+            let (a, o, c) = (api.clone(), over.clone(), chance.split());
+            group.exec.spawn(OUTSIDE, user::hoard(a, USER, o, c));
+        }
         let (g, o, c) = (group.clone(), over.clone(), chance.split());
         group.exec.spawn(OUTSIDE, async move { mirror(&g, "pods", &o, c).await });
         Cluster { api, fails }
     }
 
-    /// After healing: waits until nothing is written any more for a long time, and looks at what has come of it.
+    /// After healing: waits until nothing is written any more for a long time, looks at what has come of it, and lets all
+    /// Deployments get new pods while nothing fails.
     pub async fn rest(&self) {
         let group = self.api.group.clone();
         self.api.busy.set(0);
         self.fails.set(false);
         group.calm.set(true);
+        let settled = || group.check(|all| invariants::settled::check(&all.canon.tables));
+        if !self.quiet(QUIET).await {
+            return;
+        }
+        settled();
+        group.invariants.borrow_mut().steady = true;
+        self.roll_out().await;
+        if !self.quiet(ROLLED_OUT).await {
+            return;
+        }
+        group.invariants.borrow_mut().steady = false;
+        group.calm.set(false);
+        // Heartbeats would go on for ever.
+        (1..=NODES).for_each(|number| group.exec.kill(owner(number)));
+        group.exec.sleep(Duration::from_secs(2)).await;
+        settled();
+    }
+
+    /// Waits until nothing has been written for so long; whether that came.
+    async fn quiet(&self, long: Duration) -> bool {
+        let group = &self.api.group;
         let spoken = || group.invariants.borrow().canon.spoken.clone();
         let begun = group.exec.now();
-        let mut last = spoken();
-        let mut since = begun;
-        while group.exec.now().since(since) < QUIET {
+        let (mut last, mut since) = (spoken(), begun);
+        while group.exec.now().since(since) < long {
             if group.exec.now().since(begun) > HEAL {
-                return group.broke("quiet", format!("still busy {HEAL:?} after healing; last: {}", last.1));
+                group.broke("quiet", format!("still busy {HEAL:?} after healing; last: {}", last.1));
+                return false;
             }
             group.exec.sleep(Duration::from_secs(5)).await;
             if spoken().0 != last.0 {
                 (last, since) = (spoken(), group.exec.now());
             }
         }
-        group.calm.set(false);
-        // Heartbeats would go on for ever.
-        (1..=NODES).for_each(|number| group.exec.kill(owner(number)));
-        group.exec.sleep(Duration::from_secs(2)).await;
-        group.check(|all| invariants::settled::check(&all.canon.tables));
+        true
+    }
+
+    /// Wishes new pods for every Deployment.
+    async fn roll_out(&self) {
+        let group = &self.api.group;
+        let user = Arc::new(UserInfo::system("user"));
+        let all: Vec<Arc<Object>> =
+            group.invariants.borrow().canon.tables.list("deployments.apps", Some("default")).collect();
+        for deployment in all {
+            let request = user::new_image(&user, deployment.name(), 9);
+            let done = match group.leader() {
+                Some(leader) => self.api.call(USER, leader, Sender::outside("user"), request).await,
+                None => Err(Status::unavailable("nobody leads")),
+            };
+            match done {
+                Ok(()) => group.counts.add(Event::Rollout),
+                Err(e) => group.broke("progress", format!("{} cannot be changed: {e}", deployment.key)),
+            }
+        }
     }
 }
 

@@ -19,8 +19,10 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 
-use super::api::{Api, benign, request};
+use super::NODES;
+use super::api::{Api, Sender, benign, request};
 use crate::chance::Chance;
+use crate::faults::{Fault, struck};
 use crate::group::hub::{WatchError, Watcher};
 use crate::group::net::Place;
 use crate::kv::any;
@@ -49,6 +51,14 @@ pub struct Node {
     heartbeat: Time,
     /// Whether containers fail.
     fails: Rc<Cell<bool>>,
+    /// Whether this process runs, for those who see what it wrote later.
+    lives: Rc<Cell<bool>>,
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.lives.set(false);
+    }
 }
 
 /// A pod on this node.
@@ -122,6 +132,7 @@ impl Node {
             block,
             heartbeat: crate::START,
             fails,
+            lives: Rc::new(Cell::new(true)),
         }
     }
 
@@ -139,12 +150,19 @@ impl Node {
         }
     }
 
+    /// Timers go by this.
     fn now(&self) -> Time {
         self.api.group.exec.now()
     }
 
+    /// What pods are decided by and what others are told, which may be wrong.
+    fn clock(&self) -> Time {
+        self.api.group.clock(self.place)
+    }
+
     async fn call(&self, server: u64, request: ApiRequest) -> Result<(), Status> {
-        self.api.call(self.place, server, "node", request).await
+        let sender = Sender { lives: Some(self.lives.clone()), ..Sender::outside("node") };
+        self.api.call(self.place, server, sender, request).await
     }
 
     /// Works with one server until it is lost.
@@ -158,7 +176,7 @@ impl Node {
         let watch: Watcher =
             group.ask(server, |p| p.hub.watch(interest, view.revision())).and_then(Result::ok).ok_or_else(lost)?;
         let mut heard = self.now();
-        let stays = self.now() + Duration::from_secs(30 + self.chance.below(300));
+        let resets = group.resets.get();
         loop {
             let seen = watch.signal().count();
             let reached = group.reaches(server, self.place) && group.reaches(self.place, server);
@@ -169,14 +187,13 @@ impl Node {
                     Err(WatchError::Compacted(_) | WatchError::Stopped) => return Err(lost()),
                 }
             }
-            // Watches are reset now and then.
-            if self.now().since(heard) >= SILENCE || self.now() >= stays && self.fails.get() {
+            if self.now().since(heard) >= SILENCE || group.resets.get() > resets {
                 return Err(lost());
             }
             if self.step(server).await? {
                 continue;
             }
-            let wait = self.next_due().map_or(HEARTBEAT, |t| t.since(self.now()));
+            let wait = self.next_due();
             let wait = if reached { wait } else { wait.min(Duration::from_millis(500)) };
             group.exec.timeout(wait, watch.signal().changed(seen)).await;
         }
@@ -205,7 +222,7 @@ impl Node {
         let uid = view.get("nodes", "", &name).map(|o| o.meta.uid.to_string()).unwrap_or_default();
         let before = view.get("leases.coordination.k8s.io", node::LEASE_NAMESPACE, &name);
         let exists = before.is_some();
-        let lease = node::lease(&name, &uid, before.and_then(|o| o.typed::<Lease>()), self.now());
+        let lease = node::lease(&name, &uid, before.and_then(|o| o.typed::<Lease>()), self.clock());
         let verb = if exists { Verb::Update } else { Verb::Create };
         let at = if exists { name.as_str() } else { "" };
         let mut write = request(&self.user, verb, "leases.coordination.k8s.io", node::LEASE_NAMESPACE, at);
@@ -243,12 +260,14 @@ impl Node {
         let due: Vec<usize> = (0..self.later.len()).filter(|i| self.later[*i].0 <= now).collect();
         if !due.is_empty() {
             let (_, _, uid, observation) = self.later.swap_remove(due[self.chance.below(due.len() as u64) as usize]);
+            let now = self.clock();
             if let Some(here) = self.pods.get_mut(&uid) {
                 here.observed.observe(&observation, now);
                 here.wake = Some(now);
             }
             return Ok(true);
         }
+        let now = self.clock();
         let awake: Vec<Arc<str>> =
             self.pods.iter().filter(|(_, h)| h.wake.is_some_and(|t| t <= now)).map(|(uid, _)| uid.clone()).collect();
         if awake.is_empty() {
@@ -259,25 +278,28 @@ impl Node {
         Ok(true)
     }
 
-    /// When there will be something to do.
-    fn next_due(&self) -> Option<Time> {
-        let later = self.later.iter().map(|(t, ..)| *t);
-        let wakes = self.pods.values().filter_map(|h| h.wake);
-        later.chain(wakes).chain([self.heartbeat]).min()
+    /// How long until there will be something to do.
+    fn next_due(&self) -> Duration {
+        let (now, clock) = (self.now(), self.clock());
+        let timers = self.later.iter().map(|(t, ..)| *t).chain([self.heartbeat]).map(|t| t.since(now));
+        let wakes = self.pods.values().filter_map(|h| h.wake).map(|t| t.since(clock));
+        timers.chain(wakes).min().unwrap_or_default()
     }
 
     /// Takes in a list: what is not in it has gone.
     fn listed(&mut self, view: &Tables) {
-        let now = self.now();
+        let now = self.clock();
         self.told = view.on_node("pods", &self.facts.name).map(|o| (o.meta.uid.clone(), o.clone())).collect();
         self.pods.values_mut().for_each(|here| here.wake = Some(now));
-        let all: Vec<Arc<Object>> = self.told.values().cloned().collect();
-        all.iter().for_each(|pod| self.take_in(pod));
+        // Addresses that pods have are theirs before any is given away.
+        let (with, without): (Vec<_>, Vec<_>) =
+            self.told.values().cloned().partition(|o| o.value()["status"]["podIP"].is_string());
+        with.iter().chain(&without).for_each(|pod| self.take_in(pod));
     }
 
     /// Takes in what changed about this node's pods.
     fn notice(&mut self, change: &Change) {
-        let now = self.now();
+        let now = self.clock();
         let mine = |o: &&Arc<Object>| o.meta.node_name.as_deref() == Some(&*self.facts.name);
         let old = change.old.as_ref().filter(mine);
         match change.new.as_ref().filter(mine) {
@@ -298,16 +320,21 @@ impl Node {
     }
 
     fn take_in(&mut self, object: &Arc<Object>) {
-        let now = self.now();
+        let now = self.clock();
         if let Some(here) = self.pods.get_mut(&object.meta.uid) {
             here.wake = Some(now);
             return;
         }
         let Some(pod) = object.typed::<Pod>() else { return };
-        let kept = pod.status.as_ref().and_then(|s| s.pod_ip.as_ref()?.parse().ok());
-        let taken: BTreeSet<IpAddr> = self.pods.values().map(|h| h.ip).collect();
+        let given: BTreeSet<IpAddr> = self.pods.values().map(|h| h.ip).collect();
+        // Its own, but for one that another pod has got meanwhile.
+        let kept = pod
+            .status
+            .as_ref()
+            .and_then(|s| s.pod_ip.as_ref()?.parse::<IpAddr>().ok())
+            .filter(|ip| !given.contains(ip));
         let known = self.told.values().filter_map(|o| o.value()["status"]["podIP"].as_str()?.parse().ok());
-        let taken: BTreeSet<IpAddr> = taken.into_iter().chain(known).collect();
+        let taken: BTreeSet<IpAddr> = given.into_iter().chain(known).collect();
         let block = self.block;
         let free = (2..=254).map(|n| IpAddr::from([10, 244, block, n])).find(|ip| !taken.contains(ip));
         let Some(ip) = kept.or(free) else { return };
@@ -321,7 +348,7 @@ impl Node {
     }
 
     async fn sync(&mut self, server: u64, uid: &Arc<str>) -> Result<(), Status> {
-        let now = self.now();
+        let now = self.clock();
         let Some(here) = self.pods.get_mut(uid) else { return Ok(()) };
         here.wake = None;
         let (namespace, name) = here.key.clone();
@@ -330,7 +357,7 @@ impl Node {
             if gone {
                 self.pods.remove(uid);
             }
-            self.perform(uid, effects, now);
+            self.perform(uid, effects);
             return Ok(());
         };
         let decided = plan(&pod, &mut here.observed, &RootCa, &self.facts, now);
@@ -344,7 +371,7 @@ impl Node {
         // What the API has, by the watch: others write it, too.
         let have = self.told.get(uid).map(|o| o.value()["status"].take()).unwrap_or_default();
         let patch = status_patch(&have, &status);
-        self.perform(uid, decided.effects, now);
+        self.perform(uid, decided.effects);
         if let Some(status) = patch {
             let mut patch = request(&self.user, Verb::Patch, "pods", &namespace, &name);
             patch.subresource = Some("status".into());
@@ -363,7 +390,7 @@ impl Node {
     /// A write about a pod; what nobody answered comes again.
     async fn told_of(&mut self, server: u64, uid: &Arc<str>, request: ApiRequest) -> Result<(), Status> {
         let done = self.call(server, request).await;
-        let again = self.now() + AGAIN;
+        let again = self.clock() + AGAIN;
         let here = self.pods.get_mut(uid);
         match done {
             Ok(()) => Ok(()),
@@ -380,31 +407,40 @@ impl Node {
         }
     }
 
+    /// Whether the data plane fails this time, once in so often.
+    fn fails(&mut self, often: u64) -> bool {
+        let fails = self.fails.get() && self.chance.one_in(often);
+        if fails {
+            struck(&self.api.group, Fault::Containers);
+        }
+        fails
+    }
+
+    fn luck(&mut self, often: u64) -> Result<(), String> {
+        if self.fails(often) { Err("no luck".into()) } else { Ok(()) }
+    }
+
     /// The data plane: each effect is answered a while later.
-    fn perform(&mut self, uid: &Arc<str>, effects: Vec<Effect>, now: Time) {
-        let chaos = self.fails.get();
+    fn perform(&mut self, uid: &Arc<str>, effects: Vec<Effect>) {
         for effect in effects {
-            let at = now + Duration::from_millis(1 + self.chance.below(400));
-            match effect {
+            let after = Duration::from_millis(1 + self.chance.below(400));
+            // As its machine's clock will say.
+            let at = self.clock() + after;
+            let observation = match effect {
                 Effect::PullImage(wanted) => {
                     let request = wanted.id();
-                    let observation = if chaos && self.chance.one_in(10) {
-                        let (reason, message) = ("ErrImagePull".into(), "no luck".into());
-                        Observation::ImageFailed { request, reason, message }
-                    } else {
-                        Observation::ImageReady { request, digest: format!("sha256:{}", wanted.image) }
-                    };
-                    self.say(at, uid, observation);
+                    match self.luck(10) {
+                        Err(message) => Observation::ImageFailed { request, reason: "ErrImagePull".into(), message },
+                        Ok(()) => Observation::ImageReady { request, digest: format!("sha256:{}", wanted.image) },
+                    }
                 }
                 Effect::MountVolume { name, .. } => {
-                    let failed = chaos && self.chance.one_in(10);
-                    let result = if failed { Err("no luck".into()) } else { Ok(format!("/volumes/{name}").into()) };
-                    self.say(at, uid, Observation::VolumeMounted { uid: uid.clone(), name, result });
+                    let result = self.luck(10).map(|()| format!("/volumes/{name}").into());
+                    Observation::VolumeMounted { uid: uid.clone(), name, result }
                 }
                 Effect::Start { id, .. } => {
-                    self.say(at, uid, Observation::Started { id: id.clone(), at });
-                    if chaos && self.chance.one_in(6) {
-                        let at = at + Duration::from_millis(self.chance.below(5000));
+                    if self.fails(6) {
+                        let runs = Duration::from_millis(self.chance.below(5000));
                         // A failure, a trap, too much memory.
                         let (code, reason, message) = match self.chance.below(3) {
                             0 => (1, "Error", "crashed"),
@@ -412,35 +448,35 @@ impl Node {
                             _ => (137, "OOMKilled", "out of memory"),
                         };
                         let (reason, message) = (reason.into(), message.into());
-                        self.say(at, uid, Observation::Exited { id, code, reason, message, at });
+                        let exited = Observation::Exited { id: id.clone(), code, reason, message, at: at + runs };
+                        self.say(after + runs, uid, exited);
                     }
+                    Observation::Started { id, at }
                 }
                 Effect::Stop { id, .. } => {
                     let (reason, message) = ("Completed".into(), String::new());
-                    self.say(at, uid, Observation::Exited { id, code: 0, reason, message, at });
+                    Observation::Exited { id, code: 0, reason, message, at }
                 }
-                Effect::Hook { id, kind, .. } => {
-                    let failed = chaos && self.chance.one_in(6);
-                    let result = if failed { Err("no luck".into()) } else { Ok(()) };
-                    self.say(at, uid, Observation::Hooked { id, kind, result, at });
-                }
-                Effect::Probe { id, kind, .. } => {
-                    let failed = chaos && self.chance.one_in(4);
-                    let result = if failed { Err("no luck".into()) } else { Ok(()) };
-                    self.say(at, uid, Observation::Probed { id, kind, result, at })
-                }
-                _ => {}
-            }
+                Effect::Hook { id, kind, .. } => Observation::Hooked { id, kind, result: self.luck(6), at },
+                Effect::Probe { id, kind, .. } => Observation::Probed { id, kind, result: self.luck(4), at },
+                _ => continue,
+            };
+            self.say(after, uid, observation);
         }
     }
 
-    fn say(&mut self, at: Time, uid: &Arc<str>, observation: Observation) {
+    fn say(&mut self, after: Duration, uid: &Arc<str>, observation: Observation) {
         self.order += 1;
-        self.later.push((at, self.order, uid.clone(), observation));
+        self.later.push((self.now() + after, self.order, uid.clone(), observation));
     }
 }
 
 /// Where a node is in the network.
 pub fn place(number: u8) -> Place {
     1000 + u64::from(number)
+}
+
+/// Where all of them are.
+pub fn places() -> impl Iterator<Item = Place> {
+    (1..=NODES).map(place)
 }

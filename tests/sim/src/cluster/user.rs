@@ -1,5 +1,5 @@
 //! A user with changing wishes: deployments that come, go, grow, shrink and change; services; pods deleted by hand; at
-//! whichever server answers.
+//! whichever server answers. And several who want the same rest of a quota at the same time.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -11,9 +11,10 @@ use copepod_model::request::{Body, PatchType, Propagation};
 use copepod_model::{ApiRequest, UserInfo, Verb};
 use serde_json::{Value, json};
 
-use super::api::{Api, request};
+use super::api::{Api, Sender, request};
 use crate::chance::Chance;
 use crate::group::net::Place;
+use crate::invariants::resource_quota::NAMESPACE;
 use crate::kv::any;
 
 /// The user.
@@ -31,12 +32,46 @@ pub async fn live(api: Rc<Api>, place: Place, over: Rc<Cell<bool>>, chance: Chan
         group.exec.sleep(Duration::from_millis(20 + user.chance.below(1500))).await;
         let Some(server) = any(&group, &mut user.chance) else { continue };
         let Some(request) = user.wish(&api, server) else { continue };
-        if let Err(e) = api.call(place, server, "user", request).await
-            && e.code == 500
-        {
-            group.broke("refused", format!("the API failed: {e}"));
-        }
+        ask(&api, place, server, request).await;
     }
+}
+
+async fn ask(api: &Rc<Api>, place: Place, server: u64, request: ApiRequest) {
+    if let Err(e) = api.call(place, server, Sender::outside("user"), request).await
+        && e.code == 500
+    {
+        api.group.broke("refused", format!("the API failed: {e}"));
+    }
+}
+
+/// Makes Secrets of a few names, more than the quota allows, and deletes them, until `over`; others do the same.
+pub async fn hoard(api: Rc<Api>, place: Place, over: Rc<Cell<bool>>, mut chance: Chance) {
+    let user = Arc::new(UserInfo::system("user"));
+    let group = api.group.clone();
+    while !over.get() {
+        group.exec.sleep(Duration::from_millis(10 + chance.below(800))).await;
+        let Some(server) = any(&group, &mut chance) else { continue };
+        let name = format!("secret-{}", chance.below(6));
+        let request = match chance.one_in(3) {
+            true => request(&user, Verb::Delete, "secrets", NAMESPACE, &name),
+            false => {
+                let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name}});
+                ApiRequest { body: Body::Object(secret), ..request(&user, Verb::Create, "secrets", NAMESPACE, "") }
+            }
+        };
+        ask(&api, place, server, request).await;
+    }
+}
+
+/// Other pods for a Deployment.
+pub fn new_image(user: &Arc<UserInfo>, name: &str, version: u64) -> ApiRequest {
+    let image = format!("file:///v{version}.wasm");
+    patch(user, name, json!({"spec": {"template": {"spec": {"containers": [{"name": "c", "image": image}]}}}}))
+}
+
+fn patch(user: &Arc<UserInfo>, name: &str, patch: Value) -> ApiRequest {
+    let r = request(user, Verb::Patch, "deployments.apps", "default", name);
+    ApiRequest { body: Body::Patch(PatchType::Strategic, patch), ..r }
 }
 
 impl User {
@@ -46,14 +81,8 @@ impl User {
         let version = self.chance.below(3);
         Some(match self.chance.below(9) {
             0..=2 => self.body(Verb::Create, "deployments.apps", "", deployment(&name, replicas, version)),
-            3 => self.patch(&name, json!({"spec": {"replicas": replicas}})),
-            4 => {
-                let image = format!("file:///v{}.wasm", self.chance.below(4));
-                self.patch(
-                    &name,
-                    json!({"spec": {"template": {"spec": {"containers": [{"name": "c", "image": image}]}}}}),
-                )
-            }
+            3 => patch(&self.user, &name, json!({"spec": {"replicas": replicas}})),
+            4 => new_image(&self.user, &name, self.chance.below(4)),
             5 => {
                 let mut r = request(&self.user, Verb::Delete, "deployments.apps", "default", &name);
                 r.delete.propagation = Some(match self.chance.below(3) {
@@ -86,11 +115,6 @@ impl User {
     fn body(&self, verb: Verb, resource: &str, name: &str, object: Value) -> ApiRequest {
         ApiRequest { body: Body::Object(object), ..request(&self.user, verb, resource, "default", name) }
     }
-
-    fn patch(&self, name: &str, patch: Value) -> ApiRequest {
-        let r = request(&self.user, Verb::Patch, "deployments.apps", "default", name);
-        ApiRequest { body: Body::Patch(PatchType::Strategic, patch), ..r }
-    }
 }
 
 fn deployment(name: &str, replicas: u64, version: u64) -> Value {
@@ -105,10 +129,16 @@ fn deployment(name: &str, replicas: u64, version: u64) -> Value {
     if version > 1 {
         container["livenessProbe"] = probe;
     }
+    // By default a quarter of them, rounded up and down.
+    let strategy = match version {
+        0 => json!({}),
+        1 => json!({"rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}),
+        _ => json!({"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}),
+    };
     json!({
         "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name},
         "spec": {
-            "replicas": replicas, "selector": {"matchLabels": {"app": name}},
+            "replicas": replicas, "selector": {"matchLabels": {"app": name}}, "strategy": strategy,
             "template": {
                 "metadata": {"labels": {"app": name}},
                 "spec": {"containers": [container]},

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::later;
+use super::{Fault, later, struck};
 use crate::chance::Chance;
 use crate::group::Group;
 use crate::group::disk::Trouble;
@@ -20,6 +20,7 @@ pub(super) fn strike(group: &Rc<Group>, chance: &mut Chance) {
             server.disk.trouble = trouble;
         }
     };
+    struck(group, Fault::Disk);
     set(group, trouble);
     later(group, chance, 6000, move |group| set(group, Trouble::None));
 }

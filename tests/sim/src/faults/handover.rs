@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use super::{Fault, struck};
 use crate::chance::Chance;
 use crate::group::Group;
 use crate::group::process::Command;
@@ -9,6 +10,7 @@ use crate::kv::any;
 
 pub(super) fn strike(group: &Rc<Group>, chance: &mut Chance) {
     if let (Some(leader), Some(to)) = (group.leader(), any(group, chance)) {
+        struck(group, Fault::HandOver);
         group.command(leader, Command::Transfer(to));
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use copepod_consensus::ConfChangeType::{AddLearnerNode, AddNode, RemoveNode};
 
+use super::{Fault, struck};
 use crate::chance::Chance;
 use crate::group::disk::Disk;
 use crate::group::{Group, Server};
@@ -36,13 +37,14 @@ async fn change(group: &Rc<Group>, chance: &mut Chance) -> Option<()> {
         // Ids never come again.
         let id = group.new_id();
         group.change_members(leader, &[(AddLearnerNode, id)]).await.ok()?;
+        struck(group, Fault::Members);
         let leader = group.leader()?;
         let (applied, tables) = group.ask(leader, |p| (p.applied.clone(), p.tables.clone()))?;
         if !applied.members.learners.contains(&id) {
             return None;
         }
         let disk = Disk::restored(applied, tables);
-        let server = Server { disk, process: None, life: 0, failed: false, skew: 0 };
+        let server = Server { disk, process: None, life: 0, failed: false };
         group.servers.borrow_mut().insert(id, server);
         group.start(id);
         for _ in 0..100 {
@@ -74,6 +76,7 @@ async fn change(group: &Rc<Group>, chance: &mut Chance) -> Option<()> {
     let old = members.voters.into_iter().find(|v| *v != leader)?;
     if known > 3 && may_go(group, leader, old) {
         group.change_members(leader, &[(RemoveNode, old)]).await.ok()?;
+        struck(group, Fault::Members);
         leave(group, old).await;
     }
     Some(())

@@ -9,12 +9,14 @@ mod members;
 mod network;
 mod partition;
 mod rolling;
+mod watch;
 
 use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 
 use crate::chance::Chance;
+use crate::counts::Event;
 use crate::group::Group;
 use crate::group::disk::Trouble;
 use crate::shape::Shape;
@@ -32,7 +34,7 @@ pub enum Fault {
     Power,
     /// A disk is slow, full, or does not sync.
     Disk,
-    /// A clock is wrong.
+    /// A clock is wrong, of a server or of a node.
     Clock,
     /// One server after the other is restarted.
     Rolling,
@@ -40,6 +42,8 @@ pub enum Fault {
     HandOver,
     /// A server joins, another one leaves.
     Members,
+    /// Everybody's watch ends.
+    Watch,
     /// An agent's process ends.
     Agent,
     /// The API has no room: 429.
@@ -50,7 +54,7 @@ pub enum Fault {
 
 impl Fault {
     /// Those of servers.
-    pub const SERVERS: [Fault; 9] = [
+    pub const SERVERS: [Fault; 10] = [
         Fault::Partition,
         Fault::Network,
         Fault::Crash,
@@ -60,6 +64,7 @@ impl Fault {
         Fault::Rolling,
         Fault::HandOver,
         Fault::Members,
+        Fault::Watch,
     ];
     /// Those of nodes, and of those who use the API.
     pub const NODES: [Fault; 3] = [Fault::Agent, Fault::Busy, Fault::Containers];
@@ -78,7 +83,8 @@ pub async fn chaos(group: &Rc<Group>, shape: &Shape, mut chance: Chance) {
             Fault::Crash => crash::strike(group, false, &mut chance),
             Fault::Power => crash::strike(group, true, &mut chance),
             Fault::Disk => disk::strike(group, &mut chance),
-            Fault::Clock => clock::strike(group, &mut chance),
+            Fault::Clock => clock::strike(group, shape.cluster, &mut chance),
+            Fault::Watch => watch::strike(group),
             Fault::Rolling => rolling::strike(group, &mut chance).await,
             Fault::HandOver => handover::strike(group, &mut chance),
             Fault::Members => members::strike(group, &changing, &mut chance),
@@ -92,12 +98,18 @@ pub async fn chaos(group: &Rc<Group>, shape: &Shape, mut chance: Chance) {
 /// Everything is well again, and everybody is there.
 pub fn heal(group: &Rc<Group>) {
     group.net.borrow_mut().heal();
+    group.skews.borrow_mut().clear();
     let all: Vec<u64> = {
         let mut servers = group.servers.borrow_mut();
         servers.values_mut().for_each(|s| s.disk.trouble = Trouble::None);
         servers.keys().copied().collect()
     };
     all.into_iter().for_each(|id| group.start(id));
+}
+
+/// A fault strikes somebody.
+pub fn struck(group: &Group, fault: Fault) {
+    group.counts.add(Event::Strike(fault));
 }
 
 /// Does `f` after a while.

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::later;
+use super::{Fault, later, struck};
 use crate::chance::Chance;
 use crate::group::Group;
 
@@ -16,6 +16,7 @@ pub(super) fn strike(group: &Rc<Group>, chance: &mut Chance) {
             _ => net.delays = often,
         }
     }
+    struck(group, Fault::Network);
     later(group, chance, 6000, |group| {
         let mut net = group.net.borrow_mut();
         (net.loses, net.doubles, net.delays) = (0, 0, 0);

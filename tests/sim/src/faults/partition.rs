@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::later;
+use super::{Fault, later, struck};
 use crate::chance::Chance;
 use crate::group::Group;
 use crate::group::net::Place;
@@ -40,5 +40,6 @@ pub(super) fn strike(group: &Rc<Group>, chance: &mut Chance) {
         }
         number
     };
+    struck(group, Fault::Partition);
     later(group, chance, 8000, move |group| group.net.borrow_mut().mend(number));
 }

@@ -3,11 +3,13 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use super::{Fault, struck};
 use crate::chance::Chance;
 use crate::group::Group;
 use crate::group::process::Command;
 
 pub(super) async fn strike(group: &Rc<Group>, chance: &mut Chance) {
+    struck(group, Fault::Rolling);
     for id in group.running() {
         if group.leader() == Some(id)
             && let Some(to) = group.running().into_iter().find(|other| *other != id)

@@ -1,5 +1,7 @@
 //! A server's disk: a log of checked frames of which only a synced part survives a crash for certain, and the objects as
-//! of a checkpoint, which are replaced whole.
+//! of a checkpoint, which are replaced whole: whatever cuts that off leaves the old ones or the new ones.
+
+use std::time::Duration;
 
 use copepod_consensus::record::{Record, seal, unseal};
 use copepod_consensus::{ConfState, Entry, HardState, Position, Restored, SnapshotMetadata, rules};
@@ -52,6 +54,22 @@ pub enum Trouble {
     NoSync,
 }
 
+impl Trouble {
+    /// What a write comes to that has taken its time.
+    pub fn of_a_write(self) -> Result<(), String> {
+        match self {
+            Trouble::None | Trouble::Slow(_) => Ok(()),
+            Trouble::Full => Err("no space left".into()),
+            Trouble::NoSync => Err("a sync failed".into()),
+        }
+    }
+
+    /// How much longer one takes.
+    pub fn delay(self) -> Duration {
+        if let Trouble::Slow(millis) = self { Duration::from_millis(millis) } else { Duration::ZERO }
+    }
+}
+
 /// What a log holds.
 #[derive(Clone, Debug, Default)]
 struct Contents {
@@ -67,6 +85,8 @@ pub struct Disk {
     log: Vec<u8>,
     synced: usize,
     objects: Option<(Applied, Tables)>,
+    /// Those that are being written in their place.
+    writing: Option<(Applied, Tables)>,
     /// What is wrong with it.
     pub trouble: Trouble,
 }
@@ -127,9 +147,26 @@ impl Disk {
         self.log.truncate(self.synced);
     }
 
-    /// Replaces the objects.
+    /// Begins to replace the objects.
     pub fn replace(&mut self, applied: Applied, tables: Tables) {
-        self.objects = Some((applied, tables));
+        self.writing = Some((applied, tables));
+    }
+
+    /// The new objects are there, or cannot be.
+    pub fn replaced(&mut self) -> Result<(), String> {
+        let new = self.writing.take();
+        self.trouble.of_a_write()?;
+        self.objects = new.or(self.objects.take());
+        Ok(())
+    }
+
+    /// Whoever wrote is gone: of objects that were being written either all are there or none. Whether any were.
+    pub fn cut_off(&mut self, chance: &mut Chance) -> bool {
+        let Some(new) = self.writing.take() else { return false };
+        if self.trouble != Trouble::Full && chance.one_in(2) {
+            self.objects = Some(new);
+        }
+        true
     }
 
     /// Forgets in the file what the log has forgotten.
@@ -146,8 +183,8 @@ impl Disk {
         Ok(())
     }
 
-    /// The power fails: of what was not synced some may be there, the last of it damaged.
-    pub fn lose_power(&mut self, chance: &mut Chance) {
+    /// The power fails: of what was not synced some may be there, the last of it damaged. Whether any of it is.
+    pub fn lose_power(&mut self, chance: &mut Chance) -> bool {
         let extra = (self.log.len() - self.synced) as u64;
         let kept = self.synced + chance.below(extra + 1) as usize;
         self.log.truncate(kept);
@@ -155,6 +192,7 @@ impl Disk {
             let at = self.synced + chance.below((kept - self.synced) as u64) as usize;
             self.log[at] ^= 1 << chance.below(8);
         }
+        kept > self.synced
     }
 
     fn read(&self) -> Result<(Contents, usize), String> {
@@ -280,6 +318,29 @@ mod tests {
     }
 
     #[test]
+    fn a_checkpoint_that_is_cut_off_leaves_the_old_objects_or_the_new_ones_and_a_full_disk_the_old_ones() {
+        let new = Applied { at: Position { index: 9, term: 2 }, ..Applied::default() };
+        let after = |trouble: Trouble, seed: u64| {
+            let mut disk = fresh();
+            disk.trouble = trouble;
+            disk.replace(new.clone(), Tables::default());
+            assert!(disk.cut_off(&mut Chance::new(seed)));
+            disk.objects.unwrap().0.at.index
+        };
+        let found: Vec<u64> = (0..20).map(|seed| after(Trouble::None, seed)).collect();
+        assert!(found.contains(&3) && found.contains(&9), "{found:?}");
+        assert!((0..20).all(|seed| after(Trouble::Full, seed) == 3));
+        for (trouble, index) in [(Trouble::Full, 3), (Trouble::NoSync, 3), (Trouble::Slow(5), 9)] {
+            let mut disk = fresh();
+            disk.trouble = trouble;
+            disk.replace(new.clone(), Tables::default());
+            assert_eq!(disk.replaced().is_ok(), index == 9);
+            assert!(!disk.cut_off(&mut Chance::new(0)), "nothing is being written any more");
+            assert_eq!(disk.objects.unwrap().0.at.index, index, "{trouble:?}");
+        }
+    }
+
+    #[test]
     fn an_installation_that_is_cut_off_leaves_the_old_state_or_the_new_one() {
         let new = Applied { at: Position { index: 9, term: 2 }, ..Applied::default() };
         for replaced in [false, true] {
@@ -288,6 +349,7 @@ mod tests {
             disk.append(&Batch { installing: Some(new.metadata()), ..Batch::default() });
             if replaced {
                 disk.replace(new.clone(), Tables::default());
+                disk.replaced().unwrap();
             }
             for _ in 0..2 {
                 let (found, applied, _) = disk.open().unwrap();

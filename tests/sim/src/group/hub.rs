@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use copepod_state::{Change, Compacted, Interest, Seat, WatchIndex, Window, WindowLimits};
 
+use crate::counts::{Counts, Event};
 use crate::exec::Signal;
 
 /// Why a watch ends.
@@ -30,13 +31,13 @@ struct Inner {
 
 /// All watchers of one process. Clones are the same.
 #[derive(Clone)]
-pub struct Hub(Rc<RefCell<Inner>>, Signal);
+pub struct Hub(Rc<RefCell<Inner>>, Signal, Counts);
 
 impl Hub {
-    /// A hub that knows what happens after `revision`; `signal` rings when something has.
-    pub fn new(limits: WindowLimits, revision: u64, signal: Signal) -> Hub {
+    /// A hub that knows what happens after `revision`; `signal` rings when something has. Watches that end are counted.
+    pub fn new(limits: WindowLimits, revision: u64, signal: Signal, counts: Counts) -> Hub {
         let inner = Inner { window: Some(Window::new(limits, revision)), routed: revision, ..Inner::default() };
-        Hub(Rc::new(RefCell::new(inner)), signal)
+        Hub(Rc::new(RefCell::new(inner)), signal, counts)
     }
 
     /// Files changes.
@@ -80,7 +81,7 @@ impl Hub {
     pub fn watch(&self, interest: Interest, from: u64) -> Result<Watcher, Compacted> {
         let mut inner = self.0.borrow_mut();
         let Some(window) = &inner.window else { return Err(Compacted { asked: from, oldest: u64::MAX }) };
-        let seat = Seat::new(from, window)?;
+        let seat = Seat::new(from, window).inspect_err(|_| self.2.add(Event::Gone))?;
         inner.next += 1;
         let id = inner.next;
         inner.seats.insert(id, seat);
@@ -109,7 +110,10 @@ impl Watcher {
             return Err(WatchError::Stopped);
         }
         while seat.is_aside() {
-            let found = seat.catch_up(&self.interest, window).map_err(WatchError::Compacted)?;
+            let found = seat.catch_up(&self.interest, window).map_err(|gone| {
+                self.hub.2.add(Event::Gone);
+                WatchError::Compacted(gone)
+            })?;
             if !found.is_empty() {
                 return Ok(found);
             }

@@ -8,7 +8,6 @@ pub mod store;
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -18,7 +17,9 @@ use copepod_machine::Time;
 use copepod_state::Tables;
 
 use crate::bug::Bug;
+use crate::caught::caught;
 use crate::chance::Chance;
+use crate::counts::{Counts, Event};
 use crate::exec::{Exec, Owner, Signal};
 use crate::invariants::Invariants;
 use crate::trace::Trace;
@@ -43,8 +44,6 @@ pub struct Server {
     pub life: u64,
     /// Whether the process runs and its store waits for the disk.
     pub failed: bool,
-    /// How much its clock is ahead, in milliseconds.
-    pub skew: i64,
 }
 
 /// Whose a transaction is.
@@ -56,6 +55,15 @@ pub struct Origin {
     pub term: Option<u64>,
     /// What was seen when it was decided.
     pub view: Option<Tables>,
+    /// Whether the process that asked for it still runs, where that may end before its writes are applied.
+    pub lives: Option<Rc<Cell<bool>>>,
+}
+
+impl Origin {
+    /// Somebody outside of the control plane.
+    pub fn of(actor: &'static str) -> Origin {
+        Origin { actor, term: None, view: None, lives: None }
+    }
 }
 
 /// A group, its network, its time. Everything of a run hangs on it.
@@ -70,8 +78,14 @@ pub struct Group {
     pub invariants: RefCell<Invariants>,
     /// Whose transactions there were; their tags are one more than their places.
     pub origins: RefCell<Vec<Origin>>,
+    /// How much clocks are ahead, in milliseconds.
+    pub skews: RefCell<BTreeMap<Place, i64>>,
+    /// How often everybody's watches were ended.
+    pub resets: Cell<u64>,
     /// Everything in order, as a number.
     pub trace: RefCell<Trace>,
+    /// How often what happened.
+    pub counts: Counts,
     /// The first invariant that broke, and how.
     pub failure: RefCell<Option<(&'static str, String)>>,
     /// What is wrong on purpose.
@@ -89,6 +103,7 @@ pub struct Group {
     chance: RefCell<Chance>,
     snapshots: RefCell<BTreeSet<(u64, u64)>>,
     turned: RefCell<BTreeSet<u64>>,
+    led: Cell<bool>,
 }
 
 impl Group {
@@ -96,13 +111,8 @@ impl Group {
     pub fn new(n: u64, first: Tables, quota: u64, bug: Option<Bug>, mut chance: Chance) -> Rc<Group> {
         let members = ConfState { voters: (1..=n).collect(), ..ConfState::default() };
         let applied = Applied { at: Position { index: 1, term: 1 }, members };
-        let server = |_| Server {
-            disk: Disk::restored(applied.clone(), first.clone()),
-            process: None,
-            life: 0,
-            failed: false,
-            skew: 0,
-        };
+        let server =
+            |_| Server { disk: Disk::restored(applied.clone(), first.clone()), process: None, life: 0, failed: false };
         let servers = (1..=n).map(|id| (id, server(id))).collect();
         let group = Rc::new(Group {
             exec: Exec::new(crate::START),
@@ -110,7 +120,10 @@ impl Group {
             net: RefCell::new(Net::new(chance.split())),
             invariants: RefCell::new(Invariants::new(applied, first, quota)),
             origins: RefCell::default(),
+            skews: RefCell::default(),
+            resets: Cell::default(),
             trace: RefCell::default(),
+            counts: Counts::default(),
             failure: RefCell::default(),
             bug,
             news: Signal::default(),
@@ -122,6 +135,7 @@ impl Group {
             chance: RefCell::new(chance),
             snapshots: RefCell::default(),
             turned: RefCell::default(),
+            led: Cell::new(false),
         });
         // Most runs are to see members that are too far behind, and some those that are not.
         if group.salt % 4 == 3 {
@@ -142,9 +156,9 @@ impl Group {
         (id << 32) | (life << 8)
     }
 
-    /// The time by a server's clock.
-    pub fn clock(&self, id: u64) -> Time {
-        let skew = self.servers.borrow().get(&id).map_or(0, |s| s.skew);
+    /// The time by the clock of a server or of a node.
+    pub fn clock(&self, place: Place) -> Time {
+        let skew = self.skews.borrow().get(&place).copied().unwrap_or(0);
         Time(self.exec.now().0.saturating_add_signed(skew * 1_000_000))
     }
 
@@ -221,17 +235,12 @@ impl Group {
             }
             server.life += 1;
             let now = self.exec.now();
-            let started =
-                match catch_unwind(AssertUnwindSafe(|| Process::start(id, &mut server.disk, ticks, now, self.bug))) {
-                    Ok(Ok(mut process)) => {
-                        process.hold = self.hold.get();
-                        server.failed = false;
-                        server.process = Some(process);
-                        Ok(())
-                    }
-                    Ok(Err(why)) => Err(why),
-                    Err(_) => Err("raft panicked".into()),
-                };
+            let started = caught(|| Process::start(id, &mut server.disk, ticks, now, self.bug, &self.counts)).flatten();
+            let started = started.map(|mut process| {
+                process.hold = self.hold.get();
+                server.failed = false;
+                server.process = Some(process);
+            });
             (server.life, started)
         };
         self.trace.borrow_mut().add([1, id, life]);
@@ -250,8 +259,12 @@ impl Group {
             let mut servers = self.servers.borrow_mut();
             let Some(server) = servers.get_mut(&id) else { return };
             server.failed = false;
-            if power {
-                server.disk.lose_power(&mut self.chance.borrow_mut());
+            let mut chance = self.chance.borrow_mut();
+            if server.disk.cut_off(&mut chance) {
+                self.counts.add(Event::TornObjects);
+            }
+            if power && server.disk.lose_power(&mut chance) {
+                self.counts.add(Event::TornLog);
             }
             (server.life, server.process.take())
         };
@@ -314,9 +327,7 @@ impl Group {
             let Some(Server { disk, process: Some(process), life, .. }) = servers.get_mut(&id) else { return };
             let now = self.exec.now();
             // Raft panics where its contract is broken.
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| f(process, disk, now, &mut out))) {
-                let text = panic.downcast_ref::<String>().cloned();
-                let text = text.or_else(|| panic.downcast_ref::<&str>().map(|t| (*t).to_string())).unwrap_or_default();
+            if let Err(text) = caught(|| f(process, disk, now, &mut out)) {
                 drop(servers);
                 return self.broke("raft", format!("server {id}: {text}"));
             }
@@ -333,10 +344,11 @@ impl Group {
                 }
             });
         }
-        if let Some((number, applied, tables)) = checkpoint {
-            let delay = Duration::from_millis(5 + self.chance.borrow_mut().below(40));
+        if let Some((number, applied)) = checkpoint {
+            let slow = self.servers.borrow().get(&id).map_or(Duration::ZERO, |s| s.disk.trouble.delay());
+            let delay = Duration::from_millis(5 + self.chance.borrow_mut().below(40)) + slow;
             let group = self.clone();
-            self.exec.after(delay, move || group.checkpointed(id, life, number, applied, tables));
+            self.exec.after(delay, move || group.checkpointed(id, life, number, applied));
         }
         if self.bug == Some(Bug::AcknowledgeBeforeSync) {
             let group = self.clone();
@@ -352,16 +364,19 @@ impl Group {
         }
     }
 
-    fn checkpointed(self: &Rc<Self>, id: u64, life: u64, number: u64, applied: Applied, tables: Tables) {
-        {
+    fn checkpointed(self: &Rc<Self>, id: u64, life: u64, number: u64, applied: Applied) {
+        let written = {
             let mut servers = self.servers.borrow_mut();
             let Some(server) = servers.get_mut(&id).filter(|s| s.life == life) else { return };
             if !server.process.as_ref().is_some_and(|p| p.wants_checkpoint(number)) {
                 return;
             }
-            server.disk.replace(applied.clone(), tables);
+            server.disk.replaced()
+        };
+        match written {
+            Ok(()) => self.command(id, Command::Checkpointed(number, applied)),
+            Err(why) => self.fail(id, life, &format!("checkpoint: {why}")),
         }
-        self.command(id, Command::Checkpointed(number, applied));
     }
 
     /// The store of a server has failed: it answers nothing until its disk can be opened again.
@@ -375,6 +390,7 @@ impl Group {
                 return self.broke("raft", format!("server {id} failed: {why}"));
             }
             server.failed = true;
+            server.disk.cut_off(&mut self.chance.borrow_mut());
             server.process.take()
         };
         self.exec.kill_where(|owner| owner & !0xff == Group::owner(id, life));
@@ -478,10 +494,25 @@ impl Group {
             }
             let origins = self.origins.borrow();
             self.check(|all| all.observe(id, &one, &origins));
-            if matches!(one, Seen::Leads(_)) {
-                self.news.ring();
+            match one {
+                Seen::Leads(_) => {
+                    if self.led.replace(true) {
+                        self.counts.add(Event::LeaderChange);
+                    }
+                    self.news.ring();
+                }
+                Seen::Installed(..) => self.counts.add(Event::Installed),
+                _ => {}
             }
         }
+    }
+
+    /// Ends the watches of all who are no part of a server.
+    pub fn reset_watches(&self) {
+        self.resets.set(self.resets.get() + 1);
+        let signals: Vec<Signal> =
+            self.servers.borrow().values().filter_map(|s| Some(s.process.as_ref()?.signal.clone())).collect();
+        signals.iter().for_each(Signal::ring);
     }
 
     /// Whether a place is reached from another.

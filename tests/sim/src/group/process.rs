@@ -17,6 +17,7 @@ use copepod_state::{Change, Outcome, Tables, WindowLimits, apply, codec};
 use super::disk::{Applied, Batch, Disk, Trouble};
 use super::hub::Hub;
 use crate::bug::Bug;
+use crate::counts::Counts;
 use crate::exec::{Sender, Signal};
 
 /// Raft's clock.
@@ -128,7 +129,7 @@ pub struct Out {
     /// A write is under way and takes so long.
     pub flight: Option<Duration>,
     /// A checkpoint was begun.
-    pub checkpoint: Option<(u64, Applied, Tables)>,
+    pub checkpoint: Option<(u64, Applied)>,
     /// Why it failed.
     pub failed: Option<String>,
 }
@@ -194,7 +195,14 @@ pub struct Process {
 
 impl Process {
     /// A process on what the disk knows. `ticks` are those of its elections.
-    pub fn start(id: u64, disk: &mut Disk, ticks: usize, now: Time, bug: Option<Bug>) -> Result<Process, String> {
+    pub fn start(
+        id: u64,
+        disk: &mut Disk,
+        ticks: usize,
+        now: Time,
+        bug: Option<Bug>,
+        counts: &Counts,
+    ) -> Result<Process, String> {
         let (mut restored, applied, tables) = disk.open()?;
         if bug == Some(Bug::ApplyTwice) {
             restored.applied = restored.truncated.index.max(restored.applied.saturating_sub(3));
@@ -209,7 +217,7 @@ impl Process {
             id,
             machine,
             shown: tables.clone(),
-            hub: Hub::new(WINDOW, tables.revision(), signal.clone()),
+            hub: Hub::new(WINDOW, tables.revision(), signal.clone(), counts.clone()),
             tables,
             applied,
             persisted_commit,
@@ -277,15 +285,18 @@ impl Process {
         self.now = now;
         let result = match self.flight.take() {
             None => Ok(()),
-            Some(_) if disk.trouble == Trouble::NoSync => Err("a sync failed".to_string()),
-            Some(_) if disk.trouble == Trouble::Full => {
-                disk.forget();
-                Err("no space left".to_string())
-            }
-            Some(flight) => {
-                disk.sync();
-                self.land(flight, disk, out)
-            }
+            Some(flight) => match disk.trouble.of_a_write() {
+                Ok(()) => {
+                    disk.sync();
+                    self.land(flight, disk, out)
+                }
+                failed => {
+                    if disk.trouble == Trouble::Full {
+                        disk.forget();
+                    }
+                    failed
+                }
+            },
         };
         if let Err(why) = result.and_then(|()| self.work(disk, out)) {
             out.failed = Some(why);
@@ -304,6 +315,7 @@ impl Process {
                 Ok(())
             }
             Flight::Objects(work, state) => {
+                disk.replaced()?;
                 let (applied, tables) = self.offered.take().ok_or("the snapshot has gone")?;
                 let metadata = applied.metadata();
                 self.persisted_commit = metadata.index.max(state.commit);
@@ -330,8 +342,7 @@ impl Process {
     }
 
     fn fly(&mut self, flight: Flight, disk: &Disk, out: &mut Out) {
-        let slow = if let Trouble::Slow(ms) = disk.trouble { ms } else { 0 };
-        out.flight = Some(Duration::from_micros(300) + Duration::from_millis(slow));
+        out.flight = Some(Duration::from_micros(300) + disk.trouble.delay());
         self.flight = Some(flight);
     }
 
@@ -581,7 +592,8 @@ impl Process {
         if due {
             self.checkpoint.begun += 1;
             (self.checkpoint.since, self.checkpoint.running) = (None, Some(self.checkpoint.begun));
-            out.checkpoint = Some((self.checkpoint.begun, self.applied.clone(), self.tables.clone()));
+            disk.replace(self.applied.clone(), self.tables.clone());
+            out.checkpoint = Some((self.checkpoint.begun, self.applied.clone()));
         }
         Ok(true)
     }

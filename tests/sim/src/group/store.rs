@@ -10,6 +10,7 @@ use copepod_state::{Outcome, Tables, Txn, codec};
 
 use super::process::{Command, ProposeError, Role};
 use super::{Group, Origin};
+use crate::counts::Event;
 use crate::exec::{Receiver, oneshot};
 
 /// As the store has them.
@@ -54,7 +55,10 @@ impl Group {
         origin: Origin,
         txn: &Txn,
     ) -> Result<(Outcome, u64), (ProposeError, u64)> {
-        self.admit(id, txn).map_err(|e| (e, 0))?;
+        if let Err(e) = self.admit(id, txn) {
+            self.counts.add(Event::TooMany);
+            return Err((e, 0));
+        }
         let body = codec::encode(txn);
         let tag = {
             let mut origins = self.origins.borrow_mut();
@@ -71,6 +75,9 @@ impl Group {
             _ => self.propose_among(id, data).await,
         };
         self.check(|all| all.answered(tag, &done));
+        if matches!(done, Err(ProposeError::Unknown)) {
+            self.counts.add(Event::Unknown);
+        }
         done.map_err(|e| (e, tag))
     }
 

@@ -13,6 +13,7 @@ pub mod list_watch;
 mod one_writer;
 pub mod quota;
 pub mod raft;
+pub mod resource_quota;
 mod rollout;
 pub mod settled;
 pub mod whole;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 use copepod_state::{Change, Outcome, Tables};
 
 use acknowledged::Acknowledged;
+use addresses::Addresses;
 use canon::Canon;
 use linearizable::History;
 use quota::Quota;
@@ -44,6 +46,9 @@ pub struct Invariants {
     /// What clients asked of single keys.
     pub history: History,
     quota: Quota,
+    addresses: Addresses,
+    /// Whether nothing fails and nobody but the control loops changes anything.
+    pub steady: bool,
     /// Up to which revision each process has shown the objects.
     shown: BTreeMap<u64, u64>,
 }
@@ -57,6 +62,8 @@ impl Invariants {
             acknowledged: Acknowledged::default(),
             history: History::default(),
             quota: Quota::new(quota),
+            addresses: Addresses::default(),
+            steady: false,
             shown: BTreeMap::new(),
         }
     }
@@ -108,10 +115,14 @@ impl Invariants {
         for change in changes {
             bound_once::check(change)?;
             one_writer::check(change, origin.actor)?;
-            addresses::check(change, tables)?;
+            self.addresses.check(change, origin, tables)?;
             capacity::check(change, tables)?;
+            resource_quota::check(change, tables)?;
             collector::check(change, origin.actor, tables)?;
             rollout::check(change, origin.actor, origin.view.as_ref(), tables)?;
+            if self.steady {
+                rollout::steady(change, tables)?;
+            }
         }
         Ok(())
     }

@@ -23,6 +23,7 @@ const WRITERS: &[(&str, &str, &[&str])] = &[
     // Those of Services with a selector, and mirrors of Endpoints.
     ("endpointslices.discovery.k8s.io", "endpoints", &["endpointslice", "endpointslicemirroring"]),
     ("endpointslices.discovery.k8s.io", "ports", &["endpointslice", "endpointslicemirroring"]),
+    ("flowschemas.flowcontrol.apiserver.k8s.io", "status", &["flow-schema"]),
     ("gatewayclasses.gateway.networking.k8s.io", "status", &["gateway"]),
     ("gateways.gateway.networking.k8s.io", "status", &["gateway"]),
     ("grpcroutes.gateway.networking.k8s.io", "status", &["gateway"]),
@@ -53,6 +54,8 @@ const WRITERS: &[(&str, &str, &[&str])] = &[
     ("replicasets.apps", "status", &["replicaset"]),
     ("resourcequotas", "status", ANYONE),
     ("services", "status", &["load-balancer"]),
+    ("tcproutes.gateway.networking.k8s.io", "status", &["gateway"]),
+    ("tlsroutes.gateway.networking.k8s.io", "status", &["gateway"]),
 ];
 
 /// Everything but the metadata that a change changes has one writer.

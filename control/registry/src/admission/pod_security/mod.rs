@@ -1,6 +1,6 @@
 //! PodSecurity: the Pod Security Standards (KEP-2579). A namespace's labels say which level its pods must have (`enforce`) and
-//! of what lack a client is warned (`warn`), at which version of the standards. `audit` has no audit log to write to. Upstream
-//! asks less of pods with users of their own (`hostUsers: false`); no runtime here gives them any, so nothing is allowed for it.
+//! of what lack a client is warned (`warn`), at which version of the standards. What lacks by `audit` is counted, like the rest, and
+//! nothing else: there is no audit log. Upstream asks less of pods with users of their own (`hostUsers: false`); no runtime here gives them any, so nothing is allowed for it.
 
 mod baseline;
 mod checks;
@@ -47,13 +47,39 @@ struct Standard {
     minor: Option<u32>,
 }
 
-impl std::fmt::Display for Standard {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let level = match self.level {
+impl Level {
+    fn name(self) -> &'static str {
+        match self {
             Level::Privileged => "privileged",
             Level::Baseline => "baseline",
             Level::Restricted => "restricted",
-        };
+        }
+    }
+}
+
+/// What a standard had to say of a pod, or of the pods to come: the labels of upstream's `pod_security_evaluations_total`. Of the
+/// modes `audit` and `warn`, and of controllers, only what lacks is counted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Evaluation {
+    /// `allow` or `deny`.
+    pub decision: &'static str,
+    /// `privileged`, `baseline` or `restricted`.
+    pub level: &'static str,
+    /// `latest`, `v1.30`, or `future` for one that is not known yet.
+    pub version: String,
+    /// `enforce`, `audit` or `warn`.
+    pub mode: &'static str,
+    /// `create` or `update`.
+    pub operation: &'static str,
+    /// `pod` or `controller`.
+    pub resource: &'static str,
+    /// Such as `ephemeralcontainers`; empty for none.
+    pub subresource: &'static str,
+}
+
+impl std::fmt::Display for Standard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let level = self.level.name();
         match self.minor {
             Some(minor) => write!(f, "{level}:v1.{minor}"),
             None => write!(f, "{level}:latest"),
@@ -64,6 +90,7 @@ impl std::fmt::Display for Standard {
 /// What a namespace's labels say, as far as something is done about it.
 struct Policy {
     enforce: Standard,
+    audit: Standard,
     warn: Standard,
 }
 
@@ -97,7 +124,7 @@ fn policy<'a>(label: impl Fn(&str) -> Option<&'a str>) -> (Policy, Vec<FieldErro
         out
     };
     let enforce = standard("enforce", Level::Restricted);
-    standard("audit", Level::Privileged);
+    let audit = standard("audit", Level::Privileged);
     let mut warn = standard("warn", Level::Privileged);
     // Whoever enforces is warned of what will not run, although the objects that lead to it are let in.
     let readable = matches!(label("enforce"), Some("privileged" | "baseline" | "restricted"));
@@ -107,7 +134,7 @@ fn policy<'a>(label: impl Fn(&str) -> Option<&'a str>) -> (Policy, Vec<FieldErro
             warn.minor = enforce.minor;
         }
     }
-    (Policy { enforce, warn }, errors)
+    (Policy { enforce, audit, warn }, errors)
 }
 
 fn of_labels(labels: &Value) -> (Policy, Vec<FieldError>) {
@@ -129,6 +156,7 @@ pub(super) fn validate(review: &mut Review<'_>, object: &Value) -> Result<(), St
         ("pods", Part::Whole | Part::Other("ephemeralcontainers" | "resize"), _) => pod(review, object),
         (_, Part::Whole, Some(at)) => {
             if let (Some(policy), Some(template)) = (effective(review), object.pointer(at)) {
+                audit(review, &policy, template);
                 warn(review, &policy, template);
             }
             Ok(())
@@ -149,6 +177,8 @@ fn pod(review: &mut Review<'_>, pod: &Value) -> Result<(), Status> {
         return Ok(());
     }
     let violations = checks::violations(policy.enforce, pod);
+    count(review, "enforce", policy.enforce, violations.is_empty());
+    audit(review, &policy, pod);
     if !violations.is_empty() {
         let why = format!("violates PodSecurity {:?}: {}", policy.enforce.to_string(), checks::details(&violations));
         return Err(review.forbid(&why));
@@ -157,12 +187,39 @@ fn pod(review: &mut Review<'_>, pod: &Value) -> Result<(), Status> {
     Ok(())
 }
 
+fn audit(review: &mut Review<'_>, policy: &Policy, pod: &Value) {
+    if !checks::violations(policy.audit, pod).is_empty() {
+        count(review, "audit", policy.audit, false);
+    }
+}
+
 fn warn(review: &mut Review<'_>, policy: &Policy, pod: &Value) {
     let violations = checks::violations(policy.warn, pod);
     if !violations.is_empty() {
+        count(review, "warn", policy.warn, false);
         let why = format!("would violate PodSecurity {:?}: {}", policy.warn.to_string(), checks::details(&violations));
         review.effects.warnings.push(why);
     }
+}
+
+fn count(review: &mut Review<'_>, mode: &'static str, standard: Standard, allowed: bool) {
+    let version = match standard.minor {
+        None => "latest".into(),
+        // That level has always asked for nothing.
+        _ if standard.level == Level::Privileged => "latest".into(),
+        Some(minor) if minor > NEWEST => "future".into(),
+        Some(minor) => format!("v1.{minor}"),
+    };
+    let evaluation = Evaluation {
+        decision: if allowed { "allow" } else { "deny" },
+        level: standard.level.name(),
+        version,
+        mode,
+        operation: if review.operation == Operation::Create { "create" } else { "update" },
+        resource: if &*review.key.resource == "pods" { "pod" } else { "controller" },
+        subresource: review.part.name(),
+    };
+    review.evaluations.push(evaluation);
 }
 
 /// Whether a change of a pod may change what it is allowed to do: what may change at all is images and ephemeral containers.

@@ -11,7 +11,7 @@ use copepod_model::{FieldError, Status};
 use serde_json::{Value, json};
 
 use super::{ADDRESSES, has_address, is_headless};
-use crate::admission::{Operation, Review};
+use crate::admission::Review;
 use crate::value::{self, text, texts};
 
 const SINGLE: &str = "SingleStack";
@@ -24,7 +24,6 @@ pub(super) fn assign(review: &mut Review<'_>, service: &mut Value) -> Result<(),
         return Ok(());
     }
     let old = review.old.map(|o| &o["spec"]).filter(|o| has_address(o));
-    unite(review, service, old)?;
     // Such a Service gets no second address, and loses none, because the cluster has another number of families now.
     let as_before = |old: &Value| {
         let fields = ["clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy"];
@@ -42,29 +41,6 @@ fn invalid(review: &Review<'_>, errors: &[FieldError]) -> Result<(), Status> {
 
 fn owned_texts(spec: &Value, name: &str) -> Vec<String> {
     texts(spec, name).map(String::from).collect()
-}
-
-/// Makes `clusterIP` the first of `clusterIPs`, where the client knows that field alone.
-fn unite(review: &Review<'_>, service: &mut Value, old: Option<&Value>) -> Result<(), Status> {
-    let spec = &service["spec"];
-    let (one, all) = (text(spec, "clusterIP"), texts(spec, "clusterIPs").collect::<Vec<_>>());
-    let had = old.map(|old| texts(old, "clusterIPs").collect::<Vec<_>>());
-    let (one, all) = match (one, all.first().copied()) {
-        ("", _) => return Ok(()),
-        (one, None) => (one, vec![one]),
-        (one, Some(first)) if one == first => return Ok(()),
-        // A client that knows the old field only changes that one.
-        (one, _) if review.operation == Operation::Update && had.as_ref() == Some(&all) => (one, vec![one]),
-        _ => {
-            let why = "first value must match `clusterIP`";
-            return invalid(review, &[FieldError::invalid("spec.clusterIPs", spec["clusterIPs"].clone(), why)]);
-        }
-    };
-    let (one, all) = (json!(one), json!(all));
-    let spec = value::child(service, "spec");
-    spec.insert("clusterIP".into(), one);
-    spec.insert("clusterIPs".into(), all);
-    Ok(())
 }
 
 /// Defaults of `ipFamilyPolicy` and `ipFamilies`, and the errors of those that are given.

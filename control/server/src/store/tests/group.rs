@@ -1,6 +1,7 @@
 //! Several stores that are one group, over a network in memory that can be cut.
 
 mod faults;
+mod slow;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
@@ -16,6 +17,9 @@ struct Bus {
     stores: Mutex<BTreeMap<u64, Store>>,
     /// Those who hear and say nothing.
     cut: Mutex<BTreeSet<u64>>,
+    /// Whether whole states stay on their way, and how many have set out.
+    held: watch::Sender<bool>,
+    set_out: AtomicU64,
 }
 
 /// One end of it.
@@ -48,9 +52,11 @@ impl Peers for End {
                 to.step(vec![message]);
                 continue;
             }
-            let from = self.0.stores.lock().unwrap()[&self.1].clone();
+            let (bus, from) = (self.0.clone(), self.0.stores.lock().unwrap()[&self.1].clone());
             std::thread::spawn(move || {
                 let (meta, tables) = block_on(from.applied_state()).unwrap();
+                bus.set_out.fetch_add(1, Ordering::Relaxed);
+                block_on(bus.held.subscribe().wait_for(|held| !held)).unwrap();
                 let member = message.to;
                 to.install(message, meta, (*tables).clone());
                 from.report_snapshot(member, true);
@@ -114,6 +120,10 @@ impl Group {
 
     fn store(&self, id: u64) -> Store {
         self.bus.stores.lock().unwrap()[&id].clone()
+    }
+
+    fn disk(&self, id: u64) -> Disk {
+        self.disks.lock().unwrap()[&id].clone()
     }
 
     /// Takes in a learner, with the state that the leader has.
@@ -249,15 +259,10 @@ async fn without_a_majority_nothing_is_acknowledged_and_nothing_is_proven() {
     write(&leader, "mended").await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_member_that_is_far_behind_gets_the_whole_state() {
-    let group = Group::new(3).await;
-    write(&group.store(1), "before").await;
+/// Cuts off a follower and lets the others write until their logs begin behind what it has; gives its id.
+async fn left_behind(group: &Group) -> u64 {
     let leader = group.leader().await;
     let far = leader.member() % 3 + 1;
-    until(&group.store(far), "all have it", |t| data(t, "before").is_some()).await;
-    let from = group.store(far).snapshot().revision();
-    let mut watch = group.store(far).watch(Interest::all("configmaps"), from).unwrap();
     group.bus.cut(far);
     // Two checkpoints, so that the log is cut beyond what the member has.
     for round in 0..2 {
@@ -268,15 +273,62 @@ async fn a_member_that_is_far_behind_gets_the_whole_state() {
             group.store(id).checkpoint().await;
         }
     }
+    far
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_member_that_is_far_behind_gets_the_whole_state() {
+    let group = Group::new(3).await;
+    write(&group.store(1), "before").await;
+    let mut watches = BTreeMap::new();
+    for id in 1..=3 {
+        let store = group.store(id);
+        until(&store, "all have it", |t| data(t, "before").is_some()).await;
+        watches.insert(id, store.watch(Interest::all("configmaps"), store.snapshot().revision()).unwrap());
+    }
+    let far = left_behind(&group).await;
     group.bus.mend(far);
     until(&group.store(far), "the state comes", |t| data(t, "n1-19").is_some()).await;
-    assert!(matches!(watch.next().await, Err(WatchError::Compacted(_))), "what happened meanwhile is not known here");
+    let missed = watches.get_mut(&far).unwrap().next().await;
+    assert!(matches!(missed, Err(WatchError::Compacted(_))), "what happened meanwhile is not known here");
     write(&group.store(far), "after").await;
     // It is on disk, too, and the log goes on behind it.
     group.kill(far).await;
     group.open(far);
     until(&group.store(far), "it is still there", |t| data(t, "n0-0").is_some() && data(t, "after").is_some()).await;
     write(&group.store(far), "again").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn writes_go_on_while_a_member_gets_the_whole_state() {
+    let group = Group::new(3).await;
+    let far = left_behind(&group).await;
+    group.bus.held.send_replace(true);
+    group.bus.mend(far);
+    let set_out = async {
+        while group.bus.set_out.load(Ordering::Relaxed) == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_secs(60), set_out).await.expect("a state sets out");
+    // Through the leader and through a follower.
+    for i in 0..20 {
+        for id in (1..=3).filter(|id| *id != far) {
+            write(&group.store(id), &format!("meanwhile-{i}-{id}")).await;
+        }
+    }
+    for id in (1..=3).filter(|id| *id != far) {
+        group.store(id).checkpoint().await;
+    }
+    assert!(data(&group.store(far).snapshot(), "n0-0").is_none(), "it is on its way all the while");
+    group.bus.held.send_replace(false);
+    let last = group.leader().await.read_index().await.unwrap().revision();
+    until(&group.store(far), "the state and what came behind it", |t| t.revision() >= last).await;
+    let view = group.store(far).snapshot();
+    for name in (0..20).flat_map(|i| (1..=3).filter(|id| *id != far).map(move |id| format!("meanwhile-{i}-{id}"))) {
+        assert!(data(&view, &name).is_some(), "{name}");
+    }
+    write(&group.store(far), "after").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

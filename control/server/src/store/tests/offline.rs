@@ -1,7 +1,7 @@
 //! Folders that are made, checked and changed while no store is open.
 
 use copepod_consensus::record::Record as _;
-use copepod_consensus::{ConfChangeSingle, ConfChangeType, ConfChangeV2, ConfState, Entry, EntryType};
+use copepod_consensus::{ConfChangeSingle, ConfChangeType, ConfChangeV2, ConfState, Entry, EntryType, HardState};
 
 use super::*;
 use crate::store::offline::{BUMP, recover_on, restore, restore_alone_on, restore_on, verify};
@@ -100,19 +100,40 @@ async fn a_restore_leaves_alone_what_is_there() {
     store.close().await.unwrap();
 }
 
+/// A member of three whose log has these entries behind the snapshot; of so many it knows that they are committed.
+fn member_2(
+    dir: &tempfile::TempDir,
+    on: &dyn Backends,
+    (meta, tables): (&Meta, &Tables),
+    commit: u64,
+    log: Vec<Entry>,
+) {
+    restore_on(dir.path(), on, 2, voters(&[1, 2, 3]), meta, tables).unwrap();
+    let backend = Guard::open(on.open(LOG).unwrap(), Arc::default()).unwrap();
+    let (mut file, contents) = LogFile::open(backend, 2, Durability::Immediate).map_err(String::from).unwrap();
+    let at = |(i, entry): (usize, Entry)| Entry { index: meta.index + 1 + i as u64, term: meta.term, ..entry };
+    let entries: Vec<Entry> = log.into_iter().enumerate().map(at).collect();
+    file.persist(&contents.hard_state, &entries, None).unwrap();
+    // A commit index of its own row: what comes with entries may be left out.
+    file.persist(&HardState { commit: meta.index + commit, ..contents.hard_state }, &[], None).unwrap();
+}
+
+fn written(name: &str) -> Entry {
+    Entry { data: codec::encode(&txn([put(name, "tail")])), ..Entry::default() }
+}
+
+fn changed(kind: ConfChangeType, node_id: u64) -> Entry {
+    let single = ConfChangeSingle { change_type: kind as i32, node_id };
+    let change = ConfChangeV2 { changes: vec![single], ..ConfChangeV2::default() };
+    let mut entry = Entry { data: change.write_to_bytes().unwrap(), ..Entry::default() };
+    entry.set_entry_type(EntryType::EntryConfChangeV2);
+    entry
+}
+
 /// A member of three whose log has something that nobody knows to be committed, and a change of members.
 fn survivor(dir: &tempfile::TempDir, disk: &Disk, meta: &Meta, tables: &Tables) {
-    restore_on(dir.path(), disk, 2, voters(&[1, 2, 3]), meta, tables).unwrap();
-    let backend = Guard::open(disk.open(LOG).unwrap(), Arc::default()).unwrap();
-    let (mut log, contents) = LogFile::open(backend, 2, Durability::Immediate).map_err(String::from).unwrap();
-    let at = |i: u64, data: Vec<u8>| Entry { index: meta.index + i, term: meta.term, data, ..Entry::default() };
-    let learner = ConfChangeSingle { change_type: ConfChangeType::AddLearnerNode as i32, node_id: 9 };
-    let change = ConfChangeV2 { changes: vec![learner], ..ConfChangeV2::default() };
-    let mut members = at(2, change.write_to_bytes().unwrap());
-    members.set_entry_type(EntryType::EntryConfChangeV2);
-    let tail = |name: &str| codec::encode(&txn([put(name, "tail")]));
-    let entries = [at(1, tail("first")), members, at(3, tail("second"))];
-    log.persist(&contents.hard_state, &entries, None).unwrap();
+    let log = vec![written("first"), changed(ConfChangeType::AddLearnerNode, 9), written("second")];
+    member_2(dir, disk, (meta, tables), 0, log);
 }
 
 fn options_of_2(dir: &tempfile::TempDir, disk: &Disk) -> StoreOptions {
@@ -137,6 +158,32 @@ async fn one_survivor_goes_on_alone_with_everything_it_has() {
     assert_eq!(data(&store.snapshot(), "second").as_deref(), Some("tail"));
     assert_eq!(store.propose(txn([put("new", "1")])).await, Ok(Outcome::Applied(vec![done.revision + 1])));
     store.close().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_others_are_those_behind_the_last_change_of_members_and_not_behind_the_checkpoint() {
+    use ConfChangeType::{AddLearnerNode, AddNode, RemoveNode};
+    let (meta, tables) = saved().await;
+    let changes =
+        [(RemoveNode, 3), (AddLearnerNode, 4), (AddNode, 4), (RemoveNode, 1), (AddNode, 5), (AddLearnerNode, 6)];
+    let committed = [
+        (0, voters(&[1, 2, 3])),
+        (1, voters(&[1, 2])),
+        (2, ConfState { learners: vec![4], ..voters(&[1, 2]) }),
+        (5, voters(&[2, 4, 5])),
+    ];
+    for (commit, expected) in committed {
+        let dir = tempfile::tempdir().unwrap();
+        let files = Files::new(dir.path());
+        let log = changes.map(|(kind, id)| changed(kind, id)).to_vec();
+        member_2(&dir, &files, (&meta, &tables), commit, log);
+        let found = verify(dir.path()).unwrap();
+        assert_eq!((found.checkpoint, found.last), (meta.index, meta.index + 6));
+        assert_eq!(found.members, expected, "with {commit} changes committed");
+        assert_eq!(recover_on(dir.path(), &files, BUMP).unwrap().members, expected);
+        // The members are itself, whoever they were.
+        assert_eq!(verify(dir.path()).unwrap().members, voters(&[2]));
+    }
 }
 
 /// What is stored of a server, and the count of their ids, as objects of the revision `at`.

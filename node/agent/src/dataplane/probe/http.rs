@@ -2,9 +2,12 @@
 
 use std::time::Duration;
 
+use bytes::Bytes;
 use copepod_client::{Body, body};
 use copepod_node_network::{HttpError, HttpOptions, Network, Source};
+use http::response::Parts;
 use http::{Request, Response, Uri, header};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 
@@ -12,6 +15,8 @@ use super::{address, authority, tls};
 
 /// How many redirects are followed, as by Go's client.
 const REDIRECTS: usize = 10;
+/// How much of an answer's body is read. One that breaks off before, or does not end in time, has failed.
+const LONGEST_BODY: usize = 10 << 10;
 
 /// What is asked for.
 pub(super) struct Get<'a> {
@@ -33,9 +38,9 @@ impl Get<'_> {
     pub async fn status(&self, network: &Network, timeout: Duration) -> Result<u16, HttpError> {
         let mut url: Uri = self.url().parse().map_err(|_| HttpError::InvalidRequest("the probe's URL"))?;
         for _ in 0..REDIRECTS {
-            let response = self.once(network, &url, timeout).await?;
-            let status = response.status();
-            let location = response.headers().get(header::LOCATION).and_then(|v| v.to_str().ok());
+            let head = self.once(network, &url, timeout).await?;
+            let status = head.status;
+            let location = head.headers.get(header::LOCATION).and_then(|v| v.to_str().ok());
             match location.filter(|_| matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)) {
                 Some(to) => match next(&url, to) {
                     Some(next) => url = next,
@@ -47,7 +52,7 @@ impl Get<'_> {
         Err(HttpError::Service("stopped after 10 redirects".into()))
     }
 
-    async fn once(&self, network: &Network, url: &Uri, timeout: Duration) -> Result<Response<Body>, HttpError> {
+    async fn once(&self, network: &Network, url: &Uri, timeout: Duration) -> Result<Parts, HttpError> {
         let https = url.scheme_str() == Some("https");
         let host = url.host().unwrap_or(self.host).trim_matches(['[', ']']).to_string();
         let port = url.port_u16().unwrap_or(if https { 443 } else { 80 });
@@ -59,7 +64,12 @@ impl Get<'_> {
                 request = request.header(name, usual);
             }
         }
-        for (name, value) in self.headers {
+        // As by Go's client: the first `Host` that is not empty, or the URL's.
+        let is_host = |name: &str| name.eq_ignore_ascii_case("host");
+        let own = self.headers.iter().find(|(name, value)| is_host(name) && !value.is_empty());
+        let of_url = || url.authority().map_or("", |a| a.as_str());
+        request = request.header(header::HOST, own.map_or_else(of_url, |(_, value)| value.as_str()));
+        for (name, value) in self.headers.iter().filter(|(name, _)| !is_host(name)) {
             // An empty one takes the usual header away.
             let usual = name.eq_ignore_ascii_case("user-agent") || name.eq_ignore_ascii_case("accept");
             if !(usual && value.is_empty()) {
@@ -70,13 +80,8 @@ impl Get<'_> {
         if https {
             return over_tls(network, to, &host, request).await;
         }
-        let options = HttpOptions {
-            connect_timeout: timeout,
-            first_byte_timeout: timeout,
-            between_bytes_timeout: timeout,
-            ..HttpOptions::default()
-        };
-        network.request(Source::Node, to, request, options).await
+        let options = HttpOptions { connect_timeout: timeout, first_byte_timeout: timeout, ..HttpOptions::default() };
+        whole(network.request(Source::Node, to, request, options).await?).await
     }
 }
 
@@ -85,25 +90,32 @@ async fn over_tls(
     to: std::net::SocketAddr,
     host: &str,
     mut request: Request<Body>,
-) -> Result<Response<Body>, HttpError> {
+) -> Result<Parts, HttpError> {
     let conn = network.connect(Source::Node, to).await.map_err(HttpError::Connect)?;
     let stream = tls::connect(conn.stream, host).await.map_err(HttpError::Tls)?;
     let failed = |e: hyper::Error| HttpError::Protocol(e.to_string());
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
-    if !request.headers().contains_key(header::HOST)
-        && let Some(value) = request.uri().authority().and_then(|a| a.as_str().parse().ok())
-    {
-        request.headers_mut().insert(header::HOST, value);
-    }
     request.headers_mut().insert(header::CONNECTION, header::HeaderValue::from_static("close"));
     let path = request.uri().path_and_query().map_or("/", |p| p.as_str()).parse();
     *request.uri_mut() = path.map_err(|_| HttpError::InvalidRequest("the probe's URL"))?;
+    let mut exchange = std::pin::pin!(async { whole(sender.send_request(request).await.map_err(failed)?).await });
     tokio::select! {
-        response = sender.send_request(request) => response.map(|r| r.map(|_| body(""))).map_err(failed),
-        ended = connection => Err(match ended {
-            Ok(()) => HttpError::Protocol("EOF".into()),
-            Err(e) => failed(e),
-        }),
+        head = &mut exchange => head,
+        // It may have ended after all that was wanted had come.
+        _ = connection => exchange.await,
+    }
+}
+
+/// The head of an answer whose body has come, as far as it is read.
+async fn whole<B>(response: Response<B>) -> Result<Parts, HttpError>
+where
+    B: hyper::body::Body<Data = Bytes>,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let (head, body) = response.into_parts();
+    match Limited::new(body, LONGEST_BODY).collect().await {
+        Err(e) if !e.is::<LengthLimitError>() => Err(HttpError::Protocol(e.to_string())),
+        _ => Ok(head),
     }
 }
 

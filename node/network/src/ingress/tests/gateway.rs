@@ -11,7 +11,7 @@ use crate::http::{HttpService, ServiceError};
 use crate::{HostListeners, ServeGuard};
 
 /// Answers with its name, the target, the host, what begins with `x-` and the body.
-struct Shows(&'static str);
+pub(super) struct Shows(pub(super) &'static str);
 
 #[async_trait]
 impl HttpService for Shows {
@@ -44,13 +44,17 @@ fn service(name: &str, n: u8) -> (Object, Object) {
 
 /// The table of a Gateway with one listener, of these routes, and of the Services `one` and `two`.
 fn follow(network: &Network, port: u16, routes: &[(&str, Value)]) {
-    let listener = json!({"name": "http", "port": port, "protocol": "HTTP"});
+    follow_all(network, json!([{"name": "http", "port": port, "protocol": "HTTP"}]), routes);
+}
+
+/// The same with these listeners.
+pub(super) fn follow_all(network: &Network, listeners: Value, routes: &[(&str, Value)]) {
     let classes = [object(
         GATEWAY_CLASSES,
         "copepod",
         json!({"spec": {"controllerName": copepod_model::gateway::GATEWAY_CONTROLLER}}),
     )];
-    let gateway = json!({"spec": {"gatewayClassName": "copepod", "listeners": [listener]}});
+    let gateway = json!({"spec": {"gatewayClassName": "copepod", "listeners": listeners}});
     let gateways = [object(GATEWAYS, "g", gateway)];
     let route = |(i, (resource, spec)): (usize, &(&str, Value))| {
         let mut spec = spec.clone();
@@ -81,7 +85,7 @@ fn body(response: &str) -> &str {
     response.split_once("\r\n\r\n").map_or("", |(_, b)| b)
 }
 
-fn backend(name: &str, weight: u32) -> Value {
+pub(super) fn backend(name: &str, weight: u32) -> Value {
     json!({"name": name, "port": 80, "weight": weight})
 }
 

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::match_resources;
-use crate::kinds::fields::{Path, check, child_mut, list, one_of, required, spec_mut, text};
+use crate::kinds::fields::{Path, check, child_mut, list, one_of, required, required_one_of, spec_mut, text};
 use crate::kinds::metadata::validate_selector;
 use crate::kinds::table::{col, columns, name, selector};
 use crate::kinds::{Column, Kind, Strategy, age, names};
@@ -96,8 +96,5 @@ fn param_ref(path: Path<'_>, params: &Value, errors: &mut Vec<FieldError>) {
         errors.push(FieldError::required(path, "one of name or selector must be specified"));
     }
     let at = path.child("parameterNotFoundAction");
-    match text(params, "parameterNotFoundAction") {
-        "" => errors.push(FieldError::required(at, "")),
-        action => one_of(at, action, &["Deny", "Allow"], errors),
-    }
+    required_one_of(at, text(params, "parameterNotFoundAction"), &["Deny", "Allow"], errors);
 }

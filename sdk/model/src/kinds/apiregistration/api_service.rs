@@ -22,7 +22,7 @@ pub fn kind() -> Kind {
 
 /// (group, version, least priority of the group, priority of the version) of what the API server answers itself, as
 /// kube-apiserver registers it.
-const LOCAL: [(&str, &str, i64, i64); 21] = [
+const LOCAL: [(&str, &str, i64, i64); 22] = [
     ("", "v1", 18_000, 1),
     ("admissionregistration.k8s.io", "v1", 16_700, 15),
     ("apps", "v1", 17_800, 15),
@@ -34,6 +34,7 @@ const LOCAL: [(&str, &str, i64, i64); 21] = [
     ("certificates.k8s.io", "v1", 17_300, 15),
     ("coordination.k8s.io", "v1", 16_500, 15),
     ("discovery.k8s.io", "v1", 16_200, 15),
+    ("events.k8s.io", "v1", 17_750, 15),
     ("flowcontrol.apiserver.k8s.io", "v1", 16_100, 21),
     ("networking.k8s.io", "v1", 17_200, 15),
     ("node.k8s.io", "v1", 16_300, 15),

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{SPEC, V1};
 use crate::kinds::core::podspec;
-use crate::kinds::fields::{Path, ensure, fill, fill_absent, immutable, nonnegative, one_of, spec_mut, text};
+use crate::kinds::fields::{Path, ensure, fill, fill_absent, immutable, nonnegative, spec_mut, text};
 use crate::kinds::int_or_percent::{Bound, bound};
 use crate::kinds::table::{col, columns, name, number, selector};
 use crate::kinds::{Column, Kind, Strategy, age, workload};
@@ -57,6 +57,21 @@ impl Strategy for Deployment {
 
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
         immutable(SPEC.child("selector"), &new["spec"]["selector"], &old["spec"]["selector"], errors);
+    }
+
+    fn validate_status(&self, new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+        let counts = [
+            "observedGeneration",
+            "replicas",
+            "updatedReplicas",
+            "readyReplicas",
+            "availableReplicas",
+            "unavailableReplicas",
+            "collisionCount",
+        ];
+        workload::status_counts(&new["status"], &counts, &[("updatedReplicas", "status.replicas")], errors);
+        workload::status_counts(&new["status"], &[], &workload::AT_MOST, errors);
+        workload::collisions(new, old, errors);
     }
 
     fn columns(&self) -> Vec<Column> {
@@ -112,6 +127,6 @@ fn strategy(path: Path<'_>, strategy: &Value, errors: &mut Vec<FieldError>) {
                 errors.push(FieldError::invalid(path.child("maxUnavailable"), value, "must not be greater than 100%"));
             }
         }
-        other => one_of(path.child("type"), other, &["Recreate", "RollingUpdate"], errors),
+        _ => errors.push(FieldError::not_supported(path, strategy.clone(), &["Recreate", "RollingUpdate"])),
     }
 }

@@ -22,17 +22,17 @@ fn validate_replicated(spec: &Value, errors: &mut Vec<FieldError>) {
     nonnegative(SPEC.child("replicas"), &spec["replicas"], errors);
     nonnegative(SPEC.child("minReadySeconds"), &spec["minReadySeconds"], errors);
     let (selector, template) = (&spec["selector"], &spec["template"]);
-    if selector.is_null() {
-        errors.push(FieldError::required(SPEC.child("selector"), ""));
-    } else {
-        let before = errors.len();
-        metadata::validate_selector(SPEC.child("selector"), selector, errors);
-        if errors.len() == before {
-            // Upstream has these words, and those below, for ReplicaSets and Deployments alike.
-            workload::empty_selector(SPEC.child("selector"), selector, "deployment", errors);
-            workload::matches_template(SPEC.child("template"), selector, template, errors);
-        }
+    let (at, before) = (SPEC.child("selector"), errors.len());
+    metadata::validate_selector(at, selector, errors);
+    if errors.len() > before {
+        return errors.push(FieldError::invalid(at, selector.clone(), "invalid label selector"));
     }
+    if selector.is_null() {
+        errors.push(FieldError::required(at, ""));
+    }
+    // Upstream has these words, and those below, for ReplicaSets and Deployments alike.
+    workload::empty_selector(at, selector, "deployment", errors);
+    workload::matches_template(SPEC.child("template"), selector, template, errors);
     podspec::validate_template(SPEC.child("template"), template, errors);
     workload::runs_always(SPEC.child("template"), template, "ReplicaSet", errors);
 }

@@ -37,6 +37,10 @@ impl Strategy for ReplicaSet {
         immutable(SPEC.child("selector"), &new["spec"]["selector"], &old["spec"]["selector"], errors);
     }
 
+    fn validate_status(&self, new: &Value, _: &Value, errors: &mut Vec<FieldError>) {
+        workload::replica_counts(&new["status"], errors);
+    }
+
     fn selectable_fields(&self) -> &'static [&'static str] {
         &[workload::REPLICAS]
     }

@@ -95,11 +95,10 @@ impl Strategy for StatefulSet {
         let chosen = &spec["selector"];
         if chosen.is_null() {
             errors.push(FieldError::required(SPEC.child("selector"), ""));
-        } else {
-            metadata::validate_selector(SPEC.child("selector"), chosen, errors);
-            if !workload::empty_selector(SPEC.child("selector"), chosen, "statefulset", errors) {
-                workload::matches_template(SPEC.child("template"), chosen, &spec["template"], errors);
-            }
+        }
+        metadata::validate_selector(SPEC.child("selector"), chosen, errors);
+        if !workload::empty_selector(SPEC.child("selector"), chosen, "statefulset", errors) {
+            workload::matches_template(SPEC.child("template"), chosen, &spec["template"], errors);
         }
         podspec::validate_template(SPEC.child("template"), &with_claims(spec), errors);
         workload::runs_always(SPEC.child("template"), &spec["template"], "StatefulSet", errors);
@@ -134,11 +133,11 @@ impl Strategy for StatefulSet {
             "collisionCount",
         ];
         let at_most = [
-            ("readyReplicas", "replicas"),
-            ("currentReplicas", "replicas"),
-            ("updatedReplicas", "replicas"),
-            ("availableReplicas", "replicas"),
-            ("availableReplicas", "readyReplicas"),
+            ("readyReplicas", "status.replicas"),
+            ("currentReplicas", "status.replicas"),
+            ("updatedReplicas", "status.replicas"),
+            ("availableReplicas", "status.replicas"),
+            ("availableReplicas", "status.readyReplicas"),
         ];
         workload::status_counts(&new["status"], &counts, &at_most, errors);
         workload::collisions(new, old, errors);

@@ -25,8 +25,7 @@ pub fn kind() -> Kind {
 }
 
 const SPEC: Path<'static> = Path::root("spec");
-const VERSIONS: &[Version] =
-    &[Version { name: "v1", default: v1::default, to_storage: v1::to_storage, from_storage: v1::from_storage }];
+const VERSIONS: &[Version] = &[Version::new("v1", v1::default, v1::to_storage, v1::from_storage)];
 /// Longest stabilisation window and period of a policy, in seconds.
 const WINDOW: i64 = 3600;
 const PERIOD: i64 = 1800;

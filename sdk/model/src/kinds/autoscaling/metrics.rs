@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::horizontal_pod_autoscaler::reference;
 use crate::FieldError;
+use crate::kinds::core::resource_names::container_resource_name;
 use crate::kinds::fields::{Path, check, text};
 use crate::kinds::names;
 use crate::quantity::Quantity;
@@ -46,14 +47,12 @@ pub(super) fn validate(path: Path<'_>, metric: &Value, errors: &mut Vec<FieldErr
     if let Some(first) = present.first() {
         source(path.child(first), first, &metric[*first], errors);
     }
-    let Some((_, expected)) = SOURCES.iter().find(|(t, _)| *t == kind) else {
-        return;
-    };
-    if !present.contains(expected) {
-        errors.push(FieldError::required(path.child(expected), MISSING));
+    let expected = SOURCES.iter().find(|(t, _)| *t == kind).map(|(_, f)| *f);
+    if let Some(field) = expected.filter(|f| !present.contains(f)) {
+        errors.push(FieldError::required(path.child(field), MISSING));
     }
     if present.len() != 1 {
-        for other in present.iter().filter(|f| f != &expected) {
+        for other in present.iter().filter(|f| Some(**f) != expected) {
             errors.push(FieldError::forbidden(path.child(other), "must populate the given metric source only"));
         }
     }
@@ -69,8 +68,12 @@ fn source(path: Path<'_>, kind: &str, source: &Value, errors: &mut Vec<FieldErro
             "" => errors.push(FieldError::required(at.child("name"), "must specify a metric name")),
             name => check(at.child("name"), name, names::path_segment, errors),
         }
-    } else if text(source, "name").is_empty() {
-        errors.push(FieldError::required(path.child("name"), "must specify a resource name"));
+    } else {
+        match text(source, "name") {
+            "" => errors.push(FieldError::required(path.child("name"), "must specify a resource name")),
+            name if kind == "containerResource" => container_resource_name(path.child("name"), name, errors),
+            _ => {}
+        }
     }
     if kind == "containerResource" {
         match text(source, "container") {

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::schedule::Schedule;
 use super::{SPEC, V1, job_spec, time_zone};
 use crate::kinds::core::podspec;
-use crate::kinds::fields::{ensure, fill, fill_absent, list, nonnegative, one_of, spec_mut, text};
+use crate::kinds::fields::{ensure, fill, fill_absent, list, nonnegative, required_one_of, spec_mut, text};
 use crate::kinds::table::{col, columns, name, selector};
 use crate::kinds::{Column, Kind, Strategy, age, since, workload};
 use crate::{FieldError, Time};
@@ -47,10 +47,8 @@ impl Strategy for CronJob {
             errors.push(FieldError::invalid(SPEC.child("schedule"), schedule, why));
         }
         nonnegative(SPEC.child("startingDeadlineSeconds"), &spec["startingDeadlineSeconds"], errors);
-        match text(spec, "concurrencyPolicy") {
-            "" => errors.push(FieldError::required(SPEC.child("concurrencyPolicy"), "")),
-            given => one_of(SPEC.child("concurrencyPolicy"), given, &["Allow", "Forbid", "Replace"], errors),
-        }
+        let policy = text(spec, "concurrencyPolicy");
+        required_one_of(SPEC.child("concurrencyPolicy"), policy, &["Allow", "Forbid", "Replace"], errors);
         let (path, job) = (SPEC.child("jobTemplate"), &spec["jobTemplate"]["spec"]);
         let path = path.child("spec");
         job_spec::validate(path, job, errors);

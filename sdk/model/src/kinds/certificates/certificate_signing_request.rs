@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::certificate::{Request, pem, signer, usage};
-use crate::kinds::fields::{Path, list, spec_mut, text};
+use crate::kinds::fields::{Path, list, required_one_of, spec_mut, text};
 use crate::kinds::table::{col, name, or_none};
 use crate::kinds::{AGE, Column, Kind, NAME, Strategy, age, duration, names};
 use crate::status::FieldErrorKind;
@@ -334,13 +334,7 @@ fn validate_conditions(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
             errors.push(FieldError::required(path.child("type"), ""));
         }
         let statuses: &[&str] = if FINAL.contains(kind) { &["True"] } else { &["False", "True", "Unknown"] };
-        match text(condition, "status") {
-            "" => errors.push(FieldError::required(path.child("status"), "")),
-            other if !statuses.contains(&other) => {
-                errors.push(FieldError::not_supported(path.child("status"), other, statuses));
-            }
-            _ => {}
-        }
+        required_one_of(path.child("status"), text(condition, "status"), statuses, errors);
         let opposite = OF_APPROVAL.iter().position(|t| t == kind).map(|at| OF_APPROVAL[1 - at]);
         if !both && opposite.is_some_and(|o| all[..i].contains(&o)) {
             let why = "Approved and Denied conditions are mutually exclusive";

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::kinds::fields::{Path, check, fill, items_mut, list, one_of, text};
+use crate::kinds::fields::{PROTOCOLS, Path, check, fill, items_mut, list, port_number, required_one_of, text};
 use crate::kinds::table::{col, columns, name, three};
 use crate::kinds::{Column, Kind, Strategy, age, names};
 use crate::{FieldError, Time};
@@ -73,14 +73,8 @@ fn port(path: Path<'_>, p: &Value, needs_name: bool, errors: &mut Vec<FieldError
         "" => {}
         name => check(path.child("name"), name, names::label, errors),
     }
-    let number = p["port"].as_i64().unwrap_or(0);
-    if let Err(why) = names::port_number(number) {
-        errors.push(FieldError::invalid(path.child("port"), number, why));
-    }
-    match text(p, "protocol") {
-        "" => errors.push(FieldError::required(path.child("protocol"), "")),
-        other => one_of(path.child("protocol"), other, &["SCTP", "TCP", "UDP"], errors),
-    }
+    port_number(path.child("port"), &p["port"], errors);
+    required_one_of(path.child("protocol"), text(p, "protocol"), &PROTOCOLS, errors);
     if let Some(protocol) = p["appProtocol"].as_str() {
         check(path.child("appProtocol"), protocol, names::qualified, errors);
     }

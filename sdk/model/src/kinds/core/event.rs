@@ -1,10 +1,12 @@
-//! Event.
+//! Event, which `events.k8s.io` has, too. One with an `eventTime` is of the new style and has rules of its own (upstream's
+//! `ValidateEventCreate`).
 
 use serde_json::Value;
 
-use crate::kinds::fields::text;
+use crate::kinds::events;
+use crate::kinds::fields::{Path, check, text};
 use crate::kinds::table::{col, name, wide};
-use crate::kinds::{Column, Kind, Strategy, field_at, since};
+use crate::kinds::{Column, Kind, Strategy, Version, field_at, names, since};
 use crate::{FieldError, Time};
 
 /// The kind.
@@ -14,14 +16,47 @@ pub fn kind() -> Kind {
 
 struct Event;
 
+const VERSIONS: &[Version] = &[events::V1];
+/// Longest name of who reports, of an action and of a reason, and longest message, in bytes.
+const WORD: usize = 128;
+const MESSAGE: usize = 1024;
+
 impl Strategy for Event {
+    fn versions(&self) -> &'static [Version] {
+        VERSIONS
+    }
+
+    fn validate_name(&self, name: &str) -> Result<(), String> {
+        names::path_segment(name)
+    }
+
     fn validate(&self, object: &Value, errors: &mut Vec<FieldError>) {
         let (about, own) = (text(&object["involvedObject"], "namespace"), text(&object["metadata"], "namespace"));
-        // Events about cluster-scoped objects live in the default namespace.
-        let ok = if about.is_empty() { own == "default" || own == "kube-system" } else { about == own };
+        let new_style = object["eventTime"].is_string();
+        // Events about cluster-scoped objects live in the default namespace, and new ones in the system's, too.
+        let ok = match (about.is_empty(), new_style) {
+            (true, _) => own == "default" || (new_style && own == "kube-system"),
+            (false, true) => true,
+            (false, false) => about == own,
+        };
         if !ok {
             errors.push(FieldError::invalid("involvedObject.namespace", about, "does not match event.namespace"));
         }
+        if !new_style {
+            return;
+        }
+        let component = text(object, "reportingComponent");
+        if component.is_empty() {
+            errors.push(FieldError::required("reportingComponent", ""));
+        }
+        check(Path::root("reportingComponent"), component, names::qualified, errors);
+        for field in ["reportingInstance", "action", "reason"] {
+            if text(object, field).is_empty() {
+                errors.push(FieldError::required(field, ""));
+            }
+            short(object, field, WORD, errors);
+        }
+        short(object, "message", MESSAGE, errors);
     }
 
     fn selectable_fields(&self) -> &'static [&'static str] {
@@ -89,6 +124,12 @@ impl Strategy for Event {
             count.to_string().into(),
             name(o),
         ]
+    }
+}
+
+fn short(object: &Value, field: &str, most: usize, errors: &mut Vec<FieldError>) {
+    if text(object, field).len() > most {
+        errors.push(FieldError::invalid(field, "", format!("can have at most {most} characters")));
     }
 }
 

@@ -1,6 +1,8 @@
 //! The core group, `v1`.
 
 mod access_modes;
+pub mod binding;
+pub mod component_status;
 pub mod config_map;
 pub mod endpoints;
 pub mod event;
@@ -13,11 +15,12 @@ pub mod pod;
 pub mod pod_template;
 pub mod podspec;
 pub mod replication_controller;
-mod resource_names;
+pub(super) mod resource_names;
 pub mod resource_quota;
 pub mod secret;
 pub mod service;
 pub mod service_account;
+mod volume_sources;
 
 /// Group and version.
 const V1: (&str, &str) = ("", "v1");

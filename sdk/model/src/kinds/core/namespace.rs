@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::Time;
-use crate::kinds::fields::{Fields, ensure, list, spec_mut, text};
+use crate::kinds::fields::{Fields, Path, ensure, list, spec_mut, text};
 use crate::kinds::table::{col, columns, name};
-use crate::kinds::{Column, Kind, Strategy, age, names};
+use crate::kinds::{Column, Kind, Strategy, age, metadata, names};
+use crate::{FieldError, Time};
 
 /// The kind.
 pub fn kind() -> Kind {
@@ -55,6 +55,25 @@ impl Strategy for Namespace {
         // Only the `finalize` subresource changes these.
         if let Some(spec) = spec_mut(new) {
             restore(spec, &old["spec"], "finalizers");
+        }
+    }
+
+    fn validate(&self, object: &Value, errors: &mut Vec<FieldError>) {
+        let path = Path::root("spec.finalizers");
+        for finalizer in list(&object["spec"], "finalizers").iter().filter_map(Value::as_str) {
+            metadata::validate_finalizer(path, path, finalizer, errors);
+        }
+    }
+
+    fn validate_status(&self, new: &Value, _: &Value, errors: &mut Vec<FieldError>) {
+        let phase = text(&new["status"], "phase");
+        let (wanted, when) = match new["metadata"]["deletionTimestamp"].is_string() {
+            false => ("Active", "empty"),
+            true => ("Terminating", "not empty"),
+        };
+        if phase != wanted {
+            let why = format!("may only be '{wanted}' if `deletionTimestamp` is {when}");
+            errors.push(FieldError::invalid("status.Phase", phase, why));
         }
     }
 

@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::kinds::fields::{Path, check, child_mut, entries, fill_absent, is_true, list, one_of, text};
+use super::resource_names::quantity;
+use crate::kinds::fields::{Path, check, child_mut, entries, fill_absent, is_true, list, required_one_of, text};
 use crate::kinds::table::{col, columns, name, wide};
 use crate::kinds::{Column, Kind, Strategy, age, field_at, names};
 use crate::{FieldError, Time};
@@ -38,19 +39,25 @@ impl Strategy for Node {
             let (key, effect) = (text(t, "key"), text(t, "effect"));
             check(path.child("key"), key, names::qualified, errors);
             check(path.child("value"), text(t, "value"), names::label_value, errors);
-            match effect {
-                "" => errors.push(FieldError::required(path.child("effect"), "")),
-                other => one_of(path.child("effect"), other, &["NoSchedule", "PreferNoSchedule", "NoExecute"], errors),
-            }
+            let effects = ["NoSchedule", "PreferNoSchedule", "NoExecute"];
+            required_one_of(path.child("effect"), effect, &effects, errors);
             if !seen.insert((key, effect)) {
                 let mut duplicate = FieldError::duplicate(path, t.clone());
                 duplicate.detail = "taints must be unique by key and effect pair".into();
                 errors.push(duplicate);
             }
         }
+        resources(&object["status"], errors);
+        pod_networks(&object["spec"], errors);
+    }
+
+    fn validate_status(&self, new: &Value, _: &Value, errors: &mut Vec<FieldError>) {
+        resources(&new["status"], errors);
+        addresses(&new["status"], errors);
     }
 
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+        addresses(&new["status"], errors);
         let (new, old) = (&new["spec"], &old["spec"]);
         if !list(old, "podCIDRs").is_empty() && new["podCIDRs"] != old["podCIDRs"] {
             let why = "node updates may not change podCIDR except from \"\" to valid";
@@ -123,6 +130,45 @@ impl Strategy for Node {
             info("kernelVersion").into(),
             info("containerRuntimeVersion").into(),
         ]
+    }
+}
+
+/// Rules of what a node has and gives away.
+fn resources(status: &Value, errors: &mut Vec<FieldError>) {
+    const STATUS: Path<'static> = Path::root("status");
+    for field in ["capacity", "allocatable"] {
+        for (name, amount) in entries(status, field) {
+            let path = STATUS.child(field);
+            quantity(path.child(name), name, amount, errors);
+        }
+    }
+}
+
+/// One of each family.
+fn pod_networks(spec: &Value, errors: &mut Vec<FieldError>) {
+    let (path, all) = (Path::root("spec.podCIDRs"), list(spec, "podCIDRs"));
+    let before = errors.len();
+    let mut found = Vec::new();
+    for (i, network) in all.iter().filter_map(Value::as_str).enumerate() {
+        check(path.index(i), network, |n| names::cidr(n).map(drop), errors);
+        found.extend(names::cidr(network).map(|(ip, _)| ip.is_ipv4()));
+    }
+    if all.len() < 2 || errors.len() > before {
+        return;
+    }
+    if all.len() > 2 || found[0] == found[1] {
+        let why = "may specify no more than one CIDR for each IP family";
+        errors.push(FieldError::invalid(path, spec["podCIDRs"].clone(), why));
+    }
+    for (i, network) in all.iter().enumerate().filter(|(i, network)| all[..*i].contains(network)) {
+        errors.push(FieldError::duplicate(path.index(i), network.clone()));
+    }
+}
+
+fn addresses(status: &Value, errors: &mut Vec<FieldError>) {
+    let (path, all) = (Path::root("status.addresses"), list(status, "addresses"));
+    for (i, address) in all.iter().enumerate().filter(|(i, address)| all[..*i].contains(address)) {
+        errors.push(FieldError::duplicate(path.index(i), address.clone()));
     }
 }
 

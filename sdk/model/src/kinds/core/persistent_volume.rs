@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::resource_names::{amount, positive};
+use super::volume_sources::{host_path, needed, no_backsteps};
 use super::{access_modes, podspec};
 use crate::kinds::fields::{
     Fields, Path, any, child_mut, entries, fill, fill_absent, immutable, one_of, required, spec_mut, text,
@@ -49,14 +50,17 @@ const SOURCES: [&str; 22] = [
     "storageos",
     "vsphereVolume",
 ];
-/// The references to Secrets that a CSI driver is handed.
-const CSI_SECRETS: [&str; 5] = [
-    "controllerPublishSecretRef",
-    "nodePublishSecretRef",
-    "controllerExpandSecretRef",
-    "nodeExpandSecretRef",
-    "nodeStageSecretRef",
+/// Labels of nodes under the names that they had once, and have.
+const BETA_LABELS: [(&str, &str); 5] = [
+    ("failure-domain.beta.kubernetes.io/zone", "topology.kubernetes.io/zone"),
+    ("failure-domain.beta.kubernetes.io/region", "topology.kubernetes.io/region"),
+    ("beta.kubernetes.io/os", "kubernetes.io/os"),
+    ("beta.kubernetes.io/arch", "kubernetes.io/arch"),
+    ("beta.kubernetes.io/instance-type", "node.kubernetes.io/instance-type"),
 ];
+/// The references to Secrets that a CSI driver is handed; nobody looks at the one for staging.
+const CSI_SECRETS: [&str; 4] =
+    ["controllerPublishSecretRef", "controllerExpandSecretRef", "nodePublishSecretRef", "nodeExpandSecretRef"];
 
 impl Strategy for PersistentVolume {
     fn default(&self, object: &mut Value) {
@@ -84,8 +88,10 @@ impl Strategy for PersistentVolume {
             errors.push(FieldError::forbidden("spec.persistentvolumesource", why));
         }
         immutable(Path::root("volumeMode"), &new["volumeMode"], &old["volumeMode"], errors);
-        if !old["nodeAffinity"].is_null() {
-            immutable(Path::root("nodeAffinity"), &new["nodeAffinity"], &old["nodeAffinity"], errors);
+        let (affinity, was) = (&new["nodeAffinity"], &old["nodeAffinity"]);
+        if !was.is_null() && !same_but_for_beta(affinity, was) {
+            let why = "field is immutable, except for updating from beta label to GA";
+            errors.push(FieldError::invalid("nodeAffinity", affinity.clone(), why));
         }
         if !old["volumeAttributesClassName"].is_null() && new["volumeAttributesClassName"].is_null() {
             let why = "update from non-nil value to nil is forbidden";
@@ -152,6 +158,25 @@ impl Strategy for PersistentVolume {
 
 /// Rules of the spec; one that stands in a VolumeAttachment (`inline`) says less.
 pub(crate) fn validate_spec(path: Path<'_>, spec: &Value, inline: bool, errors: &mut Vec<FieldError>) {
+    if inline {
+        const HERE: &str = "in the context of inline volumes";
+        let mut refuse = |bad: bool, field: &str, why: &str| {
+            if bad {
+                errors.push(FieldError::forbidden(path.child(field), format!("{why} {HERE}")));
+            }
+        };
+        for field in ["claimRef", "capacity", "nodeAffinity"] {
+            refuse(!spec[field].is_null(), field, "may not be specified");
+        }
+        let policy = text(spec, "persistentVolumeReclaimPolicy");
+        refuse(!matches!(policy, "" | "Retain"), "persistentVolumeReclaimPolicy", "may only be Retain");
+        let mode = spec["volumeMode"].as_str();
+        let other = mode.is_some_and(|m| m != "Filesystem");
+        refuse(other, "volumeMode", "may not specify volumeMode other than Filesystem");
+        if !spec["csi"].is_object() {
+            errors.push(FieldError::required(path.child("csi"), format!("has to be specified {HERE}")));
+        }
+    }
     access_modes::validate(path, spec, "", errors);
     if !inline {
         capacity(path.child("capacity"), spec, errors);
@@ -162,7 +187,7 @@ pub(crate) fn validate_spec(path: Path<'_>, spec: &Value, inline: bool, errors: 
         }
     }
     let affinity = &spec["nodeAffinity"];
-    if affinity.is_object() {
+    if affinity.is_object() && !inline {
         let path = path.child("nodeAffinity");
         match affinity["required"].is_object() {
             true => podspec::node_selector(path.child("required"), &affinity["required"], errors),
@@ -182,7 +207,7 @@ pub(crate) fn validate_spec(path: Path<'_>, spec: &Value, inline: bool, errors: 
             false => required(path.child("storageClassName"), class, names::subdomain, errors),
         }
     }
-    if let Some(mode) = spec["volumeMode"].as_str() {
+    if let Some(mode) = spec["volumeMode"].as_str().filter(|_| !inline) {
         one_of(path.child("volumeMode"), mode, &["Block", "Filesystem"], errors);
     }
     if let Some(class) = spec["volumeAttributesClassName"].as_str() {
@@ -227,42 +252,31 @@ fn source(path: Path<'_>, spec: &Value, errors: &mut Vec<FieldError>) {
     let folder = text(source, "path");
     match *kind {
         "hostPath" => {
-            required(at.child("path"), folder, no_backsteps, errors);
+            host_path(at, source, errors);
             if folder.trim_matches('/').is_empty() && spec["persistentVolumeReclaimPolicy"] == "Recycle" {
                 let why = "may not be 'recycle' for a hostPath mount of '/'";
                 errors.push(FieldError::forbidden(path.child("persistentVolumeReclaimPolicy"), why));
             }
         }
         "local" => {
-            required(at.child("path"), folder, no_backsteps, errors);
+            required(at.child("path"), folder, any, errors);
+            no_backsteps(at.child("path"), folder, errors);
             if !spec["nodeAffinity"].is_object() {
                 let why = "Local volume requires node affinity";
                 errors.push(FieldError::required(path.child("nodeAffinity"), why));
-            }
-        }
-        "nfs" => {
-            required(at.child("server"), text(source, "server"), any, errors);
-            required(at.child("path"), folder, any, errors);
-            if !folder.starts_with('/') {
-                errors.push(FieldError::invalid(at.child("path"), folder, "must be an absolute path"));
             }
         }
         "csi" => {
             required(at.child("driver"), text(source, "driver"), csi_driver_name, errors);
             required(at.child("volumeHandle"), text(source, "volumeHandle"), any, errors);
             for reference in CSI_SECRETS.iter().filter(|r| source[**r].is_object()) {
-                let at = at.child(reference);
-                for field in ["name", "namespace"] {
-                    required(at.child(field), text(&source[*reference], field), any, errors);
-                }
+                let (at, secret) = (at.child(reference), &source[*reference]);
+                required(at.child("name"), text(secret, "name"), names::subdomain, errors);
+                required(at.child("namespace"), text(secret, "namespace"), names::label, errors);
             }
         }
-        _ => {}
+        kind => needed(at, kind, source, errors),
     }
-}
-
-fn no_backsteps(path: &str) -> Result<(), String> {
-    if path.split('/').any(|part| part == "..") { Err("must not contain '..'".into()) } else { Ok(()) }
 }
 
 /// The name of a CSI driver.
@@ -294,6 +308,23 @@ fn default_source(spec: &mut Fields) {
         fill_absent(d, "kind", || "Shared".into());
         fill_absent(d, "fsType", || "ext4".into());
         fill_absent(d, "readOnly", || false.into());
+    }
+}
+
+/// Whether two affinities are the same, names of labels aside that came to be those of today.
+fn same_but_for_beta(new: &Value, old: &Value) -> bool {
+    match (new, old) {
+        (Value::Object(n), Value::Object(o)) => {
+            let renamed = BETA_LABELS
+                .iter()
+                .any(|(beta, ga)| o.get("key") == Some(&json!(beta)) && n.get("key") == Some(&json!(ga)));
+            n.len() == o.len()
+                && n.iter().all(|(k, v)| (renamed && k == "key") || o.get(k).is_some_and(|o| same_but_for_beta(v, o)))
+        }
+        (Value::Array(n), Value::Array(o)) => {
+            n.len() == o.len() && n.iter().zip(o).all(|(n, o)| same_but_for_beta(n, o))
+        }
+        (n, o) => n == o,
     }
 }
 

@@ -60,7 +60,7 @@ impl Strategy for PersistentVolumeClaim {
         if !upgraded && class != was {
             let why = "field is immutable";
             let at = Path::root("metadata.annotations");
-            errors.push(FieldError::invalid(at.key(BETA_CLASS), class, why));
+            errors.push(FieldError::invalid(at.child(BETA_CLASS), class.as_str().unwrap_or_default(), why));
         }
         let bound = new["status"]["phase"] == "Bound";
         let wanted = comparable(&new["spec"], &old["spec"], bound, &was);

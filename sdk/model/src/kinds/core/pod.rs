@@ -53,13 +53,22 @@ impl Strategy for Pod {
     }
 
     fn validate(&self, object: &Value, errors: &mut Vec<FieldError>) {
-        podspec::periods(Path::root("metadata"), &object["metadata"], errors);
-        podspec::validate_pod_spec(SPEC, &object["spec"], errors);
+        let (meta, spec) = (&object["metadata"], &object["spec"]);
+        podspec::periods(Path::root("metadata"), meta, errors);
+        podspec::validate_pod_annotations(Path::root("metadata.annotations"), meta, spec, errors);
+        podspec::validate_pod_spec(SPEC, spec, Some(text(meta, "name")), errors);
+        if text(spec, "serviceAccountName").is_empty() {
+            tokens(spec, errors);
+        }
     }
 
     fn validate_create(&self, object: &Value, errors: &mut Vec<FieldError>) {
         if !list(&object["spec"], "ephemeralContainers").is_empty() {
             errors.push(FieldError::forbidden(SPEC.child("ephemeralContainers"), "cannot be set on create"));
+        }
+        if !text(&object["spec"], "nodeName").is_empty() && !list(&object["spec"], "schedulingGates").is_empty() {
+            let why = "cannot be set until all schedulingGates have been cleared";
+            errors.push(FieldError::forbidden(SPEC.child("nodeName"), why));
         }
     }
 
@@ -80,10 +89,12 @@ impl Strategy for Pod {
     }
 
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+        podspec::validate_annotations_update(new, old, errors);
         podspec::validate_update(SPEC, &new["spec"], &old["spec"], errors);
     }
 
     fn validate_status(&self, new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+        podspec::validate_annotations_update(new, old, errors);
         let (name, was) = (text(&new["spec"], "nodeName"), text(&old["spec"], "nodeName"));
         if name != was {
             errors.push(FieldError::forbidden("spec.nodeName", "may not be changed directly"));
@@ -152,5 +163,17 @@ impl Strategy for Pod {
 
     fn cells(&self, object: &Value, now: Time) -> Vec<Value> {
         columns::cells(object, now)
+    }
+}
+
+/// Tokens are somebody's.
+fn tokens(spec: &Value, errors: &mut Vec<FieldError>) {
+    for (i, volume) in list(spec, "volumes").iter().enumerate() {
+        for (j, source) in list(&volume["projected"], "sources").iter().enumerate() {
+            if source["serviceAccountToken"].is_object() {
+                let at = format!("{SPEC}.volumes[{i}].projected.sources[{j}].serviceAccountToken");
+                errors.push(FieldError::forbidden(at, "must not be specified when serviceAccountName is not set"));
+            }
+        }
     }
 }

@@ -74,14 +74,7 @@ impl Strategy for ReplicationController {
     }
 
     fn validate_status(&self, new: &Value, _: &Value, errors: &mut Vec<FieldError>) {
-        let counts = ["replicas", "fullyLabeledReplicas", "readyReplicas", "availableReplicas", "observedGeneration"];
-        let at_most = [
-            ("fullyLabeledReplicas", "replicas"),
-            ("readyReplicas", "replicas"),
-            ("availableReplicas", "replicas"),
-            ("availableReplicas", "readyReplicas"),
-        ];
-        workload::status_counts(&new["status"], &counts, &at_most, errors);
+        workload::replica_counts(&new["status"], errors);
     }
 
     fn selectable_fields(&self) -> &'static [&'static str] {

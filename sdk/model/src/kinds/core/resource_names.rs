@@ -70,7 +70,7 @@ pub(super) fn quota_name(path: Path<'_>, name: &str, errors: &mut Vec<FieldError
 }
 
 /// Rules of the name of a container's resource.
-pub(super) fn container_resource_name(path: Path<'_>, name: &str, errors: &mut Vec<FieldError>) {
+pub(crate) fn container_resource_name(path: Path<'_>, name: &str, errors: &mut Vec<FieldError>) {
     resource_name(path, name, errors);
     let standard = matches!(name, "cpu" | "memory" | "ephemeral-storage") || name.starts_with("hugepages-");
     if !name.contains('/') {

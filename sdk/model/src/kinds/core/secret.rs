@@ -42,7 +42,7 @@ impl Strategy for Secret {
         if size > MAX_SIZE {
             errors.push(FieldError::too_long(data, MAX_SIZE));
         }
-        let missing = |k: &str| text(&object["data"], k).is_empty();
+        let missing = |k: &str| object["data"][k].is_null();
         let mut need = |key: &str| errors.push(FieldError::required(data.key(key), ""));
         match text(object, "type") {
             "kubernetes.io/service-account-token" => {
@@ -58,10 +58,8 @@ impl Strategy for Secret {
                 need("username");
                 need("password");
             }
-            "kubernetes.io/ssh-auth" if missing("ssh-privatekey") => need("ssh-privatekey"),
-            "kubernetes.io/tls" => {
-                ["tls.crt", "tls.key"].into_iter().filter(|k| object["data"][*k].is_null()).for_each(need)
-            }
+            "kubernetes.io/ssh-auth" if text(&object["data"], "ssh-privatekey").is_empty() => need("ssh-privatekey"),
+            "kubernetes.io/tls" => ["tls.crt", "tls.key"].into_iter().filter(|k| missing(k)).for_each(need),
             _ => {}
         }
     }
@@ -85,6 +83,9 @@ impl Strategy for Secret {
     }
 }
 
+/// What a JSON object has in it.
+type Anything = std::collections::BTreeMap<String, serde::de::IgnoredAny>;
+
 fn json(object: &Value, key: &str, errors: &mut Vec<FieldError>) {
     let data = Path::root("data");
     match object["data"][key].as_str() {
@@ -93,7 +94,7 @@ fn json(object: &Value, key: &str, errors: &mut Vec<FieldError>) {
             let parsed = STANDARD
                 .decode(value)
                 .map_err(|e| e.to_string())
-                .and_then(|bytes| serde_json::from_slice::<serde::de::IgnoredAny>(&bytes).map_err(|e| e.to_string()));
+                .and_then(|bytes| serde_json::from_slice::<Option<Anything>>(&bytes).map_err(|e| e.to_string()));
             if let Err(why) = parsed {
                 errors.push(FieldError::invalid(data.key(key), "<secret contents redacted>", why));
             }

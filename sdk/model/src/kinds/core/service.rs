@@ -3,9 +3,10 @@
 mod rules;
 mod update;
 
+pub use rules::validate_addresses;
 use serde_json::{Value, json};
 
-use crate::kinds::fields::{fill, fill_absent, items_mut, list, spec_mut, text};
+use crate::kinds::fields::{child_mut, fill, fill_absent, items_mut, list, spec_mut, text};
 use crate::kinds::table::{self, col, columns, labels, name, or_none, wide};
 use crate::kinds::{Column, Kind, Strategy, age, names};
 use crate::{FieldError, Time};
@@ -21,13 +22,31 @@ pub fn kind() -> Kind {
     }
 }
 
-/// Whether `clusterIP`, `clusterIPs`, `ipFamilies` and `ipFamilyPolicy` make sense together: asked before addresses are given,
-/// too (upstream's `ValidateServiceClusterIPsRelatedFields`).
-pub fn validate_addresses(spec: &Value, errors: &mut Vec<FieldError>) {
-    rules::addresses(spec, errors);
+struct Service;
+
+/// Whether a spec stands for a name outside the cluster.
+fn is_external(spec: &Value) -> bool {
+    spec["type"] == "ExternalName"
 }
 
-struct Service;
+/// Whether nothing stands before the endpoints of a spec.
+fn is_headless(spec: &Value) -> bool {
+    matches!(list(spec, "clusterIPs"), [one] if one == "None")
+}
+
+/// Whether clients outside the cluster have an address for it.
+fn is_reached_from_outside(spec: &Value) -> bool {
+    match text(spec, "type") {
+        "NodePort" | "LoadBalancer" => true,
+        "ClusterIP" => !list(spec, "externalIPs").is_empty(),
+        _ => false,
+    }
+}
+
+/// Whether nodes are to tell a load balancer if they have endpoints.
+pub fn wants_health_check(spec: &Value) -> bool {
+    text(spec, "type") == "LoadBalancer" && text(spec, "externalTrafficPolicy") == "Local"
+}
 
 impl Strategy for Service {
     fn default(&self, object: &mut Value) {
@@ -49,7 +68,8 @@ impl Strategy for Service {
             }
         }
         let kind = spec["type"].as_str().unwrap_or_default().to_string();
-        if matches!(kind.as_str(), "NodePort" | "LoadBalancer") {
+        let shown = spec.get("externalIPs").and_then(Value::as_array).is_some_and(|ips| !ips.is_empty());
+        if matches!(kind.as_str(), "NodePort" | "LoadBalancer") || (kind == "ClusterIP" && shown) {
             fill(spec, "externalTrafficPolicy", "Cluster");
         }
         if matches!(kind.as_str(), "ClusterIP" | "NodePort" | "LoadBalancer") {
@@ -57,11 +77,22 @@ impl Strategy for Service {
         }
         if kind == "LoadBalancer" {
             fill_absent(spec, "allocateLoadBalancerNodePorts", || true.into());
+            let status = object.get_mut("status").and_then(Value::as_object_mut);
+            let balancer = status.and_then(|status| child_mut(status, "loadBalancer"));
+            for point in balancer.into_iter().flat_map(|balancer| items_mut(balancer, "ingress")) {
+                if point.get("ip").is_some_and(|ip| ip != "") {
+                    fill_absent(point, "ipMode", || "VIP".into());
+                }
+            }
         }
     }
 
     fn validate(&self, object: &Value, errors: &mut Vec<FieldError>) {
-        rules::validate(&object["spec"], errors);
+        rules::validate(object, errors);
+    }
+
+    fn validate_status(&self, new: &Value, _: &Value, errors: &mut Vec<FieldError>) {
+        rules::validate_status(new, errors);
     }
 
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
@@ -72,11 +103,16 @@ impl Strategy for Service {
         if object.is_object() {
             object["status"] = json!({"loadBalancer": {}});
         }
+        if let Some(spec) = spec_mut(object) {
+            update::pair_addresses(spec, &Value::Null);
+        }
     }
 
     fn prepare_update(&self, new: &mut Value, old: &Value) {
         if let Some(spec) = spec_mut(new) {
             update::carry_over(spec, &old["spec"]);
+            update::pair_addresses(spec, &old["spec"]);
+            update::drop_unused(spec, &old["spec"]);
         }
     }
 

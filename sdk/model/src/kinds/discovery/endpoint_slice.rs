@@ -5,7 +5,9 @@ use std::net::IpAddr;
 
 use serde_json::Value;
 
-use crate::kinds::fields::{Path, check, fill, fill_absent, immutable, items_mut, list, one_of, text};
+use crate::kinds::fields::{
+    PROTOCOLS, Path, check, fill, fill_absent, immutable, items_mut, list, required, required_one_of, text,
+};
 use crate::kinds::table::{col, name, three};
 use crate::kinds::{AGE, Column, Kind, NAME, Strategy, age, names};
 use crate::{FieldError, Time};
@@ -31,10 +33,7 @@ impl Strategy for EndpointSlice {
 
     fn validate(&self, object: &Value, errors: &mut Vec<FieldError>) {
         let family = text(object, "addressType");
-        match family {
-            "" => errors.push(FieldError::required("addressType", "")),
-            other => one_of(Path::root("addressType"), other, &["FQDN", "IPv4", "IPv6"], errors),
-        }
+        required_one_of(Path::root("addressType"), family, &["FQDN", "IPv4", "IPv6"], errors);
         endpoints(object, family, errors);
         ports(object, errors);
     }
@@ -130,7 +129,7 @@ fn address(path: Path<'_>, text: &str, family: &str, errors: &mut Vec<FieldError
             let article = if family == "IPv4" { "an IPv4" } else { "an IPv6" };
             errors.push(FieldError::invalid(path, text, format!("must be {article} address")));
         }
-        ("FQDN", _) => check(path, text, names::subdomain, errors),
+        ("FQDN", _) => required(path, text, names::domain, errors),
         _ => {}
     }
 }
@@ -152,9 +151,9 @@ fn ports(object: &Value, errors: &mut Vec<FieldError>) {
         if !seen.insert(name) {
             errors.push(FieldError::duplicate(path.child("name"), name));
         }
-        match text(p, "protocol") {
-            "" => errors.push(FieldError::required(path.child("protocol"), "")),
-            other => one_of(path.child("protocol"), other, &["SCTP", "TCP", "UDP"], errors),
+        required_one_of(path.child("protocol"), text(p, "protocol"), &PROTOCOLS, errors);
+        if let Some(protocol) = p["appProtocol"].as_str() {
+            check(path.child("appProtocol"), protocol, names::qualified, errors);
         }
     }
 }

@@ -50,13 +50,36 @@ fn specs() -> [(&'static str, Value); 2] {
     ]
 }
 
-/// Those that every cluster has, by name.
+/// Those that every cluster has, by name. Since when they have their levels is left out: it is filled in where they are written.
 pub fn system() -> Vec<(&'static str, Value)> {
-    let all = specs().into_iter().chain(suggested::schemas());
-    all.map(|(name, spec)| (name, mandatory("FlowSchema", name, &spec))).collect()
+    let object = |(name, spec): (&'static str, Value)| {
+        let mut object = mandatory("FlowSchema", name, &spec);
+        let (status, reason, message) = dangling(text(&spec["priorityLevelConfiguration"], "name"), true);
+        object["status"] = json!({"conditions": [
+            {"type": DANGLING, "status": status, "reason": reason, "message": message},
+        ]});
+        (name, object)
+    };
+    specs().into_iter().chain(suggested::schemas()).map(object).collect()
+}
+
+/// The condition that says whether a schema's level is missing.
+pub const DANGLING: &str = "Dangling";
+
+/// Its status, reason and message, in upstream's words.
+pub fn dangling(level: &str, found: bool) -> (&'static str, &'static str, String) {
+    let about = format!("This FlowSchema references the PriorityLevelConfiguration object named {level:?}");
+    match found {
+        true => ("False", "Found", format!("{about} and it exists")),
+        false => ("True", "NotFound", format!("{about} but there is no such object")),
+    }
 }
 
 impl Strategy for FlowSchema {
+    fn unenforced(&self, _: &Value) -> Option<&'static str> {
+        Some(super::UNENFORCED)
+    }
+
     fn default(&self, object: &mut Value) {
         if let Some(spec) = spec_mut(object) {
             fill(spec, "matchingPrecedence", 1000);
@@ -129,7 +152,7 @@ impl Strategy for FlowSchema {
             "" => "<none>",
             method => method,
         };
-        let dangling = list(&o["status"], "conditions").iter().find(|c| c["type"] == "Dangling");
+        let dangling = list(&o["status"], "conditions").iter().find(|c| c["type"] == DANGLING);
         vec![
             name(o),
             text(&spec["priorityLevelConfiguration"], "name").into(),

@@ -1,4 +1,4 @@
-//! The group `flowcontrol.apiserver.k8s.io`, `v1`. The objects are served and kept; requests are not yet queued by them.
+//! The group `flowcontrol.apiserver.k8s.io`, `v1`. The objects are served and kept; requests are not queued by them.
 
 pub mod flow_schema;
 pub mod priority_level_configuration;
@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 use super::fields::{Path, list, text};
 use crate::FieldError;
 
+/// Why these have no effect.
+const UNENFORCED: &str = "requests are not queued by priority";
 /// Group and version.
 const V1: (&str, &str) = ("flowcontrol.apiserver.k8s.io", "v1");
 

@@ -51,6 +51,10 @@ pub fn system() -> Vec<(&'static str, Value)> {
 }
 
 impl Strategy for PriorityLevelConfiguration {
+    fn unenforced(&self, _: &Value) -> Option<&'static str> {
+        Some(super::UNENFORCED)
+    }
+
     fn default(&self, object: &mut Value) {
         let Some(spec) = spec_mut(object) else { return };
         if let Some(exempt) = child_mut(spec, "exempt") {

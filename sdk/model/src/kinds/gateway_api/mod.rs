@@ -17,6 +17,8 @@ pub mod grpc_route;
 pub mod http_route;
 pub mod reference_grant;
 mod route;
+pub mod tcp_route;
+pub mod tls_route;
 
 #[cfg(test)]
 mod tests;

@@ -1,5 +1,7 @@
 //! What the kinds of routes are alike in.
 
+use std::net::Ipv4Addr;
+
 use serde_json::Value;
 
 use super::{AGE, Outline, Rules, SPEC, column, rule};
@@ -35,6 +37,41 @@ impl Rules for Route {
     fn cells(&self, o: &Value, now: Time) -> Vec<Value> {
         let hosts = &o["spec"]["hostnames"];
         vec![name(o), if hosts.is_array() { hosts.to_string().into() } else { Value::Null }, age(o, now)]
+    }
+}
+
+/// A kind of routes for streams, of which only a TLSRoute has hostnames.
+pub(super) struct StreamRoute {
+    pub(super) outline: &'static Outline,
+}
+
+impl Rules for StreamRoute {
+    fn outline(&self) -> &'static Outline {
+        self.outline
+    }
+
+    fn validate(&self, spec: &Value, errors: &mut Vec<FieldError>) {
+        parents(spec, errors);
+        // The schema's pattern leaves no other addresses.
+        let address = |h: &Value| h.as_str().is_some_and(|h| h.parse::<Ipv4Addr>().is_ok());
+        let names = !list(spec, "hostnames").iter().any(address);
+        rule(SPEC.child("hostnames"), "array", names, "Hostnames cannot contain an IP", errors);
+        for (i, r) in list(spec, "rules").iter().enumerate() {
+            let path = SPEC.child("rules");
+            let path = path.index(i);
+            let path = path.child("backendRefs");
+            for (j, b) in list(r, "backendRefs").iter().enumerate() {
+                port_of_service(path.index(j), b, errors);
+            }
+        }
+    }
+
+    fn columns(&self) -> Vec<Column> {
+        vec![NAME, AGE]
+    }
+
+    fn cells(&self, o: &Value, now: Time) -> Vec<Value> {
+        vec![name(o), age(o, now)]
     }
 }
 

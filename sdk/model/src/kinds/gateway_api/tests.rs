@@ -19,6 +19,8 @@ fn errors(resource: &str, object: Value) -> Vec<String> {
 const GATEWAYS: &str = "gateways.gateway.networking.k8s.io";
 const HTTP: &str = "httproutes.gateway.networking.k8s.io";
 const GRPC: &str = "grpcroutes.gateway.networking.k8s.io";
+const TLS: &str = "tlsroutes.gateway.networking.k8s.io";
+const TCP: &str = "tcproutes.gateway.networking.k8s.io";
 const CLASSES: &str = "gatewayclasses.gateway.networking.k8s.io";
 
 #[test]
@@ -41,6 +43,11 @@ fn defaults_are_those_of_the_definitions() {
     assert_eq!(defaulted(HTTP, route)["spec"], spec);
     assert_eq!(defaulted(HTTP, json!({"spec": {}}))["spec"]["rules"], json!([{ "matches": slash }]));
     assert!(defaulted(GRPC, json!({"spec": {}}))["spec"].get("rules").is_none());
+    for resource in [TLS, TCP] {
+        let stream = defaulted(resource, json!({"spec": {"rules": [{"backendRefs": [{"name": "b", "port": 80}]}]}}));
+        let backend = json!({"group": "", "kind": "Service", "name": "b", "port": 80, "weight": 1});
+        assert_eq!(stream["spec"]["rules"], json!([{ "backendRefs": [backend] }]));
+    }
 }
 
 #[test]
@@ -50,6 +57,8 @@ fn what_the_definitions_refuse_is_refused_in_their_words() {
     let filter = |f: Value| rule(json!({ "filters": [f] }));
     let path = |t: &str, v: &str| rule(json!({"matches": [{"path": {"type": t, "value": v}}]}));
     let http = |name: &str, port: u16| json!({"name": name, "port": port, "protocol": "HTTP"});
+    let to = |backend: Value| json!({ "backendRefs": [backend] });
+    let sni = |hosts: Value, rules: Value| json!({"spec": {"hostnames": hosts, "rules": rules}});
     for (resource, object, want) in [
         (GATEWAYS, json!({}), "spec: Required value"),
         (GATEWAYS, json!({"spec": {"listeners": [http("a", 80)]}}), "spec.gatewayClassName: Required value"),
@@ -157,6 +166,44 @@ fn what_the_definitions_refuse_is_refused_in_their_words() {
             rule(json!({"matches": [{"method": {"service": "a b"}}]})),
             "spec.rules[0].matches[0].method: Invalid value: \"object\": service must only contain valid characters (matching",
         ),
+        (TLS, json!({"spec": {"rules": [to(json!({"name": "b", "port": 1}))]}}), "spec.hostnames: Required value"),
+        (
+            TLS,
+            sni(json!([]), json!([to(json!({"name": "b", "port": 1}))])),
+            "spec.hostnames: Invalid value: 0: spec.hostnames in body should have at least 1 items",
+        ),
+        (
+            TLS,
+            sni(json!(["a.test", "192.0.2.1"]), json!([to(json!({"name": "b", "port": 1}))])),
+            "spec.hostnames: Invalid value: \"array\": Hostnames cannot contain an IP",
+        ),
+        (
+            TLS,
+            sni(json!(["a.*.test"]), json!([to(json!({"name": "b", "port": 1}))])),
+            "spec.hostnames[0]: Invalid value: \"a.*.test\": spec.hostnames[0] in body should match '^(\\*\\.)?",
+        ),
+        (
+            TLS,
+            sni(json!(["a"]), json!([])),
+            "spec.rules: Invalid value: 0: spec.rules in body should have at least 1 items",
+        ),
+        (TLS, sni(json!(["a"]), json!([{}])), "spec.rules[0].backendRefs: Required value"),
+        (TCP, json!({"spec": {}}), "spec.rules: Required value"),
+        (
+            TCP,
+            json!({"spec": {"rules": [to(json!({"name": "b", "port": 1})), to(json!({"name": "b", "port": 1}))]}}),
+            "spec.rules: Too many: 2: must have at most 1 items",
+        ),
+        (
+            TCP,
+            rule(to(json!({"name": "b"}))),
+            "spec.rules[0].backendRefs[0]: Invalid value: \"object\": Must have port for Service reference",
+        ),
+        (
+            TCP,
+            rule(json!({"backendRefs": vec![json!({"name": "b", "port": 1}); 17]})),
+            "spec.rules[0].backendRefs: Too many: 17: must have at most 16 items",
+        ),
     ] {
         let got = errors(resource, object.clone());
         assert!(got.len() == 1 && got[0].starts_with(want), "{object}\nwant {want}\ngot  {got:#?}");
@@ -171,6 +218,8 @@ fn what_the_definitions_refuse_is_refused_in_their_words() {
             listeners(json!([http("a", 80), {"name": "b", "port": 80, "protocol": "HTTP", "hostname": "*.a.test"}])),
         ),
         (GRPC, rule(json!({"matches": [{"method": {"service": "a.B", "method": "C_d"}}]}))),
+        (TLS, sni(json!(["*.a.test", "1.2.3.4.5"]), json!([to(json!({"name": "b", "port": 1}))]))),
+        (TCP, rule(to(json!({"name": "b", "kind": "Bucket"})))),
     ] {
         assert_eq!(errors(resource, object.clone()), Vec::<String>::new(), "{object}");
     }
@@ -214,6 +263,8 @@ fn columns_are_those_of_the_definitions() {
         ),
         (HTTP, json!({"metadata": born, "spec": {"hostnames": ["a", "b"]}}), r#"["a","[\"a\",\"b\"]","2m"]"#),
         (GRPC, json!({"metadata": born, "spec": {}}), r#"["a",null,"2m"]"#),
+        (TLS, json!({"metadata": born, "spec": {"hostnames": ["a"]}}), r#"["a","2m"]"#),
+        (TCP, json!({"metadata": born, "spec": {}}), r#"["a","2m"]"#),
     ] {
         let kinds = Kinds::builtin();
         let strategy = &kinds.group_resource(resource).unwrap().strategy;

@@ -4,9 +4,9 @@ use std::net::IpAddr;
 
 use serde_json::{Value, json};
 
-use crate::kinds::fields::{Path, check, list, required, text};
+use crate::kinds::fields::{Path, check, list, port_number, required, text};
 use crate::kinds::table::{self, col, columns, name, or_none};
-use crate::kinds::{Column, Kind, Strategy, age, names};
+use crate::kinds::{Column, Kind, Strategy, age, metadata, names};
 use crate::{FieldError, Time};
 
 /// The kind.
@@ -20,6 +20,8 @@ pub fn kind() -> Kind {
 }
 
 const SPEC: Path<'static> = Path::root("spec");
+/// What was there before `ingressClassName`.
+const CLASS: &str = "kubernetes.io/ingress.class";
 
 struct Ingress;
 
@@ -45,9 +47,28 @@ impl Strategy for Ingress {
                 let path = path.child("hosts");
                 check(path.index(j), host, host_rule, errors);
             }
+            let secret = text(tls, "secretName");
+            if !secret.is_empty() {
+                check(path.child("secretName"), secret, names::subdomain, errors);
+            }
         }
         if let Some(class) = spec["ingressClassName"].as_str() {
             check(SPEC.child("ingressClassName"), class, names::subdomain, errors);
+        }
+    }
+
+    fn validate_create(&self, object: &Value, errors: &mut Vec<FieldError>) {
+        let (class, annotations) = (object["spec"]["ingressClassName"].as_str(), &object["metadata"]["annotations"]);
+        if let Some(given) = annotations[CLASS].as_str().filter(|given| class.is_some_and(|c| c != *given)) {
+            let why = "must match `ingressClassName` when both are specified";
+            errors.push(FieldError::invalid(Path::root("annotations").child(CLASS), given, why));
+        }
+    }
+
+    fn validate_status(&self, new: &Value, _: &Value, errors: &mut Vec<FieldError>) {
+        let path = Path::root("status.loadBalancer.ingress");
+        for (i, point) in list(&new["status"]["loadBalancer"], "ingress").iter().enumerate() {
+            metadata::validate_ingress_point(path.index(i), point, errors);
         }
     }
 
@@ -108,9 +129,8 @@ fn rule(path: Path<'_>, rule: &Value, errors: &mut Vec<FieldError>) {
     if !host.is_empty() {
         if host.parse::<IpAddr>().is_ok() {
             errors.push(FieldError::invalid(path.child("host"), host, "must be a DNS name, not an IP address"));
-        } else {
-            check(path.child("host"), host, host_rule, errors);
         }
+        check(path.child("host"), host, host_rule, errors);
     }
     if !rule["http"].is_object() {
         return;
@@ -123,6 +143,10 @@ fn rule(path: Path<'_>, rule: &Value, errors: &mut Vec<FieldError>) {
     for (i, p) in paths.iter().enumerate() {
         let path = path.child("paths");
         let path = path.index(i);
+        if p["pathType"].is_null() {
+            errors.push(FieldError::required(path.child("pathType"), "pathType must be specified"));
+            continue;
+        }
         http_path(path, p, errors);
         backend(path.child("backend"), &p["backend"], errors);
     }
@@ -131,11 +155,9 @@ fn rule(path: Path<'_>, rule: &Value, errors: &mut Vec<FieldError>) {
 fn http_path(path: Path<'_>, p: &Value, errors: &mut Vec<FieldError>) {
     let (at, value) = (path.child("path"), text(p, "path"));
     match text(p, "pathType") {
-        "" => errors.push(FieldError::required(path.child("pathType"), "pathType must be specified")),
         "Exact" | "Prefix" => {
             if !value.starts_with('/') {
                 errors.push(FieldError::invalid(at, value, "must be an absolute path"));
-                return;
             }
             for bad in ["//", "/./", "/../", "%2f", "%2F"] {
                 if value.contains(bad) {
@@ -167,30 +189,18 @@ fn backend(path: Path<'_>, backend: &Value, errors: &mut Vec<FieldError>) {
             errors.push(FieldError::invalid(path, "", "cannot set both resource and service backends"));
         }
         (false, true) => {
-            let path = path.child("resource");
-            for field in ["kind", "name"] {
-                if text(resource, field).is_empty() {
-                    errors.push(FieldError::required(path.child(field), ""));
-                }
-            }
+            super::reference(path.child("resource"), resource, errors);
         }
-        (false, false) => errors.push(FieldError::required(path, "resource or service backend is required")),
+        (false, false) => errors.push(FieldError::invalid(path, "", "resource or service backend is required")),
         (true, false) => {
-            let path = path.child("service");
-            required(path.child("name"), text(service, "name"), names::label_1035, errors);
-            let (port_name, number) = (text(&service["port"], "name"), service["port"]["number"].as_i64().unwrap_or(0));
-            let path = path.child("port");
-            match (port_name.is_empty(), number) {
-                (false, n) if n != 0 => {
-                    errors.push(FieldError::invalid(path, "", "cannot set both port name & port number"))
-                }
-                (false, _) => check(path.child("name"), port_name, names::port_name, errors),
-                (true, 0) => errors.push(FieldError::required(path, "port name or number is required")),
-                (true, n) => {
-                    if let Err(why) = names::port_number(n) {
-                        errors.push(FieldError::invalid(path.child("number"), n, why));
-                    }
-                }
+            let (at, port) = (path.child("service"), &service["port"]);
+            required(at.child("name"), text(service, "name"), names::label_1035, errors);
+            let at = at.child("port");
+            match (text(port, "name"), port["number"].as_i64().unwrap_or(0)) {
+                ("", 0) => errors.push(FieldError::required(path, "port name or number is required")),
+                ("", _) => port_number(at.child("number"), &port["number"], errors),
+                (name, 0) => check(at.child("name"), name, names::port_name, errors),
+                _ => errors.push(FieldError::invalid(path, "", "cannot set both port name & port number")),
             }
         }
     }

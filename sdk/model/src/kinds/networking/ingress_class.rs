@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::kinds::fields::{Path, check, child_mut, fill_absent, immutable, spec_mut, text};
+use crate::kinds::fields::{Path, check, child_mut, fill_absent, immutable, required_one_of, spec_mut, text};
 use crate::kinds::table::{col, columns, name};
 use crate::kinds::{Column, Kind, Strategy, age, names};
 use crate::{FieldError, Time};
@@ -45,11 +45,18 @@ impl Strategy for IngressClass {
         }
         let parameters = &spec["parameters"];
         if parameters.is_object() {
-            for field in ["kind", "name"] {
-                if text(parameters, field).is_empty() {
-                    let why = format!("{field} is required");
-                    errors.push(FieldError::required(Path::root("spec.parameters").child(field), why));
+            const PATH: Path<'static> = Path::root("spec.parameters");
+            super::reference(PATH, parameters, errors);
+            let (at, namespace) = (PATH.child("namespace"), parameters["namespace"].as_str());
+            match (text(parameters, "scope"), namespace) {
+                ("Namespace", None) => {
+                    errors.push(FieldError::required(at, "`parameters.scope` is set to 'Namespace'"));
                 }
+                ("Namespace", Some(namespace)) => check(at, namespace, names::label, errors),
+                ("Cluster", Some(_)) => {
+                    errors.push(FieldError::forbidden(at, "`parameters.scope` is set to 'Cluster'"));
+                }
+                (scope, _) => required_one_of(PATH.child("scope"), scope, &["Cluster", "Namespace"], errors),
             }
         }
     }

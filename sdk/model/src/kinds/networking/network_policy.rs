@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use crate::kinds::fields::{Fields, Path, check, fill_absent, items_mut, list, one_of, required, spec_mut, text};
+use crate::kinds::fields::{
+    Fields, Path, check, fill_absent, items_mut, list, one_of, port_number, required, spec_mut, text,
+};
 use crate::kinds::table::{self, col, columns, name};
 use crate::kinds::{Column, Kind, Strategy, age, metadata, names};
 use crate::{FieldError, Time};
@@ -86,17 +88,13 @@ fn port(path: Path<'_>, p: &Value, errors: &mut Vec<FieldError>) {
     match &p["port"] {
         Value::Number(n) => {
             let n = n.as_i64().unwrap_or(0);
-            if let Err(why) = names::port_number(n) {
-                errors.push(FieldError::invalid(path.child("port"), n, why));
-            }
+            port_number(path.child("port"), &p["port"], errors);
             let Some(end) = end else { return };
             if end < n {
                 // Upstream shows the first port here.
                 errors.push(FieldError::invalid(path.child("endPort"), n, "must be greater than or equal to `port`"));
             }
-            if let Err(why) = names::port_number(end) {
-                end_is_wrong(&why, errors);
-            }
+            port_number(path.child("endPort"), &p["endPort"], errors);
         }
         Value::String(named) => {
             end_is_wrong("may not be specified when `port` is non-numeric", errors);

@@ -27,7 +27,7 @@ impl Strategy for RuntimeClass {
         if overhead.is_object() {
             let path = Path::root("overhead");
             let limits = json!({"limits": overhead["podFixed"]});
-            podspec::validate_resources(path.child("podFixed"), &limits, errors);
+            podspec::validate_resources(path.child("podFixed"), &limits, &[], errors);
         }
         let scheduling = &object["scheduling"];
         if scheduling.is_object() {

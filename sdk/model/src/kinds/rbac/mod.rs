@@ -7,7 +7,7 @@ pub mod role_binding;
 
 use serde_json::{Value, json};
 
-use super::fields::{Path, check, child_mut, fill, items_mut, list, text};
+use super::fields::{Path, check, child_mut, fill, items_mut, list, required, text};
 use super::table::{col, columns, name, wide};
 use super::{Column, NAME, age, names};
 use crate::{FieldError, Time};
@@ -87,10 +87,7 @@ fn validate_binding(object: &Value, namespaced: bool, errors: &mut Vec<FieldErro
     if !kinds.contains(&text(role, "kind")) {
         errors.push(FieldError::not_supported(path.child("kind"), text(role, "kind"), kinds));
     }
-    match text(role, "name") {
-        "" => errors.push(FieldError::required(path.child("name"), "")),
-        name => check(path.child("name"), name, names::path_segment, errors),
-    }
+    required(path.child("name"), text(role, "name"), names::path_segment, errors);
     for (i, s) in list(object, "subjects").iter().enumerate() {
         let path = Path::root("subjects");
         subject(path.index(i), s, namespaced, errors);
@@ -114,7 +111,12 @@ fn subject(path: Path<'_>, s: &Value, namespaced: bool, errors: &mut Vec<FieldEr
                 errors.push(FieldError::required(path.child("namespace"), ""));
             }
         }
-        "User" | "Group" => {
+        kind @ ("User" | "Group") => {
+            // Upstream says it a second time.
+            if name.is_empty() {
+                let why = format!("{} name cannot be empty", kind.to_lowercase());
+                errors.push(FieldError::invalid(path.child("name"), name, why));
+            }
             if group != GROUP {
                 errors.push(FieldError::not_supported(path.child("apiGroup"), group, &[GROUP]));
             }

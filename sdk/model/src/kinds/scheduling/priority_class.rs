@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::kinds::fields::{Path, fill_absent, immutable, is_true, one_of, text};
+use crate::kinds::fields::{Path, fill_absent, immutable, is_true, required_one_of, text};
 use crate::kinds::table::{col, columns, name};
 use crate::kinds::{Column, Kind, Strategy, age};
 use crate::{FieldError, Time};
@@ -78,11 +78,7 @@ impl Strategy for PriorityClass {
             errors.push(FieldError::forbidden("value", why));
         }
         if let Some(policy) = object["preemptionPolicy"].as_str() {
-            let path = Path::root("preemptionPolicy");
-            match policy {
-                "" => errors.push(FieldError::required(path, "")),
-                other => one_of(path, other, &["PreemptLowerPriority", "Never"], errors),
-            }
+            required_one_of(Path::root("preemptionPolicy"), policy, &["PreemptLowerPriority", "Never"], errors);
         }
     }
 

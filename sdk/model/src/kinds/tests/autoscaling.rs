@@ -84,6 +84,11 @@ fn rules() {
             "spec.metrics[0].containerResource.container: Required value: must specify a container",
         ),
         (
+            Box::new(metric(json!({"type":"ContainerResource","containerResource":{"name":"storage","container":"c",
+                "target":{"type":"Utilization","averageUtilization":1}}}))),
+            "spec.metrics[0].containerResource.name: Invalid value: \"storage\": must be a standard resource for containers",
+        ),
+        (
             Box::new(behavior(json!({"stabilizationWindowSeconds":3601}))),
             "spec.behavior.scaleUp.stabilizationWindowSeconds: Invalid value: 3601: must be less than or equal to 3600",
         ),
@@ -115,8 +120,16 @@ fn rules() {
     let two = json!({"type":"Pods","pods":{"metric":{"name":"m"},"target":{"type":"AverageValue","averageValue":"1"}},
         "resource":{"name":"cpu","target":{"type":"Utilization","averageUtilization":1}}});
     assert_eq!(
-        errors(HPA, hpa(metric(two))),
+        errors(HPA, hpa(metric(two.clone()))),
         ["spec.metrics[0].resource: Forbidden: must populate the given metric source only"]
+    );
+    let mut odd = two;
+    odd["type"] = "Odd".into();
+    let all = errors(HPA, hpa(metric(odd)));
+    assert_eq!(
+        all[1..],
+        ["pods", "resource"]
+            .map(|f| format!("spec.metrics[0].{f}: Forbidden: must populate the given metric source only"))
     );
     assert_eq!(
         errors(HPA, hpa(|s| s["maxReplicas"] = Value::Null)),
@@ -145,7 +158,7 @@ fn both_versions_show_the_same_rows() {
     let stored = kinds.resource("autoscaling", "horizontalpodautoscalers").unwrap();
     assert_eq!((stored.version, v1.version, v1.api_version().as_str()), ("v2", "v1", "autoscaling/v1"));
     let mut old = object.clone();
-    stored.from_storage(stored.other_version("v1").unwrap(), &mut old);
+    stored.from_storage(stored.other_version("autoscaling", "v1").unwrap(), &mut old);
     assert_eq!(old["apiVersion"], "autoscaling/v1");
     let cells = v1.strategy.cells(&old, Time::parse("2026-01-01T01:00:00Z").unwrap());
     let cells: Vec<String> = cells.iter().map(|c| c.as_str().map_or_else(|| c.to_string(), Into::into)).collect();

@@ -98,7 +98,7 @@ fn of_pods() {
             ),
             (
                 c(json!({"ports":[{"containerPort":1,"hostPort":9},{"containerPort":2,"hostPort":9}]})),
-                "spec.containers[0].ports[1].hostPort: Duplicate value: \"9//TCP\"",
+                "spec.containers[0].ports[1].hostPort: Duplicate value: \"TCP//9\"",
             ),
             (
                 c(json!({"ports":[{"containerPort":1,"protocol":"ICMP"}]})),
@@ -112,7 +112,8 @@ fn of_pods() {
             ),
             (
                 c(json!({"env":[{"name":"a","valueFrom":{"fieldRef":{"fieldPath":"spec.x"}}}]})),
-                "spec.containers[0].env[0].valueFrom.fieldRef.fieldPath: Unsupported value: \"spec.x\"",
+                "spec.containers[0].env[0].valueFrom.fieldRef.fieldPath: Invalid value: \"spec.x\": error converting fieldPath: \
+                 field label not supported: spec.x",
             ),
             (
                 c(json!({"env":[{"name":"a","valueFrom":{"configMapKeyRef":{"name":"n"}}}]})),
@@ -180,7 +181,7 @@ fn of_pods() {
             ),
             (
                 s(json!({"initContainers":[{"name":"i","image":"x","livenessProbe":{"tcpSocket":{"port":1}}}]})),
-                "spec.initContainers[0].livenessProbe: Forbidden: must not be set for init containers without",
+                "spec.initContainers[0].livenessProbe: Forbidden: may not be set for init containers without",
             ),
             (
                 s(json!({"restartPolicy":"Sometimes"})),
@@ -215,12 +216,15 @@ fn of_pods() {
                 "spec.volumes[0].configMap.items[0].path: Invalid value: \"..data\": must not start with '..'",
             ),
             (
-                s(json!({"volumes":[{"name":"v","projected":{"sources":[{"serviceAccountToken":{"path":"/t"}}]}}]})),
+                s(json!({"serviceAccountName":"a",
+                    "volumes":[{"name":"v","projected":{"sources":[{"serviceAccountToken":{"path":"/t"}}]}}]})),
                 "spec.volumes[0].projected.sources[0].serviceAccountToken.path: Invalid value: \"/t\": must be a relative path",
             ),
             (
-                s(json!({"volumes":[{"name":"v","projected":{"sources":[{"serviceAccountToken":{"path":"t"}},
-                    {"secret":{"name":"s","items":[{"key":"k","path":"t"}]}}]}}]})),
+                s(
+                    json!({"volumes":[{"name":"v","projected":{"sources":[{"configMap":{"name":"m","items":[{"key":"k","path":"t"}]}},
+                    {"secret":{"name":"s","items":[{"key":"k","path":"t"}]}}]}}]}),
+                ),
                 "spec.volumes[0].projected: Invalid value: \"s\": conflicting duplicate paths",
             ),
             (
@@ -244,7 +248,7 @@ fn of_pods() {
             ),
             (
                 s(json!({"tolerations":[{"key":"a","operator":"Exists","value":"x"}]})),
-                "spec.tolerations[0].operator: Invalid value: {",
+                "spec.tolerations[0].operator: Invalid value: \"x\": value must be empty when `operator` is 'Exists'",
             ),
             (
                 s(json!({"tolerations":[{"key":"a","tolerationSeconds":3,"effect":"NoSchedule"}]})),
@@ -254,7 +258,6 @@ fn of_pods() {
                 s(json!({"hostAliases":[{"ip":"x"}]})),
                 "spec.hostAliases[0].ip: Invalid value: \"x\": must be a valid IP address",
             ),
-            (s(json!({"imagePullSecrets":[{}]})), "spec.imagePullSecrets[0].name: Required value"),
             (
                 s(json!({"affinity":{"nodeAffinity":{"requiredDuringSchedulingIgnoredDuringExecution":{}}}})),
                 "spec.affinity.nodeAffinity.requiredDuringSchedulingIgnoredDuringExecution.nodeSelectorTerms: Required value: \
@@ -327,10 +330,13 @@ fn of_services() {
             ),
             (s(json!({"type":"ExternalName"})), "spec.externalName: Required value"),
             (
-                s(json!({"type":"NodePort","clusterIP":"None"})),
+                s(json!({"type":"NodePort","clusterIP":"None","clusterIPs":["None"]})),
                 "spec.clusterIPs[0]: Invalid value: \"None\": may not be set to 'None' for NodePort services",
             ),
-            (s(json!({"clusterIP":"x"})), "spec.clusterIP: Invalid value: \"x\": must be a valid IP"),
+            (
+                s(json!({"clusterIP":"x","clusterIPs":["x"]})),
+                "spec.clusterIPs[0]: Invalid value: \"x\": must be a valid IP",
+            ),
             (
                 s(json!({"clusterIP":"10.96.0.9","clusterIPs":["10.96.0.8"]})),
                 "spec.clusterIPs: Invalid value: [\"10.96.0.8\"]: first",
@@ -344,7 +350,8 @@ fn of_services() {
             ),
         ],
     );
-    assert!(errors("services", json!({"spec":{"clusterIP":"None"}})).is_empty(), "headless without ports");
+    let headless = json!({"spec":{"clusterIP":"None","clusterIPs":["None"]}});
+    assert!(errors("services", headless).is_empty(), "headless without ports");
 }
 
 #[test]
@@ -358,7 +365,6 @@ fn of_workloads() {
         "deployments.apps",
         &[
             (d(json!({"replicas":-1})), "spec.replicas: Invalid value: -1: must be greater than or equal to 0"),
-            (d(json!({"selector":null})), "spec.selector: Required value"),
             (d(json!({"selector":{}})), "spec.selector: Invalid value: {}: empty selector is invalid for deployment"),
             (
                 d(json!({"selector":{"matchLabels":{"app":"x"}}})),
@@ -376,7 +382,10 @@ fn of_workloads() {
                 d(json!({"strategy":{"rollingUpdate":{"maxSurge":"x"}}})),
                 "spec.strategy.rollingUpdate.maxSurge: Invalid value: \"x\": a valid percent string",
             ),
-            (d(json!({"strategy":{"type":"X"}})), "spec.strategy.type: Unsupported value: \"X\""),
+            (
+                d(json!({"strategy":{"type":"X"}})),
+                "spec.strategy: Unsupported value: {\"type\":\"X\"}: supported values: \"Recreate\", \"RollingUpdate\"",
+            ),
             (
                 d(json!({"minReadySeconds":600})),
                 "spec.progressDeadlineSeconds: Invalid value: 600: must be greater than minReadySeconds",
@@ -426,11 +435,11 @@ fn of_ingresses() {
             ),
             (
                 path(json!({"path":"/","pathType":"Prefix"})),
-                "spec.rules[0].http.paths[0].backend: Required value: resource or service backend is required",
+                "spec.rules[0].http.paths[0].backend: Invalid value: \"\": resource or service backend is required",
             ),
             (
                 path(json!({"path":"/","pathType":"Prefix","backend":{"service":{"name":"web"}}})),
-                "spec.rules[0].http.paths[0].backend.service.port: Required value: port name or number is required",
+                "spec.rules[0].http.paths[0].backend: Required value: port name or number is required",
             ),
             (
                 json!({"spec":{"defaultBackend":to,"tls":[{"hosts":["A"]}]}}),
@@ -567,7 +576,6 @@ fn of_rbac() {
                 binding("Role", user.clone()),
                 "roleRef.kind: Unsupported value: \"Role\": supported values: \"ClusterRole\"",
             ),
-            (binding("ClusterRole", json!({"kind":"User"})), "subjects[0].name: Required value"),
             (binding("ClusterRole", json!({"kind":"Dog","name":"d"})), "subjects[0].kind: Unsupported value: \"Dog\""),
             (
                 binding("ClusterRole", json!({"kind":"ServiceAccount","name":"d"})),
@@ -575,6 +583,15 @@ fn of_rbac() {
             ),
         ],
     );
+    for (kind, word) in [("User", "user"), ("Group", "group")] {
+        assert_eq!(
+            errors("rolebindings.rbac.authorization.k8s.io", binding("Role", json!({"kind":kind}))),
+            [
+                "subjects[0].name: Required value".to_string(),
+                format!("subjects[0].name: Invalid value: \"\": {word} name cannot be empty"),
+            ]
+        );
+    }
     assert!(errors("rolebindings.rbac.authorization.k8s.io", binding("Role", user)).is_empty());
 }
 

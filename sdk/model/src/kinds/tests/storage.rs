@@ -122,7 +122,7 @@ fn quotas_limit_what_there_is() {
                 spec(
                     json!({"scopeSelector": {"matchExpressions": [{"scopeName": "BestEffort", "operator": "DoesNotExist"}]}}),
                 ),
-                "spec.scopeSelector.matchExpressions.operator: Invalid value: \"DoesNotExist\": must be 'Exist' when scope is",
+                "spec.scopeSelector.matchExpressions.operator: Invalid value: \"DoesNotExist\": must be 'Exists' when scope is",
             ),
         ],
     );

@@ -112,7 +112,7 @@ fn a_service_keeps_what_was_allocated_for_it() {
     assert_eq!(external.get("clusterIP"), None);
     assert_eq!(
         update_errors("services", old.clone(), changed(&old, "/spec/clusterIP", json!("10.96.0.10"))),
-        ["spec.clusterIP: Invalid value: \"10.96.0.10\": field is immutable"]
+        ["spec.clusterIPs[0]: Invalid value: [\"10.96.0.10\"]: may not change once set"]
     );
 }
 

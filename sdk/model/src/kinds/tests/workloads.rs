@@ -100,7 +100,7 @@ fn rules_of_stateful_sets() {
             ("/spec/revisionHistoryLimit", json!(-1), &["spec.revisionHistoryLimit: Invalid value: -1"]),
             ("/spec/ordinals", json!({"start":-1}), &["spec.ordinals.start: Invalid value: -1"]),
             ("/spec/serviceName", json!("a.b"), &["spec.serviceName: Invalid value: \"a.b\": must not contain dots"]),
-            ("/spec/selector", Value::Null, &["spec.selector: Required value"]),
+            ("/spec/selector", Value::Null, &["spec.selector: Required value", MISMATCH]),
             (
                 "/spec/selector",
                 json!({}),
@@ -299,7 +299,27 @@ fn statuses_add_up() {
     );
     assert_eq!(
         errors("replicationcontrollers", json!({"replicas":2,"readyReplicas":1,"availableReplicas":2}), json!({})),
-        ["status.availableReplicas: Invalid value: 2: cannot be greater than status.readyReplicas"]
+        ["status.availableReplicas: Invalid value: 2: cannot be greater than readyReplicas"]
+    );
+    for resource in ["deployments.apps", "replicasets.apps"] {
+        assert_eq!(
+            errors(resource, json!({"replicas":1,"readyReplicas":2,"availableReplicas":-1}), json!({})),
+            [
+                "status.availableReplicas: Invalid value: -1: must be greater than or equal to 0",
+                "status.readyReplicas: Invalid value: 2: cannot be greater than status.replicas",
+            ]
+        );
+    }
+    assert_eq!(
+        errors("deployments.apps", json!({"updatedReplicas":1,"collisionCount":1}), json!({"collisionCount":2})),
+        [
+            "status.updatedReplicas: Invalid value: 1: cannot be greater than status.replicas",
+            "status.collisionCount: Invalid value: 1: cannot be decremented",
+        ]
+    );
+    assert!(
+        errors("deployments.apps", json!({"replicas":2,"readyReplicas":2,"unavailableReplicas":3}), json!({}))
+            .is_empty()
     );
 }
 
@@ -334,6 +354,15 @@ fn deployments_and_replica_sets_are_refused_in_the_same_words() {
                     "/spec/selector",
                     json!({}),
                     &["spec.selector: Invalid value: {}: empty selector is invalid for deployment"],
+                ),
+                ("/spec/selector", Value::Null, &["spec.selector: Required value", MISMATCH]),
+                (
+                    "/spec/selector",
+                    json!({"matchLabels":{"a b":"c"}}),
+                    &[
+                        "spec.selector.matchLabels: Invalid value: \"a b\": name part must",
+                        "spec.selector: Invalid value: {\"matchLabels\":{\"a b\":\"c\"}}: invalid label selector",
+                    ],
                 ),
                 ("/spec/selector", json!({"matchLabels":{"app":"x"}}), &[MISMATCH]),
                 (

@@ -59,25 +59,23 @@ pub(super) fn add(defined: &mut Definitions<'_>, paths: &mut Map<String, Value>,
     let mut op = Operations { defined, kind, version };
 
     if kind.namespaced {
-        let all = op.item(&[("get", op.make("list", "", &LIST, None, &list))], &["pretty"]);
-        paths.insert(format!("{base}/{}", kind.plural), all);
+        let operations = vec![("get", op.make("list", "", &LIST, None, &list))];
+        op.add(paths, format!("{base}/{}", kind.plural), operations, &["pretty"]);
     }
     let outer: &[&str] = if kind.namespaced { &["namespace", "pretty"] } else { &["pretty"] };
     let many = [LIST.as_slice(), &DELETE].concat();
-    let mut operations = vec![
+    let operations = vec![
         ("get", op.make("list", "", &LIST, None, &list)),
         ("post", op.make("post", "", &WRITE, Some(&object), &object)),
+        ("delete", op.make("deletecollection", "", &many, options.as_ref(), &status)),
     ];
-    if kind.verbs.contains(&"deletecollection") {
-        operations.push(("delete", op.make("deletecollection", "", &many, options.as_ref(), &status)));
-    }
-    paths.insert(collection.clone(), op.item(&operations, outer));
+    op.add(paths, collection.clone(), operations, outer);
 
     let inner = [&["name"], outer].concat();
     let address = format!("{collection}/{{name}}");
     let mut operations = op.read_write("", &object);
     operations.push(("delete", op.make("delete", "", &DELETE, options.as_ref(), &status)));
-    paths.insert(address.clone(), op.item(&operations, &inner));
+    op.add(paths, address.clone(), operations, &inner);
     if kind.status {
         let operations = op.read_write("Status", &object);
         paths.insert(format!("{address}/status"), op.item(&operations, &inner));
@@ -160,6 +158,27 @@ impl Operations<'_, '_, '_> {
         };
         out.insert("parameters".into(), shared.iter().map(parameter).collect());
         Value::Object(out)
+    }
+
+    /// Adds a path of the objects themselves with those of the operations that the kind has.
+    fn add(
+        &self,
+        paths: &mut Map<String, Value>,
+        path: String,
+        mut operations: Vec<(&'static str, Value)>,
+        shared: &[&str],
+    ) {
+        operations.retain(|(_, operation)| {
+            let verb = match operation["x-kubernetes-action"].as_str().unwrap_or_default() {
+                "post" => "create",
+                "put" => "update",
+                action => action,
+            };
+            self.kind.verbs.contains(&verb)
+        });
+        if !operations.is_empty() {
+            paths.insert(path, self.item(&operations, shared));
+        }
     }
 
     fn read_write(&mut self, suffix: &str, object: &Value) -> Vec<(&'static str, Value)> {

@@ -218,3 +218,29 @@ fn fields(mut message: &[u8], wanted: u32) -> impl Iterator<Item = &[u8]> {
         None
     })
 }
+
+#[test]
+fn kinds_have_the_operations_of_their_verbs() {
+    let mut kinds = Kinds::default();
+    kinds.add(crate::kinds::core::binding::kind());
+    kinds.add(crate::kinds::core::component_status::kind());
+    kinds.add(crate::kinds::core::event::kind());
+    let operations = |group: &str| -> Vec<(String, Vec<String>)> {
+        let document = v3(Schema::builtin(), &kinds, group, "v1").unwrap();
+        let of = |item: &Value| item.as_object().unwrap().keys().filter(|k| *k != "parameters").cloned().collect();
+        document["paths"].as_object().unwrap().iter().map(|(path, item)| (path.clone(), of(item))).collect()
+    };
+    let core = operations("");
+    for (path, want) in [
+        ("/api/v1/namespaces/{namespace}/bindings", "post"),
+        ("/api/v1/componentstatuses", "get"),
+        ("/api/v1/componentstatuses/{name}", "get"),
+    ] {
+        let found = core.iter().find(|(p, _)| p == path).map(|(_, o)| o.join(" "));
+        assert_eq!(found.as_deref(), Some(want), "{path}");
+    }
+    assert!(!core.iter().any(|(p, _)| p == "/api/v1/bindings" || p.ends_with("/bindings/{name}")), "{core:?}");
+    let other = operations("events.k8s.io");
+    assert_eq!((core.len(), other.len()), (6, 3));
+    assert!(other.iter().any(|(p, _)| p == "/apis/events.k8s.io/v1/namespaces/{namespace}/events/{name}"), "{other:?}");
+}

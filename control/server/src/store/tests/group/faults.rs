@@ -75,10 +75,6 @@ fn any(group: &Group, ids: &mut SeededIds) -> Option<Store> {
 }
 
 impl Group {
-    fn disk(&self, id: u64) -> Disk {
-        self.disks.lock().unwrap()[&id].clone()
-    }
-
     fn is_up(&self, id: u64) -> bool {
         self.bus.stores.lock().unwrap().contains_key(&id)
     }

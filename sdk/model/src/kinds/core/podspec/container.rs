@@ -4,25 +4,36 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
+use super::volumes::Volumes;
 use super::{env, ephemeral, handler, resize, resources, restart, security, volumes};
 use crate::FieldError;
-use crate::kinds::fields::{Path, any, is_true, list, one_of, required, text};
+use crate::kinds::fields::{PROTOCOLS, Path, any, is_true, list, port_number, required, required_one_of, text};
 use crate::kinds::names;
 
+/// What containers may refer to, and what else they depend on.
+pub(super) struct Pod<'a> {
+    /// Whether it is a pod itself and no template.
+    pub(super) whole: bool,
+    pub(super) spec: &'a Value,
+    /// What may be mounted.
+    pub(super) volumes: Volumes<'a>,
+    /// The names of its resource claims.
+    pub(super) claims: Vec<&'a str>,
+}
+
 /// Rules of `initContainers`, `containers` and `ephemeralContainers` of one pod.
-pub(super) fn validate_all(path: Path<'_>, spec: &Value, errors: &mut Vec<FieldError>) {
+pub(super) fn validate_all(path: Path<'_>, pod: &Pod<'_>, errors: &mut Vec<FieldError>) {
+    let spec = pod.spec;
     if list(spec, "containers").is_empty() {
         errors.push(FieldError::required(path.child("containers"), ""));
     }
-    let volumes: BTreeSet<&str> = list(spec, "volumes").iter().map(|v| text(v, "name")).collect();
     let mut seen: BTreeSet<&str> = BTreeSet::new();
-    let grace = spec["terminationGracePeriodSeconds"].as_i64();
     let mut host_ports: BTreeSet<(i64, &str, &str)> = BTreeSet::new();
     for kind in ["containers", "initContainers", "ephemeralContainers"] {
         let path = path.child(kind);
         for (i, c) in list(spec, kind).iter().enumerate() {
             let path = path.index(i);
-            validate(path, kind, c, &volumes, grace, errors);
+            validate(path, kind, c, pod, errors);
             if kind != "ephemeralContainers" {
                 resize::policy(path.child("resizePolicy"), c, text(spec, "restartPolicy") == "Never", errors);
             }
@@ -34,42 +45,41 @@ pub(super) fn validate_all(path: Path<'_>, spec: &Value, errors: &mut Vec<FieldE
                 errors.push(FieldError::duplicate(path.child("name"), name));
             }
             // Init containers run one at a time, so their host ports may overlap.
-            if kind == "containers" {
-                host_port_conflicts(path, c, &mut host_ports, errors);
+            match kind {
+                "containers" => host_port_conflicts(path, c, &mut host_ports, errors),
+                "initContainers" => host_port_conflicts(path, c, &mut BTreeSet::new(), errors),
+                _ => {}
             }
         }
     }
     if is_true(spec, "hostNetwork") {
-        host_network_ports(path, spec, errors);
+        host_network_ports(path, pod, errors);
     }
 }
 
-fn validate(
-    path: Path<'_>,
-    kind: &str,
-    c: &Value,
-    volume_names: &BTreeSet<&str>,
-    grace: Option<i64>,
-    errors: &mut Vec<FieldError>,
-) {
+fn validate(path: Path<'_>, kind: &str, c: &Value, pod: &Pod<'_>, errors: &mut Vec<FieldError>) {
+    let spec = pod.spec;
     required(path.child("name"), text(c, "name"), names::label, errors);
     let image = text(c, "image");
     required(path.child("image"), image, any, errors);
-    if image.trim() != image {
+    // A template may have tokens that who uses it replaces.
+    if pod.whole && image.trim() != image {
         errors.push(FieldError::invalid(path.child("image"), image, "must not have leading or trailing whitespace"));
     }
-    one_of(
+    required_one_of(
         path.child("terminationMessagePolicy"),
         text(c, "terminationMessagePolicy"),
-        &["FallbackToLogsOnError", "File"],
+        &["File", "FallbackToLogsOnError"],
         errors,
     );
     ports(path, c, errors);
     env::validate(path, c, errors);
-    volumes::mounts(path, c, volume_names, errors);
-    one_of(path.child("imagePullPolicy"), text(c, "imagePullPolicy"), &["Always", "IfNotPresent", "Never"], errors);
-    resources::validate(path.child("resources"), &c["resources"], errors);
-    security::container(path.child("securityContext"), &c["securityContext"], errors);
+    volumes::used(path, c, &pod.volumes, errors);
+    let policies = ["Always", "IfNotPresent", "Never"];
+    required_one_of(path.child("imagePullPolicy"), text(c, "imagePullPolicy"), &policies, errors);
+    resources::validate(path.child("resources"), &c["resources"], &pod.claims, errors);
+    let host_users = spec["hostUsers"] != false;
+    security::container(path.child("securityContext"), &c["securityContext"], host_users, errors);
     if kind == "ephemeralContainers" {
         return; // it has nothing of what follows
     }
@@ -77,12 +87,15 @@ fn validate(
     // An init container that restarts always is a sidecar, and may be probed like a regular container.
     let sidecar = kind == "initContainers" && c["restartPolicy"] == "Always";
     let probed = kind == "containers" || sidecar;
-    handler::lifecycle(path.child("lifecycle"), &c["lifecycle"], grace, errors);
+    if probed {
+        let grace = spec["terminationGracePeriodSeconds"].as_i64();
+        handler::lifecycle(path.child("lifecycle"), &c["lifecycle"], grace, errors);
+    }
     for name in ["livenessProbe", "readinessProbe", "startupProbe"] {
         if probed {
             handler::probe(path.child(name), name, &c[name], errors);
         } else if !c[name].is_null() {
-            let why = "must not be set for init containers without restartPolicy=Always";
+            let why = "may not be set for init containers without restartPolicy=Always";
             errors.push(FieldError::forbidden(path.child(name), why));
         }
     }
@@ -109,22 +122,13 @@ fn ports(path: Path<'_>, c: &Value, errors: &mut Vec<FieldError>) {
         }
         match p["containerPort"].as_i64().unwrap_or(0) {
             0 => errors.push(FieldError::required(path.child("containerPort"), "")),
-            n => port_number(path.child("containerPort"), n, errors),
+            _ => port_number(path.child("containerPort"), &p["containerPort"], errors),
         }
         match p["hostPort"].as_i64().unwrap_or(0) {
             0 => {}
-            n => port_number(path.child("hostPort"), n, errors),
+            _ => port_number(path.child("hostPort"), &p["hostPort"], errors),
         }
-        match text(p, "protocol") {
-            "" => errors.push(FieldError::required(path.child("protocol"), "")),
-            other => one_of(path.child("protocol"), other, &["SCTP", "TCP", "UDP"], errors),
-        }
-    }
-}
-
-fn port_number(path: Path<'_>, n: i64, errors: &mut Vec<FieldError>) {
-    if let Err(why) = names::port_number(n) {
-        errors.push(FieldError::invalid(path, n, why));
+        required_one_of(path.child("protocol"), text(p, "protocol"), &PROTOCOLS, errors);
     }
 }
 
@@ -140,23 +144,23 @@ fn host_port_conflicts<'a>(
         if port != 0 && !taken.insert((port, ip, protocol)) {
             let path = path.child("ports");
             let path = path.index(i);
-            errors.push(FieldError::duplicate(path.child("hostPort"), format!("{port}/{ip}/{protocol}")));
+            errors.push(FieldError::duplicate(path.child("hostPort"), format!("{protocol}/{ip}/{port}")));
         }
     }
 }
 
-fn host_network_ports(path: Path<'_>, spec: &Value, errors: &mut Vec<FieldError>) {
-    for (i, c) in list(spec, "containers").iter().enumerate() {
+fn host_network_ports(path: Path<'_>, pod: &Pod<'_>, errors: &mut Vec<FieldError>) {
+    for (i, c) in list(pod.spec, "containers").iter().enumerate() {
         for (j, p) in list(c, "ports").iter().enumerate() {
             // In a template the host port may be left out: the pod's defaults set it.
             let host = p["hostPort"].as_i64().unwrap_or(0);
-            if host != 0 && p["containerPort"].as_i64() != Some(host) {
+            if (pod.whole || host != 0) && p["containerPort"].as_i64().unwrap_or(0) != host {
                 let path = path.child("containers");
                 let path = path.index(i);
                 let path = path.child("ports");
                 let path = path.index(j);
-                let why = "must match `hostPort` when `hostNetwork` is true";
-                errors.push(FieldError::invalid(path.child("containerPort"), p["containerPort"].clone(), why));
+                let why = "must match `containerPort` when `hostNetwork` is true";
+                errors.push(FieldError::invalid(path.child("hostPort"), host, why));
             }
         }
     }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::FieldError;
-use crate::kinds::fields::{Path, any, check, list, one_of, required, text};
+use crate::kinds::fields::{Path, check, list, one_of, required, text};
 use crate::kinds::names;
 
 const ENV_FIELDS: [&str; 9] = [
@@ -14,6 +14,23 @@ const ENV_FIELDS: [&str; 9] = [
     "spec.serviceAccountName",
     "status.hostIP",
     "status.hostIPs",
+    "status.podIP",
+    "status.podIPs",
+];
+/// What the downward API can name at all.
+const KNOWN_FIELDS: [&str; 14] = [
+    "metadata.annotations",
+    "metadata.labels",
+    "metadata.name",
+    "metadata.namespace",
+    "metadata.uid",
+    "spec.nodeName",
+    "spec.restartPolicy",
+    "spec.schedulerName",
+    "spec.serviceAccountName",
+    "status.hostIP",
+    "status.hostIPs",
+    "status.phase",
     "status.podIP",
     "status.podIPs",
 ];
@@ -80,7 +97,7 @@ fn value_from(path: Path<'_>, e: &Value, errors: &mut Vec<FieldError>) {
     for name in ["configMapKeyRef", "secretKeyRef"] {
         if from[name].is_object() {
             let path = path.child(name);
-            required(path.child("name"), text(&from[name], "name"), any, errors);
+            check(path.child("name"), text(&from[name], "name"), names::subdomain, errors);
             required(path.child("key"), text(&from[name], "key"), names::config_key, errors);
         }
     }
@@ -119,22 +136,23 @@ fn field_ref(path: Path<'_>, field: &Value, supported: &[&str], errors: &mut Vec
         errors.push(FieldError::required(path.child("fieldPath"), ""));
         return;
     }
-    if field["apiVersion"] != "v1" {
-        let why = "error converting fieldPath: unsupported pod version".to_string();
-        errors.push(FieldError::invalid(path.child("fieldPath"), name, why));
-        return;
-    }
-    if let Some((map, key)) = name.strip_suffix("']").and_then(|n| n.split_once("['")) {
-        match map {
-            "metadata.labels" => check(path.child("fieldPath"), key, names::qualified, errors),
-            "metadata.annotations" => {
-                check(path.child("fieldPath"), key, |k| names::qualified(&k.to_lowercase()), errors);
-            }
-            _ => errors.push(FieldError::invalid(path, name, "does not support subscript")),
+    let version = text(field, "apiVersion");
+    let entry = name.strip_suffix("']").and_then(|n| n.split_once("['"));
+    let unknown = match entry {
+        _ if version != "v1" => Some(format!("unsupported pod version: {version}")),
+        Some(("metadata.labels" | "metadata.annotations", _)) => None,
+        Some(_) => Some(format!("field label does not support subscript: {name}")),
+        None => (!KNOWN_FIELDS.contains(&name)).then(|| format!("field label not supported: {name}")),
+    };
+    match (unknown, entry) {
+        (Some(why), _) => {
+            let why = format!("error converting fieldPath: {why}");
+            errors.push(FieldError::invalid(path.child("fieldPath"), name, why));
         }
-        return;
+        (None, Some(("metadata.labels", key))) => check(path, key, names::qualified, errors),
+        (None, Some((_, key))) => check(path, &key.to_lowercase(), names::qualified, errors),
+        (None, None) => one_of(path.child("fieldPath"), name, supported, errors),
     }
-    one_of(path.child("fieldPath"), name, supported, errors);
 }
 
 fn resource_ref(path: Path<'_>, field: &Value, errors: &mut Vec<FieldError>) {

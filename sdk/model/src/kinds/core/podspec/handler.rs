@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::FieldError;
-use crate::kinds::fields::{Path, any, check, list, nonnegative, one_of, required, text};
+use crate::kinds::fields::{Path, any, check, list, nonnegative, one_of, port_number, required, text};
 use crate::kinds::names;
 
 /// Rules of one of a container's probes.
@@ -43,10 +43,9 @@ pub(super) fn lifecycle(path: Path<'_>, lifecycle: &Value, grace: Option<i64>, e
         if lifecycle[hook].is_object() {
             let path = path.child(hook);
             action(path, &lifecycle[hook], &["exec", "httpGet", "tcpSocket", "sleep"], errors);
-            let seconds = lifecycle[hook]["sleep"]["seconds"].as_i64();
-            if let (Some(seconds), Some(grace)) = (seconds, grace)
-                && seconds > grace
-            {
+            let sleep = &lifecycle[hook]["sleep"];
+            let seconds = sleep["seconds"].as_i64().unwrap_or(0);
+            if let Some(grace) = grace.filter(|grace| sleep.is_object() && !(0..=*grace).contains(&seconds)) {
                 let path = path.child("sleep");
                 let why = format!("must be non-negative and less than terminationGracePeriodSeconds ({grace})");
                 errors.push(FieldError::invalid(path, seconds, why));
@@ -79,12 +78,7 @@ fn action(path: Path<'_>, handler: &Value, kinds: &[&str], errors: &mut Vec<Fiel
                 }
             }
             "tcpSocket" => port(path.child("port"), &how["port"], errors),
-            "grpc" => {
-                if let Err(why) = names::port_number(how["port"].as_i64().unwrap_or(0)) {
-                    errors.push(FieldError::invalid(path.child("port"), how["port"].clone(), why));
-                }
-            }
-            "sleep" => nonnegative(path.child("seconds"), &how["seconds"], errors),
+            "grpc" => port_number(path.child("port"), &how["port"], errors),
             _ => {}
         }
     }
@@ -95,12 +89,8 @@ fn action(path: Path<'_>, handler: &Value, kinds: &[&str], errors: &mut Vec<Fiel
 
 /// Rules of a port that may be a number or the name of a container port.
 pub(crate) fn port(path: Path<'_>, port: &Value, errors: &mut Vec<FieldError>) {
-    let result = match port {
-        Value::String(name) => names::port_name(name),
-        other => names::port_number(other.as_i64().unwrap_or(0)),
-    };
-    if let Err(why) = result {
-        let value = if port.is_null() { 0.into() } else { port.clone() };
-        errors.push(FieldError::invalid(path, value, why));
+    match port {
+        Value::String(name) => check(path, name, names::port_name, errors),
+        number => port_number(path, number, errors),
     }
 }

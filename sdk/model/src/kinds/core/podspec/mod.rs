@@ -23,8 +23,8 @@ pub use resize::{only_resources, validate_resize};
 pub use resources::validate as validate_resources;
 pub use restart::periods;
 pub use scheduling::{node_selector, tolerations as validate_tolerations};
-pub use update::validate_update;
-pub use validate::{validate_pod_spec, validate_template};
+pub use update::{validate_annotations_update, validate_update};
+pub use validate::{validate_pod_annotations, validate_pod_spec, validate_template};
 
 use serde_json::Value;
 

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::ephemeral::MIRROR;
 use super::qos::qos_class;
 use crate::FieldError;
-use crate::kinds::fields::{Path, entries, list, one_of, text};
+use crate::kinds::fields::{Path, entries, list, required_one_of, text};
 
 /// The lists of containers that have resources.
 const LISTS: [&str; 2] = ["containers", "initContainers"];
@@ -24,10 +24,7 @@ pub(super) fn policy(path: Path<'_>, c: &Value, never: bool, errors: &mut Vec<Fi
         }
         seen.push(resource);
         for (value, known) in [(resource, &MUTABLE), (policy, &["NotRequired", "RestartContainer"])] {
-            match value {
-                "" => errors.push(FieldError::required(path, "")),
-                value => one_of(path, value, known, errors),
-            }
+            required_one_of(path, value, known, errors);
         }
         if never && policy != "NotRequired" {
             let why = "must be 'NotRequired' when `restartPolicy` is 'Never'";
