@@ -44,6 +44,10 @@ pub struct NodeFlags {
     /// where that is taken.
     #[arg(long, env = "COPEPOD_KUBELET_PORT", value_name = "PORT")]
     kubelet_port: Option<u16>,
+    /// Another address of this host, of the other IP family: the ingress, DNS and node ports listen there as well, and the Node
+    /// and its pods show it (`status.hostIPs`).
+    #[arg(long, env = "COPEPOD_ALSO_BIND", value_name = "IP")]
+    also_bind: Option<IpAddr>,
     /// Folder of static pods: manifests of pods that the node runs by itself. Default: `manifests` in the data folder.
     #[arg(long, env = "COPEPOD_STATIC_PODS", visible_alias = "pod-manifest-path", value_name = "DIR")]
     static_pods: Option<PathBuf>,
@@ -87,6 +91,15 @@ impl NodeFlags {
         config.node_addresses = vec![bind];
         if !bind.is_unspecified() {
             config.host_ip = bind;
+        }
+        if let Some(second) = self.also_bind {
+            if second.is_ipv4() == bind.is_ipv4() || second.is_unspecified() {
+                return Err(
+                    format!("--also-bind {second}: it must be an address of the other IP family than {bind}").into()
+                );
+            }
+            config.second_ip = Some(second);
+            config.node_addresses.push(second);
         }
         config.allow_host_path = true;
         self.images.set(&mut config, dir)?;

@@ -1,12 +1,13 @@
-//! Gives each Node that joined its part of the pod network: `spec.podCIDR` (upstream's `nodeipam`, range allocator). A
-//! Node keeps it as long as it exists; with the Node it is free again.
+//! Gives each Node that joined its part of the pod network: `spec.podCIDRs`, one of each family (upstream's `nodeipam`, range
+//! allocator). A Node keeps them as long as it exists; with the Node they are free again. That of IPv6 stands beside that of
+//! IPv4 ([`networks::part_beside`]), so there is one choice to make.
 
 use std::net::Ipv4Addr;
 
 use copepod_machine::{EventType, Plan, View};
 use copepod_model::join_token::AGENT_KEY;
 use copepod_model::request::PatchType;
-use copepod_model::{Key, Object, Time};
+use copepod_model::{Key, Object, Time, networks};
 use serde_json::{Value, json};
 
 use crate::support::{event, patch};
@@ -14,7 +15,7 @@ use crate::{Config, Controller};
 
 const RESOURCE: &str = "nodes";
 /// The pod network.
-const RANGE: Block = Block { first: Ipv4Addr::new(10, 244, 0, 0), bits: 16 };
+const RANGE: Block = Block { first: networks::PODS.0, bits: networks::PODS.1 };
 /// Bits of a node's part: 4,048 pods for each of 16 nodes.
 const PART: u8 = 20;
 /// Blocks that a node takes for itself, as the one of `copepod up` does, from the lower end of the range.
@@ -104,7 +105,9 @@ impl Controller for NodeIpam {
         for node in waiting {
             match free.next() {
                 Some(part) => {
-                    let spec = json!({"podCIDR": part.to_string(), "podCIDRs": [part.to_string()]});
+                    let (v6, bits) = networks::part_beside(part.first, part.bits);
+                    let cidrs = [part.to_string(), format!("{v6}/{bits}")];
+                    let spec = json!({"podCIDR": cidrs[0], "podCIDRs": cidrs});
                     plan.push(patch(node, "", PatchType::Merge, json!({"spec": spec})), "its part of the pod network");
                 }
                 None => {
@@ -152,7 +155,7 @@ mod tests {
         let controller = new(&config());
         assert_eq!(plan(&view), Plan::none());
         view.put(RESOURCE, node("second", true, "", ""));
-        let want = r#"patch nodes/second {"metadata":{"uid":"second"},"spec":{"podCIDR":"10.244.208.0/20","podCIDRs":["10.244.208.0/20"]}} (its part of the pod network)"#;
+        let want = r#"patch nodes/second {"metadata":{"uid":"second"},"spec":{"podCIDR":"10.244.208.0/20","podCIDRs":["10.244.208.0/20","fd00:10:244::af4:d000/116"]}} (its part of the pod network)"#;
         assert_eq!(plan(&view).to_string(), want, "224 is partly taken");
         let keys = |name: &str| {
             let object = view.get(RESOURCE, "", name);

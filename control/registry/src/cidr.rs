@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use copepod_machine::Ids;
+use copepod_model::networks;
 
 /// An IP range in CIDR form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,8 +37,11 @@ impl std::fmt::Display for Cidr {
 }
 
 impl Cidr {
-    /// 10.96.0.0/16.
-    pub const DEFAULT: Cidr = Cidr { base: IpAddr::V4(Ipv4Addr::new(10, 96, 0, 0)), prefix: 16 };
+    /// The networks that Services have their addresses from, that of the first family first.
+    pub const DEFAULT: [Cidr; 2] = [
+        Cidr { base: IpAddr::V4(networks::SERVICES.0), prefix: networks::SERVICES.1 },
+        Cidr { base: IpAddr::V6(networks::SERVICES_V6.0), prefix: networks::SERVICES_V6.1 },
+    ];
 
     /// `IPv4` or `IPv6`.
     pub fn family(&self) -> &'static str {
@@ -143,5 +147,20 @@ mod tests {
             assert!(taken.insert(ip));
         }
         assert_eq!(taken.len(), 62);
+    }
+
+    #[test]
+    fn a_network_of_ipv6_is_picked_from_as_well() {
+        let [_, six] = Cidr::DEFAULT;
+        let mut ids = SeededIds(3);
+        let (one, two) = (six.pick(&mut ids, |_| false).unwrap(), six.pick(&mut ids, |_| false).unwrap());
+        assert!(one != two && six.usable(one) && six.usable(two), "{one} {two}");
+        assert_eq!((six.family(), six.to_string().as_str()), ("IPv6", "fd00:10:96::/112"));
+        let small: Cidr = "fd00::/126".parse().unwrap();
+        let mut taken = BTreeSet::new();
+        while let Some(ip) = small.pick(&mut ids, |ip| taken.contains(&ip)) {
+            assert!(taken.insert(ip));
+        }
+        assert_eq!(taken.len(), 3, "all but the network's own");
     }
 }

@@ -48,8 +48,8 @@ pub use watch::{EventKind, WatchFilter};
 
 /// What the decisions depend on besides the stored objects.
 pub struct Config {
-    /// Where Services get their addresses.
-    pub service_cidr: Cidr,
+    /// Where Services get their addresses: one network, or one of each family, that of the default family first.
+    pub service_cidrs: Vec<Cidr>,
     /// Where Services get their node ports.
     pub node_ports: RangeInclusive<u16>,
     /// Seals what may not be stored in plain text.
@@ -57,9 +57,10 @@ pub struct Config {
 }
 
 impl Config {
-    /// Kubernetes' ranges: 10.96.0.0/12 is kubeadm's, but the design's 10.96.0.0/16 is the default here.
+    /// Kubernetes' ranges: 10.96.0.0/12 is kubeadm's, but the design's 10.96.0.0/16 is the default here, and for IPv6 what
+    /// kind has.
     pub fn new(sealer: Sealer) -> Config {
-        Config { service_cidr: Cidr::DEFAULT, node_ports: 30000..=32767, sealer }
+        Config { service_cidrs: Cidr::DEFAULT.into(), node_ports: 30000..=32767, sealer }
     }
 }
 

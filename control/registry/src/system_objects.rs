@@ -36,8 +36,8 @@ pub(crate) fn all() -> Vec<(Key, Value)> {
     let levels = priority_level_configuration::system().into_iter();
     out.extend(levels.map(of("prioritylevelconfigurations.flowcontrol.apiserver.k8s.io")));
     out.extend(flow_schema::system().into_iter().map(of("flowschemas.flowcontrol.apiserver.k8s.io")));
-    let range = service_cidr::system(&Cidr::DEFAULT.to_string());
-    out.push(of(service_cidr::RESOURCE)(range));
+    let ranges = service_cidr::system(&Cidr::DEFAULT.map(|range| range.to_string()));
+    out.push(of(service_cidr::RESOURCE)(ranges));
     let services = api_service::system().into_iter();
     out.extend(services.map(|(name, object)| (Key::new(api_service::RESOURCE, "", name), object)));
     out

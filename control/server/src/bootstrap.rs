@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use copepod_client::Client;
 use copepod_machine::{Ids as _, View as _};
+use copepod_model::kinds::networking::service_cidr;
 use copepod_model::request::PatchType;
-use copepod_model::{Status, UserInfo, gateway, object};
+use copepod_model::{Object, Status, UserInfo, gateway, object};
 use copepod_state::{Op, Outcome, Require, Txn};
 use serde_json::{Value, json};
 
@@ -24,7 +25,10 @@ pub async fn run(api: &Arc<Api>, term: u64, advertised: &[SocketAddr]) -> Result
     let view = api.store().snapshot();
     let mut txn = Txn { fence: Some(term), ..Txn::default() };
     for (key, mut value) in copepod_registry::bootstrap_objects() {
-        if view.get(&key.resource, &key.namespace, &key.name).is_some() {
+        if let Some(old) = view.get(&key.resource, &key.namespace, &key.name) {
+            if &*key.resource == service_cidr::RESOURCE {
+                widen(&mut txn, &old, &value);
+            }
             continue;
         }
         value["metadata"]["uid"] = SystemIds.uid().into();
@@ -75,6 +79,17 @@ pub async fn run(api: &Arc<Api>, term: u64, advertised: &[SocketAddr]) -> Result
         client.create("services", "default", service).await?;
     }
     advertise(&client, advertised).await
+}
+
+/// Shows the network of IPv6 in the ServiceCIDR of a cluster that began without it, as upstream's becomes dual-stack.
+fn widen(txn: &mut Txn, old: &Object, wanted: &Value) {
+    let (mut new, cidrs) = (old.value(), &wanted["spec"]["cidrs"]);
+    if new["spec"]["cidrs"] != json!([cidrs[0]]) || cidrs[1].is_null() {
+        return;
+    }
+    new["spec"]["cidrs"] = cidrs.clone();
+    txn.require.push(Require::At(old.key.clone(), old.revision));
+    txn.ops.push(Op::Put { key: old.key.clone(), body: object::encode(&new), revised: true });
 }
 
 /// Makes the IPAddresses that Services lack. Where a Service has changed meanwhile, the next start looks again.

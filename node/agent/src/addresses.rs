@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 
+use copepod_model::networks;
+
 /// A network of the pod range: address and prefix length.
 pub type Cidr = (Ipv4Addr, u8);
 
@@ -37,6 +39,13 @@ impl AddressPool {
     /// The leased blocks as CIDR texts, in the order of their lease.
     pub fn cidrs(&self) -> Vec<String> {
         self.blocks.iter().map(|b| format!("{b}/{BLOCK_BITS}")).collect()
+    }
+
+    /// The first block, and what stands beside it for IPv6: what `spec.podCIDRs` has room for.
+    pub fn pod_cidrs(&self) -> Option<[String; 2]> {
+        let block = self.blocks.first()?;
+        let (v6, bits) = networks::part_beside(*block, BLOCK_BITS);
+        Some([format!("{block}/{BLOCK_BITS}"), format!("{v6}/{bits}")])
     }
 
     /// Takes the address that a pod already has; `false` if it is not ours to give or another pod has it.
@@ -112,6 +121,7 @@ mod tests {
         assert_eq!(pool.lease(), Some(Ipv4Addr::new(10, 244, 2, 0)));
         assert_eq!(pool.take(), Some(Ipv4Addr::new(10, 244, 2, 2).into()));
         assert_eq!(pool.cidrs(), ["10.244.1.0/24", "10.244.2.0/24"]);
+        assert_eq!(pool.pod_cidrs(), Some(["10.244.1.0/24".into(), "fd00:10:244::af4:100/120".into()]));
         let small = (Ipv4Addr::new(10, 1, 0, 0), 23);
         let mut pool = AddressPool::new(small, []);
         assert_eq!([pool.lease(), pool.lease(), pool.lease()].map(|b| b.is_some()), [true, true, false]);

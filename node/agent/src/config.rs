@@ -10,6 +10,7 @@ use std::time::Duration;
 use copepod_client::Client;
 use copepod_dns_server::StubDomain;
 use copepod_images::Registries;
+use copepod_model::networks;
 use copepod_node_network::{AccessLogTo, Interface};
 use copepod_node_plan::{Descriptors, ImageGcPolicy};
 use rustls::pki_types::CertificateDer;
@@ -17,7 +18,7 @@ use rustls::pki_types::CertificateDer;
 use crate::addresses::Cidr;
 
 /// Addresses of pods, if nothing else is said. The first one is the node's own in the pod network.
-pub const POD_CIDR: Cidr = (Ipv4Addr::new(10, 244, 0, 0), 16);
+pub const POD_CIDR: Cidr = networks::PODS;
 
 /// How a node and others carry streams of their pods to each other.
 #[derive(Clone)]
@@ -78,6 +79,8 @@ pub struct AgentConfig {
     pub roots: Vec<CertificateDer<'static>>,
     /// The node's own address, as its status shows it.
     pub host_ip: IpAddr,
+    /// The one of the other family, where the ingress and DNS listen as well.
+    pub second_ip: Option<IpAddr>,
     /// Addresses of the host that node ports and host ports listen on. Name them: a wildcard would take a port from all.
     pub node_addresses: Vec<IpAddr>,
     /// Labels of the node besides the usual ones.
@@ -171,6 +174,13 @@ impl FromStr for NamespacePod {
 }
 
 impl AgentConfig {
+    /// The networks inside the cluster: address and prefix length.
+    pub(crate) fn networks(&self) -> Vec<(IpAddr, u8)> {
+        let v4 = [self.pod_cidr, self.service_cidr].map(|(network, bits)| (network.into(), bits));
+        let v6 = [networks::PODS_V6, networks::SERVICES_V6].map(|(network, bits)| (network.into(), bits));
+        v4.into_iter().chain(v6).collect()
+    }
+
     /// The usual settings.
     pub fn new(node_name: impl Into<String>, data_dir: impl Into<PathBuf>, client: Client) -> AgentConfig {
         AgentConfig {
@@ -179,11 +189,12 @@ impl AgentConfig {
             client,
             pod_cidr: POD_CIDR,
             pod_block: None,
-            service_cidr: (Ipv4Addr::new(10, 96, 0, 0), 16),
+            service_cidr: networks::SERVICES,
             cluster_domain: "cluster.local".into(),
             cluster_dns: None,
             roots: Vec::new(),
             host_ip: Ipv4Addr::LOCALHOST.into(),
+            second_ip: None,
             node_addresses: Vec::new(),
             labels: BTreeMap::new(),
             allow_file_images: false,

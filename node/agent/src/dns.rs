@@ -36,11 +36,10 @@ impl Outside {
         let whole = |ip: IpAddr| (ip, if ip.is_ipv4() { 32 } else { 128 });
         let hosts = config.node_addresses.iter().copied().chain([config.host_ip]).chain(own.map(|at| at.ip()));
         let hosts = hosts.filter(|ip| !ip.is_unspecified()).map(whole);
-        let cluster = [config.pod_cidr, config.service_cidr].map(|(network, bits)| (network.into(), bits));
         Outside {
             forwarder: Arc::new(forwarder),
             named,
-            access: Access::new(hosts.chain(cluster).chain(dns.recursion.iter().copied())),
+            access: Access::new(hosts.chain(config.networks()).chain(dns.recursion.iter().copied())),
         }
     }
 

@@ -27,13 +27,14 @@ mod streaming;
 mod usage;
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use copepod_client::Body;
 use copepod_dns_server::Sockets;
+use copepod_model::networks;
 use copepod_node_network::{
     AccessLog, Beneficiary, Certificates, HostAccess, HostAccessError, HostListeners, HostPortFailure, Identity,
     Ingress, IngressConfig, Network, NetworkConfig, TunnelConfig, TunnelTiming,
@@ -106,14 +107,14 @@ impl Agent {
         std::fs::create_dir_all(&dir).map_err(folder(dir.clone()))?;
         let taken = |flag, addr: SocketAddr| move |e: io::Error| AgentError::Listen(flag, addr, e);
         let ingress = match config.ingress_addr {
-            Some(addr) => Some(TcpListener::bind(addr).await.map_err(taken("--ingress-port", addr))?),
+            Some(addr) => Some(listen(addr, config.second_ip).await.map_err(taken("--ingress-port", addr))?),
             None => None,
         };
         let ingress_tls = match &config.ingress_tls {
             Some((addr, tls)) => {
-                let listener = TcpListener::bind(addr).await.map_err(taken("--ingress-tls-port", *addr))?;
+                let listeners = listen(*addr, config.second_ip).await.map_err(taken("--ingress-tls-port", *addr))?;
                 let (certificates, tls) = Certificates::over(tls);
-                Some((listener, tls, certificates))
+                Some((listeners, tls, certificates))
             }
             None => None,
         };
@@ -146,6 +147,11 @@ impl Agent {
             Some(addr) => Some(Sockets::bind(addr).await.map_err(taken("--dns-port", addr))?),
             None => None,
         };
+        let second = dns.as_ref().and_then(|first| Some(SocketAddr::new(config.second_ip?, first.addr().port())));
+        let second_dns = match second {
+            Some(addr) => Some(Sockets::bind(addr).await.map_err(taken("--dns-port", addr))?),
+            None => None,
+        };
         let outside = dns::Outside::new(&config, dns.as_ref().map(Sockets::addr));
         let images_dir = dir.join("images");
         let store = copepod_images::Config {
@@ -164,10 +170,7 @@ impl Agent {
         let volumes = copepod_volumes::Config { data_dir: dir.clone(), allow_host_path: config.allow_host_path };
         let volumes = Arc::new(Volumes::open(&volumes).map_err(folder(dir.join("pods")))?);
         let network = NetworkConfig {
-            cluster: vec![
-                (config.pod_cidr.0.into(), config.pod_cidr.1),
-                (config.service_cidr.0.into(), config.service_cidr.1),
-            ],
+            cluster: config.networks(),
             node_ip: config.pod_block.unwrap_or(config.pod_cidr).0.into(),
             egress: config.egress,
             roots: config.roots.clone(),
@@ -236,10 +239,7 @@ impl Agent {
         let zone = copepod_dns_zone::Config {
             domain: config.cluster_domain.as_str().into(),
             dns_ip: config.cluster_dns,
-            networks: vec![
-                (config.pod_cidr.0.into(), config.pod_cidr.1),
-                (config.service_cidr.0.into(), config.service_cidr.1),
-            ],
+            networks: config.networks(),
             ..Default::default()
         };
         let (recorder, writer) = Recorder::new(config.client.clone(), config.node_name.clone());
@@ -269,7 +269,15 @@ impl Agent {
             network.attach(in_namespace(pod));
         }
         let (asks_tx, asks) = mpsc::channel(64);
-        let wires = Node { effects: effects_tx, observations, asks, ready: ready.clone(), recorder, services };
+        let wires = Node {
+            effects: effects_tx,
+            observations,
+            asks,
+            ready: ready.clone(),
+            recorder,
+            services,
+            network: network.clone(),
+        };
         tasks.spawn(node(config, facts, data_port, logs.clone(), wires));
 
         let idle = logs.clone();
@@ -282,12 +290,12 @@ impl Agent {
         });
 
         let mut dns_addr = None;
-        if let Some(sockets) = dns {
-            let (at, zones) = (sockets.addr(), network.clone());
+        for sockets in dns.into_iter().chain(second_dns) {
+            let (at, zones, listed) = (sockets.addr(), network.clone(), listed.clone());
             // Until everything was listed, what is not in the zone is not known to be missing.
             let zone = Arc::new(move || listed.borrow().then(|| zones.zone()));
             let server = outside.serve(sockets, zone, room.dns as usize).map_err(taken("--dns-port", at))?;
-            dns_addr = Some(server.addr());
+            dns_addr = dns_addr.or(Some(server.addr()));
             let mut stopped = stopped.clone();
             front.spawn(async move {
                 let _ = stopped.wait_for(|s| *s).await;
@@ -312,8 +320,10 @@ impl Agent {
             );
             at
         };
-        let ingress_addr = ingress.and_then(|listener| enter(listener, None));
-        let ingress_tls_addr = ingress_tls.and_then(|(listener, tls, _)| enter(listener, Some(tls)));
+        let first = |at: Option<SocketAddr>, _| at;
+        let ingress_addr = ingress.and_then(|all| all.into_iter().map(|l| enter(l, None)).reduce(first)?);
+        let ingress_tls_addr =
+            ingress_tls.and_then(|(all, tls, _)| all.into_iter().map(|l| enter(l, Some(tls.clone()))).reduce(first)?);
         if let Some(access) = access {
             let mut stopped = stopped.clone();
             front.spawn(access.run(async move { drop(stopped.wait_for(|s| *s).await) }));
@@ -416,6 +426,16 @@ impl NodeApiHandle {
     }
 }
 
+/// Listens at an address, and with the same port at the host's second one.
+async fn listen(addr: SocketAddr, second: Option<IpAddr>) -> io::Result<Vec<TcpListener>> {
+    let mut all = vec![TcpListener::bind(addr).await?];
+    let port = all[0].local_addr()?.port();
+    if let Some(ip) = second {
+        all.push(TcpListener::bind((ip, port)).await?);
+    }
+    Ok(all)
+}
+
 /// What the node's main task is connected to.
 struct Node {
     effects: mpsc::UnboundedSender<copepod_node_plan::Effect>,
@@ -424,6 +444,7 @@ struct Node {
     ready: watch::Receiver<bool>,
     recorder: Recorder,
     services: Services,
+    network: Network,
 }
 
 /// A listener that the calling task's runtime wakes from now on.
@@ -439,6 +460,11 @@ async fn node(config: AgentConfig, mut facts: NodeFacts, data_port: Option<u16>,
     let blocks = blocks.split(',').filter_map(|b| b.trim().split('/').next()?.parse().ok());
     let addresses = AddressPool::new(config.pod_block.unwrap_or(config.pod_cidr), blocks);
     facts.pod_cidrs = addresses.cidrs();
+    facts.dual_stack = register::is_dual_stack(&registered);
+    if facts.dual_stack {
+        let own = config.pod_block.unwrap_or(config.pod_cidr).0;
+        wires.network.set_second_ip(networks::beside(own).into());
+    }
     let (listed_tx, listed) = watch::channel(Vec::new());
     let images = move || listed.borrow().clone();
     let collector = Collector::new(registered.clone(), config.image_gc, config.image_gc_period, listed_tx);
@@ -496,6 +522,7 @@ fn in_namespace(pod: &NamespacePod) -> Identity {
         name: name.as_str().into(),
         service_account: "default".into(),
         ip: (*ip).into(),
+        second_ip: None,
         hostname: name.clone(),
         dns: Default::default(),
         hosts: Vec::new(),
@@ -527,6 +554,8 @@ fn facts(config: &AgentConfig) -> NodeFacts {
         runtime_version: "wasmtime://48.0.8".into(),
         api_port: 0,
         pod_cidrs: Vec::new(),
+        dual_stack: false,
+        second_host_ip: config.second_ip,
     }
 }
 

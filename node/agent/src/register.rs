@@ -63,15 +63,26 @@ async fn try_register(
     }
 }
 
-/// Writes down which blocks the node has leased. The first one is the node's `podCIDR`, unless the cluster has chosen it.
-pub(crate) async fn record_blocks(client: &Client, name: &str, cidrs: &[String], first: bool) -> Result<(), Status> {
+/// Whether the pods of a Node have IPv6 addresses: one from before there were any keeps its `podCIDRs`, and its pods theirs.
+pub(crate) fn is_dual_stack(node: &Object) -> bool {
+    let spec = node.spec_and_status().0;
+    let mut cidrs = spec["podCIDRs"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    spec["podCIDR"].as_str().is_none_or(str::is_empty) || cidrs.any(|cidr| cidr.contains(':'))
+}
+
+/// Writes down which blocks the node has leased. `first`, given with the first of them, are the node's `podCIDRs`, unless the
+/// cluster has chosen them.
+pub(crate) async fn record_blocks(
+    client: &Client,
+    name: &str,
+    cidrs: &[String],
+    first: Option<&[String; 2]>,
+) -> Result<(), Status> {
     let mut patch = json!({"metadata": {"annotations": {BLOCKS: cidrs.join(",")}}});
-    let chosen = first && client.get("nodes", "", name).await?.value()["spec"]["podCIDR"].is_string();
-    if first
-        && !chosen
-        && let Some(cidr) = cidrs.first()
+    if let Some(first) = first
+        && !client.get("nodes", "", name).await?.value()["spec"]["podCIDR"].is_string()
     {
-        patch["spec"] = json!({"podCIDR": cidr, "podCIDRs": [cidr]});
+        patch["spec"] = json!({"podCIDR": first[0], "podCIDRs": first});
     }
     client.patch("nodes", "", name, "", PatchType::Merge, patch).await.map(drop)
 }
@@ -181,4 +192,27 @@ async fn renew(client: &Client, name: &str, have: Option<Lease>) -> Result<Lease
         client.update(LEASES, LEASE_NAMESPACE, name, "", value).await?
     };
     written.typed().ok_or_else(|| Status::internal("the renewed lease does not decode"))
+}
+
+#[cfg(test)]
+mod tests {
+    use copepod_model::Key;
+    use copepod_model::object::{encode, with_revision};
+
+    use super::*;
+
+    #[test]
+    fn a_node_from_before_ipv6_keeps_its_pods_as_they_are() {
+        for (spec, want) in [
+            (json!({}), true),
+            (json!({"podCIDR": "", "podCIDRs": null}), true),
+            (json!({"podCIDR": "10.244.0.0/24", "podCIDRs": ["10.244.0.0/24", "fd00:10:244::af4:0/120"]}), true),
+            (json!({"podCIDR": "10.244.0.0/24", "podCIDRs": ["10.244.0.0/24"]}), false),
+            (json!({"podCIDR": "10.244.0.0/24"}), false),
+        ] {
+            let body = encode(&json!({"metadata": {"name": "n"}, "spec": spec}));
+            let node = Object::decode(Key::new("nodes", "", "n"), 1, with_revision(&body, 1));
+            assert_eq!(is_dual_stack(&node), want, "{spec}");
+        }
+    }
 }

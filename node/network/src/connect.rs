@@ -75,6 +75,7 @@ impl Target {
 }
 
 impl Source {
+    /// Its first address, by which it is told from other clients.
     pub(crate) fn ip(&self, network: &Network) -> IpAddr {
         match self {
             Source::Pod(pod) => pod.ip(),
@@ -84,12 +85,22 @@ impl Source {
         }
     }
 
-    pub(crate) fn local(&self, network: &Network, scope: Scope) -> SocketAddr {
+    /// The address that it shows at the address `to`.
+    pub(crate) fn ip_for(&self, network: &Network, to: IpAddr) -> IpAddr {
         match self {
-            Source::Pod(pod) => pod.ephemeral(scope),
+            Source::Pod(pod) => pod.ip_for(to),
+            Source::Node => network.node_ip_for(to),
+            Source::Client(_) | Source::Remote(_) => self.ip(network),
+        }
+    }
+
+    /// The local address of a new connection to the address `to`.
+    pub(crate) fn local(&self, network: &Network, scope: Scope, to: IpAddr) -> SocketAddr {
+        match self {
+            Source::Pod(pod) => pod.ephemeral(scope, to),
             Source::Node => {
                 let port = 32_768 + u16::try_from(network.sequence() % 28_000).unwrap_or(0);
-                SocketAddr::new(network.0.config.node_ip, port)
+                SocketAddr::new(network.node_ip_for(to), port)
             }
             Source::Client(client) => *client,
             Source::Remote(claim) => claim.address,
@@ -195,7 +206,7 @@ impl Network {
 
     /// A connection to a Service of `wasi:http` pods: requests find their endpoints one by one.
     fn open_balanced(&self, from: &Source, side: Side, port: &Arc<ServicePort>, shown: SocketAddr) -> Conn {
-        let local = from.local(self, Scope::Pod);
+        let local = from.local(self, Scope::Pod, shown.ip());
         let (mut near, far) = Stream::pair();
         if let Some(tracker) = from.tracker() {
             let flow = Flow::Service { from: from.clone(), side, port: port.clone() };
@@ -317,7 +328,7 @@ impl Network {
         to: SocketAddr,
         route: Option<Route>,
     ) -> Result<Conn, NetError> {
-        let local = from.local(self, scope);
+        let local = from.local(self, scope, to.ip());
         let (mut near, far) = Stream::pair();
         if let Some(tracker) = from.tracker() {
             near = near.tracked(tracker);
@@ -422,6 +433,6 @@ impl Network {
             stream = stream.tracked(tracker);
         }
         // The node's own address is nothing that a pod should build on.
-        Ok(Conn { local: SocketAddr::new(from.ip(self), local.port()), peer: to, stream })
+        Ok(Conn { local: SocketAddr::new(from.ip_for(self, to.ip()), local.port()), peer: to, stream })
     }
 }

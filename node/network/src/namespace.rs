@@ -36,7 +36,7 @@ impl Network {
     /// Who has come to an address of this host: a pod in a namespace, or a client.
     pub(crate) fn who_came(&self, ip: IpAddr) -> Who {
         match self.in_namespace(ip) {
-            Some(pod) => Who::of(&pod),
+            Some(pod) => Who::of(&pod, ip),
             None => Who::client(ip),
         }
     }
@@ -53,14 +53,14 @@ impl Network {
         self.permit(from, &target, to)?;
         let room = self.outgoing(1)?;
         // Answers to others' addresses would not come back here: clients outside show as the node, as behind kube-proxy.
-        let shown = Some(from.ip(self).to_canonical()).filter(|ip| self.in_cluster(*ip));
+        let shown = Some(from.ip_for(self, to.ip()).to_canonical()).filter(|ip| self.in_cluster(*ip));
         let IpAddr::V4(shown) = shown.unwrap_or(self.0.config.node_ip) else { return Err(NetError::RemoteUnreachable) };
         let socket = from_address(shown, interface)?;
         let connecting =
             timeout(self.0.config.connect_timeout, socket.connect(SocketAddr::new(to.ip().to_canonical(), to.port())));
         let tcp = connecting.await.map_err(|_| NetError::Timeout)??;
         let _ = tcp.set_nodelay(true);
-        let local = SocketAddr::new(from.ip(self), tcp.local_addr()?.port());
+        let local = SocketAddr::new(from.ip_for(self, to.ip()), tcp.local_addr()?.port());
         let mut stream = Stream::host(tcp, room).watched(&pod.tracker, flow(from, &target, to));
         if let Some(tracker) = from.tracker() {
             stream = stream.also_tracked(tracker);

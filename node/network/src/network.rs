@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, RwLock, Weak};
+use std::sync::{Arc, Mutex, OnceLock, RwLock, Weak};
 use std::time::Duration;
 
 use copepod_dns_zone::Zone;
+use copepod_model::networks;
 use copepod_node_routes::{
     Affinity, HostPort, HostPorts, Neighbours, PodPorts, Policies, RouteTable, ServicePort, Side, mix,
 };
@@ -66,8 +67,13 @@ pub struct NetworkConfig {
 impl Default for NetworkConfig {
     fn default() -> Self {
         NetworkConfig {
-            cluster: vec![(Ipv4Addr::new(10, 244, 0, 0).into(), 16), (Ipv4Addr::new(10, 96, 0, 0).into(), 16)],
-            node_ip: Ipv4Addr::new(10, 244, 0, 0).into(),
+            cluster: vec![
+                (networks::PODS.0.into(), networks::PODS.1),
+                (networks::SERVICES.0.into(), networks::SERVICES.1),
+                (networks::PODS_V6.0.into(), networks::PODS_V6.1),
+                (networks::SERVICES_V6.0.into(), networks::SERVICES_V6.1),
+            ],
+            node_ip: networks::PODS.0.into(),
             egress: true,
             connect_timeout: Duration::from_secs(30),
             hold: Duration::from_secs(1),
@@ -88,6 +94,8 @@ pub struct Network(pub(crate) Arc<Shared>);
 
 pub(crate) struct Shared {
     pub(crate) config: NetworkConfig,
+    /// The node's address of the other family, once it is known to have one.
+    second_ip: OnceLock<IpAddr>,
     pub(crate) runtime: Handle,
     pub(crate) tls: Tls,
     /// Connections of the node itself: probes, ingress.
@@ -134,8 +142,9 @@ pub(crate) struct Shared {
 
 #[derive(Default)]
 struct Pods {
+    /// A pod with two addresses is here twice.
     by_ip: HashMap<IpAddr, Arc<PodHandle>>,
-    by_uid: HashMap<Arc<str>, IpAddr>,
+    by_uid: HashMap<Arc<str>, Arc<PodHandle>>,
     /// Those that have host ports, in the order of their attaching.
     exposed: Vec<PodPorts>,
 }
@@ -158,6 +167,7 @@ impl Network {
             outgoing: room(config.outgoing),
             tls: Tls::new(config.tls.clone(), config.roots.clone()),
             config,
+            second_ip: OnceLock::new(),
             runtime: Handle::current(),
             pool: Pool::default(),
             pods: RwLock::default(),
@@ -187,24 +197,33 @@ impl Network {
         }))
     }
 
+    /// Says which address the node has in the other family: that of its probes and its ingress to such addresses.
+    pub fn set_second_ip(&self, ip: IpAddr) {
+        // There is one for good.
+        let _ = self.0.second_ip.set(ip);
+    }
+
+    /// The node's address of the same family as `other`, or the one that it has.
+    pub(crate) fn node_ip_for(&self, other: IpAddr) -> IpAddr {
+        let (first, second) = (self.0.config.node_ip, self.0.second_ip.get().copied());
+        second.filter(|ip| ip.is_ipv4() == other.to_canonical().is_ipv4()).unwrap_or(first)
+    }
+
     /// Room for a socket to the world outside that takes so many descriptors, if there is some.
     pub(crate) fn outgoing(&self, descriptors: u32) -> Result<OwnedSemaphorePermit, NetError> {
         self.0.outgoing.clone().try_acquire_many_owned(descriptors).map_err(|_| NetError::NewSocketLimit)
     }
 
-    /// Puts a pod on the network. Attaching the same pod again gives the same handle; whoever else has its address is
+    /// Puts a pod on the network. Attaching the same pod again gives the same handle; whoever else has one of its addresses is
     /// taken off.
     pub fn attach(&self, identity: Identity) -> Arc<PodHandle> {
         let mut pods = write(&self.0.pods);
-        let mut old = Vec::new();
-        if let Some(ip) = pods.by_uid.get(&identity.uid).copied() {
-            match pods.by_ip.get(&ip) {
-                Some(same) if *same.identity() == identity => return same.clone(),
-                _ => old.extend(pods.remove(&identity.uid)),
-            }
+        if let Some(same) = pods.by_uid.get(&identity.uid).filter(|p| *p.identity() == identity) {
+            return same.clone();
         }
-        let uid = pods.by_ip.get(&identity.ip).map(|p| p.identity().uid.clone());
-        old.extend(uid.and_then(|uid| pods.remove(&uid)));
+        let there = identity.ips().filter_map(|ip| Some(pods.by_ip.get(&ip)?.identity().uid.clone()));
+        let replaced: Vec<Arc<str>> = there.chain([identity.uid.clone()]).collect();
+        let old: Vec<_> = replaced.iter().filter_map(|uid| pods.remove(uid)).collect();
         let pod = Arc::new(PodHandle::new(identity.clone(), WeakNetwork(Arc::downgrade(&self.0))));
         if !identity.host_ports.is_empty() {
             let Identity { uid, ip, host_ports, .. } = &identity;
@@ -214,8 +233,8 @@ impl Network {
         if identity.interface.is_some() {
             self.0.namespaces_changed.notify_one();
         }
-        pods.by_uid.insert(identity.uid, identity.ip);
-        pods.by_ip.insert(identity.ip, pod.clone());
+        pods.by_ip.extend(identity.ips().map(|ip| (ip, pod.clone())));
+        pods.by_uid.insert(identity.uid, pod.clone());
         drop(pods);
         old.into_iter().for_each(|p| self.close(&p));
         pod
@@ -264,7 +283,7 @@ impl Network {
 
     /// Every pod.
     pub(crate) fn pods(&self) -> Vec<Arc<PodHandle>> {
-        read(&self.0.pods).by_ip.values().cloned().collect()
+        read(&self.0.pods).by_uid.values().cloned().collect()
     }
 
     /// The pod with this address.
@@ -324,7 +343,7 @@ impl Network {
         let pod = self.pod(ip).ok_or(NetError::AddressNotBindable)?;
         let any = SocketAddr::new(Ipv4Addr::UNSPECIFIED.into(), port);
         let port = pod.bind_tcp(any, Bound::Http(service.clone()))?;
-        self.renewed(SocketAddr::new(ip, port));
+        pod.identity().ips().for_each(|ip| self.renewed(SocketAddr::new(ip, port)));
         self.tell();
         Ok(ServeGuard { pod, port, service })
     }
@@ -393,9 +412,10 @@ fn prefix_v4(ip: Ipv4Addr, bits: u8) -> Option<u32> {
 
 impl Pods {
     fn remove(&mut self, uid: &str) -> Option<Arc<PodHandle>> {
-        let ip = self.by_uid.remove(uid)?;
+        let pod = self.by_uid.remove(uid)?;
         self.exposed.retain(|p| *p.uid != *uid);
-        self.by_ip.remove(&ip)
+        pod.identity().ips().for_each(|ip| drop(self.by_ip.remove(&ip)));
+        Some(pod)
     }
 }
 

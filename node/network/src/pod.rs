@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
 use copepod_node_routes::{PodPort, SourcePod};
@@ -37,6 +37,8 @@ pub struct Identity {
     pub service_account: Arc<str>,
     /// Address.
     pub ip: IpAddr,
+    /// The one of the other family, if it has one.
+    pub second_ip: Option<IpAddr>,
     /// Host name; it resolves to the pod's own address.
     pub hostname: String,
     /// How it resolves names.
@@ -67,7 +69,16 @@ impl Interface {
     }
 }
 
-/// Where inside a pod a port is bound: on its address, or on its own loopback.
+impl Identity {
+    /// Its addresses, the first one first.
+    pub(crate) fn ips(&self) -> impl Iterator<Item = IpAddr> + use<> {
+        std::iter::once(self.ip).chain(self.second_ip)
+    }
+}
+
+/// Where inside a pod a port is bound: on its addresses, or on its own loopback. A port of TCP is one for both families, as that
+/// of a socket of Linux that is not for IPv6 only: a guest that listens for one is reached by the other. Of UDP each family has
+/// its own, since a guest's socket of one cannot answer the other (`wasi:sockets` has them for IPv6 only).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Scope {
     Pod,
@@ -87,7 +98,7 @@ pub(crate) enum Bound {
 struct Ports {
     closed: bool,
     tcp: HashMap<(Scope, u16), Bound>,
-    udp: HashMap<(Scope, u16), Arc<Mailbox>>,
+    udp: HashMap<(Scope, SocketAddr), Arc<Mailbox>>,
     last: u16,
 }
 
@@ -127,6 +138,12 @@ impl PodHandle {
         self.identity.ip
     }
 
+    /// Its address of the same family as `other`, or the one that it has.
+    pub(crate) fn ip_for(&self, other: IpAddr) -> IpAddr {
+        let v4 = other.to_canonical().is_ipv4();
+        self.identity.ips().find(|ip| ip.is_ipv4() == v4).unwrap_or(self.identity.ip)
+    }
+
     /// Who the pod is.
     pub fn identity(&self) -> &Identity {
         &self.identity
@@ -146,7 +163,7 @@ impl PodHandle {
         let backlog = Arc::new(Backlog::default());
         let port = self.bind_tcp(addr, Bound::Listener(backlog.clone()))?;
         if let Some(network) = self.network.upgrade() {
-            network.renewed(SocketAddr::new(self.ip(), port));
+            self.identity.ips().for_each(|ip| network.renewed(SocketAddr::new(ip, port)));
             network.tell();
         }
         Ok(Listener { pod: self.clone(), addr: SocketAddr::new(addr.ip(), port), backlog })
@@ -162,16 +179,17 @@ impl PodHandle {
     /// Binds a UDP socket; port 0 takes a free one.
     pub fn bind_udp(self: &Arc<Self>, addr: SocketAddr) -> Result<UdpSocket, NetError> {
         let mailbox = Arc::new(Mailbox::default());
+        let of_family = |(scope, port)| (scope, any(SocketAddr::new(addr.ip(), port)));
         let port = self.bind(
             addr,
-            |ports, at| match ports.udp.entry(at) {
+            |ports, at| match ports.udp.entry(of_family(at)) {
                 Entry::Occupied(_) => false,
                 Entry::Vacant(free) => {
                     free.insert(mailbox.clone());
                     true
                 }
             },
-            |ports, at| drop(ports.udp.remove(&at)),
+            |ports, at| drop(ports.udp.remove(&of_family(at))),
         )?;
         Ok(UdpSocket::new(self.clone(), SocketAddr::new(addr.ip(), port), mailbox))
     }
@@ -180,7 +198,7 @@ impl PodHandle {
     pub async fn resolve(self: &Arc<Self>, name: &str) -> Result<Vec<IpAddr>, NetError> {
         let name = name.trim();
         if name.eq_ignore_ascii_case(&self.identity.hostname) && !name.is_empty() {
-            return Ok(vec![self.identity.ip]);
+            return Ok(self.identity.ips().collect());
         }
         let bare = name.strip_suffix('.').unwrap_or(name);
         let known = |names: &[Arc<str>]| names.iter().any(|n| n.eq_ignore_ascii_case(bare));
@@ -252,7 +270,7 @@ impl PodHandle {
         match ip {
             ip if ip.is_unspecified() => Ok(&[Scope::Pod, Scope::Loopback]),
             ip if ip.is_loopback() => Ok(&[Scope::Loopback]),
-            ip if ip == self.identity.ip => Ok(&[Scope::Pod]),
+            ip if self.identity.ips().any(|own| own == ip) => Ok(&[Scope::Pod]),
             _ => Err(NetError::AddressNotBindable),
         }
     }
@@ -264,8 +282,8 @@ impl PodHandle {
         lock(&self.ports).tcp.get(&(scope, port)).cloned()
     }
 
-    pub(crate) fn udp(&self, scope: Scope, port: u16) -> Option<Arc<Mailbox>> {
-        lock(&self.ports).udp.get(&(scope, port)).cloned()
+    pub(crate) fn udp(&self, scope: Scope, at: SocketAddr) -> Option<Arc<Mailbox>> {
+        lock(&self.ports).udp.get(&(scope, any(at))).cloned()
     }
 
     pub(crate) fn unbind_backlog(&self, backlog: &Arc<Backlog>) {
@@ -282,11 +300,11 @@ impl PodHandle {
         lock(&self.ports).udp.retain(|_, m| !Arc::ptr_eq(m, mailbox));
     }
 
-    /// The local address of a new connection in `scope`.
-    pub(crate) fn ephemeral(&self, scope: Scope) -> SocketAddr {
+    /// The local address of a new connection in `scope` to an address.
+    pub(crate) fn ephemeral(&self, scope: Scope, to: IpAddr) -> SocketAddr {
         let ip = match scope {
-            Scope::Pod => self.identity.ip,
-            Scope::Loopback => Ipv4Addr::LOCALHOST.into(),
+            Scope::Pod => self.ip_for(to),
+            Scope::Loopback => loopback(to),
         };
         SocketAddr::new(ip, lock(&self.ports).next())
     }
@@ -295,7 +313,7 @@ impl PodHandle {
     pub(crate) fn turn_away(&self, port: u16, waiting: impl IntoIterator<Item = Waiting>) {
         let network = self.network.upgrade();
         if let Some(network) = &network {
-            network.left(SocketAddr::new(self.identity.ip, port));
+            self.identity.ips().for_each(|ip| network.left(SocketAddr::new(ip, port)));
         }
         for Waiting { conn, route } in waiting {
             match (&network, route) {
@@ -321,6 +339,18 @@ impl PodHandle {
         self.tracker.cut_all();
         self.pool.clear();
     }
+}
+
+/// A port by its family: at the unspecified address.
+fn any(at: SocketAddr) -> SocketAddr {
+    let v4 = at.ip().to_canonical().is_ipv4();
+    let ip: IpAddr = if v4 { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    SocketAddr::new(ip, at.port())
+}
+
+/// The loopback address of the same family as `other`.
+pub(crate) fn loopback(other: IpAddr) -> IpAddr {
+    if other.to_canonical().is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() }
 }
 
 impl Ports {

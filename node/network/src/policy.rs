@@ -42,8 +42,9 @@ pub(crate) enum Who {
 }
 
 impl Who {
-    pub(crate) fn of(pod: &PodHandle) -> Who {
-        Who::Pod(pod.source().clone(), pod.ip())
+    /// A pod, as the address `other` sees it.
+    pub(crate) fn of(pod: &PodHandle, other: IpAddr) -> Who {
+        Who::Pod(pod.source().clone(), pod.ip_for(other))
     }
 
     /// A client outside. Whoever comes by the host's loopback is one of its processes, which no pod can be.
@@ -52,9 +53,9 @@ impl Who {
         if ip.is_loopback() { Who::Node } else { Who::Outside(ip) }
     }
 
-    fn from(source: &Source) -> Who {
+    fn from(source: &Source, to: IpAddr) -> Who {
         match source {
-            Source::Pod(pod) => Who::of(pod),
+            Source::Pod(pod) => Who::of(pod, to),
             Source::Node => Who::Node,
             Source::Client(client) => Who::client(client.ip()),
             Source::Remote(claim) => Who::claimed(claim),
@@ -264,10 +265,10 @@ impl Network {
 pub(crate) fn flow(from: &Source, target: &Target, to: SocketAddr) -> Option<Flow> {
     let to_whom = match target {
         Target::Pod(_, Scope::Loopback) | Target::Service(_) => return None,
-        Target::Pod(pod, Scope::Pod) => Who::of(pod),
+        Target::Pod(pod, Scope::Pod) => Who::of(pod, to.ip()),
         Target::Remote(_) | Target::Outside(_) => Who::Address(to.ip()),
     };
-    match (Who::from(from), to_whom) {
+    match (Who::from(from, to.ip()), to_whom) {
         (Who::Node, _) => None,
         (from, to_whom) => Some(Flow::Direct { from, to: to_whom, protocol: Protocol::Tcp, port: to.port() }),
     }

@@ -13,7 +13,7 @@ use tokio::task::AbortHandle;
 use crate::connect::{Source, Target};
 use crate::error::NetError;
 use crate::network::Network;
-use crate::pod::{PodHandle, Scope};
+use crate::pod::{PodHandle, Scope, loopback};
 use crate::policy::{Flow, Who};
 use crate::sync::lock;
 
@@ -118,7 +118,7 @@ impl Mailbox {
         }
         let (other, now) = (claim.address, network.now());
         let theirs = self.theirs(other, now).unwrap_or(true);
-        let (own, them) = (Who::of(pod), Who::claimed(claim));
+        let (own, them) = (Who::of(pod, other.ip()), Who::claimed(claim));
         let flow = if theirs { Flow::udp(them, own, port) } else { Flow::udp(own, them, other.port()) };
         let may = network.permits(&flow);
         if may {
@@ -188,7 +188,9 @@ impl UdpSocket {
         if lock(&self.mailbox.state).closed {
             return Err(NetError::Detached);
         }
-        if network.answer_outside(SocketAddr::new(self.pod.ip(), self.local.port()), to, &data) {
+        // A client may have come to either address.
+        let mut own = self.pod.identity().ips().map(|ip| SocketAddr::new(ip, self.local.port()));
+        if own.any(|from| network.answer_outside(from, to, &data)) {
             return Ok(());
         }
         let source = Source::Pod(self.pod.clone());
@@ -215,8 +217,8 @@ impl UdpSocket {
         self.may_send(&network, &target, at)?;
         match target {
             Target::Pod(pod, scope) => {
-                let mailbox = pod.udp(scope, at.port()).ok_or(NetError::ConnectionRefused)?;
-                mailbox.push(Datagram { from: self.seen_from(scope), data });
+                let mailbox = pod.udp(scope, at).ok_or(NetError::ConnectionRefused)?;
+                mailbox.push(Datagram { from: self.seen_from(scope, at), data });
                 Ok(())
             }
             Target::Outside(host) => self.send_outside(&network.0.runtime, &data, at, host),
@@ -230,10 +232,10 @@ impl UdpSocket {
     fn question(&self, target: &Target, at: SocketAddr, now: Duration) -> Option<(Flow, bool)> {
         let them = match target {
             Target::Pod(_, Scope::Loopback) => return None,
-            Target::Pod(pod, Scope::Pod) => Who::of(pod),
+            Target::Pod(pod, Scope::Pod) => Who::of(pod, at.ip()),
             _ => Who::Address(at.ip()),
         };
-        let own = Who::of(&self.pod);
+        let own = Who::of(&self.pod, at.ip());
         let theirs = self.mailbox.theirs(at, now).unwrap_or(false);
         Some((if theirs { Flow::udp(them, own, self.local.port()) } else { Flow::udp(own, them, at.port()) }, theirs))
     }
@@ -258,17 +260,18 @@ impl UdpSocket {
         }
         self.mailbox.talk(at, theirs, now);
         if let Target::Pod(pod, scope) = target
-            && let Some(mailbox) = pod.udp(*scope, at.port())
+            && let Some(mailbox) = pod.udp(*scope, at)
         {
-            mailbox.talk(self.seen_from(Scope::Pod), !theirs, now);
+            mailbox.talk(self.seen_from(Scope::Pod, at), !theirs, now);
         }
         Ok(())
     }
 
-    fn seen_from(&self, scope: Scope) -> SocketAddr {
+    /// Whom an address sees.
+    fn seen_from(&self, scope: Scope, at: SocketAddr) -> SocketAddr {
         let ip = match scope {
-            Scope::Loopback => Ipv4Addr::LOCALHOST.into(),
-            Scope::Pod => self.pod.ip(),
+            Scope::Loopback => loopback(at.ip()),
+            Scope::Pod => self.pod.ip_for(at.ip()),
         };
         SocketAddr::new(ip, self.local.port())
     }
@@ -353,7 +356,7 @@ impl Outside {
         let may_answer = move |peer: &SocketAddr| {
             let Some(at) = lock(&asked).get(peer).copied() else { return false };
             let Some(pod) = pod.upgrade() else { return false };
-            let flow = Flow::udp(Who::of(&pod), Who::Address(at.ip()), at.port());
+            let flow = Flow::udp(Who::of(&pod, at.ip()), Who::Address(at.ip()), at.port());
             pod.network().is_ok_and(|network| network.permits(&flow))
         };
         let receiver = runtime.spawn(async move {

@@ -39,6 +39,9 @@ pub struct PodIdentity {
     pub service_account: Arc<str>,
     /// Its address in the pod network.
     pub ip: IpAddr,
+    /// The one of the other family, if it has one.
+    #[serde(default)]
+    pub second_ip: Option<IpAddr>,
     /// Host name inside the pod.
     pub hostname: Arc<str>,
     /// How it resolves names.

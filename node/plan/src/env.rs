@@ -192,6 +192,10 @@ fn value_from(
     }))
 }
 
+fn listed(ips: impl IntoIterator<Item = IpAddr>) -> String {
+    ips.into_iter().map(|ip| ip.to_string()).collect::<Vec<_>>().join(",")
+}
+
 fn field(source: &Source<'_>, path: &str) -> Result<String, String> {
     let (pod, meta) = (source.pod, &source.pod.metadata);
     let text = |s: &Option<String>| s.clone().unwrap_or_default();
@@ -210,8 +214,10 @@ fn field(source: &Source<'_>, path: &str) -> Result<String, String> {
         "metadata.uid" => text(&meta.uid),
         "spec.nodeName" => source.node.name.clone(),
         "spec.serviceAccountName" => account.unwrap_or_default(),
-        "status.hostIP" | "status.hostIPs" => source.node.host_ip.to_string(),
-        "status.podIP" | "status.podIPs" => source.ip.to_string(),
+        "status.hostIP" => source.node.host_ip.to_string(),
+        "status.hostIPs" => listed(source.node.host_ips()),
+        "status.podIP" => source.ip.to_string(),
+        "status.podIPs" => listed(source.node.pod_ips(source.ip)),
         _ => return Err(format!("unsupported fieldPath: {path}")),
     })
 }

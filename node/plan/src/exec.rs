@@ -176,6 +176,7 @@ mod tests {
             name: "p".into(),
             service_account: "default".into(),
             ip: "10.0.0.1".parse().unwrap(),
+            second_ip: None,
             hostname: "p".into(),
             hosts: Vec::new(),
             host_ports: Vec::new(),

@@ -31,6 +31,7 @@ pub(crate) fn identity(pod: &Pod, ip: IpAddr, node: &NodeFacts) -> PodIdentity {
         name: text(&pod.metadata.name),
         service_account: account.unwrap_or("default").into(),
         ip,
+        second_ip: node.pod_ips(ip).get(1).copied(),
         hostname: hostname(pod, node).into(),
         hosts: hosts(pod, ip, node),
         host_ports: host_ports(pod),
@@ -69,12 +70,13 @@ fn fqdn(pod: &Pod, node: &NodeFacts) -> Option<String> {
 
 /// What the pod's `/etc/hosts` would say besides its host name.
 fn hosts(pod: &Pod, ip: IpAddr, node: &NodeFacts) -> Vec<(IpAddr, Vec<Arc<str>>)> {
-    let own = fqdn(pod, node).map(|name| (ip, vec![name.into()]));
+    let own = fqdn(pod, node).map(|name| -> Arc<str> { name.into() });
+    let own = own.into_iter().flat_map(|name| node.pod_ips(ip).into_iter().map(move |ip| (ip, vec![name.clone()])));
     let aliases = pod.spec.iter().flat_map(|s| s.host_aliases.iter().flatten()).filter_map(|a| {
         let names = a.hostnames.iter().flatten().map(|n| n.as_str().into()).collect();
         Some((a.ip.parse().ok()?, names))
     });
-    own.into_iter().chain(aliases).collect()
+    own.chain(aliases).collect()
 }
 
 /// Everything to start `container` from `digest`, or why not yet.

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use copepod_model::Time;
 use copepod_model::quantity::Quantity as Amount;
+use copepod_model::{Time, networks};
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::api::core::v1::{
     ContainerImage, DaemonEndpoint, Node, NodeAddress, NodeCondition, NodeDaemonEndpoints, NodeRuntimeHandler,
@@ -64,9 +64,26 @@ pub struct NodeFacts {
     pub api_port: u16,
     /// Blocks of the pod network that this node has leased.
     pub pod_cidrs: Vec<String>,
+    /// Whether its pods have IPv6 addresses beside those of IPv4.
+    pub dual_stack: bool,
+    /// The host's address of the other family, if it has one.
+    pub second_host_ip: Option<IpAddr>,
 }
 
 impl NodeFacts {
+    /// A pod's addresses, by its first one.
+    pub fn pod_ips(&self, first: IpAddr) -> Vec<IpAddr> {
+        match first {
+            IpAddr::V4(v4) if self.dual_stack => vec![first, networks::beside(v4).into()],
+            _ => vec![first],
+        }
+    }
+
+    /// The host's addresses, the first one first.
+    pub fn host_ips(&self) -> impl Iterator<Item = IpAddr> + use<> {
+        std::iter::once(self.host_ip).chain(self.second_host_ip)
+    }
+
     /// What pods may use of the file system, in bytes: what is below the threshold is promised to nobody.
     pub fn allocatable_storage(&self) -> i64 {
         let kept = self.eviction_disk.nodefs_available.map_or(0, |t| t.of(u64::try_from(self.storage).unwrap_or(0)));
@@ -175,10 +192,11 @@ pub fn node_status(
     NodeStatus {
         capacity: Some(amounts(facts.cpu_millis, facts.memory, facts.storage)),
         allocatable: Some(amounts(facts.allocatable_cpu_millis, facts.allocatable_memory, facts.allocatable_storage())),
-        addresses: Some(vec![
-            address("InternalIP", facts.host_ip.to_string()),
-            address("Hostname", facts.name.clone()),
-        ]),
+        addresses: Some(
+            (facts.host_ips().map(|ip| address("InternalIP", ip.to_string())))
+                .chain([address("Hostname", facts.name.clone())])
+                .collect(),
+        ),
         conditions: Some(conditions),
         daemon_endpoints: (facts.api_port > 0).then(|| NodeDaemonEndpoints {
             kubelet_endpoint: Some(DaemonEndpoint { port: i32::from(facts.api_port) }),
@@ -272,6 +290,8 @@ impl NodeFacts {
             runtime_version: "wasmtime://48.0.8".into(),
             api_port: 0,
             pod_cidrs: vec!["10.244.0.0/24".into()],
+            dual_stack: false,
+            second_host_ip: None,
         }
     }
 }
@@ -279,6 +299,19 @@ impl NodeFacts {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_of_both_families_are_shown() {
+        let one = NodeFacts::example();
+        let pod: IpAddr = [10, 244, 3, 7].into();
+        assert_eq!(one.pod_ips(pod), [pod]);
+        let second_host_ip = "2001:db8::1".parse().ok();
+        let both = NodeFacts { dual_stack: true, second_host_ip, ..one };
+        assert_eq!(both.pod_ips(pod), [pod, "fd00:10:244::af4:307".parse::<IpAddr>().unwrap()]);
+        let status = node_status(&both, None, Health::default(), &[], Time::from_secs(1));
+        let shown: Vec<_> = status.addresses.iter().flatten().map(|a| format!("{} {}", a.type_, a.address)).collect();
+        assert_eq!(shown, ["InternalIP 192.0.2.1", "InternalIP 2001:db8::1", "Hostname node"]);
+    }
 
     #[test]
     fn transitions_are_kept_until_something_changes() {

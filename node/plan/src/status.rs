@@ -45,15 +45,14 @@ pub(crate) fn status(
     let inits: Vec<_> = inits.map(|c| writer.container(c, Role::of_init(c), "PodInitializing")).collect();
     let ephemeral: Vec<_> = ephemeral.iter().map(|c| writer.container(c, Role::Ephemeral, waiting)).collect();
     let phase = phase(observed, &mains, &inits, deleting);
-    let ip = observed.ip.to_string();
     let mut status = PodStatus {
         phase: Some(phase),
         reason: observed.verdict.as_ref().and_then(|v| v.reason.clone()),
         message: observed.verdict.as_ref().and_then(|v| v.message.clone()),
         host_ip: Some(node.host_ip.to_string()),
-        host_ips: Some(vec![HostIP { ip: node.host_ip.to_string() }]),
-        pod_ip: Some(ip.clone()),
-        pod_ips: Some(vec![PodIP { ip }]),
+        host_ips: Some(node.host_ips().map(|ip| HostIP { ip: ip.to_string() }).collect()),
+        pod_ip: Some(observed.ip.to_string()),
+        pod_ips: Some(node.pod_ips(observed.ip).iter().map(|ip| PodIP { ip: ip.to_string() }).collect()),
         start_time: observed.start_time.map(stamp),
         observed_generation: pod.metadata.generation,
         container_statuses: Some(mains),

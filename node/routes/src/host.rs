@@ -160,17 +160,18 @@ impl RouteTable {
     }
 
     /// Services' own addresses over UDP, for a host whose processes may use them: each needs a socket of its own, by which answers
-    /// leave.
+    /// leave. Those of IPv6 are not led to the host.
     pub fn virtual_ports(&self) -> impl Iterator<Item = (HostAddr, HostPort)> {
         self.vips()
-            .filter(|(at, _)| at.protocol == Protocol::Udp)
+            .filter(|(at, _)| at.protocol == Protocol::Udp && at.addr.is_ipv4())
             .map(|(at, port)| (at, HostPort::Virtual(port.service.clone())))
     }
 
     /// The Service port that something which comes to an address of the host is for.
     pub fn host_service(&self, at: HostAddr) -> Option<&Arc<ServicePort>> {
         let HostAddr { addr, protocol } = at;
-        self.node_port(addr.port(), protocol).or_else(|| self.service(addr.ip(), addr.port(), protocol))
+        let by_port = self.node_port(addr.port(), protocol).map(|port| self.in_family(port, addr.ip()));
+        by_port.or_else(|| self.service(addr.ip(), addr.port(), protocol))
     }
 
     /// How many ready endpoints of a Service are on this node, as its external traffic policy sees them.

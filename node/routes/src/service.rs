@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use copepod_model::Object;
 use copepod_model::facts::{EndpointFacts, EndpointSliceFacts, ServiceFacts, ServicePortFacts};
+use copepod_model::networks::family;
 
 use crate::balance::Choice;
 
@@ -69,6 +70,8 @@ pub struct ServicePort {
     pub port: u16,
     /// Protocol.
     pub protocol: Protocol,
+    /// The family of its endpoints, where the Service has two and so such a port for each; without one they may be of any.
+    pub family: Option<&'static str>,
     /// `appProtocol`, such as `kubernetes.io/h2c`.
     pub app_protocol: Option<Arc<str>>,
     /// Every endpoint, in address order.
@@ -92,6 +95,11 @@ pub enum Side {
 }
 
 impl ServicePort {
+    /// Whether it is for what comes by an address of this family.
+    pub fn serves(&self, ip: IpAddr) -> bool {
+        self.family.is_none_or(|own| own == family(ip.to_canonical()))
+    }
+
     /// Those that new connections of `side` may go to.
     pub fn eligible(&self, side: Side) -> &[Endpoint] {
         match side {
@@ -144,7 +152,8 @@ pub(crate) fn weight(client: IpAddr, endpoint: SocketAddr) -> u64 {
     hash ^ (hash >> 32)
 }
 
-/// The ports of `service` with the endpoints that its slices give them.
+/// The ports of `service` with the endpoints that its slices give them; if it has two families each port once for either, that
+/// of the first family first, as kube-proxy has a proxier for either.
 pub(crate) fn ports<O: Borrow<Object>>(
     key: &ServiceKey,
     service: &ServiceFacts,
@@ -153,11 +162,14 @@ pub(crate) fn ports<O: Borrow<Object>>(
 ) -> Vec<Arc<ServicePort>> {
     let slices: Vec<Arc<EndpointSliceFacts>> = slices.iter().map(|o| o.borrow().facts()).collect();
     let wanted = |p: &ServicePortFacts| Protocol::parse(&p.protocol);
-    service
-        .ports
-        .iter()
-        .filter_map(|p| Some((p, wanted(p)?)))
-        .map(|(p, protocol)| Arc::new(one(key, service, p, protocol, &slices, at)))
+    let families: Vec<Option<&'static str>> = match &service.families[..] {
+        two @ [_, _, ..] => two.iter().copied().map(Some).collect(),
+        _ => vec![None],
+    };
+    let ports = service.ports.iter().filter_map(|p| Some((p, wanted(p)?)));
+    ports
+        .flat_map(|(p, protocol)| families.iter().map(move |of| (p, protocol, *of)))
+        .map(|(p, protocol, of)| Arc::new(one(key, service, p, (protocol, of), &slices, at)))
         .collect()
 }
 
@@ -165,7 +177,7 @@ fn one(
     key: &ServiceKey,
     service: &ServiceFacts,
     port: &ServicePortFacts,
-    protocol: Protocol,
+    (protocol, of): (Protocol, Option<&'static str>),
     slices: &[Arc<EndpointSliceFacts>],
     at: Place<'_>,
 ) -> ServicePort {
@@ -175,6 +187,9 @@ fn one(
         let Some((_, _, number)) = slice.ports.iter().find(same) else { continue };
         for e in &slice.endpoints {
             let Some(new) = seen(e, *number, at) else { continue };
+            if of.is_some_and(|of| of != family(new.endpoint.addr.ip())) {
+                continue;
+            }
             // An endpoint may stand in two slices while it moves between them.
             match all.entry(new.endpoint.addr) {
                 Entry::Vacant(free) => {
@@ -210,6 +225,7 @@ fn one(
         name: port.name.as_str().into(),
         port: port.port,
         protocol,
+        family: of,
         app_protocol: port.app_protocol.as_deref().map(Into::into),
         endpoints,
         eligible: inside,

@@ -188,17 +188,19 @@ impl RouteTable {
         let key = ServiceKey { namespace: service.key.namespace.clone(), name: service.key.name.clone() };
         let ports = ports(&key, &facts, slices, self.config.place());
         for port in &ports {
-            for ip in &facts.cluster_ips {
+            for ip in facts.cluster_ips.iter().filter(|ip| port.serves(**ip)) {
                 self.vips.insert((*ip, port.port, port.protocol), port.clone());
             }
-            for ip in &facts.external_ips {
+            for ip in facts.external_ips.iter().filter(|ip| port.serves(**ip)) {
                 let balancer = facts.balancer_ips.contains(ip);
                 let claim = Claim { since: service.meta.created(), port: port.clone(), balancer };
                 let all = self.external.entry((*ip, port.port, port.protocol)).or_default();
                 let place = all.partition_point(|c| c.rank() <= claim.rank());
                 all.insert(place, claim);
             }
-            if let Some(node_port) = node_port(&facts, port) {
+            // Which family's it is, the address says by which somebody comes.
+            let is_first = port.family.is_none() || port.family == facts.families.first().copied();
+            if let Some(node_port) = node_port(&facts, port).filter(|_| is_first) {
                 self.node_ports.insert((node_port, port.protocol), port.clone());
             }
         }
@@ -296,7 +298,15 @@ impl RouteTable {
     /// The same Service port as `port` in this table, if it still exists.
     pub fn again(&self, port: &ServicePort) -> Option<&Arc<ServicePort>> {
         let same = |p: &&Arc<ServicePort>| p.port == port.port && p.protocol == port.protocol;
-        self.service_ports(&port.service).iter().find(same)
+        let mut all = self.service_ports(&port.service).iter().filter(same);
+        // The Service may have got or lost a family.
+        all.clone().find(|p| p.family == port.family).or_else(|| all.next())
+    }
+
+    /// The same Service port as `port` for what comes by an address of this family.
+    pub(crate) fn in_family<'a>(&'a self, port: &'a Arc<ServicePort>, ip: IpAddr) -> &'a Arc<ServicePort> {
+        let same = |p: &&Arc<ServicePort>| p.port == port.port && p.protocol == port.protocol && p.serves(ip);
+        self.service_ports(&port.service).iter().find(same).unwrap_or(port)
     }
 
     /// The rule for a request: the best one that matches, or the default backend of an Ingress. Best is: exact host before
@@ -327,15 +337,16 @@ impl RouteTable {
         self.http.ports()
     }
 
-    /// The Service port that a backend names, if it exists.
+    /// The Service port that a backend names, if it exists: that of its first family, or of the one that has endpoints.
     pub fn backend(&self, backend: &Backend) -> Option<&Arc<ServicePort>> {
-        self.service_ports(&backend.service).iter().find(|p| {
+        let mut all = self.service_ports(&backend.service).iter().filter(|p| {
             p.protocol == Protocol::Tcp
                 && match &backend.port {
                     BackendPort::Number(n) => p.port == *n,
                     BackendPort::Name(name) => *p.name == **name,
                 }
-        })
+        });
+        all.clone().find(|p| !p.endpoints.is_empty()).or_else(|| all.next())
     }
 
     /// The name outside the Service network that a backend leads to, if its Service is of type ExternalName, and the

@@ -22,6 +22,16 @@ pub trait Facts: Send + Sync + 'static {
     fn of(object: &Object) -> Self;
 }
 
+fn pod_ips(status: &Value) -> Vec<IpAddr> {
+    let listed = status["podIPs"].as_array().into_iter().flatten().map(|ip| &ip["ip"]);
+    let listed: Vec<IpAddr> = listed.filter_map(|ip| ip.as_str()?.parse().ok()).collect();
+    // Who writes the old field only means one.
+    match status["podIP"].as_str().and_then(|ip| ip.parse().ok()) {
+        Some(first) if listed.first() != Some(&first) => vec![first],
+        _ => listed,
+    }
+}
+
 /// Facts of a Pod that controllers, scheduler and EndpointSlices need.
 #[derive(Clone, Debug, Default)]
 pub struct PodFacts {
@@ -31,8 +41,8 @@ pub struct PodFacts {
     pub ready: bool,
     /// When `Ready` last turned, RFC 3339.
     pub ready_since: Option<crate::Time>,
-    /// `status.podIP`.
-    pub ip: Option<IpAddr>,
+    /// `status.podIPs`, or `status.podIP` alone: one of each family at most, the first one first.
+    pub ips: Vec<IpAddr>,
     /// `spec.hostname`, empty if unset.
     pub hostname: String,
     /// `spec.subdomain`, empty if unset.
@@ -99,7 +109,7 @@ impl Facts for PodFacts {
             phase: text(&status["phase"]),
             ready: ready.is_some_and(|c| c["status"] == "True"),
             ready_since: ready.and_then(|c| c["lastTransitionTime"].as_str()).and_then(crate::Time::parse),
-            ip: status["podIP"].as_str().and_then(|s| s.parse().ok()),
+            ips: pod_ips(&status),
             hostname: text(&spec["hostname"]),
             subdomain: text(&spec["subdomain"]),
             node_name: text(&spec["nodeName"]),
@@ -150,5 +160,19 @@ mod tests {
         assert_eq!(cpu("2", "1", "1500m", "Infeasible"), 1500);
         assert_eq!(cpu("1", "2", "3", ""), 3000);
         assert_eq!(cpu("1", "1", "1", ""), 1000);
+    }
+
+    #[test]
+    fn a_pod_has_the_addresses_that_both_fields_agree_upon() {
+        for (status, want) in [
+            (json!({"podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}]}), "10.0.0.1 fd00::1"),
+            (json!({"podIP": "10.0.0.1"}), "10.0.0.1"),
+            (json!({"podIP": "10.0.0.2", "podIPs": [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}]}), "10.0.0.2"),
+            (json!({"podIPs": [{"ip": "fd00::1"}, {"ip": "x"}]}), "fd00::1"),
+            (json!({}), ""),
+        ] {
+            let ips: Vec<String> = pod_ips(&status).iter().map(ToString::to_string).collect();
+            assert_eq!(ips.join(" "), want, "{status}");
+        }
     }
 }

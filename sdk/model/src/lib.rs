@@ -10,6 +10,7 @@ mod go_duration;
 pub mod join_token;
 pub mod key;
 pub mod kinds;
+pub mod networks;
 pub mod object;
 pub mod placement;
 pub mod pod_log;

@@ -132,6 +132,7 @@ pub fn start(
         name: "hello".into(),
         service_account: "default".into(),
         ip,
+        second_ip: None,
         hostname: "hello".into(),
         dns: Default::default(),
         hosts: Vec::new(),

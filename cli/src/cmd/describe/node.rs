@@ -29,6 +29,10 @@ pub fn describe(page: &mut Page, node: &Value, pods: &Value) {
         }
     }
     page.some(0, "PodCIDR", &spec["podCIDR"]);
+    let cidrs = list(&spec["podCIDRs"]);
+    if !cidrs.is_empty() {
+        page.field(0, "PodCIDRs", cidrs.iter().map(plain).collect::<Vec<_>>().join(","));
+    }
     let row = |p: &Value| {
         let meta = |k: &str| plain(&p["metadata"][k]);
         let sum = |what: &str| {

@@ -165,6 +165,38 @@ fn hints_say_for_whom_ready_endpoints_are() {
 }
 
 #[test]
+fn each_family_of_a_service_has_slices_of_its_own() {
+    let mut view = TestView::default();
+    let both = json!([{"ip": "10.244.0.1"}, {"ip": "fd00:10:244::af4:1"}]);
+    let key = view.put(SERVICES, service(|s| s["spec"]["ipFamilies"] = json!(["IPv4", "IPv6"])));
+    let mut dual = pod(0, true, 80);
+    dual["status"]["podIPs"] = both;
+    view.put("pods", dual.clone());
+    view.put("pods", pod(1, true, 80));
+    converge(&mut view);
+    let shown = |view: &TestView| -> Vec<String> {
+        let ip = |e: &Value| text(&e["addresses"][0]).to_string();
+        let ips = |s: &Value| s["endpoints"].as_array().unwrap().iter().map(ip).collect::<Vec<_>>();
+        let mut all: Vec<String> =
+            slices(view).iter().map(|s| format!("{} {}", text(&s["addressType"]), ips(s).join(" "))).collect();
+        all.sort();
+        all
+    };
+    assert_eq!(shown(&view), ["IPv4 10.244.0.1 10.244.0.2", "IPv6 fd00:10:244::af4:1"]);
+    // Its second address alone is news as well.
+    let old = view.get("pods", "a", "p0").unwrap();
+    dual["status"]["podIPs"] = json!([{"ip": "10.244.0.1"}]);
+    let pods = view.put("pods", dual);
+    let changed = view.objects[&pods].clone();
+    assert_eq!(new(&config()).keys(&view, Some(&old), Some(&changed)).len(), 1);
+    converge(&mut view);
+    assert_eq!(shown(&view), ["IPv4 10.244.0.1 10.244.0.2", "IPv6 "]);
+    view.edit(&key, |s| s["spec"]["ipFamilies"] = json!(["IPv6"]));
+    converge(&mut view);
+    assert_eq!(shown(&view), ["IPv6 "], "that of the family that is gone went with it");
+}
+
+#[test]
 fn only_changes_that_matter_wake_it() {
     let mut view = TestView::default();
     view.put(SERVICES, service(|_| {}));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use copepod_machine::View;
 use copepod_model::facts::{Facts, PodFacts};
 use copepod_model::selector::LabelSelector;
-use copepod_model::{Key, Object};
+use copepod_model::{Key, Object, networks};
 use serde_json::{Map, Value, json};
 
 use super::pods::Pod;
@@ -51,7 +51,7 @@ fn matters(old: Option<&Object>, new: Option<&Object>) -> bool {
     let (Some(old), Some(new)) = (old, new) else { return true };
     let seen = |o: &Object, f: &PodFacts| {
         let finished = matches!(f.phase.as_str(), "Succeeded" | "Failed");
-        (f.ip, f.ready, finished, f.node_name.clone(), o.meta.deletion_timestamp.is_some(), o.meta.uid.clone())
+        (f.ips.clone(), f.ready, finished, f.node_name.clone(), o.meta.deletion_timestamp.is_some(), o.meta.uid.clone())
     };
     old.meta.labels != new.meta.labels || seen(old, &old.facts()) != seen(new, &new.facts())
 }
@@ -64,10 +64,13 @@ pub(crate) fn pods<'v>(
     selector: &'v LabelSelector,
     family: &'static str,
 ) -> impl Iterator<Item = (Pod, IpAddr)> + 'v {
-    let of_family = move |ip: &IpAddr| family == if ip.is_ipv4() { "IPv4" } else { "IPv6" };
+    let of_family = move |ip: &&IpAddr| networks::family(**ip) == family;
     let all = view.list("pods", Some(service.namespace()));
     let all = all.filter(move |o: &Arc<Object>| selector.matches(&o.meta.labels)).map(Pod::of);
-    all.filter(|p| !p.finished()).filter_map(move |p| p.facts.ip.filter(of_family).map(|ip| (p, ip)))
+    all.filter(|p| !p.finished()).filter_map(move |p| {
+        let ip = p.facts.ips.iter().find(of_family).copied()?;
+        Some((p, ip))
+    })
 }
 
 /// What an endpoint says of the pod behind it.

@@ -1,18 +1,19 @@
-//! Addresses and node ports of Services. Each is a key of its own, so that of two Services racing for one the second
-//! fails its precondition and is decided again. Beside the key of an address is its IPAddress, which anyone may see, and which
-//! keeps an address from Services where somebody else has made one.
+//! Addresses ([`addresses`]) and node ports of Services. Each is a key of its own, so that of two Services racing for one the
+//! second fails its precondition and is decided again. Beside the key of an address is its IPAddress, which anyone may see, and
+//! which keeps an address from Services where somebody else has made one.
+
+mod addresses;
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 
 use bytes::Bytes;
 use copepod_machine::{Ids, Time, View};
-use copepod_model::kinds::core::service::{self, wants_health_check};
+use copepod_model::kinds::core::service::wants_health_check;
 use copepod_model::kinds::networking::ip_address;
 use copepod_model::object::encode;
 use copepod_model::{FieldError, Key, Object, Status};
 use copepod_state::{Op, Require};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::Review;
 use crate::value::{self, list, text, texts};
@@ -29,13 +30,7 @@ pub(super) fn mutate(review: &mut Review<'_>, service: &mut Value) -> Result<(),
         return Ok(());
     }
     // Whatever was allocated and the client left out, the kind's strategy has carried over.
-    let mut errors = Vec::new();
-    service::validate_addresses(&service["spec"], &mut errors);
-    if !errors.is_empty() {
-        return Err(Status::invalid("", "Service", &review.key.name, &errors));
-    }
-    families(review, service)?;
-    address(review, service)?;
+    addresses::assign(review, service)?;
     node_ports(review, service)?;
     let (had, has) = (review.old.map(owned).unwrap_or_default(), owned(service));
     let body = Bytes::from(format!("{}/{}", review.key.namespace, review.key.name));
@@ -134,107 +129,8 @@ fn wants_node_ports(spec: &Value) -> bool {
     }
 }
 
-/// Defaults of `ipFamilies` and `ipFamilyPolicy`: the cluster has one family.
-fn families(review: &Review<'_>, service: &mut Value) -> Result<(), Status> {
-    let primary = review.config.service_cidr.family();
-    let spec = &service["spec"];
-    if !has_address(spec) {
-        return Ok(());
-    }
-    let invalid = |field: &str, value: &Value, why: &str| {
-        Err(Status::invalid("", "Service", &review.key.name, &[FieldError::invalid(field, value.clone(), why)]))
-    };
-    let selects = spec["selector"].as_object().is_some_and(|s| !s.is_empty());
-    let headless = is_headless(spec);
-    let policy = text(spec, "ipFamilyPolicy").to_string();
-    let mut wanted: Vec<String> = texts(spec, "ipFamilies").map(String::from).collect();
-    if headless && !selects {
-        // Nothing is allocated and nothing is selected: such a Service may claim both families.
-        if wanted.is_empty() {
-            wanted.push(primary.into());
-        }
-        if wanted.len() < 2 && policy != "SingleStack" {
-            wanted.push(if wanted[0] == "IPv4" { "IPv6" } else { "IPv4" }.into());
-        }
-        let default = if wanted.len() > 1 { "RequireDualStack" } else { "SingleStack" };
-        set_families(service, wanted, if policy.is_empty() { default } else { &policy });
-        return Ok(());
-    }
-    if policy == "RequireDualStack" {
-        let why = "this cluster is not configured for dual-stack services";
-        return invalid("spec.ipFamilyPolicy", &spec["ipFamilyPolicy"], why);
-    }
-    if let Some(i) = wanted.iter().position(|f| f != primary) {
-        let why = "not configured on this cluster";
-        return invalid(&format!("spec.ipFamilies[{i}]"), &wanted[i].as_str().into(), why);
-    }
-    let policy = if policy.is_empty() { "SingleStack" } else { &policy };
-    set_families(service, vec![primary.into()], policy);
-    Ok(())
-}
-
-fn set_families(service: &mut Value, families: Vec<String>, policy: &str) {
-    let spec = value::child(service, "spec");
-    spec.insert("ipFamilies".into(), families.into());
-    spec.insert("ipFamilyPolicy".into(), policy.into());
-}
-
 fn is_headless(spec: &Value) -> bool {
     text(spec, "clusterIP") == NONE || texts(spec, "clusterIPs").next() == Some(NONE)
-}
-
-fn address(review: &mut Review<'_>, service: &mut Value) -> Result<(), Status> {
-    let spec = &service["spec"];
-    if !has_address(spec) {
-        return Ok(());
-    }
-    let wanted = text(spec, "clusterIP").to_string();
-    let old =
-        review.old.map(|o| &o["spec"]).filter(|o| has_address(o)).map(|o| text(o, "clusterIP")).unwrap_or_default();
-    let fail = |value: Value, why: String| {
-        Err(Status::invalid("", "Service", &review.key.name, &[FieldError::invalid("spec.clusterIPs", value, why)]))
-    };
-    if !old.is_empty() && wanted != old {
-        let errors = [FieldError::invalid("spec.clusterIPs[0]", json!([wanted]), "may not change once set")];
-        return Err(Status::invalid("", "Service", &review.key.name, &errors));
-    }
-    let range = review.config.service_cidr;
-    let view = review.view;
-    let taken = |ip: IpAddr| {
-        let name = ip.to_string();
-        [ADDRESSES, ip_address::RESOURCE].iter().any(|resource| view.get(resource, "", &name).is_some())
-    };
-    let address = match &*wanted {
-        _ if wanted == old && !old.is_empty() => wanted,
-        NONE => wanted,
-        "" => match range.pick(review.ids, taken) {
-            Some(ip) => ip.to_string(),
-            None => return Err(Status::internal("failed to allocate a serviceIP: range is full")),
-        },
-        given => {
-            let value = json!([given]);
-            let Ok(ip) = given.parse::<IpAddr>() else {
-                return fail(value, format!("failed to allocate IP {given}: it is not a valid IP address"));
-            };
-            if !range.usable(ip) {
-                return fail(
-                    value,
-                    format!(
-                        "failed to allocate IP {given}: the provided IP ({given}) is not in the valid range. The range of valid \
-                         IPs is {range}"
-                    ),
-                );
-            }
-            if taken(ip) {
-                return fail(value, format!("failed to allocate IP {given}: provided IP is already allocated"));
-            }
-            ip.to_string()
-        }
-    };
-    let spec = value::child(service, "spec");
-    spec.insert("clusterIPs".into(), json!([address]));
-    spec.insert("clusterIP".into(), address.into());
-    Ok(())
 }
 
 fn node_ports(review: &mut Review<'_>, service: &mut Value) -> Result<(), Status> {

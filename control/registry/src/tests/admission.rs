@@ -444,7 +444,10 @@ fn who_writes_what_acts_on_nothing_is_told_so() {
     assert_eq!(warnings(&mut c, Verb::Create, "apiservices.apiregistration.k8s.io", local), Vec::<String>::new());
     let shown = c.value("apiservices.apiregistration.k8s.io v1.apps");
     assert_eq!(shown["status"]["conditions"][0]["reason"], "Local");
-    assert_eq!(c.value("servicecidrs.networking.k8s.io kubernetes")["spec"]["cidrs"], json!(["10.96.0.0/16"]));
+    assert_eq!(
+        c.value("servicecidrs.networking.k8s.io kubernetes")["spec"]["cidrs"],
+        json!(["10.96.0.0/16", "fd00:10:96::/112"])
+    );
 }
 
 #[test]

@@ -186,6 +186,31 @@ fn locations_bring_their_addresses() {
 }
 
 #[test]
+fn endpoints_of_both_families_share_their_names() {
+    let ports = json!([{"name": "sql", "port": 1}]);
+    let headless = service("db", json!({"clusterIP": "None", "ipFamilies": ["IPv4", "IPv6"], "ports": ports}));
+    let of =
+        |ip: &str| slice("db", json!([{"name": "sql", "port": 2}]), json!([{"addresses": [ip], "hostname": "db-0"}]));
+    let zone = example().with_service("shop", "db", Some(&headless), &[of("10.244.0.5"), of("fd00::5")]);
+    use RecordType::{A, Aaaa, Ptr, Srv};
+    let host = "db-0.db.shop.svc.cluster.local";
+    for (name, rtype, want) in [
+        ("db.shop.svc.cluster.local", A, "10.244.0.5"),
+        ("db.shop.svc.cluster.local", Aaaa, "fd00::5"),
+        (host, A, "10.244.0.5"),
+        (host, Aaaa, "fd00::5"),
+        ("_sql._tcp.db.shop.svc.cluster.local", Srv, "2 db-0.db.shop.svc.cluster.local"),
+        ("5.0.244.10.in-addr.arpa", Ptr, host),
+        ("5.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.d.f.ip6.arpa", Ptr, host),
+    ] {
+        assert_eq!(show(&zone.lookup(name, rtype)), want, "{name} {rtype:?}");
+    }
+    let Answer::Records(r) = zone.lookup("_sql._tcp.db.shop.svc.cluster.local", Srv) else { panic!() };
+    let beside: Vec<_> = r.additional.iter().filter_map(|r| Some(r.data.ip()?.to_string())).collect();
+    assert_eq!(beside, ["10.244.0.5", "fd00::5"]);
+}
+
+#[test]
 fn a_change_leaves_nothing_behind() {
     let zone = example();
     let none: [Object; 0] = [];

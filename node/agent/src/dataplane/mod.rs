@@ -275,6 +275,7 @@ fn identity(pod: &PodIdentity) -> Identity {
         name: pod.name.clone(),
         service_account: pod.service_account.clone(),
         ip: pod.ip,
+        second_ip: pod.second_ip,
         hostname: pod.hostname.to_string(),
         dns: crate::dns::of_pod(&pod.dns),
         hosts: pod.hosts.clone(),

@@ -341,9 +341,9 @@ impl Pods {
         self.addresses.lease()?;
         let (client, name) = (self.client.clone(), self.facts.name.clone());
         let cidrs = self.addresses.cidrs();
+        let first = self.addresses.pod_cidrs().filter(|_| cidrs.len() == 1);
         self.jobs.spawn(async move {
-            let first = cidrs.len() == 1;
-            while let Err(e) = record_blocks(&client, &name, &cidrs, first).await {
+            while let Err(e) = record_blocks(&client, &name, &cidrs, first.as_ref()).await {
                 tracing::warn!(node = name, error = %e, "cannot write down the node's address blocks");
                 tokio::time::sleep(RETRY).await;
             }

@@ -32,8 +32,10 @@ impl Streaming {
     async fn try_proxy(&self, mut request: Request<Body>, to: &Proxied<'_>) -> Result<Response<Body>, Response<Body>> {
         let changes = request.headers().contains_key(header::UPGRADE);
         let failed = |error: HttpError| refusal(changes, &error.in_go(to.to));
-        // One of the same name that has come since has another address.
-        if self.door.find(to.namespace, to.pod).is_none_or(|pod| pod.ip != to.to.ip()) {
+        let network = self.door.network();
+        // One of the same name that has come since has other addresses.
+        let there = network.pod(to.to.ip()).map(|pod| pod.identity().uid.clone());
+        if self.door.find(to.namespace, to.pod).is_none_or(|pod| Some(pod.uid) != there) {
             return Err(failed(HttpError::Connect(NetError::RemoteUnreachable)));
         }
         let session = match changes {
@@ -45,7 +47,6 @@ impl Streaming {
         let query = request.uri().query().map(|q| format!("?{q}")).unwrap_or_default();
         let uri = format!("{}{query}", to.path).parse::<Uri>();
         *request.uri_mut() = uri.map_err(|_| failed(HttpError::InvalidRequest("its path")))?;
-        let network = self.door.network();
         let options = HttpOptions { between_bytes_timeout: idle::IDLE, ..HttpOptions::default() };
         let answer = match to.https {
             true => over_tls(&network, to.to, request, options.first_byte_timeout).await,

@@ -206,7 +206,7 @@ impl Listener {
         if !self.network.admits(key.client, &pod, to.port()) {
             return false;
         }
-        let Some(mailbox) = pod.udp(scope, to.port()) else { return false };
+        let Some(mailbox) = pod.udp(scope, to) else { return false };
         mailbox.push(Datagram { from, data: Bytes::copy_from_slice(data) });
         true
     }
@@ -218,7 +218,7 @@ impl Listener {
         let (source, shown) = match network.in_namespace(key.client.ip()) {
             Some(pod) => (Source::Pod(pod), key.client),
             None if key.client.ip().is_loopback() => {
-                (Source::Node, SocketAddr::new(network.0.config.node_ip, key.client.port()))
+                (Source::Node, SocketAddr::new(network.node_ip_for(to.ip()), key.client.port()))
             }
             None => (Source::Client(key.client), key.client),
         };
@@ -227,7 +227,7 @@ impl Listener {
         }
         let far = match network.endpoint_target(to) {
             Ok(Target::Pod(pod, scope))
-                if pod.udp(scope, to.port()).is_some() && network.admits(key.client, &pod, to.port()) =>
+                if pod.udp(scope, to).is_some() && network.admits(key.client, &pod, to.port()) =>
             {
                 Some(Far::Here)
             }
@@ -335,7 +335,7 @@ impl Network {
 
     /// Whether policies let a client's datagrams into a pod's port.
     fn admits(&self, client: SocketAddr, pod: &PodHandle, port: u16) -> bool {
-        self.permits(&Flow::udp(self.who_came(client.ip()), Who::of(pod), port))
+        self.permits(&Flow::udp(self.who_came(client.ip()), Who::of(pod, client.ip()), port))
     }
 
     /// Whether policies let a client's datagrams go to an endpoint, as far as they are this node's to ask: if it is a pod in a

@@ -21,7 +21,7 @@ use crate::connect::{Route, Source, Target};
 use crate::error::{HttpError, NetError};
 use crate::hold::Patience;
 use crate::network::Network;
-use crate::pod::{Bound, Scope};
+use crate::pod::{Bound, Scope, loopback};
 use crate::protocol::upgrade;
 use crate::tunnel::Undelivered;
 
@@ -267,7 +267,7 @@ impl Network {
         {
             match pod.tcp(*scope, to.port()) {
                 Some(Bound::Http(service)) => {
-                    let peer = self.peer(from, *scope, &request);
+                    let peer = self.peer(from, *scope, to, &request);
                     let info = ConnInfo { local: to, peer };
                     return match self.watch(from, &target, to) {
                         Ok(None) => call(&*service, info, request, options).await,
@@ -346,13 +346,13 @@ impl Network {
         }
     }
 
-    /// The client's address that a called service is told: the one that a proxy vouches for, or the caller's.
-    pub(crate) fn peer(&self, from: &Source, scope: Scope, request: &Request<Body>) -> SocketAddr {
+    /// The client's address that a service called at `to` is told: the one that a proxy vouches for, or the caller's.
+    pub(crate) fn peer(&self, from: &Source, scope: Scope, to: SocketAddr, request: &Request<Body>) -> SocketAddr {
         match request.extensions().get::<ConnInfo>() {
             Some(info) => info.peer,
             None => match (from, scope) {
-                (Source::Pod(_), Scope::Loopback) => SocketAddr::from(([127, 0, 0, 1], 0)),
-                _ => SocketAddr::new(from.ip(self), 0),
+                (Source::Pod(_), Scope::Loopback) => SocketAddr::new(loopback(to.ip()), 0),
+                _ => SocketAddr::new(from.ip_for(self, to.ip()), 0),
             },
         }
     }

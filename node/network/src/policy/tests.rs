@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::*;
 use crate::body::empty;
 use crate::http::{HttpOptions, ServiceError};
-use crate::network::tests::{Echo, at, attach, ip, network, set_web, text, web};
+use crate::network::tests::{Echo, at, attach, attach_dual, ip, network, set_web, text, web};
 use crate::{HttpError, HttpService};
 
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -130,6 +130,21 @@ async fn the_world_outside_is_addresses() {
         let opened = net.open(&Source::Client(at(client)), &target, at("10.244.0.2:8080"), None).await;
         assert_eq!(opened.map(drop), want, "{client}");
     }
+}
+
+#[tokio::test]
+async fn blocks_of_ipv6_are_for_what_comes_by_it() {
+    let net = network();
+    let (a, b) = (attach_dual(&net, 1), attach_dual(&net, 2));
+    let _listener = b.listen_tcp(at("0.0.0.0:8080")).unwrap();
+    let block = |cidr: &str| json!({"ipBlock": {"cidr": cidr}});
+    let (four, six) = ("10.244.0.2:8080", "[fd00:10:244::af4:2]:8080");
+    net.set_policies(policies(&[guarded(2, Some(block("fd00:10:244::af4:1/128")))]));
+    assert_eq!(connects(&a, six).await, Ok(()));
+    assert_eq!(connects(&a, four).await, Err(NetError::Forbidden));
+    net.set_policies(policies(&[confined(1, Some(block("10.244.0.0/16")))]));
+    assert_eq!(connects(&a, six).await, Err(NetError::Forbidden));
+    assert_eq!(connects(&a, four).await, Ok(()));
 }
 
 #[tokio::test]

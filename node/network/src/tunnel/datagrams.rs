@@ -95,7 +95,7 @@ impl Network {
             return Ok(());
         }
         let from = Source::Pod(pod.clone());
-        let claim = claim(&from, SocketAddr::new(pod.ip(), port)).ok_or(NetError::AccessDenied)?;
+        let claim = claim(&from, SocketAddr::new(pod.ip_for(to.ip()), port)).ok_or(NetError::AccessDenied)?;
         let head = wire::datagrams(to, &claim).ok_or(NetError::InvalidArgument)?;
         let (tx, mut rx) = mpsc::channel(WAITING);
         // There is room for the first one.
@@ -221,13 +221,13 @@ pub(super) async fn receive(
     mut respond: h2::server::SendResponse<Bytes>,
 ) {
     let Heard { to, claim, .. } = heard;
-    if pod.udp(Scope::Pod, to.port()).is_none() {
+    if pod.udp(Scope::Pod, to).is_none() {
         return refuse(&mut respond, Refusal::Refused, None);
     }
     let claim = Arc::new(claim);
     let Ok(mut send) = respond.send_response(Response::new(()), false) else { return };
     // What policies do not let through is lost, as on a network that drops it.
-    let mailbox = || match pod.udp(Scope::Pod, to.port()) {
+    let mailbox = || match pod.udp(Scope::Pod, to) {
         Some(mailbox) => Ok(Some(mailbox).filter(|m| m.may_receive(&pod, to.port(), &claim))),
         None => Err(Reason::CONNECT_ERROR),
     };

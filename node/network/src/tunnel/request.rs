@@ -277,9 +277,9 @@ impl Network {
         options: &HttpOptions,
     ) -> Result<Response<Body>, Undelivered> {
         let progress: Option<Arc<Progress>> = request.extensions().get().cloned();
-        let peer = self.peer(from, Scope::Pod, &request);
+        let peer = self.peer(from, Scope::Pod, to, &request);
         let (parts, body) = request.into_parts();
-        let claim = claim(from, SocketAddr::new(from.ip(self), peer.port()));
+        let claim = claim(from, SocketAddr::new(from.ip_for(self, to.ip()), peer.port()));
         let Some(claim) = claim else {
             let error = HttpError::Connect(NetError::AccessDenied);
             return Err(Failure::NotSent(error, Box::new(Request::from_parts(parts, body))).into());

@@ -153,7 +153,7 @@ pub(super) fn claim(from: &Source, address: SocketAddr) -> Option<Claim> {
 impl Network {
     /// Opens a byte stream to a pod of another node.
     pub(crate) async fn open_remote(&self, from: &Source, node: &Neighbour, to: SocketAddr) -> Result<Conn, NetError> {
-        let local = from.local(self, Scope::Pod);
+        let local = from.local(self, Scope::Pod, to.ip());
         let claim = claim(from, local).ok_or(NetError::AccessDenied)?;
         let head = wire::connect(to, &claim).ok_or(NetError::InvalidArgument)?;
         let opening = timeout(self.0.config.connect_timeout, self.first_word(node, &head, false));
@@ -180,7 +180,7 @@ impl Network {
         if let Some(known) = self.0.tunnel.takes_requests(to) {
             return Ok(known);
         }
-        let claim = claim(from, SocketAddr::new(from.ip(self), 0)).ok_or(NetError::AccessDenied)?;
+        let claim = claim(from, SocketAddr::new(from.ip_for(self, to.ip()), 0)).ok_or(NetError::AccessDenied)?;
         let head = wire::ask(to, &claim).ok_or(NetError::InvalidArgument)?;
         let asking = timeout(self.0.config.connect_timeout, self.first_word(node, &head, true));
         match asking.await.unwrap_or(Err(NetError::Timeout))? {

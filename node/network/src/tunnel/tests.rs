@@ -8,7 +8,7 @@ use bytes::Bytes;
 use copepod_model::facts::SERVICE_NAME_LABEL;
 use copepod_model::join_token::AGENT_KEY;
 use copepod_model::object::{encode, with_revision};
-use copepod_model::{Key, Object};
+use copepod_model::{Key, Object, networks};
 use copepod_node_routes::{Config, DATA_PORT, Neighbours, RouteTable};
 use futures_util::StreamExt as _;
 use http::{HeaderMap, Request, Response};
@@ -126,6 +126,7 @@ fn attach(net: &Network, name: &str, address: &str) -> Arc<PodHandle> {
         name: name.into(),
         service_account: "till".into(),
         ip: ip(address),
+        second_ip: None,
         hostname: name.into(),
         dns: crate::Dns::default(),
         hosts: Vec::new(),
@@ -205,6 +206,40 @@ async fn a_stream_goes_both_ways_and_each_way_ends_by_itself() {
     assert_eq!(soon(server).await.unwrap(), (to(7000), conn.local), "the pod sees the other pod");
     assert_eq!((conn.local.ip(), conn.peer), (ip(A), to(7000)));
     assert_eq!((two.d.net.sessions(), two.e.net.sessions()), (1, 0));
+}
+
+#[tokio::test]
+async fn streams_of_ipv6_go_between_nodes_as_well() {
+    let two = two().await;
+    for (own, node) in [("d", &two.d), ("e", &two.e)] {
+        let mut all = Neighbours::clone(&node.net.neighbours());
+        for (name, at, part) in [("d", two.d.at, [10u8, 244, 240, 0]), ("e", two.e.at, [10, 244, 224, 0])] {
+            let (v6, bits) = networks::part_beside(part.into(), 20);
+            let mut object = node_object(name, at, "").value();
+            object["spec"]["podCIDRs"] = json!([format!("{}/20", IpAddr::from(part)), format!("{v6}/{bits}")]);
+            assert_eq!(all.put_node(&self::object("nodes", "", name, object)), name != own);
+        }
+        node.net.set_neighbours(Arc::new(all), true);
+    }
+    let second = |address: &str| Some(IpAddr::from(networks::beside(address.parse().unwrap())));
+    let dual = |net: &Network, of: &PodHandle, address: &str| {
+        net.attach(Identity { second_ip: second(address), ..of.identity().clone() })
+    };
+    let (a, b) = (dual(&two.d.net, two.a.as_ref(), A), dual(&two.e.net, two.b.as_ref(), B));
+    let listener = b.listen_tcp(at("[::]:7000")).unwrap();
+    let to = SocketAddr::new(second(B).unwrap(), 7000);
+    let conn = soon(a.connect_tcp(to)).await.unwrap();
+    let taken = soon(listener.accept()).await.unwrap();
+    assert_eq!((conn.local.ip(), taken.peer, taken.local), (second(A).unwrap(), conn.local, to));
+    let (x, y) = (a.bind_udp(at("[::]:0")).unwrap(), b.bind_udp(at("[::]:5353")).unwrap());
+    x.send_to(&b"ask"[..], SocketAddr::new(to.ip(), 5353)).unwrap();
+    let asked = soon(y.recv_from()).await.unwrap();
+    assert_eq!((&asked.data[..], asked.from.ip()), (&b"ask"[..], second(A).unwrap()));
+    // A node whose part is of IPv4 alone speaks for nobody at another address.
+    let mut all = Neighbours::clone(&two.e.net.neighbours());
+    all.put_node(&node_object("d", two.d.at, "10.244.240.0/20"));
+    two.e.net.set_neighbours(Arc::new(all), true);
+    assert_eq!(soon(a.connect_tcp(to)).await.unwrap_err(), NetError::AccessDenied);
 }
 
 #[tokio::test]

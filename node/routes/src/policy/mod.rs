@@ -98,8 +98,8 @@ fn has_port(ports: &[Named], name: &str, (protocol, number): (Protocol, u16)) ->
 struct Pod {
     uid: Box<str>,
     labels: Labels,
-    /// While it runs.
-    ip: Option<IpAddr>,
+    /// While it runs; one of each family at most.
+    ips: Box<[IpAddr]>,
     ports: Box<[Named]>,
     /// The policies that are for it and isolate it, if any do.
     ingress: Option<Arc<[Arc<Policy>]>>,
@@ -112,10 +112,11 @@ impl Pod {
         let named = facts.ports.iter().filter(|(name, ..)| !name.is_empty()).filter_map(|(name, number, protocol)| {
             Some(Named { name: name.as_str().into(), protocol: Protocol::parse(protocol)?, number: *number })
         });
+        let runs = !matches!(facts.phase.as_str(), "Succeeded" | "Failed");
         Pod {
             uid: uid(object).into(),
             labels: Labels::of(object),
-            ip: facts.ip.filter(|_| !matches!(facts.phase.as_str(), "Succeeded" | "Failed")),
+            ips: facts.ips.iter().filter(|_| runs).map(IpAddr::to_canonical).collect(),
             ports: named.collect(),
             ingress: None,
             egress: None,
@@ -124,7 +125,7 @@ impl Pod {
 
     /// Whether what the API says of it is the same.
     fn is_same(&self, other: &Pod) -> bool {
-        self.uid == other.uid && self.labels == other.labels && self.ip == other.ip && self.ports == other.ports
+        self.uid == other.uid && self.labels == other.labels && self.ips == other.ips && self.ports == other.ports
     }
 
     fn is_selected(&self, policy: &Policy) -> bool {
@@ -339,16 +340,16 @@ impl Policies {
         if old.as_ref().is_some_and(|old| old.is_same(&new)) {
             return false;
         }
-        let ip = new.ip;
+        let ips = new.ips.clone();
         self.change(&namespace, |space| {
             new.guard(&space.policies);
             space.pods.insert(name.clone(), Arc::new(new));
             true
         });
-        let old = old.and_then(|old| old.ip).filter(|old| Some(*old) != ip);
-        old.into_iter().for_each(|old| self.free(old, &namespace, &name));
-        if let Some(ip) = ip {
-            self.addresses.insert(ip.to_canonical(), (namespace, name));
+        let left = old.iter().flat_map(|old| old.ips.iter()).filter(|old| !ips.contains(old));
+        left.for_each(|old| self.free(*old, &namespace, &name));
+        for ip in ips {
+            self.addresses.insert(ip, (namespace.clone(), name.clone()));
         }
         true
     }
@@ -360,8 +361,8 @@ impl Policies {
             old = space.pods.remove(name);
             old.is_some()
         });
-        if let Some(ip) = old.as_ref().and_then(|old| old.ip) {
-            self.free(ip, namespace, name);
+        for ip in old.iter().flat_map(|old| old.ips.iter()) {
+            self.free(*ip, namespace, name);
         }
         old.is_some()
     }
@@ -422,7 +423,6 @@ impl Policies {
     }
 
     fn free(&mut self, ip: IpAddr, namespace: &str, name: &str) {
-        let ip = ip.to_canonical();
         // Another pod may have it by now.
         if self.addresses.get(&ip).is_some_and(|(ns, n)| **ns == *namespace && **n == *name) {
             self.addresses.remove(&ip);

@@ -217,6 +217,41 @@ fn who_is_known_by_an_address_only_is_the_pod_that_runs_there_or_nobody() {
 }
 
 #[test]
+fn a_pod_is_known_at_its_addresses_of_both_families() {
+    let mut all = world();
+    let (web, api) = (source("a", "web"), source("a", "api"));
+    let six = |n: u8| -> IpAddr { format!("fd00::{n}").parse().unwrap() };
+    let mut dual = pod("a", "api", 2, json!({"app": "api"})).value();
+    dual["status"]["podIPs"] = json!([{"ip": "10.244.0.2"}, {"ip": "fd00::2"}]);
+    assert!(all.put_pod(&object("pods", "a", "api", dual)));
+    assert!(all.knows_address(six(2)) && all.knows_address(ip(2)));
+    all.put_policy(&policy(
+        "a",
+        "p",
+        json!({"podSelector": {"matchLabels": {"app": "api"}}, "policyTypes": ["Ingress"],
+        "ingress": [{"from": [{"ipBlock": {"cidr": "fd00::/64", "except": ["fd00::4/128"]}}]}]}),
+    ));
+    assert!(all.guards(six(2)) && all.guards(ip(2)));
+    for (from, want) in [(six(1), true), (six(4), false), (ip(1), false)] {
+        assert_eq!(all.may_enter(&api, Party::Pod(&web, from), Protocol::Tcp, 80), want, "{from}");
+        assert_eq!(all.may_enter(&api, Party::Outside(from), Protocol::Tcp, 80), want, "{from} outside");
+    }
+    // By a selector it is the same pod at either address.
+    all.put_policy(&policy(
+        "a",
+        "q",
+        json!({"podSelector": {"matchLabels": {"app": "web"}}, "policyTypes": ["Egress"],
+        "egress": [{"to": [{"podSelector": {"matchLabels": {"app": "api"}}}]}]}),
+    ));
+    for to in [ip(2), six(2)] {
+        assert!(all.may_leave(&web, Party::Address(to), Protocol::Tcp, 80), "{to}");
+    }
+    assert!(!all.may_leave(&web, Party::Address(six(3)), Protocol::Tcp, 80));
+    all.remove_pod("a", "api");
+    assert!(!all.knows_address(six(2)) && !all.knows_address(ip(2)));
+}
+
+#[test]
 fn name_lookups_are_traffic_to_the_pods_that_other_clusters_have_for_them() {
     let dns = |to: Value, ports: Value| {
         let mut all = world();

@@ -369,6 +369,10 @@ fn services_over_udp_have_sockets_at_their_own_addresses() {
         let changed = start.with_service("shop", "web", Some(&changed), &none);
         assert!(!start.same_host_ports(&changed) && at(&start) != at(&changed));
     }
+    let ports = json!([{"port": 53, "protocol": "UDP"}]);
+    let both = json!({"clusterIP": "10.96.0.7", "clusterIPs": ["10.96.0.7", "fd00::7"], "ipFamilies": ["IPv4", "IPv6"],
+        "ports": ports});
+    assert_eq!(at(&of(&service("web", both))), ["udp 10.96.0.7:53"], "the host has no way to the other one");
 }
 
 #[test]
@@ -683,4 +687,40 @@ fn where_the_node_listens() {
     assert!(matches!(&found.listen[&at("192.0.2.1:80")], HostPort::Pod { uid, .. } if **uid == *"p1"));
     let key = |name: &str| ServiceKey { namespace: "shop".into(), name: name.into() };
     assert_eq!((t.local_endpoints(&key("api")), t.local_endpoints(&key("web"))), (1, 0));
+}
+
+#[test]
+fn each_family_of_a_service_has_endpoints_of_its_own() {
+    let ports = json!([{"name": "", "port": 8080}]);
+    let spec = |families: Value| {
+        json!({"type": "NodePort", "clusterIP": "10.96.0.7", "clusterIPs": ["10.96.0.7", "fd00::7"], "ipFamilies": families,
+            "externalTrafficPolicy": "Local", "ports": [{"port": 80, "nodePort": 30080}]})
+    };
+    let of = |ip: &str| slice("web", ports.clone(), json!([{"addresses": [ip], "nodeName": "n1"}]));
+    let slices = [of("10.244.0.5"), of("fd00::5")];
+    let both = service("web", spec(json!(["IPv4", "IPv6"])));
+    let t = table(std::slice::from_ref(&both), &slices);
+    let shown = |port: Option<&Arc<ServicePort>>| -> String {
+        let all = port.into_iter().flat_map(|p| p.endpoints.iter());
+        all.map(|e| e.addr.to_string()).collect::<Vec<_>>().join(" ")
+    };
+    let vip = |t: &RouteTable, at: &str| shown(t.service(ip(at), 80, Protocol::Tcp));
+    let (four, six) = ("10.244.0.5:8080", "[fd00::5]:8080");
+    assert_eq!((vip(&t, "10.96.0.7").as_str(), vip(&t, "fd00::7").as_str()), (four, six));
+    let by_node_port = |at: &str| {
+        let at = HostAddr { addr: at.parse().unwrap(), protocol: Protocol::Tcp };
+        shown(t.host_service(at))
+    };
+    assert_eq!((by_node_port("127.0.0.1:30080").as_str(), by_node_port("[::1]:30080").as_str()), (four, six));
+    let key = ServiceKey { namespace: "shop".into(), name: "web".into() };
+    assert_eq!(t.local_endpoints(&key), 1, "one pod is one");
+    let backend = Backend { service: key, port: BackendPort::Number(80) };
+    assert_eq!(shown(t.backend(&backend)), four);
+    // The ingress takes what there is.
+    assert_eq!(shown(table(std::slice::from_ref(&both), &slices[1..]).backend(&backend)), six);
+    // One that gives up its second family is still the same.
+    let first = t.service(ip("fd00::7"), 80, Protocol::Tcp).unwrap();
+    assert_eq!(shown(t.again(first)), six);
+    let one = table(&[service("web", spec(json!(["IPv4"])))], &slices[..1]);
+    assert_eq!(shown(one.again(first)), four);
 }

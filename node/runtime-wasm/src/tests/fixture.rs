@@ -113,6 +113,7 @@ pub(super) fn pod() -> PodIdentity {
         name: "pod-1".into(),
         service_account: "default".into(),
         ip: POD,
+        second_ip: None,
         hostname: "pod-1".into(),
         dns: Default::default(),
         hosts: Vec::new(),

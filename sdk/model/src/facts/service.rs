@@ -16,6 +16,8 @@ pub const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
 pub struct ServiceFacts {
     /// `spec.clusterIPs` (or `clusterIP`), parsed; empty for headless and ExternalName Services.
     pub cluster_ips: Vec<IpAddr>,
+    /// `spec.ipFamilies`: of several the first one comes first.
+    pub families: Vec<&'static str>,
     /// `spec.clusterIP` is `None`.
     pub headless: bool,
     /// `spec.externalName` of a Service of that type.
@@ -103,6 +105,7 @@ struct Spec {
     cluster_ip: Option<String>,
     #[serde(rename = "clusterIPs")]
     cluster_ips: Option<Vec<String>>,
+    ip_families: Option<Vec<String>>,
     #[serde(rename = "externalIPs")]
     external_ips: Option<Vec<String>>,
     external_name: Option<String>,
@@ -157,6 +160,8 @@ struct LoadBalancerIngress {
     ip_mode: Option<String>,
 }
 
+const FAMILIES: [&str; 2] = ["IPv4", "IPv6"];
+
 /// What Kubernetes assumes when affinity is on and no timeout is given: three hours.
 const DEFAULT_AFFINITY_SECONDS: u32 = 10_800;
 
@@ -201,6 +206,7 @@ impl Facts for ServiceFacts {
         }
         ServiceFacts {
             cluster_ips,
+            families: spec.ip_families.iter().flatten().filter_map(|f| FAMILIES.into_iter().find(|k| f == k)).collect(),
             headless,
             external_name,
             external_ips,
@@ -320,11 +326,12 @@ mod tests {
     #[test]
     fn services_by_type() {
         let vip = ServiceFacts::of(&object(json!({"metadata": {}, "spec": {"clusterIP": "10.96.0.7",
-            "clusterIPs": ["10.96.0.7", "fd00::7"], "sessionAffinity": "ClientIP",
+            "clusterIPs": ["10.96.0.7", "fd00::7"], "ipFamilies": ["IPv6", "IPX", "IPv4"], "sessionAffinity": "ClientIP",
             "ports": [{"port": 80, "name": "http", "appProtocol": "kubernetes.io/h2c"}, {"name": "lacks its port"}]},
             "status": {"loadBalancer": {"ingress": [{"ip": "192.0.2.1", "ipMode": "VIP"}, {"hostname": "x"},
                 {"ip": "192.0.2.2", "ipMode": "Proxy"}]}}})));
         assert_eq!(vip.cluster_ips, ["10.96.0.7".parse::<IpAddr>().unwrap(), "fd00::7".parse().unwrap()]);
+        assert_eq!(vip.families, ["IPv6", "IPv4"]);
         assert_eq!(vip.external_ips, ["192.0.2.1".parse::<IpAddr>().unwrap()]);
         assert_eq!(vip.balancer_ips, vip.external_ips);
         let narrow = json!({"spec": {"loadBalancerSourceRanges": ["192.0.2.0/24", " fd00::/8 ", "10.0.0.0/33", "x"]}});

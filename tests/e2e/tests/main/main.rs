@@ -6,6 +6,7 @@ mod api;
 mod certificates;
 mod clients;
 mod descriptors;
+mod dual_stack;
 mod examples;
 mod faults;
 mod gateway;

@@ -111,6 +111,8 @@ impl Node {
             runtime_version: "sim://1".into(),
             api_port: 0,
             pod_cidrs: vec![format!("10.244.{block}.0/24")],
+            dual_stack: true,
+            second_host_ip: None,
         };
         let user = UserInfo {
             name: format!("system:node:{name}"),

@@ -23,8 +23,7 @@ fn judge(view: &Tables) -> Result<(), String> {
     }
     let mut given = BTreeSet::new();
     for pod in view.list("pods", None) {
-        let ip = pod.facts::<PodFacts>().ip.map(|ip| ip.to_string());
-        if let Some(ip) = ip.filter(|ip| !given.insert(ip.clone())) {
+        if let Some(ip) = pod.facts::<PodFacts>().ips.iter().find(|ip| !given.insert(**ip)) {
             return Err(format!("{} and another pod have the address {ip}", pod.key));
         }
     }
@@ -56,7 +55,7 @@ fn judge(view: &Tables) -> Result<(), String> {
         let wanted: BTreeSet<String> = view
             .list("pods", Some("default"))
             .filter(|p| selector.matches(&p.meta.labels) && p.facts::<PodFacts>().ready)
-            .filter_map(|p| p.facts::<PodFacts>().ip.map(|ip| ip.to_string()))
+            .filter_map(|p| p.facts::<PodFacts>().ips.first().map(ToString::to_string))
             .collect();
         let mut found = BTreeSet::new();
         for slice in view.list("endpointslices.discovery.k8s.io", Some("default")) {

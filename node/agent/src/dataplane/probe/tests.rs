@@ -40,6 +40,7 @@ fn network() -> (Network, Arc<PodHandle>) {
         name: "p".into(),
         service_account: "default".into(),
         ip: "10.244.0.5".parse().unwrap(),
+        second_ip: None,
         hostname: "p".into(),
         dns: Default::default(),
         hosts: Vec::new(),

@@ -108,7 +108,7 @@ async fn datagrams_of_other_nodes_are_lost_where_they_are_not_allowed() {
     assert_eq!(&soon(asking.recv_from()).await.unwrap().data[..], b"answer");
     // The conversation goes on as long as whoever has begun it may.
     let claim = Arc::new(format!("pod shop a uid-a till {back}").parse().unwrap());
-    let taken = || two.b.udp(Scope::Pod, 5353).unwrap().may_receive(&two.b, 5353, &claim);
+    let taken = || two.b.udp(Scope::Pod, super::to(5353)).unwrap().may_receive(&two.b, 5353, &claim);
     assert!(taken());
     set(&two, &[json!({"podSelector": app("b")}), json!({"podSelector": app("a")})]);
     assert!(!taken());

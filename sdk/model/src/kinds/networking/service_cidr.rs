@@ -25,14 +25,14 @@ pub fn kind() -> Kind {
 }
 
 /// The one that every cluster has, ready. When it became so is left out: it is filled in where the object is written.
-pub fn system(range: &str) -> (&'static str, Value) {
+pub fn system(ranges: &[String]) -> (&'static str, Value) {
     let ready = json!({
         "type": "Ready", "status": "True", "reason": "", "message": "Kubernetes default Service CIDR is ready",
     });
     let object = json!({
         "apiVersion": "networking.k8s.io/v1", "kind": "ServiceCIDR",
         "metadata": {"name": DEFAULT, "finalizers": [FINALIZER]},
-        "spec": {"cidrs": [range]}, "status": {"conditions": [ready]},
+        "spec": {"cidrs": ranges}, "status": {"conditions": [ready]},
     });
     (DEFAULT, object)
 }

@@ -256,6 +256,9 @@ fn what_may_not_change() {
         "ports":[{"port":80}]});
     let double = json!({"clusterIP":"10.0.0.1","clusterIPs":["10.0.0.1","::1"],"ipFamilyPolicy":"PreferDualStack",
         "ports":[{"port":80}]});
+    let mut families = double.clone();
+    families["ipFamilies"] = json!(["IPv4", "IPv6"]);
+    let headless = json!({"clusterIP":"None","clusterIPs":["None"],"ipFamilies":["IPv4"],"ports":[{"port":80}]});
     for (old, field, value, want) in [
         (&local, "healthCheckNodePort", json!(31235), vec!["spec.healthCheckNodePort: Forbidden: field is immutable"]),
         (
@@ -280,6 +283,17 @@ fn what_may_not_change() {
             ],
         ),
         (&double, "type", json!("NodePort"), vec![]),
+        (
+            &families,
+            "ipFamilies",
+            json!(["IPv6"]),
+            vec![
+                "spec.ipFamilies[0]: Invalid value: [\"IPv6\"]: may not change once set",
+                "spec.ipFamilyPolicy: Invalid value: \"PreferDualStack\": must be set to 'SingleStack' when releasing the \
+                 secondary ipFamily",
+            ],
+        ),
+        (&headless, "ipFamilies", json!(["IPv6"]), vec![]),
     ] {
         let mut new = old.clone();
         new[field] = value;

@@ -135,7 +135,8 @@ fn affinity(spec: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
-/// Rules of addresses and their families (`ValidateServiceClusterIPsRelatedFields`), which what allocates them asks first.
+/// Rules of addresses and their families (KEP-563, `ValidateServiceClusterIPsRelatedFields`), which what allocates them asks
+/// first.
 pub fn validate_addresses(spec: &Value, errors: &mut Vec<FieldError>) {
     if is_external(spec) {
         return;

@@ -12,8 +12,14 @@ const FIXED: &str = "may not change once set";
 /// Errors of a change of the spec.
 pub(super) fn validate(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
     // To become, or stop being, an ExternalName is to get or lose the address.
-    if !(is_external(new) || is_external(old) || is_headless(new) && is_headless(old)) {
-        addresses(new, old, errors);
+    if !is_external(new) && !is_external(old) {
+        if !(is_headless(new) && is_headless(old)) {
+            kept("clusterIPs", "clusterIP", new, old, errors);
+        }
+        // Without addresses a Service merely says which families it is for.
+        if !is_headless(new) && !is_headless(old) {
+            kept("ipFamilies", "ipFamily", new, old, errors);
+        }
     }
     let balanced = |spec: &Value| spec["type"] == "LoadBalancer";
     if balanced(new) && balanced(old) && new["loadBalancerClass"] != old["loadBalancerClass"] {
@@ -26,9 +32,9 @@ pub(super) fn validate(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
     }
 }
 
-/// A second address may come and go, the first one stays.
-fn addresses(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
-    let (now, was, path) = (list(new, "clusterIPs"), list(old, "clusterIPs"), SPEC.child("clusterIPs"));
+/// A second address and its family may come and go, the first ones stay.
+fn kept(field: &str, one: &str, new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
+    let (now, was, path) = (list(new, field), list(old, field), SPEC.child(field));
     let shown = || json!(now);
     if now.len() == was.len() {
         for (i, _) in now.iter().zip(was).enumerate().filter(|(_, (n, o))| n != o) {
@@ -37,12 +43,14 @@ fn addresses(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
         return;
     }
     match (now.first(), was.first()) {
-        (None, _) => errors.push(FieldError::invalid(path.index(0), shown(), "primary clusterIP can not be unset")),
+        (None, _) => {
+            errors.push(FieldError::invalid(path.index(0), shown(), format!("primary {one} can not be unset")))
+        }
         (Some(n), Some(o)) if n != o => errors.push(FieldError::invalid(path.index(0), shown(), FIXED)),
         _ => {}
     }
     if now.len() == 1 && was.len() > 1 && new["ipFamilyPolicy"] != "SingleStack" {
-        let why = "must be set to 'SingleStack' when releasing the secondary clusterIP";
+        let why = format!("must be set to 'SingleStack' when releasing the secondary {one}");
         errors.push(FieldError::invalid(SPEC.child("ipFamilyPolicy"), new["ipFamilyPolicy"].clone(), why));
     }
 }

@@ -1,0 +1,140 @@
+//! Dual stack: pods, Services, DNS and the node's doors over IPv6 as over IPv4.
+
+use std::net::TcpListener;
+use std::process::Command;
+
+use e2e::{Cluster, has, needs, text, until};
+
+const ECHO: &str = "
+apiVersion: v1
+kind: Pod
+metadata: {name: echo, labels: {app: echo}}
+spec:
+  containers:
+  - {name: c, image: 'file://examples/tcp-echo/tcp-echo.wasm', ports: [{containerPort: 7000}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: echo}
+spec: {ipFamilyPolicy: RequireDualStack, selector: {app: echo}, ports: [{name: lines, port: 70, targetPort: 7000}]}
+";
+
+const HELLO: &str = "
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: web}
+spec:
+  selector: {matchLabels: {app: web}}
+  template:
+    metadata: {labels: {app: web}}
+    spec:
+      containers:
+      - {name: c, image: 'file://examples/hello/hello.wasm', ports: [{containerPort: 8080}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web}
+spec:
+  type: NodePort
+  ipFamilyPolicy: RequireDualStack
+  ipFamilies: [IPv6]
+  selector: {app: web}
+  ports: [{port: 80, targetPort: 8080}]
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: web}
+spec: {defaultBackend: {service: {name: web, port: {number: 80}}}}
+";
+
+fn words(c: &Cluster, object: &str, path: &str) -> Vec<String> {
+    let got = c.ok(&["get", object, "-o", &format!("jsonpath={{{path}}}")]);
+    got.split_whitespace().map(String::from).collect()
+}
+
+fn dig(server: &str, port: &str, args: &[&str]) -> String {
+    let mut dig = Command::new("dig");
+    dig.args([&format!("@{server}"), "-p", port, "+tries=1", "+time=5", "+short"]).args(args);
+    text(&dig.output().expect("dig runs").stdout).trim().to_string()
+}
+
+#[test]
+fn pods_and_services_have_an_address_of_either_family() {
+    let Some((_dir, c)) = Cluster::for_kubectl(&[]) else { return };
+    c.apply(ECHO);
+    c.ok(&["wait", "pod/echo", "--for=condition=Ready", "--timeout=60s"]);
+    let ips = words(&c, "pod/echo", ".status.podIPs[*].ip");
+    assert!(ips.len() == 2 && ips[0].starts_with("10.244.") && ips[1].starts_with("fd00:10:244:"), "{ips:?}");
+    let cidrs = words(&c, "nodes", ".items[0].spec.podCIDRs[*]");
+    assert_eq!((cidrs.len(), cidrs[0].ends_with(".0/24"), cidrs[1].ends_with("/120")), (2, true, true), "{cidrs:?}");
+    assert_eq!(words(&c, "service/kubernetes", ".spec.ipFamilies[*]"), ["IPv4"]);
+    let vips = words(&c, "service/echo", ".spec.clusterIPs[*]");
+    assert!(vips.len() == 2 && vips[0].starts_with("10.96.") && vips[1].starts_with("fd00:10:96::"), "{vips:?}");
+    until("there is a slice for each family", || {
+        let slices = ["get", "endpointslices", "-l", "kubernetes.io/service-name=echo", "-o"];
+        let path = "jsonpath={range .items[*]}{.addressType} {.endpoints[*].addresses[0]}{'\\n'}{end}";
+        let all = c.ok(&[&slices[..], &[path]].concat());
+        let mut lines: Vec<&str> = all.lines().collect();
+        lines.sort_unstable();
+        (lines == [format!("IPv4 {}", ips[0]), format!("IPv6 {}", ips[1])]).then_some(())
+    });
+    until("it listens", || c.ok(&["logs", "echo"]).contains("listening").then_some(()));
+
+    // A guest goes to the virtual address of IPv6, and shows its own.
+    c.apply(&format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: client}}\nspec:\n  restartPolicy: Never\n  containers:\n  - {{name: c, image: 'file://examples/tcp-echo/tcp-echo.wasm', args: [connect, '[{}]:70']}}\n",
+        vips[1]
+    ));
+    until("the client has its answer", || {
+        (c.ok(&["get", "pod", "client", "-o", "jsonpath={.status.phase}"]) == "Succeeded").then_some(())
+    });
+    let said = c.ok(&["logs", "client"]);
+    let own = words(&c, "pod/client", ".status.podIPs[1].ip").remove(0);
+    assert!(said.contains(&format!("[{}]:70 says: hello from [{own}]:", vips[1])), "{said}");
+    assert!(c.ok(&["logs", "echo"]).contains(&format!("[{own}]:")), "the server has seen it");
+
+    if needs("dig", has("dig")) {
+        let (ip, port) = c.dns.rsplit_once(':').unwrap();
+        let name = "echo.default.svc.cluster.local";
+        assert_eq!(dig(ip, port, &[name, "AAAA"]), vips[1]);
+        assert_eq!(dig(ip, port, &[name, "A"]), vips[0]);
+        assert_eq!(dig(ip, port, &["-x", &vips[1]]), format!("{name}."));
+        assert!(dig(ip, port, &[&format!("_lines._tcp.{name}"), "SRV"]).contains(&format!("70 {name}.")));
+        // The second address goes with the policy, and its name with it.
+        c.ok(&["patch", "service", "echo", "--type=merge", "-p", r#"{"spec":{"ipFamilyPolicy":"SingleStack"}}"#]);
+        until("there is one address", || dig(ip, port, &[name, "AAAA"]).is_empty().then_some(()));
+    }
+    c.ok(&["patch", "service", "echo", "--type=merge", "-p", r#"{"spec":{"ipFamilyPolicy":"SingleStack"}}"#]);
+    assert_eq!(words(&c, "service/echo", ".spec.clusterIPs[*]"), vips[..1]);
+    let wrong = r#"{"spec":{"ipFamilies":["IPv6"]}}"#;
+    let refused = c.fails(&["patch", "service", "echo", "--type=merge", "-p", wrong]);
+    assert!(refused.contains("expected an IPv6 value as indicated by `ipFamilies[0]`"), "{refused}");
+}
+
+#[test]
+fn the_nodes_doors_are_open_on_ipv6_as_well() {
+    if !needs("IPv6 on loopback", TcpListener::bind("[::1]:0").is_ok()) {
+        return;
+    }
+    let Some((_dir, c)) = Cluster::for_kubectl(&["--also-bind", "::1"]) else { return };
+    c.apply(HELLO);
+    c.ok(&["rollout", "status", "deployment/web", "--timeout=60s"]);
+    let hosts = c.ok(&["get", "pods", "-l", "app=web", "-o", "jsonpath={.items[0].status.hostIPs[*].ip}"]);
+    assert_eq!(hosts, "127.0.0.1 ::1");
+    assert_eq!(words(&c, "service/web", ".spec.ipFamilies[*]"), ["IPv6", "IPv4"]);
+    let node_port = words(&c, "service/web", ".spec.ports[0].nodePort").remove(0);
+    let ingress = c.ingress.rsplit_once(':').unwrap().1;
+    for at in ["[::1]", "127.0.0.1"] {
+        for port in [ingress, &node_port] {
+            until(&format!("{at}:{port} answers"), || {
+                let out = Command::new("curl").args(["-s", "-m", "10", &format!("http://{at}:{port}/")]).output();
+                text(&out.expect("curl runs").stdout).contains("Hello from web-").then_some(())
+            });
+        }
+    }
+    if needs("dig", has("dig")) {
+        let port = c.dns.rsplit_once(':').unwrap().1;
+        let vip = words(&c, "service/web", ".spec.clusterIP").remove(0);
+        assert_eq!(dig("::1", port, &["web.default.svc.cluster.local", "AAAA"]), vip);
+    }
+}
