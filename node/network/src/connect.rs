@@ -64,10 +64,10 @@ pub(crate) enum Target {
 }
 
 impl Target {
-    /// Whether a stream to a port of it leaves this process.
-    fn leaves(&self, port: u16) -> bool {
+    /// Whether a stream to an address of it leaves this process.
+    fn leaves(&self, to: SocketAddr) -> bool {
         match self {
-            Target::Pod(pod, scope) => matches!(pod.tcp(*scope, port), Some(Bound::Namespace(_))),
+            Target::Pod(pod, scope) => matches!(pod.tcp(*scope, to), Some(Bound::Namespace(_))),
             Target::Remote(_) | Target::Outside(_) => true,
             Target::Service(_) => false,
         }
@@ -162,7 +162,7 @@ impl Network {
         let choice = self.choice(port, side, chosen);
         for endpoint in port.in_order(side, &choice) {
             let opened = match self.endpoint_target(endpoint.addr) {
-                Ok(Target::Pod(pod, scope)) => match pod.tcp(scope, endpoint.addr.port()) {
+                Ok(Target::Pod(pod, scope)) => match pod.tcp(scope, endpoint.addr) {
                     Some(Bound::Http(_)) => match self.permit(from, &Target::Pod(pod, scope), endpoint.addr) {
                         Ok(()) => return balanced(endpoint.addr),
                         Err(e) => Err(e),
@@ -286,7 +286,7 @@ impl Network {
         route: Option<Route>,
     ) -> Result<Conn, NetError> {
         match target {
-            Target::Pod(pod, scope) => match pod.tcp(*scope, to.port()).ok_or(NetError::ConnectionRefused)? {
+            Target::Pod(pod, scope) => match pod.tcp(*scope, to).ok_or(NetError::ConnectionRefused)? {
                 Bound::Namespace(interface) => self.open_namespace(from, pod, &interface, to).await,
                 bound => self.open_bound(from, pod, bound, *scope, to, route),
             },
@@ -383,7 +383,7 @@ impl Network {
         let choice = self.choice(port, side, chosen);
         for endpoint in port.in_order(side, &choice) {
             match self.endpoint_target(endpoint.addr) {
-                Ok(target) if target.leaves(endpoint.addr.port()) => {
+                Ok(target) if target.leaves(endpoint.addr) => {
                     let Ok(mut there) = self.open(from, &target, endpoint.addr, None).await else { continue };
                     self.taken(port, client, chosen, endpoint.addr);
                     let mut here = conn.stream;
@@ -393,7 +393,7 @@ impl Network {
                 Ok(target) => {
                     let flow = flow(from, &target, endpoint.addr);
                     let Target::Pod(pod, scope) = &target else { continue };
-                    let Some(bound) = pod.tcp(*scope, endpoint.addr.port()) else { continue };
+                    let Some(bound) = pod.tcp(*scope, endpoint.addr) else { continue };
                     if self.permit(from, &target, endpoint.addr).is_err() {
                         continue;
                     }

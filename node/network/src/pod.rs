@@ -76,9 +76,8 @@ impl Identity {
     }
 }
 
-/// Where inside a pod a port is bound: on its addresses, or on its own loopback. A port of TCP is one for both families, as that
-/// of a socket of Linux that is not for IPv6 only: a guest that listens for one is reached by the other. Of UDP each family has
-/// its own, since a guest's socket of one cannot answer the other (`wasi:sockets` has them for IPv6 only).
+/// Where inside a pod a port is bound: on its addresses, or on its own loopback. Each family has ports of its own: a guest's socket
+/// of IPv4 cannot even be told of a peer of IPv6 (wasi-libc gives up). A service, and what listens at `[::]`, has both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Scope {
     Pod,
@@ -97,7 +96,7 @@ pub(crate) enum Bound {
 #[derive(Default)]
 struct Ports {
     closed: bool,
-    tcp: HashMap<(Scope, u16), Bound>,
+    tcp: HashMap<(Scope, SocketAddr), Bound>,
     udp: HashMap<(Scope, SocketAddr), Arc<Mailbox>>,
     last: u16,
 }
@@ -222,16 +221,20 @@ impl PodHandle {
     }
 
     pub(crate) fn bind_tcp(&self, addr: SocketAddr, bound: Bound) -> Result<u16, NetError> {
+        let both = matches!(bound, Bound::Http(_)) || addr.ip() == Ipv6Addr::UNSPECIFIED;
+        let own = any(addr).ip();
+        let families: Vec<IpAddr> = BOTH.into_iter().filter(|ip| both || *ip == own).collect();
+        let places = |(scope, port): (Scope, u16)| families.iter().map(move |ip| (scope, SocketAddr::new(*ip, port)));
         self.bind(
             addr,
-            |ports, at| match ports.tcp.entry(at) {
-                Entry::Occupied(_) => false,
-                Entry::Vacant(free) => {
-                    free.insert(bound.clone());
-                    true
+            |ports, at| {
+                let free = !places(at).any(|place| ports.tcp.contains_key(&place));
+                if free {
+                    ports.tcp.extend(places(at).map(|place| (place, bound.clone())));
                 }
+                free
             },
-            |ports, at| drop(ports.tcp.remove(&at)),
+            |ports, at| places(at).for_each(|place| drop(ports.tcp.remove(&place))),
         )
     }
 
@@ -275,11 +278,11 @@ impl PodHandle {
         }
     }
 
-    pub(crate) fn tcp(&self, scope: Scope, port: u16) -> Option<Bound> {
+    pub(crate) fn tcp(&self, scope: Scope, at: SocketAddr) -> Option<Bound> {
         if let (Scope::Pod, Some(interface)) = (scope, &self.identity.interface) {
             return Some(Bound::Namespace(interface.clone()));
         }
-        lock(&self.ports).tcp.get(&(scope, port)).cloned()
+        lock(&self.ports).tcp.get(&(scope, any(at))).cloned()
     }
 
     pub(crate) fn udp(&self, scope: Scope, at: SocketAddr) -> Option<Arc<Mailbox>> {
@@ -330,9 +333,9 @@ impl PodHandle {
             ports.closed = true;
             (std::mem::take(&mut ports.tcp), std::mem::take(&mut ports.udp))
         };
-        for ((_, port), bound) in tcp {
+        for ((_, at), bound) in tcp {
             if let Bound::Listener(backlog) = bound {
-                self.turn_away(port, backlog.close());
+                self.turn_away(at.port(), backlog.close());
             }
         }
         udp.into_values().for_each(|mailbox| mailbox.close());
@@ -341,11 +344,13 @@ impl PodHandle {
     }
 }
 
+/// The unspecified addresses.
+const BOTH: [IpAddr; 2] = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)];
+
 /// A port by its family: at the unspecified address.
 fn any(at: SocketAddr) -> SocketAddr {
     let v4 = at.ip().to_canonical().is_ipv4();
-    let ip: IpAddr = if v4 { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    SocketAddr::new(ip, at.port())
+    SocketAddr::new(BOTH[usize::from(!v4)], at.port())
 }
 
 /// The loopback address of the same family as `other`.

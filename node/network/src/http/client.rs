@@ -265,7 +265,7 @@ impl Network {
         if let Target::Pod(pod, scope) = &target
             && speech.tls.is_none()
         {
-            match pod.tcp(*scope, to.port()) {
+            match pod.tcp(*scope, to) {
                 Some(Bound::Http(service)) => {
                     let peer = self.peer(from, *scope, to, &request);
                     let info = ConnInfo { local: to, peer };

@@ -136,7 +136,7 @@ async fn the_world_outside_is_addresses() {
 async fn blocks_of_ipv6_are_for_what_comes_by_it() {
     let net = network();
     let (a, b) = (attach_dual(&net, 1), attach_dual(&net, 2));
-    let _listener = b.listen_tcp(at("0.0.0.0:8080")).unwrap();
+    let _listener = b.listen_tcp(at("[::]:8080")).unwrap();
     let block = |cidr: &str| json!({"ipBlock": {"cidr": cidr}});
     let (four, six) = ("10.244.0.2:8080", "[fd00:10:244::af4:2]:8080");
     net.set_policies(policies(&[guarded(2, Some(block("fd00:10:244::af4:1/128")))]));

@@ -259,7 +259,7 @@ async fn identified(tcp: TcpStream, at: SocketAddr, config: &TunnelConfig) -> Op
 /// A request, handed to the pod as one from this node would be.
 async fn exchange(heard: Heard, pod: &PodHandle, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
     let Heard { to, claim, peer, asks, .. } = heard;
-    let service: Arc<dyn HttpService> = match pod.tcp(Scope::Pod, to.port()) {
+    let service: Arc<dyn HttpService> = match pod.tcp(Scope::Pod, to) {
         Some(Bound::Http(service)) => service,
         Some(Bound::Listener(_) | Bound::Namespace(_)) => return refuse(&mut respond, Refusal::StreamsOnly, None),
         None => return refuse(&mut respond, Refusal::Refused, None),
