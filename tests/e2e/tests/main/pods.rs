@@ -174,18 +174,19 @@ fn logs_of_several_containers_and_pods() {
     c.apply(SEVERAL);
     let phases = ["get", "pods", "-l", "logs=several", "-o", "jsonpath={.items[*].status.phase}"];
     until("they have ended", || (c.ok(&phases) == "Succeeded Succeeded").then_some(()));
-    assert_eq!(c.ok(&["logs", "both", "--all-containers"]), "from i\nfrom a\nfrom b\n");
-    let prefixed = "[pod/both/i] from i\n[pod/both/a] from a\n[pod/both/b] from b\n";
-    assert_eq!(c.ok(&["logs", "both", "--all-containers", "--prefix"]), prefixed);
     // Of several kubectl asks for one after the other, in no order.
-    let sorted = |text: &str| {
-        let mut lines: Vec<String> = text.lines().map(String::from).collect();
+    let lines = |args: &[&str]| {
+        let said = c.ok(args);
+        let mut lines: Vec<String> = said.lines().map(String::from).collect();
         lines.sort();
         lines
     };
-    assert_eq!(sorted(&c.ok(&["logs", "-l", "logs=several", "-c", "b"])), ["from b", "from one"]);
-    let all = c.ok(&["logs", "-l", "logs=several", "--all-containers", "--prefix"]);
-    assert_eq!(sorted(&all), sorted(&format!("{prefixed}[pod/one/b] from one\n")));
+    assert_eq!(lines(&["logs", "both", "--all-containers"]), ["from a", "from b", "from i"]);
+    let mut prefixed = vec!["[pod/both/a] from a", "[pod/both/b] from b", "[pod/both/i] from i"];
+    assert_eq!(lines(&["logs", "both", "--all-containers", "--prefix"]), prefixed);
+    assert_eq!(lines(&["logs", "-l", "logs=several", "-c", "b"]), ["from b", "from one"]);
+    prefixed.push("[pod/one/b] from one");
+    assert_eq!(lines(&["logs", "-l", "logs=several", "--all-containers", "--prefix"]), prefixed);
     assert_eq!(text(&c.kubectl(&["logs", "both"]).stdout), "from a\n", "the first by default");
 }
 
