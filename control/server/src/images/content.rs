@@ -80,7 +80,11 @@ impl Images {
                 let revision = view.revision();
                 let whole = self.complete(Index(view).digests()).await.unwrap_or(false);
                 let watch = |kind: Kind| store.watch(Interest::all(kind.resource()), revision);
-                let (Ok(mut blobs), Ok(mut manifests)) = (watch(Kind::Blob), watch(Kind::Manifest)) else { continue };
+                let (Ok(mut blobs), Ok(mut manifests)) = (watch(Kind::Blob), watch(Kind::Manifest)) else {
+                    // The store is closed, or so much has come meanwhile that there is a newer state to look at.
+                    tokio::time::sleep(AGAIN).await;
+                    continue;
+                };
                 let pause = if whole { SWEEP } else { AGAIN };
                 let seen = tokio::select! {
                     seen = blobs.next() => seen,
