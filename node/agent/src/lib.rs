@@ -469,10 +469,11 @@ async fn node(config: AgentConfig, mut facts: NodeFacts, data_port: Option<u16>,
     let images = move || listed.borrow().clone();
     let collector = Collector::new(registered.clone(), config.image_gc, config.image_gc_period, listed_tx);
     let mut beside = JoinSet::new();
-    let (at, own) = (client.clone(), registered.clone());
-    beside.spawn(async move { register::record_data_port(&at, &own, data_port).await });
+    let (at, node) = (client.clone(), registered.clone());
+    beside.spawn(async move { register::record_data_port(&at, &node, data_port).await });
+    let (own_tx, own) = watch::channel(registered.clone());
     let (pressure, seen) = watch::channel(copepod_node_plan::node::Health::default());
-    beside.spawn(register::heartbeat(client.clone(), facts.clone(), images, seen));
+    beside.spawn(register::heartbeat(client.clone(), facts.clone(), images, seen, own));
     let (changes_tx, changes) = mpsc::channel(1024);
     let selector = format!("spec.nodeName={}", config.node_name);
     beside.spawn(reflect::reflect(client.clone(), "pods", selector, changes_tx, |c| c));
@@ -484,10 +485,16 @@ async fn node(config: AgentConfig, mut facts: NodeFacts, data_port: Option<u16>,
     }
     let (node_tx, node) = mpsc::channel(16);
     let selector = format!("metadata.name={}", config.node_name);
-    beside.spawn(reflect::reflect(client.clone(), "nodes", selector, node_tx, |c| match c {
-        // There is only one.
-        reflect::Change::Reset(mut all) if all.len() == 1 => reflect::Change::Put(all.remove(0)),
-        other => other,
+    beside.spawn(reflect::reflect(client.clone(), "nodes", selector, node_tx, move |c| {
+        let c = match c {
+            // There is only one.
+            reflect::Change::Reset(mut all) if all.len() == 1 => reflect::Change::Put(all.remove(0)),
+            other => other,
+        };
+        if let reflect::Change::Put(node) = &c {
+            own_tx.send_replace(node.clone());
+        }
+        c
     }));
     let pods = Pods::new(
         client,

@@ -10,7 +10,7 @@ use copepod_node_plan::NodeFacts;
 use copepod_node_plan::node::{self, Health, LEASE_NAMESPACE};
 use copepod_node_routes::DATA_PORT;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{ContainerImage, Node, NodeStatus};
+use k8s_openapi::api::core::v1::{ContainerImage, Node};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
@@ -22,8 +22,6 @@ pub(crate) const BLOCKS: &str = "copepod.dev/pod-blocks";
 
 /// How often the Lease is renewed.
 const HEARTBEAT: Duration = Duration::from_secs(10);
-/// How often the status is written though nothing has changed.
-const REPORT: Duration = Duration::from_secs(300);
 
 /// Creates the Node, or takes the one that exists; tries until the API answers.
 pub(crate) async fn register(
@@ -102,70 +100,63 @@ pub(crate) async fn record_data_port(client: &Client, node: &Object, port: Optio
     }
 }
 
-/// Keeps the Lease and the status fresh, for ever.
+/// Keeps the Lease and the status fresh, for ever. `own` is the Node as the API has it.
 pub(crate) async fn heartbeat(
     client: Client,
     facts: NodeFacts,
     images: impl Fn() -> Vec<ContainerImage> + Send,
     mut pressure: watch::Receiver<Health>,
+    mut own: watch::Receiver<Arc<Object>>,
 ) {
     let mut ticks = tokio::time::interval(HEARTBEAT);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut lease: Option<Lease> = None;
-    let mut reported: Option<(NodeStatus, copepod_model::Time)> = None;
     loop {
-        // Pressure is told at once: the scheduler should know before it places the next pod.
+        // Pressure is told at once: the scheduler should know before it places the next pod. So is that a node is there which
+        // somebody gave up.
         tokio::select! {
             _ = ticks.tick() => {}
             Ok(()) = pressure.changed() => {}
+            () = given_up(&mut own) => {}
         }
-        let health = *pressure.borrow_and_update();
-        if let Err(e) = report(&client, &facts, health, &images(), &mut reported).await {
-            tracing::warn!(node = facts.name, error = %e, "cannot write the node's status");
-        }
+        // First the Lease: to whom the node is lost without it, its word alone would be no news.
         match renew(&client, &facts.name, lease.take()).await {
             Ok(renewed) => lease = Some(renewed),
-            Err(e) => tracing::warn!(node = facts.name, error = %e, "cannot renew the node's lease"),
+            Err(e) => {
+                tracing::warn!(node = facts.name, error = %e, "cannot renew the node's lease");
+                continue;
+            }
+        }
+        let (health, node) = (*pressure.borrow_and_update(), own.borrow_and_update().clone());
+        if let Err(e) = report(&client, &facts, &node, health, &images()).await {
+            tracing::warn!(node = facts.name, error = %e, "cannot write the node's status");
         }
     }
+}
+
+/// Waits until the API shows the node as another than one that is ready, when it had not before.
+async fn given_up(own: &mut watch::Receiver<Arc<Object>>) {
+    while own.changed().await.is_ok() {
+        let status = own.borrow_and_update().spec_and_status().1;
+        let mut conditions = status["conditions"].as_array().into_iter().flatten();
+        if conditions.any(|c| c["type"] == "Ready" && c["status"] != "True") {
+            return;
+        }
+    }
+    std::future::pending().await
 }
 
 async fn report(
     client: &Client,
     facts: &NodeFacts,
+    node: &Object,
     health: Health,
     images: &[ContainerImage],
-    reported: &mut Option<(NodeStatus, copepod_model::Time)>,
 ) -> Result<(), Status> {
-    let at = now();
-    let before = match reported {
-        Some((status, when)) => {
-            let same = node::node_status(facts, Some(status), health, images, at);
-            if unchanged(status, &same) && at.since(*when) < REPORT {
-                return Ok(());
-            }
-            status.clone()
-        }
-        None => {
-            let there = client.get("nodes", "", &facts.name).await?;
-            there.typed::<Node>().and_then(|n| n.status).unwrap_or_default()
-        }
-    };
-    let status = node::node_status(facts, Some(&before), health, images, at);
-    let value = serde_json::to_value(&status).map_err(Status::internal)?;
-    client.patch("nodes", "", &facts.name, "status", PatchType::Merge, json!({"status": value})).await?;
-    *reported = Some((status, at));
-    Ok(())
-}
-
-/// Equal but for the time of the heartbeat.
-fn unchanged(a: &NodeStatus, b: &NodeStatus) -> bool {
-    let strip = |s: &NodeStatus| {
-        let mut s = s.clone();
-        s.conditions.iter_mut().flatten().for_each(|c| c.last_heartbeat_time = None);
-        s
-    };
-    strip(a) == strip(b)
+    let there = node.typed::<Node>().and_then(|n| n.status).unwrap_or_default();
+    let Some(mut patch) = node::report(facts, &there, health, images, now()) else { return Ok(()) };
+    patch["metadata"] = json!({"uid": node.meta.uid});
+    client.patch("nodes", "", &facts.name, "status", PatchType::Strategic, patch).await.map(drop)
 }
 
 async fn renew(client: &Client, name: &str, have: Option<Lease>) -> Result<Lease, Status> {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::time::Duration;
 
 use copepod_model::quantity::Quantity as Amount;
 use copepod_model::{Time, networks};
@@ -12,12 +13,19 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use serde_json::{Value, json};
 
 use crate::eviction::DiskThresholds;
-use crate::when::{micro, stamp};
+use crate::when::{micro, stamp, time};
 
 /// How long a Lease is good for, in seconds.
 pub const LEASE_SECONDS: i32 = 40;
+/// How often the status is written though nothing has changed (the kubelet's `nodeStatusReportFrequency`).
+const REPORT: Duration = Duration::from_secs(300);
+/// The condition that says whether the node takes pods.
+const READY: &str = "Ready";
+/// The conditions that the node itself writes.
+const OWN: [&str; 4] = ["MemoryPressure", "DiskPressure", "PIDPressure", READY];
 /// Where node Leases live.
 pub const LEASE_NAMESPACE: &str = "kube-node-lease";
 
@@ -125,8 +133,46 @@ pub fn node(facts: &NodeFacts, labels: &BTreeMap<String, String>) -> Node {
     }
 }
 
-/// The node's status; `images` as [`crate::listed`] makes them. Transition times are kept from `before` where a condition
-/// has not changed.
+/// What is to be written where the API has `there`: the body of a strategic merge patch. `None` where all of it is so, and was
+/// written lately. What is there and not what was written last counts: a node that was given up says that it is back.
+pub fn report(
+    facts: &NodeFacts,
+    there: &NodeStatus,
+    health: Health,
+    images: &[ContainerImage],
+    now: Time,
+) -> Option<Value> {
+    let status = node_status(facts, Some(there), health, images, now);
+    let ours = status.conditions.iter().flatten().filter(|c| OWN.contains(&c.type_.as_str()));
+    let written = there.conditions.iter().flatten().find(|c| c.type_ == READY);
+    let written = written.and_then(|c| c.last_heartbeat_time.as_ref()).map_or(Time::default(), time);
+    if unchanged(&status, there) && now.since(written) < REPORT {
+        return None;
+    }
+    let mut body = serde_json::to_value(&status).unwrap_or_default();
+    // Others keep theirs.
+    body["conditions"] = ours.map(|c| json!(c)).collect();
+    // A node may have several of one type, by which lists of addresses merge.
+    let replace = std::iter::once(json!({"$patch": "replace"}));
+    body["addresses"] = replace.chain(status.addresses.iter().flatten().map(|a| json!(a))).collect();
+    Some(json!({"status": body}))
+}
+
+/// Equal but for the time of the heartbeat, and the order of the conditions.
+fn unchanged(a: &NodeStatus, b: &NodeStatus) -> bool {
+    let strip = |s: &NodeStatus| {
+        let mut s = s.clone();
+        let conditions = s.conditions.get_or_insert_default();
+        conditions.iter_mut().for_each(|c| c.last_heartbeat_time = None);
+        conditions.sort_by(|a, b| a.type_.cmp(&b.type_));
+        s.images.get_or_insert_default();
+        s
+    };
+    strip(a) == strip(b)
+}
+
+/// The node's status; `images` as [`crate::listed`] makes them. Of `before` all is kept that is somebody else's, and the
+/// transition times of the conditions that have not changed.
 pub fn node_status(
     facts: &NodeFacts,
     before: Option<&NodeStatus>,
@@ -167,7 +213,7 @@ pub fn node_status(
     });
     let mut conditions = conditions.to_vec();
     conditions.push(condition(
-        "Ready",
+        READY,
         "True",
         "KubeletReady".into(),
         "kubelet is posting ready status".into(),
@@ -178,15 +224,18 @@ pub fn node_status(
     let others = before.and_then(|b| b.conditions.as_deref()).unwrap_or_default().iter();
     let others: Vec<_> = others.filter(|o| !conditions.iter().any(|c| c.type_ == o.type_)).cloned().collect();
     conditions.splice(0..0, others);
+    let before = before.cloned().unwrap_or_default();
+    // Resources that the node knows nothing of are advertised by whoever patches its capacity.
+    let others = before.capacity.unwrap_or_default();
     let amounts = |cpu: i64, memory: i64, storage: i64| -> BTreeMap<String, Quantity> {
-        [
+        let own = [
             ("cpu", Amount::from_millis(cpu)),
             ("memory", Amount::from_bytes(memory)),
             ("ephemeral-storage", Amount::from_bytes(storage)),
             ("pods", Amount::from_units(i64::from(facts.max_pods))),
         ]
-        .map(|(k, v)| (k.to_string(), Quantity(v.to_string())))
-        .into()
+        .map(|(k, v)| (k.to_string(), Quantity(v.to_string())));
+        others.clone().into_iter().chain(own).collect()
     };
     let address = |kind: &str, address: String| NodeAddress { type_: kind.into(), address };
     NodeStatus {
@@ -198,10 +247,10 @@ pub fn node_status(
                 .collect(),
         ),
         conditions: Some(conditions),
-        daemon_endpoints: (facts.api_port > 0).then(|| NodeDaemonEndpoints {
+        daemon_endpoints: Some(NodeDaemonEndpoints {
             kubelet_endpoint: Some(DaemonEndpoint { port: i32::from(facts.api_port) }),
         }),
-        images: (!images.is_empty()).then(|| images.to_vec()),
+        images: Some(images.to_vec()),
         node_info: Some(NodeSystemInfo {
             architecture: facts.architecture.clone(),
             boot_id: facts.boot_id.clone(),
@@ -216,7 +265,7 @@ pub fn node_status(
             ..NodeSystemInfo::default()
         }),
         runtime_handlers: Some(vec![NodeRuntimeHandler { name: Some("wasm".into()), ..NodeRuntimeHandler::default() }]),
-        ..NodeStatus::default()
+        ..before
     }
 }
 
@@ -335,6 +384,50 @@ mod tests {
         );
         assert_eq!(find(&third, "DiskPressure").reason.as_deref(), Some("KubeletHasDiskPressure"));
         assert_eq!(find(&third, "Ready").last_transition_time, Some(stamp(Time::from_secs(100))));
+    }
+
+    #[test]
+    fn what_is_there_decides_what_is_reported() {
+        let facts = NodeFacts { second_host_ip: "2001:db8::1".parse().ok(), ..NodeFacts::example() };
+        let images = [ContainerImage { names: Some(vec!["a".into()]), size_bytes: Some(7) }];
+        let well = Health::default();
+        let schema = copepod_model::schema::Schema::builtin();
+        let write = |there: &NodeStatus, patch: &Value| -> NodeStatus {
+            let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node"}, "status": there});
+            let ty = schema.lookup("v1", "Node").expect("a kind");
+            let merged = schema.strategic_merge(ty, &node, patch).expect("a patch");
+            serde_json::from_value(merged["status"].clone()).expect("a status")
+        };
+        let at = |secs: u64| Time::from_secs(1_000_000 + secs);
+        let ask = |there: &NodeStatus, images: &[ContainerImage], secs| report(&facts, there, well, images, at(secs));
+        let first = ask(&NodeStatus::default(), &images, 0).expect("nothing is there");
+        let mut there = write(&NodeStatus::default(), &first);
+        // What others say of a node stays, and costs no writes.
+        there.capacity.get_or_insert_default().insert("example.com/dongle".into(), Quantity("4".into()));
+        there.conditions.get_or_insert_default().push(NodeCondition {
+            type_: "KernelDeadlock".into(),
+            status: "False".into(),
+            ..NodeCondition::default()
+        });
+        let dongles = ask(&there, &images, 1).expect("allocatable lacks what was advertised");
+        let there = write(&there, &dongles);
+        assert_eq!(there.allocatable.as_ref().and_then(|a| a.get("example.com/dongle")), Some(&Quantity("4".into())));
+        assert_eq!(there.addresses.as_ref().map(Vec::len), Some(3));
+        assert_eq!(ask(&there, &images, 300), None);
+        assert!(ask(&there, &images, 301).is_some(), "once in a while");
+        let gone = write(&there, &ask(&there, &[], 2).expect("the image is gone"));
+        assert!(gone.images.iter().flatten().next().is_none() && ask(&gone, &[], 3).is_none());
+        // The node was given up while it could not be heard.
+        let mut lost = there.clone();
+        for c in lost.conditions.iter_mut().flatten().filter(|c| OWN.contains(&c.type_.as_str())) {
+            c.status = "Unknown".into();
+        }
+        let back = write(&lost, &ask(&lost, &images, 60).expect("it is back"));
+        let state = |s: &NodeStatus| -> Vec<String> {
+            s.conditions.iter().flatten().map(|c| format!("{} {}", c.type_, c.status)).collect()
+        };
+        assert_eq!(state(&back), state(&there));
+        assert_eq!(ask(&back, &images, 61), None);
     }
 
     #[test]

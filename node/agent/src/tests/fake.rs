@@ -181,7 +181,9 @@ impl Transport for Fake {
                             let (named, own) = (&patch["metadata"]["uid"], &value["metadata"]["uid"]);
                             assert_eq!(named, own, "the patch is for this very object");
                             let schema = Schema::builtin();
-                            let ty = schema.lookup("v1", "Pod").expect("pods are known");
+                            let (version, kind) = (value["apiVersion"].as_str(), value["kind"].as_str());
+                            let ty = schema.lookup(version.unwrap_or_default(), kind.unwrap_or_default());
+                            let ty = ty.expect("a kind that is known");
                             let merged = schema.strategic_merge(ty, value, &patch);
                             *value = merged.map_err(|e| Status::bad_request(e.to_string()))?;
                         }

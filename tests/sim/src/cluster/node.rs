@@ -16,7 +16,7 @@ use copepod_node_plan::{
 };
 use copepod_state::{Change, Interest, Tables};
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Node as KubeNode, Pod};
 use serde_json::{Value, json};
 
 use super::NODES;
@@ -229,14 +229,12 @@ impl Node {
         write.body = Body::Object(serde_json::to_value(lease).map_err(Status::internal)?);
         self.heartbeat = self.now() + AGAIN;
         self.call(server, write).await?;
-        let status = node::node_status(&self.facts, None, node::Health::default(), &[], crate::START);
-        let stored = view.get("nodes", "", &name).map(|o| o.value()["status"].clone()).unwrap_or_default();
-        if stored["allocatable"].is_null()
-            || stored["conditions"].as_array().is_some_and(|c| c.iter().any(|c| c["status"] == "Unknown"))
-        {
+        let Some(own) = view.get("nodes", "", &name) else { return Err(Status::unavailable("no such node")) };
+        let there = own.typed::<KubeNode>().and_then(|n| n.status).unwrap_or_default();
+        if let Some(report) = node::report(&self.facts, &there, node::Health::default(), &[], self.clock()) {
             let mut patch = request(&self.user, Verb::Patch, "nodes", "", &name);
             patch.subresource = Some("status".into());
-            patch.body = Body::Patch(PatchType::Merge, json!({"status": status}));
+            patch.body = Body::Patch(PatchType::Strategic, report);
             self.call(server, patch).await?;
         }
         self.heartbeat = self.now() + HEARTBEAT;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use copepod_consensus::{ConfState, Position};
 use copepod_state::{Change, Outcome, Tables};
+use serde_json::Value;
 
 use super::Broken;
 use crate::group::disk::Applied;
@@ -125,9 +126,26 @@ impl Canon {
         if self.history.len() > KEPT {
             self.history.pop_first();
         }
-        if let Some(c) = changes.iter().rev().find(|c| !c.key.resource.starts_with("leases")) {
+        if let Some(c) = changes.iter().rev().find(|c| !is_heartbeat(c)) {
             self.spoken = (c.revision, c.key.to_string());
         }
         Ok(true)
+    }
+}
+
+/// Whether a change says no more than that a node lives.
+fn is_heartbeat(change: &Change) -> bool {
+    let silent = |o: &copepod_model::Object| {
+        let mut value = o.value();
+        let conditions = value["status"]["conditions"].as_array_mut();
+        conditions.into_iter().flatten().for_each(|c| c["lastHeartbeatTime"] = Value::Null);
+        for field in ["resourceVersion", "managedFields"] {
+            value["metadata"][field] = Value::Null;
+        }
+        value
+    };
+    match (&*change.key.resource, &change.old, &change.new) {
+        ("nodes", Some(old), Some(new)) => silent(old) == silent(new),
+        (resource, ..) => resource.starts_with("leases"),
     }
 }
