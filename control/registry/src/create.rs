@@ -66,7 +66,7 @@ pub(crate) fn create_object(
         return Err(Status::already_exists(&call.resource(), &call.key.name));
     }
     call.refuse(&told::errors(&entries), &call.key.name)?;
-    managers::set(&mut object, entries);
+    entries.write(&mut object, call.env.now);
     effects.require.extend(admission::namespace_unchanged(call));
     let absent = Require::Absent(call.key.clone());
     call.put(absent, object, effects, 201, warnings)

@@ -101,7 +101,7 @@ pub(crate) fn settle(call: &mut Call<'_, '_>, mut change: Change) -> Result<Sett
     adapt::complete(&call.registry.schema, call.ty, &mut after);
     let applies = change.applied.is_some();
     let entries = managers::updated(call, before, &after, change.applied.take(), told);
-    let managed = !managers::same(&entries, &before["metadata"]["managedFields"]);
+    let managed = entries.differ_from(&before["metadata"]["managedFields"]);
     if matches!(call.part, Part::Whole | Part::Scale(_)) {
         call.kind.strategy.prepare_update(&mut after, before);
     }
@@ -129,7 +129,7 @@ pub(crate) fn settle(call: &mut Call<'_, '_>, mut change: Change) -> Result<Sett
     if value::same(&after, before) && !managed {
         return Ok(Settled::Same(change.before, change.warnings));
     }
-    managers::set(&mut after, entries);
+    entries.write(&mut after, call.env.now);
     // The resource version is the revision of the write, which is not known yet; a dry run answers the old one.
     let meta = value::child(&mut after, "metadata");
     restore(meta, &before["metadata"], "resourceVersion");

@@ -91,7 +91,8 @@ pub(crate) fn same_spec(a: &Value, b: &Value) -> bool {
     same_but(a, b, &["metadata", "status"])
 }
 
-fn same_but(a: &Value, b: &Value, except: &[&str]) -> bool {
+/// Whether two objects are the same but for some fields.
+pub(crate) fn same_but(a: &Value, b: &Value, except: &[&str]) -> bool {
     let rest = |v: &'_ Value| -> usize {
         v.as_object().map_or(0, |m| m.len() - except.iter().filter(|k| m.contains_key(**k)).count())
     };

@@ -42,7 +42,7 @@ pub(crate) fn apply(call: &mut Call<'_, '_>, config: &Value) -> Result<Decision,
     if entries.is_empty() {
         let first = before_first_apply(call, &before);
         // From now on account is kept of what was there before, too.
-        managers::set(&mut after, json!([first.to_json()]));
+        value::child(&mut after, "metadata").insert("managedFields".into(), json!([first.to_json()]));
         entries.push(first);
     }
     let (mine, others): (Vec<Entry>, Vec<Entry>) = entries.into_iter().partition(|e| e.is_of(call, true));

@@ -1,5 +1,6 @@
 //! `metadata.managedFields`: an entry per manager, operation and subresource.
 
+use copepod_model::Time;
 use copepod_model::schema::Schema;
 use serde_json::{Value, json};
 
@@ -65,10 +66,8 @@ impl Entry {
 
     /// Whether it is the entry of who sends this request, by this operation.
     pub(crate) fn is_of(&self, call: &Call<'_, '_>, applied: bool) -> bool {
-        self.operation == if applied { APPLY } else { UPDATE }
-            && self.manager == manager(call)
-            && self.subresource == call.part.name()
-            && (applied || self.api_version == call.kind.api_version())
+        let Entry { manager, operation, api_version, subresource, .. } = self;
+        Whose { manager, operation, api_version, subresource }.is(call, applied)
     }
 
     /// How upstream's messages name it.
@@ -81,6 +80,30 @@ impl Entry {
             out.push_str(&format!(" using {}", self.api_version));
         }
         out
+    }
+}
+
+/// Whose an entry is.
+struct Whose<'e> {
+    manager: &'e str,
+    operation: &'e str,
+    api_version: &'e str,
+    subresource: &'e str,
+}
+
+impl Whose<'_> {
+    fn of(entry: &Value) -> Whose<'_> {
+        let [manager, operation, api_version, subresource] =
+            ["manager", "operation", "apiVersion", "subresource"].map(|name| text(entry, name));
+        Whose { manager, operation, api_version, subresource }
+    }
+
+    /// Whether it is that of who sends this request, by this operation.
+    fn is(&self, call: &Call<'_, '_>, applied: bool) -> bool {
+        self.operation == if applied { APPLY } else { UPDATE }
+            && self.manager == manager(call)
+            && self.subresource == call.part.name()
+            && (applied || self.api_version == call.kind.api_version())
     }
 }
 
@@ -162,7 +185,7 @@ pub(crate) fn created(
     object: &Value,
     applied: Option<Applied>,
     told: Option<Vec<Entry>>,
-) -> Value {
+) -> Entries {
     let is_applied = applied.is_some();
     let fields = match applied {
         Some(applied) => applied.fields,
@@ -175,24 +198,55 @@ pub(crate) fn created(
         entry.fields.union(&all.swap_remove(mine).fields);
     }
     all.push(entry);
-    listed(all)
+    Entries::New(listed(all))
 }
 
-/// The entries that manage something, in their order: appliers first, then by age, as upstream.
+/// The entries that manage something, in their order.
 fn listed(mut all: Vec<Entry>) -> Value {
     all.retain(|e| !e.fields.is_empty());
     forget_old(&mut all);
-    all.sort_by(|a, b| (&a.operation, &a.time, &a.manager).cmp(&(&b.operation, &b.time, &b.manager)));
-    all.iter().map(Entry::to_json).collect()
+    let mut all: Vec<Value> = all.iter().map(Entry::to_json).collect();
+    all.sort_by(|a, b| order(a).cmp(&order(b)));
+    all.into()
 }
 
-/// Writes the entries into an object; one that nobody manages has none.
-pub(crate) fn set(object: &mut Value, entries: Value) {
-    let meta = value::child(object, "metadata");
-    match entries.as_array().is_none_or(Vec::is_empty) {
-        true => drop(meta.remove("managedFields")),
-        false => drop(meta.insert("managedFields".into(), entries)),
+/// What a change makes of the entries.
+#[derive(Debug, PartialEq)]
+pub(crate) enum Entries {
+    /// They stay; the one at this place, if any, has the time of the change.
+    Kept(Option<usize>),
+    /// They are these from now on.
+    New(Value),
+}
+
+impl Entries {
+    /// Whether they say something else than those of the stored object do. When is not what: it is no reason to write an object.
+    pub(crate) fn differ_from(&self, stored: &Value) -> bool {
+        matches!(self, Entries::New(entries) if !same(entries, stored))
     }
+
+    /// Writes them at `now` into an object that has the stored ones, if there are any; one that nobody manages has none.
+    pub(crate) fn write(self, object: &mut Value, now: Time) {
+        let meta = value::child(object, "metadata");
+        match self {
+            Entries::Kept(None) => {}
+            Entries::Kept(Some(place)) => {
+                let all = meta.get_mut("managedFields").and_then(Value::as_array_mut);
+                let Some(all) = all.filter(|all| all.len() > place) else { return };
+                all[place]["time"] = now.rfc3339().into();
+                all.sort_by(|a, b| order(a).cmp(&order(b)));
+            }
+            Entries::New(Value::Array(entries)) if !entries.is_empty() => {
+                meta.insert("managedFields".into(), entries.into());
+            }
+            Entries::New(_) => drop(meta.remove("managedFields")),
+        }
+    }
+}
+
+/// The entries of a list in their order: appliers first, then by age, as upstream.
+fn order(entry: &Value) -> [&str; 3] {
+    ["operation", "time", "manager"].map(|name| text(entry, name))
 }
 
 /// The entries after a change as its client wants it, complete and defaulted, as for a new object: who sends it owns what
@@ -203,14 +257,66 @@ pub(crate) fn updated(
     after: &Value,
     applied: Option<Applied>,
     told: Option<Vec<Entry>>,
-) -> Value {
-    let is_applied = applied.is_some();
-    let mut all = told.unwrap_or_else(|| entries(before));
-    if all.is_empty() && !is_applied {
+) -> Entries {
+    let stored = list(&before["metadata"], "managedFields");
+    if applied.is_none() && told.as_ref().map_or(stored.is_empty(), Vec::is_empty) {
         // Of an object that nobody manages no account is kept until somebody applies to it.
-        return json!([]);
+        return Entries::New(json!([]));
     }
     let diff = difference(&call.registry.schema, call.ty, Some(before), after);
+    if applied.is_none()
+        && told.is_none()
+        && let Some(kept) = kept(call, stored, &diff)
+    {
+        return kept;
+    }
+    let all = told.unwrap_or_else(|| entries(before));
+    Entries::New(moved(call, all, &diff, applied))
+}
+
+/// What most changes come to, without a look at more than they touch: who sends one owns all of it already, or it changes
+/// nothing that anyone owns. `None` if it is another.
+fn kept(call: &Call<'_, '_>, stored: &[Value], diff: &Diff) -> Option<Entries> {
+    let mut mine = None;
+    for (place, entry) in stored.iter().enumerate() {
+        let fields = &entry["fieldsV1"];
+        if touches(fields, &diff.removed) {
+            return None;
+        }
+        if Whose::of(entry).is(call, false) {
+            mine = Some(place).filter(|_| holds(fields, &diff.changed));
+            mine?;
+        } else if touches(fields, &diff.changed) {
+            return None;
+        }
+    }
+    match diff.changed.is_empty() {
+        true => Some(Entries::Kept(None)),
+        false => mine.map(|place| Entries::Kept(Some(place))),
+    }
+}
+
+/// Whether fields as they are stored have a place of a set.
+pub(super) fn touches(fields: &Value, set: &Set) -> bool {
+    set.children.iter().any(|(name, below)| {
+        fields.get(&**name).is_some_and(|there| below.member && is_member(there) || touches(there, below))
+    })
+}
+
+/// Whether they have all of it.
+pub(super) fn holds(fields: &Value, set: &Set) -> bool {
+    set.children.iter().all(|(name, below)| {
+        fields.get(&**name).is_some_and(|there| (!below.member || is_member(there)) && holds(there, below))
+    })
+}
+
+fn is_member(there: &Value) -> bool {
+    there.as_object().is_some_and(|below| below.is_empty() || below.contains_key("."))
+}
+
+/// The entries when what differs has changed hands.
+fn moved(call: &Call<'_, '_>, mut all: Vec<Entry>, diff: &Diff, applied: Option<Applied>) -> Value {
+    let is_applied = applied.is_some();
     let mine = all.iter().position(|e| e.is_of(call, is_applied));
     let had = mine.map(|i| all[i].fields.clone());
     let changes = !diff.changed.is_empty();
@@ -261,12 +367,13 @@ fn forget_old(all: &mut Vec<Entry>) {
     }
 }
 
-/// Whether two values of `managedFields` say the same. When is not what: it is no reason to write an object.
-pub(crate) fn same(a: &Value, b: &Value) -> bool {
-    let items = |v: &Value| {
-        let mut items = v.as_array().cloned().unwrap_or_default();
-        items.iter_mut().for_each(|entry| value::remove(entry, "time"));
-        items
-    };
+/// Whether two lists of entries say the same, whenever it was said.
+fn same(a: &Value, b: &Value) -> bool {
+    let items = |v: &'_ Value| v.as_array().map_or(0, Vec::len);
     items(a) == items(b)
+        && a.as_array()
+            .into_iter()
+            .flatten()
+            .zip(b.as_array().into_iter().flatten())
+            .all(|(a, b)| value::same_but(a, b, &["time"]))
 }

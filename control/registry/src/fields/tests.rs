@@ -1,8 +1,8 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use super::Set;
 use super::walk::{self, Diff, compare};
+use super::{Set, managers};
 use crate::adapt;
 use copepod_model::schema::Schema;
 
@@ -159,4 +159,26 @@ proptest! {
             old = new;
         }
     }
+
+    #[test]
+    fn what_is_stored_is_looked_at_as_if_it_were_read(held in sets(), other in sets()) {
+        let stored = held.to_json();
+        let (mut rest, mut sum) = (held.clone(), held.clone());
+        rest.subtract(&other);
+        sum.union(&other);
+        prop_assert_eq!(managers::touches(&stored, &other), rest != held, "{:?} {:?}", held, other);
+        prop_assert_eq!(managers::holds(&stored, &other), sum == held, "{:?} {:?}", held, other);
+    }
+}
+
+/// Sets with places of few names, as an object's fields have them: what has nothing below it is a member.
+fn sets() -> impl Strategy<Value = Set> {
+    let leaf = Just(Set::leaf());
+    let all = leaf.prop_recursive(3, 20, 3, |below| {
+        (any::<bool>(), prop::collection::btree_map("f:[abc]", below, 1..4)).prop_map(|(member, children)| Set {
+            member,
+            children: children.into_iter().map(|(name, child)| (name.into(), child)).collect(),
+        })
+    });
+    all.prop_map(|set| Set { member: false, ..set })
 }

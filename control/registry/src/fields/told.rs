@@ -5,7 +5,7 @@ use copepod_model::FieldError;
 use serde_json::{Map, Value, json};
 
 use super::Set;
-use super::managers::{self, Entry};
+use super::managers::{self, Entries, Entry};
 use crate::call::{Call, Part};
 use crate::value::{self, list, text};
 
@@ -78,8 +78,10 @@ fn are_fields(value: &Value) -> bool {
 }
 
 /// What may not be in entries that can be read (apimachinery `ValidateManagedFields`).
-pub(crate) fn errors(entries: &Value) -> Vec<FieldError> {
+pub(crate) fn errors(entries: &Entries) -> Vec<FieldError> {
     let mut errors = Vec::new();
+    // Those that stay were looked at when they came.
+    let Entries::New(entries) = entries else { return errors };
     for (i, entry) in entries.as_array().into_iter().flatten().enumerate() {
         let at = |field: &str| format!("metadata.managedFields[{i}].{field}");
         let manager = text(entry, "manager");
