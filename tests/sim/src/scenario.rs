@@ -28,7 +28,12 @@ pub struct Scenario {
 impl Scenario {
     /// `servers` that begin with nothing.
     pub fn new(servers: u64) -> Scenario {
-        Scenario { group: Group::new(servers, Tables::default(), 0, None, Chance::new(1)) }
+        Scenario::with_quota(servers, 0)
+    }
+
+    /// The same with a space quota in bytes, 0 for none.
+    pub fn with_quota(servers: u64, quota: u64) -> Scenario {
+        Scenario { group: Group::new(servers, Tables::default(), quota, None, Chance::new(1)) }
     }
 
     /// Lets time pass until a task is done.

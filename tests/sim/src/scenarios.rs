@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::group::process::{LITTLE, MUCH};
+use crate::group::process::{LITTLE, MUCH, ProposeError};
 use crate::scenario::Scenario;
 
 /// All of them, by name. Each panics when something is not as it should be.
@@ -29,6 +29,10 @@ pub const ALL: &[(&str, fn())] = &[
     (
         "a_leader_whose_disk_is_slow_finds_that_others_have_gone_on_without_it",
         a_leader_whose_disk_is_slow_finds_that_others_have_gone_on_without_it,
+    ),
+    (
+        "who_has_not_seen_that_the_quota_is_reached_is_told_so_by_the_leader",
+        who_has_not_seen_that_the_quota_is_reached_is_told_so_by_the_leader,
     ),
 ];
 
@@ -159,5 +163,25 @@ fn a_leader_whose_disk_is_slow_finds_that_others_have_gone_on_without_it() {
     run.heal();
     run.wait(Duration::from_secs(2));
     assert_eq!(run.read(slow, "kept"), Some(true));
+    run.holds();
+}
+
+/// Seed 7450: a server let in what its tables had room for, which were behind, and the leader took it.
+fn who_has_not_seen_that_the_quota_is_reached_is_told_so_by_the_leader() {
+    let run = Scenario::with_quota(3, 500);
+    let leader = run.leads();
+    let behind = leader % 3 + 1;
+    run.write(leader, "first").unwrap();
+    run.wait(Duration::from_secs(1));
+    // Long enough that it still stands and waits when it is asked, and too short for it to look for another leader.
+    run.slow_disk(behind, 400);
+    let refused = (0..100).map(|i| run.write(leader, &format!("n{i}"))).find(Result::is_err);
+    assert_eq!(refused, Some(Err(ProposeError::NoSpace)));
+    let used = |id| run.group.ask(id, |p| p.shown.total_bytes()).unwrap_or_default();
+    assert!(used(leader) >= 500 && used(behind) < 500, "{} {}", used(leader), used(behind));
+    assert_eq!(run.write(behind, "late"), Err(ProposeError::NoSpace));
+    run.heal();
+    run.wait(Duration::from_secs(5));
+    assert_eq!(run.read(leader, "late"), Some(false));
     run.holds();
 }

@@ -107,7 +107,7 @@ impl Network {
             (&Method::POST, "/messages") => self.messages(peer, request.into_body()).await,
             (&Method::POST, "/propose") => match whole(request.into_body()).await {
                 Ok(txn) => {
-                    let answer = wire::Answer::of(store.propose_here(txn).await);
+                    let answer = wire::Answer::of(store.propose_for_another(txn).await);
                     Response::new(body(answer.to_bytes()))
                 }
                 Err(code) => empty(code),

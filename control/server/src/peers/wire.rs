@@ -84,6 +84,8 @@ pub(super) enum Answer {
     NotLeader { leader: Option<u64> },
     /// Not committed, never will be: this server cannot.
     Unhealthy { why: String },
+    /// Not committed, never will be: the space quota is used up.
+    NoSpace,
     /// Nobody knows.
     Unknown { why: String },
 }
@@ -98,7 +100,7 @@ impl Answer {
             Err(ProposeError::NotLeader { leader }) => Answer::NotLeader { leader },
             // A server that stops is one that does not lead.
             Err(ProposeError::Stopped) => Answer::NotLeader { leader: None },
-            Err(e @ ProposeError::NoSpace) => Answer::Unhealthy { why: e.to_string() },
+            Err(ProposeError::NoSpace) => Answer::NoSpace,
             Err(ProposeError::Unhealthy(why)) => Answer::Unhealthy { why },
             Err(ProposeError::Unknown(why)) => Answer::Unknown { why },
         }
@@ -113,6 +115,7 @@ impl Answer {
             // A leader whose disk fails will not lead for long: the next one is asked.
             Answer::NotLeader { leader } => Err(ProposeError::NotLeader { leader }),
             Answer::Unhealthy { .. } => Err(ProposeError::NotLeader { leader: None }),
+            Answer::NoSpace => Err(ProposeError::NoSpace),
             Answer::Unknown { why } => Err(ProposeError::Unknown(why)),
         }
     }
@@ -187,6 +190,7 @@ mod tests {
         assert_eq!(Answer::of(certain.clone()).result(), certain);
         let unknown = Err(ProposeError::Unknown("why".into()));
         assert_eq!(Answer::of(unknown.clone()).result(), unknown);
+        assert_eq!(Answer::of(Err(ProposeError::NoSpace)).result(), Err(ProposeError::NoSpace));
         // Whoever cannot has not: it may be tried elsewhere.
         for cannot in [ProposeError::Stopped, ProposeError::Unhealthy("disk".into())] {
             assert_eq!(Answer::of(Err(cannot)).result(), Err(ProposeError::NotLeader { leader: None }));

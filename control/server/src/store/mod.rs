@@ -278,6 +278,19 @@ impl Store {
         }
     }
 
+    /// Proposes an encoded transaction of another member if this server leads: its outcome and index. How full the store is
+    /// was judged by what that member had seen, which may be less than this one has.
+    pub async fn propose_for_another(&self, data: Vec<u8>) -> Result<(Outcome, u64), ProposeError> {
+        let (quota, tables) = (&self.inner.shared.quota, self.snapshot());
+        if quota.is_full(&tables)
+            && let Ok(txn) = codec::decode(&data)
+        {
+            quota.admit(&txn, &tables)?;
+        }
+        drop(tables);
+        self.propose_here(data).await
+    }
+
     /// Proposes an encoded transaction if this server leads: its outcome and index.
     pub async fn propose_here(&self, data: Vec<u8>) -> Result<(Outcome, u64), ProposeError> {
         self.health().map_err(ProposeError::Unhealthy)?;

@@ -138,7 +138,12 @@ impl Group {
             let Some(life) = group.servers.borrow().get(&leader).map(|s| s.life) else { return };
             let g = group.clone();
             group.exec.spawn(Group::owner(leader, life), async move {
-                let done = g.propose_here(leader, data).await;
+                // Whoever sent it may not know yet how full it is.
+                let judged = codec::decode(&data[8..]).map_or(Ok(()), |txn| g.admit(leader, &txn));
+                let done = match judged {
+                    Ok(()) => g.propose_here(leader, data).await,
+                    Err(e) => Err(e),
+                };
                 let back = g.net.borrow_mut().arrivals(leader, id).into_iter().next();
                 if let Some(back) = back {
                     g.exec.sleep(back).await;

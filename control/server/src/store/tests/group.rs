@@ -66,7 +66,7 @@ impl Peers for End {
 
     async fn propose(&self, to: u64, txn: Vec<u8>) -> Result<(Outcome, u64), ProposeError> {
         match self.0.reach(self.1, to) {
-            Some(store) => store.propose_here(txn).await,
+            Some(store) => store.propose_for_another(txn).await,
             None => Err(ProposeError::NotLeader { leader: None }),
         }
     }
@@ -210,6 +210,29 @@ async fn any_member_takes_a_write_and_every_member_has_it() {
     }
     let revisions: BTreeSet<u64> = (1..=3).map(|id| group.store(id).snapshot().revision()).collect();
     assert_eq!(revisions.len(), 1, "one counter for all");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_leader_knows_best_how_full_it_is() {
+    let group = Group::new(3).await;
+    let leader = group.leader().await;
+    write(&leader, "a").await;
+    let asked = (1..=3).find(|id| *id != leader.member()).expect("three members");
+    // Only the one that is asked knows of no quota, as if it had not seen what has come to fill it.
+    (1..=3).filter(|id| *id != asked).for_each(|id| group.store(id).set_quota(1));
+    let other = group.store(asked);
+    let refused = async {
+        loop {
+            match other.propose(txn([put("new", "1")])).await {
+                Err(ProposeError::NoSpace) => return,
+                Err(ProposeError::NotLeader { .. } | ProposeError::Unknown(_)) => {}
+                got => panic!("{got:?}"),
+            }
+        }
+    };
+    timeout(Duration::from_secs(60), refused).await.expect("an answer");
+    assert!(data(&group.leader().await.snapshot(), "new").is_none());
+    assert_eq!(other.space(), Ok(()), "it has no quota itself");
 }
 
 #[tokio::test(flavor = "multi_thread")]
