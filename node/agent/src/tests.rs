@@ -223,7 +223,13 @@ async fn short_of_memory_the_node_evicts_who_uses_more_than_it_asked_for() {
         let conditions = v["status"]["conditions"].as_array().cloned().unwrap_or_default();
         conditions.iter().any(|c| c["type"] == "MemoryPressure" && c["status"] == "True")
     };
-    b.api.until(&Key::new("nodes", "", "n"), |v| v.is_some_and(pressed)).await;
+    let node = b.api.until(&Key::new("nodes", "", "n"), |v| v.is_some_and(pressed)).await;
+    let memory = |of: &str| {
+        let amount = node["status"][of]["memory"].as_str().unwrap();
+        amount.parse::<copepod_model::quantity::Quantity>().unwrap().value()
+    };
+    let capacity = host::Host::read(b.dir.path()).memory;
+    assert_eq!((memory("capacity"), memory("allocatable")), (capacity, 16 << 20), "less the threshold");
     b.api.until(&modest, phase("Running")).await;
     b.agent.shutdown().await;
     assert!(b.api.all("events").iter().any(|e| e.value()["reason"] == "Evicted"));

@@ -186,3 +186,26 @@ fn lower_priority(nice: i32) {
     #[cfg(not(target_os = "linux"))]
     let _ = nice;
 }
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    fn nice() -> i32 {
+        rustix::process::getpriority_process(None).unwrap()
+    }
+
+    #[tokio::test]
+    async fn threads_are_below_the_rest_of_the_node() {
+        // Who is nicer already may not be allowed to be less so.
+        if nice() > GUESTS {
+            return;
+        }
+        let (own, guests) = (nice(), GuestThreads::new(Some(1)).unwrap());
+        let threads = guests.handles();
+        assert_eq!(threads.light.spawn(async { nice() }).await.unwrap(), GUESTS);
+        assert_eq!(threads.heavy.spawn(async { nice() }).await.unwrap(), HEAVY);
+        assert_eq!(on_compilers(nice), COMPILER);
+        assert_eq!(nice(), own, "the calling thread keeps its own");
+    }
+}

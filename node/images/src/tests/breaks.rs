@@ -79,6 +79,29 @@ async fn no_more_pulls_at_once_than_allowed() {
 }
 
 #[tokio::test]
+async fn as_many_pulls_at_once_as_allowed() {
+    let b = Bench::new(Config { parallel: 2, ..Config::default() }).await;
+    b.publish("a", "1", &module("a"));
+    b.publish("b", "1", &module("b"));
+    let gate = b.registry.hold();
+    let pulls = ["a:1", "b:1"].map(|name| {
+        let (store, image) = (b.store.clone(), b.image(name));
+        tokio::spawn(async move { pull(&store, &image, Policy::IfNotPresent).await })
+    });
+    // Nobody has had an answer when both manifests are asked for.
+    let both = async {
+        while b.registry.count("/a/manifests/") == 0 || b.registry.count("/b/manifests/") == 0 {
+            b.registry.arrived().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), both).await.expect("one waits for the other");
+    gate.add_permits(1000);
+    for (pulled, wasm) in pulls.into_iter().zip([module("a"), module("b")]) {
+        assert_eq!(pulled.await.unwrap().unwrap().digest, digest(&wasm));
+    }
+}
+
+#[tokio::test]
 async fn only_what_is_asked_of_others_is_announced() {
     let b = Bench::new(Config::default()).await;
     b.publish("app", "1", &module("one"));

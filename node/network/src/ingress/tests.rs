@@ -170,11 +170,24 @@ async fn an_external_name_is_resolved_and_asked_by_the_clients_host() {
         tcp.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi").await.unwrap();
         String::from_utf8(head).unwrap().to_lowercase()
     });
-    let out = get(&w, "out", "/b").await;
+    let claims = "X-Real-IP: 6.6.6.6\r\nForwarded: for=6.6.6.6\r\nX-Forwarded-Proto: wss\r\nX-Forwarded-Port: 6666\r\n";
+    let request = format!("GET /b HTTP/1.1\r\nHost: out\r\n{claims}Connection: close\r\n\r\n");
+    let out = raw(&w, request.as_bytes()).await;
     assert!(status(&out) == "200" && out.ends_with("hi"), "{out}");
     let head = answers.await.unwrap();
     assert!(head.starts_with("get /b http/1.1\r\n") && head.contains("\r\nhost: out\r\n"), "{head}");
-    assert!(head.contains("\r\nx-forwarded-host: out\r\n"), "{head}");
+    let port = w.addr.port().to_string();
+    for (name, value) in [
+        ("forwarded", "for=127.0.0.1;proto=http"),
+        ("x-forwarded-for", "127.0.0.1"),
+        ("x-forwarded-host", "out"),
+        ("x-forwarded-port", port.as_str()),
+        ("x-forwarded-proto", "http"),
+        ("x-real-ip", "127.0.0.1"),
+    ] {
+        let said: Vec<&str> = head.lines().filter_map(|l| l.strip_prefix(name)?.strip_prefix(": ")).collect();
+        assert_eq!(said, [value], "{name}, whatever the client says: {head}");
+    }
 
     w.network.expose_host("192.0.2.7:82".parse().unwrap(), w.addr);
     assert_eq!(status(&get(&w, "loop", "/").await), "508", "it leads back here");

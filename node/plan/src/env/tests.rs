@@ -44,7 +44,8 @@ fn run(container: serde_json::Value, spec: serde_json::Value) -> (Result<BTreeMa
     pod["spec"]["containers"] = json!([c]);
     pod["spec"]["serviceAccountName"] = "sa".into();
     let pod: Pod = serde_json::from_value(pod).unwrap();
-    let node = crate::node::NodeFacts::example();
+    let mut node = crate::node::NodeFacts::example();
+    node.second_host_ip = Some("2001:db8::1".parse().unwrap());
     let mut found = Found::default();
     let source =
         Source { pod: &pod, ip: "10.244.0.9".parse().unwrap(), node: &node, refs: &Known, now: Time::from_secs(1) };
@@ -55,15 +56,20 @@ fn run(container: serde_json::Value, spec: serde_json::Value) -> (Result<BTreeMa
 #[test]
 fn every_source_resolves() {
     let env = json!({
-        "envFrom": [{"configMapRef": {"name": "cm"}, "prefix": "P_"}, {"secretRef": {"name": "none", "optional": true}}],
+        "envFrom": [{"configMapRef": {"name": "cm"}, "prefix": "P_"}, {"secretRef": {"name": "none", "optional": true}},
+            {"secretRef": {"name": "s"}, "prefix": "S_"}],
         "resources": {"limits": {"cpu": "1500m"}, "requests": {"memory": "100Mi"}},
         "env": [
             {"name": "X", "value": "1"}, {"name": "Y", "value": "$(X)-$(P_A)-$(Z)"}, {"name": "P_A", "value": "own"},
             {"name": "NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+            {"name": "NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},
+            {"name": "UID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}},
             {"name": "LABEL", "valueFrom": {"fieldRef": {"fieldPath": "metadata.labels['app']"}}},
             {"name": "NOTE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.annotations['a/b']"}}},
             {"name": "NODE", "valueFrom": {"fieldRef": {"fieldPath": "spec.nodeName"}}},
             {"name": "SA", "valueFrom": {"fieldRef": {"fieldPath": "spec.serviceAccountName"}}},
+            {"name": "HOST_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.hostIP"}}},
+            {"name": "HOST_IPS", "valueFrom": {"fieldRef": {"fieldPath": "status.hostIPs"}}},
             {"name": "IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}},
             {"name": "IPS", "valueFrom": {"fieldRef": {"fieldPath": "status.podIPs"}}},
             {"name": "HUSH", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}},
@@ -81,7 +87,12 @@ fn every_source_resolves() {
         ("Y", "1-1-$(Z)"),
         ("P_A", "own"),
         ("P_C-D", "3"),
+        ("S_k", "hush"),
         ("NAME", "p"),
+        ("NAMESPACE", "ns"),
+        ("UID", "u"),
+        ("HOST_IP", "192.0.2.1"),
+        ("HOST_IPS", "192.0.2.1,2001:db8::1"),
         ("LABEL", "x"),
         ("NOTE", "y"),
         ("NODE", "node"),

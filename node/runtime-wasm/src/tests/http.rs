@@ -191,11 +191,12 @@ async fn what_does_not_finish_within_the_grace_is_killed() {
 #[tokio::test]
 async fn a_deadline_ends_a_request_and_not_the_container() {
     let deadline = Duration::from_millis(50);
-    let node = Node::with(|config| config.request_deadline = Some(deadline));
-    let hello = node.start("hello", |_| {}).await;
+    let node = Node::new();
+    let hello = node.start("hello", |spec| spec.limits.request_deadline = Some(deadline)).await;
     let error = hello.get("/spin").await.unwrap_err();
     assert_eq!(error, HandlerError::DeadlineExceeded(deadline));
     assert_eq!(error.status(), StatusCode::GATEWAY_TIMEOUT);
+    hello.logs.wait_for("err: DeadlineExceeded: GET /spin took longer than 50ms\n").await;
     assert_eq!(hello.get("/").await.unwrap().status(), StatusCode::OK);
 }
 

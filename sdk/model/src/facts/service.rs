@@ -338,6 +338,12 @@ mod tests {
         let narrow = ServiceFacts::of(&object(narrow)).source_ranges;
         assert_eq!(narrow, [("192.0.2.0".parse().unwrap(), 24), ("fd00::".parse().unwrap(), 8)]);
         assert_eq!(vip.affinity_seconds, Some(10_800));
+        let affinity = |kind: &str| {
+            let config = json!({"clientIP": {"timeoutSeconds": 30}});
+            let spec = json!({"sessionAffinity": kind, "sessionAffinityConfig": config});
+            ServiceFacts::of(&object(json!({ "spec": spec }))).affinity_seconds
+        };
+        assert_eq!((affinity("ClientIP"), affinity("None")), (Some(30), None));
         assert_eq!(vip.ports.len(), 1);
         assert_eq!((vip.ports[0].port, vip.ports[0].protocol.as_str()), (80, "TCP"));
         let headless = ServiceFacts::of(&object(json!({"spec": {"clusterIP": "None", "clusterIPs": ["None"]}})));

@@ -108,6 +108,8 @@ fn stream(flags: &[&str], kubectl_env: &'static [(&'static str, &'static str)]) 
     let ip = c.ok(&["get", "pod", "h", "-o", "jsonpath={.status.podIP}"]);
     let fetched = c.ok(&["exec", "box", "--", "wget", "-qO-", &format!("http://{ip}:8080/")]);
     assert!(fetched.contains("Hello from h"), "{fetched}");
+    let own = c.ok(&["exec", "h", "--", "wget", "-qO-", "http://127.0.0.1:8080/"]);
+    assert!(own.contains("Hello from h"), "the container's own loopback: {own}");
     // The image's own program, with its exit code.
     let out = c.kubectl(&["exec", "p", "--", "preview1", "exit", "42"]);
     assert_eq!(out.status.code(), Some(42), "{}", text(&out.stderr));
@@ -295,4 +297,8 @@ fn kubectl_debugs_and_copies() {
     c.ok(&["cp", "f:/data/x", back.to_str().unwrap()]);
     assert!(std::fs::read(&back).unwrap() == sent, "what comes back is what was sent");
     c.fails(&["cp", "f:/data/nothing", back.to_str().unwrap()]);
+    let line = dir.path().join("line");
+    std::fs::write(&line, "by its path\n").unwrap();
+    c.ok(&["cp", line.to_str().unwrap(), "f:/data/t"]);
+    assert_eq!(c.ok(&["exec", "f", "--", "cat", "/data/t"]), "by its path\n");
 }

@@ -127,5 +127,11 @@ fn two_containers_see_the_volumes_of_their_pod() {
     c.ok(&["patch", "configmap", "settings", "--type=merge", "-p", patch]);
     shows("a", "/config/k: second");
     assert!(!log("b").contains("/one/settings: second"), "a subPath does not follow");
+    // "loud" in base64.
+    c.ok(&["patch", "secret", "keys", "--type=merge", "-p", r#"{"data":{"s":"bG91ZA=="}}"#]);
+    until("a Secret follows as well", || {
+        let out = c.kubectl(&["exec", "two", "-c", "b", "--", "cat", "/secret/deep/s"]);
+        (e2e::text(&out.stdout) == "loud").then_some(())
+    });
     c.ok(&["delete", "pod", "two", "--grace-period=1", "--timeout=30s"]);
 }

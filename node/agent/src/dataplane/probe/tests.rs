@@ -256,6 +256,22 @@ async fn a_tcp_probe_of_another_host() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_hook_sleeps_or_connects() {
+    let (network, pod) = network();
+    let began = tokio::time::Instant::now();
+    assert_eq!(hook(&network, &HookHow::Sleep(Duration::from_secs(7)), SECOND).await, Ok(()));
+    assert_eq!(began.elapsed().as_secs(), 7);
+    serve(&pod, 81, |stream| async { drop(stream) });
+    let connect = async |host: &str, port| {
+        let how = HookHow::Act(ProbeHow::Tcp { host: host.into(), port });
+        hook(&network, &how, Duration::from_secs(3)).await
+    };
+    assert_eq!(connect("10.244.0.5", 81).await, Ok(()));
+    assert_eq!(connect("10.244.0.5", 9).await, Err("dial tcp 10.244.0.5:9: connect: connection refused".into()));
+    assert_eq!(connect("slow.example", 81).await, Err("dial tcp slow.example:81: i/o timeout".into()));
+}
+
+#[tokio::test(start_paused = true)]
 async fn each_probe_has_its_timeout() {
     let (network, pod) = network();
     serve(&pod, 80, show);
