@@ -9,6 +9,7 @@ mod logs;
 mod members;
 mod push;
 mod recover;
+mod secrets;
 mod server;
 mod snapshot;
 mod token;
@@ -45,6 +46,7 @@ enum Verb {
     Delete(delete::Delete),
     Push(push::Push),
     Snapshot(snapshot::Snapshot),
+    Secrets(secrets::Secrets),
     Recover(recover::Recover),
     /// Print a completion script for a shell.
     Completion {
@@ -73,6 +75,7 @@ pub fn run(cli: Cli) -> Result<(), Error> {
         Verb::Delete(delete) => one()?.block_on(delete.run()),
         Verb::Push(push) => one()?.block_on(push.run()),
         Verb::Snapshot(snapshot) => one()?.block_on(snapshot.run()),
+        Verb::Secrets(secrets) => one()?.block_on(secrets.run()),
         Verb::Recover(recover) => recover.run(),
         Verb::Completion { shell } => {
             let mut script = Vec::new();

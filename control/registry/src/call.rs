@@ -41,9 +41,6 @@ impl Part {
     }
 }
 
-/// How often to decide anew where many writers share something that each of them changes: one wins every time.
-const CONTENDED: u32 = 4096;
-
 /// A request with its kind.
 pub(crate) struct Call<'a, 'e> {
     pub(crate) registry: &'a Registry,
@@ -290,7 +287,8 @@ impl<'a, 'e> Call<'a, 'e> {
         }
         let (body, reply) = if crate::seal::is_sealed(&self.key.resource) {
             let mut sealed = object.clone();
-            self.registry.config.sealer.seal(self.env.ids, &self.key, &mut sealed)?;
+            let sealer = &self.registry.config.sealer;
+            effects.require.extend(sealer.seal(self.env.view, self.env.ids, &self.key, &mut sealed)?);
             (encode(&sealed), Reply::Revised)
         } else {
             (encode(&object), Reply::Stored)
@@ -315,10 +313,7 @@ impl<'a, 'e> Call<'a, 'e> {
         txn.require.push(require);
         txn.ops.push(op);
         txn.ops.extend(effects.ops);
-        let mut retry = Retry::of(&self.key);
-        if effects.contended {
-            (retry.attempts, retry.contended) = (CONTENDED, true);
-        }
+        let retry = Retry::of(&self.key, effects.contended);
         Decision::Write(Box::new(Write {
             txn,
             key: self.key.clone(),

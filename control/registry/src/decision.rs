@@ -61,7 +61,8 @@ pub enum Reply {
 /// finds the right error itself, such as `AlreadyExists` or a stale resourceVersion.
 #[derive(Clone, Debug)]
 pub struct Retry {
-    /// How often to decide in all.
+    /// How often to decide in all. Each time that it is of no use another writer has written, so that all of many come to an end:
+    /// upstream's `GuaranteedUpdate` has no bound.
     pub attempts: u32,
     /// Whether many writers of the namespace are expected to want the same, of whom one wins at a time: then they had better
     /// take turns.
@@ -73,8 +74,8 @@ pub struct Retry {
 }
 
 impl Retry {
-    pub(crate) fn of(key: &Key) -> Retry {
-        Retry { attempts: 16, contended: false, resource: key.resource.clone(), name: key.name.clone() }
+    pub(crate) fn of(key: &Key, contended: bool) -> Retry {
+        Retry { attempts: 4096, contended, resource: key.resource.clone(), name: key.name.clone() }
     }
     /// What to answer when every attempt lost a race.
     pub fn exhausted(&self) -> Status {

@@ -40,7 +40,7 @@ pub(crate) fn delete(call: &mut Call<'_, '_>) -> Result<Decision, Status> {
 pub(crate) fn delete_and(call: &mut Call<'_, '_>, also: impl FnOnce(&mut Value)) -> Result<Decision, Status> {
     let old = call.stored()?;
     preconditions(call, &old)?;
-    let before = call.registry.unseal(&old)?;
+    let before = call.registry.unseal(call.env.view, &old)?;
     let mut review = Review::new(call, Operation::Delete, Some(&before));
     admission::validate(&mut review, &before)?;
     let mut after = before.clone();

@@ -33,7 +33,8 @@ use copepod_machine::{Ids, Time, View};
 use copepod_model::kinds::core::binding;
 use copepod_model::kinds::{Kind, Kinds, Version};
 use copepod_model::schema::Schema;
-use copepod_model::{ApiRequest, Object, Status, Verb};
+use copepod_model::{ApiRequest, Key, Object, Status, Verb};
+use copepod_state::Txn;
 use serde_json::Value;
 
 pub use admission::{Evaluation, IMAGE_HOST, image_attributes, missing_addresses};
@@ -189,11 +190,29 @@ impl Registry {
         seal::is_sealed(resource)
     }
 
-    /// The object as clients see it.
-    pub fn unseal(&self, object: &Object) -> Result<Value, Status> {
+    /// The object as clients see it. `view` is as new as the object, for the key that has sealed it; 500 where there is no
+    /// such key, or a value is damaged.
+    pub fn unseal(&self, view: &dyn View, object: &Object) -> Result<Value, Status> {
         let mut value = object.value();
-        self.config.sealer.open(&object.key, &mut value)?;
+        self.config.sealer.open(view, &object.key, &mut value)?;
         Ok(value)
+    }
+
+    /// The transaction that makes a new key, with which everything is sealed from then on, and the key's id. Keys but the
+    /// newest that seal nothing any more are dropped. 500 where the keyring cannot be read.
+    pub fn add_seal_key(&self, env: &mut Env<'_>) -> Result<(u64, Txn), Status> {
+        self.config.sealer.add_key(env.view, env.ids)
+    }
+
+    /// The transaction that seals a stored object with the newest key; none if it is sealed so already, or has nothing to
+    /// seal. 500 as for [`Registry::unseal`].
+    pub fn reseal(&self, env: &mut Env<'_>, object: &Object) -> Result<Option<Txn>, Status> {
+        self.config.sealer.reseal(env.view, env.ids, object)
+    }
+
+    /// Where everything is that may have sealed values.
+    pub fn sealed(&self, view: &dyn View) -> Vec<Key> {
+        seal::objects(view).map(|object| object.key.clone()).collect()
     }
 }
 

@@ -25,7 +25,7 @@ pub(crate) fn patch(call: &mut Call<'_, '_>) -> Result<Decision, Status> {
         return apply::apply(call, patch);
     }
     let old = call.stored()?;
-    let before = call.registry.unseal(&old)?;
+    let before = call.registry.unseal(call.env.view, &old)?;
     let (api_version, kind) = (call.api_version(), call.kind.kind);
     let mut seen = Cow::Borrowed(&before);
     if call.version.is_some() {

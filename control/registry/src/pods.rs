@@ -65,7 +65,7 @@ pub(crate) fn bind(call: &mut Call<'_, '_>) -> Result<Decision, Status> {
     if let Some(node) = old.meta.node_name.as_deref().filter(|n| !n.is_empty()) {
         return conflict(format!("pod {} is already assigned to node {node:?}", old.name()));
     }
-    let mut pod = call.registry.unseal(&old)?;
+    let mut pod = call.registry.unseal(call.env.view, &old)?;
     if !list(&pod["spec"], "schedulingGates").is_empty() {
         return conflict(format!("pod {} has non-empty .spec.schedulingGates", old.name()));
     }

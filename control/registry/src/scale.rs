@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 
 use crate::call::{Call, Part, resolve};
 use crate::decision::{Decision, Reply};
+use crate::fields::managers::{self, Applied, Entry};
+use crate::fields::{Set, apply};
 use crate::patch::patched;
 use crate::update::{self, Change};
 use crate::value::{self, at, text};
@@ -43,14 +45,57 @@ pub(crate) fn patch(call: &mut Call<'_, '_>) -> Result<Decision, Status> {
     let (Body::Patch(format, patch), Part::Scale(scale)) = (&call.req.body, call.part) else {
         return Err(Status::bad_request("the request's body is no patch"));
     };
-    // A Scale has two fields that a client can set and no lists: applying one is merging it.
-    let format = if *format == PatchType::Apply { PatchType::Merge } else { *format };
+    if *format == PatchType::Apply {
+        return apply_to(call, scale, patch);
+    }
     let old = call.stored()?;
     let before = old.value();
     let ty = call.registry.schema.lookup(API_VERSION, "Scale");
     let current = scale_of(scale, &before);
-    let (after, warnings) = patched(call, format, patch, &current, ty, API_VERSION, "Scale")?;
+    let (after, warnings) = patched(call, *format, patch, &current, ty, API_VERSION, "Scale")?;
     rescale(call, Change { old, before, after, warnings, applied: None })
+}
+
+/// Decides an apply patch of a scale: whoever owns the replicas of its object owns those of the scale, and the other way round
+/// (upstream's `ScaleHandler`).
+fn apply_to(call: &mut Call<'_, '_>, scale: Scale, config: &Value) -> Result<Decision, Status> {
+    let ty = call.registry.schema.lookup(API_VERSION, "Scale");
+    let config = apply::checked(call, config, ty, API_VERSION, "Scale")?;
+    let old = call.stored()?;
+    let before = old.value();
+    let current = at(&before, scale.spec_replicas).as_i64().unwrap_or(0);
+    let theirs = place(scale.spec_replicas);
+    let mut owners = managers::entries(&before);
+    owners.retain(|entry| !entry.fields.common(&theirs).is_empty());
+    let first = (owners.is_empty() && current != 0).then(|| apply::before_first_apply(call, theirs.clone()));
+    owners.extend(first.clone());
+    let (mine, others): (Vec<Entry>, Vec<Entry>) = owners.into_iter().partition(|e| e.is_of(call, true));
+    let named = config["spec"]["replicas"].as_i64();
+    let replicas = match named {
+        Some(replicas) => replicas,
+        // What nobody wants any longer goes, and an unset number is zero.
+        None if !mine.is_empty() && others.is_empty() => 0,
+        None => current,
+    };
+    if replicas != current && !call.req.force {
+        let ours = place("spec.replicas");
+        let seen = |e: Entry| Entry { api_version: API_VERSION.into(), fields: ours.clone(), ..e };
+        let others: Vec<Entry> = others.into_iter().map(seen).collect();
+        apply::conflicts(&others, &ours)?;
+    }
+    let after = json!({ "metadata": config["metadata"], "spec": { "replicas": replicas } });
+    let fields = named.map(|_| theirs).unwrap_or_default();
+    let applied = Some(Applied { fields, first });
+    rescale(call, Change { old, before, after, warnings: Vec::new(), applied })
+}
+
+/// The set of one field at a path.
+fn place(path: &str) -> Set {
+    path.split('.').rev().fold(Set::leaf(), |below, name| {
+        let mut around = Set::default();
+        around.add(format!("f:{name}"), below);
+        around
+    })
 }
 
 /// Turns the change of a Scale into one of its object.

@@ -116,7 +116,7 @@ impl Cluster {
 
     /// The stored object as clients see it.
     pub(crate) fn value(&self, what: &str) -> Value {
-        self.registry.unseal(&self.find(what).unwrap_or_else(|| panic!("no {what}"))).unwrap()
+        self.registry.unseal(&self.tables, &self.find(what).unwrap_or_else(|| panic!("no {what}"))).unwrap()
     }
 
     /// The names of the internal keys of a resource.

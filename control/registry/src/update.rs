@@ -35,7 +35,7 @@ pub(crate) fn update(call: &mut Call<'_, '_>) -> Result<Decision, Status> {
     }
     call.settle_namespace(&mut object)?;
     let old = call.stored()?;
-    let before = call.registry.unseal(&old)?;
+    let before = call.registry.unseal(call.env.view, &old)?;
     finish(call, Change { old, before, after: object, warnings, applied: None })
 }
 

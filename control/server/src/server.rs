@@ -124,6 +124,11 @@ pub struct Server {
 impl Server {
     /// Opens the state, makes keys and first objects, listens, and runs the controllers.
     pub async fn start(config: ServerConfig) -> Result<Server, StartError> {
+        Server::start_on(config, |_| {}).await
+    }
+
+    /// With other values for the store than the usual ones, as tests have them.
+    async fn start_on(config: ServerConfig, adjust: fn(&mut StoreOptions)) -> Result<Server, StartError> {
         private_dir(&config.data_dir)?;
         let dir = config.data_dir.join("server");
         private_dir(&dir)?;
@@ -147,6 +152,7 @@ impl Server {
         // The store first: its lock keeps a second instance from touching anything.
         let mut options = StoreOptions::new(state, member);
         options.peers = network.clone().map(|n| Arc::new(n) as Arc<dyn Peers>);
+        adjust(&mut options);
         let store = tokio::task::spawn_blocking(move || Store::open(options))
             .await
             .map_err(|e| StartError::Other(e.to_string()))??;

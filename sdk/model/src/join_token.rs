@@ -312,6 +312,19 @@ mod tests {
         let early = Time::from_secs(999);
         let agents = token.to_secret(Usage::Agent, Some(at), "for the rack");
         assert!(!agents.to_string().contains(&token.secret));
+        // Nor behind the base64.
+        let data = agents["data"].as_object().unwrap();
+        let mut open: Vec<(&str, String)> = data.keys().map(|k| (k.as_str(), entry(&agents, k).unwrap())).collect();
+        open.sort_unstable();
+        let hashed: String = Sha256::digest(token.secret.as_bytes()).iter().map(|b| format!("{b:02x}")).collect();
+        let meant = [
+            ("description", "for the rack".to_string()),
+            ("token-hash", hashed),
+            ("token-id", token.id.clone()),
+            ("usage", "agent".to_string()),
+        ];
+        assert!(meant.iter().all(|(_, value)| !value.contains(&token.secret)));
+        assert_eq!(open, meant);
         assert_eq!(check(&agents, &token.secret, Role::Agent, early), Ok(()));
         assert_eq!(check(&agents, &token.secret, Role::Server, early), Err(Refusal::Usage(Usage::Agent)));
         assert_eq!(check(&agents, &token.secret, Role::Agent, at), Err(Refusal::Expired));

@@ -379,3 +379,71 @@ fn a_leader_that_is_taken_out_leads_no_more() {
     assert_ne!(next, leader);
     assert_eq!(g.members[&next].applied.last().map(Vec::as_slice), Some(&b"later"[..]));
 }
+
+#[test]
+fn a_member_that_was_cut_off_comes_back_without_an_election() {
+    let mut g = Group::new(&[1, 2, 3]);
+    g.heal();
+    let leader = g.leader().unwrap();
+    let term = g.members[&leader].machine.term();
+    for far in (1..=3).filter(|id| *id != leader) {
+        g.cut = Some(far);
+        for _ in 0..100 {
+            (1..=3).for_each(|id| g.tick(id));
+            g.deliver(usize::MAX);
+        }
+        // It would stand for election, and asks first.
+        let cut_off = &g.members[&far].machine;
+        assert_eq!((cut_off.leader(), cut_off.term()), (None, term));
+        g.propose();
+        g.heal();
+        for (id, m) in &g.members {
+            assert_eq!((m.machine.leader(), m.machine.term()), (Some(leader), term), "member {id}");
+            assert_eq!(m.applied.len() as u64, g.proposed, "member {id}");
+        }
+    }
+}
+
+/// The appends with entries that are on their way to a member.
+fn appends(g: &Group, to: u64) -> Vec<&Message> {
+    let append = |m: &&Message| m.to == to && m.get_msg_type() == MessageType::MsgAppend && !m.entries.is_empty();
+    g.network.iter().filter(append).collect()
+}
+
+#[test]
+fn rounds_are_sent_without_waiting_for_the_answers_to_those_before() {
+    let mut g = Group::new(&[1, 2, 3]);
+    g.heal();
+    let leader = g.leader().unwrap();
+    let last = g.members[&leader].machine.last_index();
+    g.propose();
+    g.propose();
+    for to in (1..=3).filter(|id| *id != leader) {
+        let sent: Vec<(u64, Vec<u64>)> =
+            appends(&g, to).iter().map(|m| (m.index, m.entries.iter().map(|e| e.index).collect())).collect();
+        assert_eq!(sent, [(last, vec![last + 1]), (last + 1, vec![last + 2])], "member {to}");
+    }
+    g.deliver(usize::MAX);
+    assert_eq!(g.members[&leader].machine.commit(), last + 2);
+}
+
+#[test]
+fn who_does_not_answer_is_sent_only_so_much() {
+    const ROUNDS: usize = 300;
+    let mut g = Group::new(&[1, 2, 3]);
+    g.heal();
+    let leader = g.leader().unwrap();
+    let far = leader % 3 + 1;
+    let last = g.members[&leader].machine.last_index();
+    for _ in 0..ROUNDS {
+        g.propose();
+    }
+    let sent: Vec<u64> = appends(&g, far).iter().flat_map(|m| m.entries.iter().map(|e| e.index)).collect();
+    assert!(appends(&g, far).len() <= 256, "{}", appends(&g, far).len());
+    assert_eq!(sent, (last + 1..=last + sent.len() as u64).collect::<Vec<_>>(), "none twice, none left out");
+    assert!(!sent.is_empty() && sent.len() < ROUNDS);
+    // As soon as it answers it gets the rest.
+    g.heal();
+    g.check();
+    assert!(g.members.values().all(|m| m.applied.len() == ROUNDS));
+}

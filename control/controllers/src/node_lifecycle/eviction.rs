@@ -29,6 +29,9 @@ pub(super) fn evict(view: &dyn View, node: &Object, value: &Value, now: Time, pl
         } else if due < BURST {
             due += 1;
             remove(&pod, now, plan);
+        } else {
+            // The rest at once, when these are on their way.
+            next = Some(now);
         }
     }
     if let Some(at) = next {

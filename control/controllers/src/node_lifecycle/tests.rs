@@ -1,4 +1,5 @@
 use super::*;
+use crate::support::BURST;
 use crate::support::sim::{TestView, config};
 
 const T0: u64 = 1_800_000_000;
@@ -213,6 +214,19 @@ fn a_taint_that_a_person_has_put_makes_pods_leave_whoever_is_lost() {
     let done = c.run(at(41));
     assert_eq!(c.taints(), ["mine:NoExecute", "node.kubernetes.io/unreachable:NoSchedule"]);
     assert!(done.ends_with("delete pods/p"), "{done}");
+}
+
+#[test]
+fn of_more_pods_than_are_evicted_at_once_the_rest_follows_at_once() {
+    let mut c = Cluster::new(at(0));
+    (0..=BURST).for_each(|i| drop(c.view.put("pods", pod(&format!("p{i}"), json!([])))));
+    c.view.edit(&c.key, |n| {
+        n["spec"]["taints"] = json!([{"key": "k", "effect": "NoExecute", "timeAdded": at(50).rfc3339()}])
+    });
+    let plan = c.controller.reconcile(&c.view, &c.key, at(100));
+    let deleted = plan.0.iter().filter(|s| matches!(s.action, Action::Delete { .. })).count();
+    let again = plan.0.iter().any(|s| matches!(s.action, Action::After(d) if d.is_zero()));
+    assert_eq!((deleted, again), (BURST, true));
 }
 
 #[test]

@@ -3,11 +3,11 @@
 
 use copepod_model::status::{Cause, Details};
 use copepod_model::{FieldError, Status};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::managers::{self, Applied, Entry};
 use super::{Set, walk};
-use crate::adapt;
+use crate::adapt::{self, Ty};
 use crate::call::{Call, Part};
 use crate::create::create_object;
 use crate::decision::Decision;
@@ -30,21 +30,22 @@ pub(crate) fn apply(call: &mut Call<'_, '_>, config: &Value) -> Result<Decision,
                 format!("uid mismatch: the provided object specified uid {uid}, and no existing object was found");
             return Err(Status::conflict(&call.resource(), &call.key.name, &why));
         }
-        return create_object(call, config, Vec::new(), Some(Applied { fields }), None);
+        return create_object(call, config, Vec::new(), Some(Applied { fields, first: None }), None);
     };
-    let before = call.registry.unseal(&old)?;
+    let before = call.registry.unseal(call.env.view, &old)?;
     let schema = &call.registry.schema;
     let root = adapt::root(call.ty);
     let mut after = before.clone();
     walk::merge(schema, root, &mut after, &config);
 
     let mut entries = managers::entries(&before);
-    if entries.is_empty() {
-        let first = before_first_apply(call, &before);
-        // From now on account is kept of what was there before, too.
-        value::child(&mut after, "metadata").insert("managedFields".into(), json!([first.to_json()]));
-        entries.push(first);
-    }
+    // From now on account is kept of what was there before, too.
+    let first = entries.is_empty().then(|| {
+        let mut fields = managers::difference(schema, call.ty, None, &before).changed;
+        fields.children.remove("f:status");
+        before_first_apply(call, fields)
+    });
+    entries.extend(first.clone());
     let (mine, others): (Vec<Entry>, Vec<Entry>) = entries.into_iter().partition(|e| e.is_of(call, true));
     if let Some(mut gone) = mine.into_iter().next().map(|e| e.fields) {
         let mut kept = fields.clone();
@@ -62,17 +63,50 @@ pub(crate) fn apply(call: &mut Call<'_, '_>, config: &Value) -> Result<Decision,
     for name in ["resourceVersion", "uid"] {
         value::restore(meta, &config["metadata"], name);
     }
-    update::finish(call, Change { old, before, after, warnings: Vec::new(), applied: Some(Applied { fields }) })
+    update::finish(call, Change { old, before, after, warnings: Vec::new(), applied: Some(Applied { fields, first }) })
 }
 
 /// The applied configuration, checked, and the fields that it names.
 fn configuration(call: &Call<'_, '_>, config: &Value) -> Result<(Value, Set), Status> {
+    let mut config = checked(call, config, call.client_ty(), &call.api_version(), call.kind.kind)?;
+    let meta = value::child(&mut config, "metadata");
+    for name in ["managedFields", "creationTimestamp", "generation", "deletionTimestamp", "deletionGracePeriodSeconds"]
+    {
+        meta.remove(name);
+    }
+    if call.kind.status && !matches!(call.part, Part::Status) {
+        value::remove(&mut config, "status");
+    }
+    if matches!(call.part, Part::Status) {
+        // What a write of the status does not change nobody owns by it either.
+        value::object(&mut config)
+            .retain(|name, _| ["apiVersion", "kind", "metadata", "status"].contains(&name.as_str()));
+        let meta = value::child(&mut config, "metadata");
+        for name in ["labels", "ownerReferences"] {
+            meta.remove(name);
+        }
+    }
+    // Who owns which field is kept in the stored version's words.
+    call.taken(&mut config);
+    adapt::normalise(&call.registry.schema, call.ty, &mut config);
+    let mut fields = walk::named(&call.registry.schema, adapt::root(call.ty), &config);
+    managers::strip(&mut fields);
+    Ok((config, fields))
+}
+
+/// An applied configuration that is one of an object of type `ty`, with the name and the namespace of the request.
+pub(crate) fn checked(
+    call: &Call<'_, '_>,
+    config: &Value,
+    ty: Option<Ty>,
+    api_version: &str,
+    kind: &str,
+) -> Result<Value, Status> {
     if call.req.field_manager.is_empty() {
         let error = FieldError::required("fieldManager", "is required for apply patch");
         return Err(Status::invalid("meta.k8s.io", "PatchOptions", "", &[error]));
     }
     let mut config = config.clone();
-    let (api_version, kind) = (call.api_version(), call.kind.kind);
     if text(&config, "apiVersion") != api_version || text(&config, "kind") != kind {
         return Err(Status::bad_request(format!(
             "the applied object must be of apiVersion {api_version:?} and kind {kind:?}, not {:?} and {:?}",
@@ -81,11 +115,11 @@ fn configuration(call: &Call<'_, '_>, config: &Value) -> Result<(Value, Set), St
         )));
     }
     let wrong = |why: String| {
-        let why = format!("{kind} in version {:?} cannot be handled as a {kind}: {why}", call.req.version);
-        Status::bad_request(why)
+        let version = api_version.rsplit('/').next().unwrap_or_default();
+        Status::bad_request(format!("{kind} in version {version:?} cannot be handled as a {kind}: {why}"))
     };
     // Whatever fieldValidation says: nobody can own a field that does not exist.
-    let unknown = adapt::conform(&call.registry.schema, call.client_ty(), &mut config).map_err(wrong)?;
+    let unknown = adapt::conform(&call.registry.schema, ty, &mut config).map_err(wrong)?;
     if !unknown.is_empty() {
         return Err(wrong(format!("strict decoding error: {}", unknown.join(", "))));
     }
@@ -106,28 +140,14 @@ fn configuration(call: &Call<'_, '_>, config: &Value) -> Result<(Value, Set), St
         }
     }
     call.settle_namespace(&mut config)?;
-    let meta = value::child(&mut config, "metadata");
-    for name in ["managedFields", "creationTimestamp", "generation", "deletionTimestamp", "deletionGracePeriodSeconds"]
-    {
-        meta.remove(name);
-    }
-    if call.kind.status && !matches!(call.part, Part::Status) {
-        value::remove(&mut config, "status");
-    }
-    // Who owns which field is kept in the stored version's words.
-    call.taken(&mut config);
-    adapt::normalise(&call.registry.schema, call.ty, &mut config);
-    let mut fields = walk::named(&call.registry.schema, adapt::root(call.ty), &config);
-    managers::strip(&mut fields);
-    Ok((config, fields))
+    Ok(config)
 }
 
-fn before_first_apply(call: &Call<'_, '_>, before: &Value) -> Entry {
-    let mut fields = managers::difference(&call.registry.schema, call.ty, None, before).changed;
-    fields.children.remove("f:status");
+/// The entry of whoever set these fields before anyone applied.
+pub(crate) fn before_first_apply(call: &Call<'_, '_>, fields: Set) -> Entry {
     Entry {
         manager: BEFORE.into(),
-        operation: "Update".into(),
+        operation: managers::UPDATE.into(),
         api_version: call.kind.api_version(),
         time: call.env.now.rfc3339(),
         subresource: String::new(),
@@ -136,7 +156,7 @@ fn before_first_apply(call: &Call<'_, '_>, before: &Value) -> Entry {
 }
 
 /// The 409 if the apply changes what others own.
-fn conflicts(others: &[Entry], changed: &Set) -> Result<(), Status> {
+pub(crate) fn conflicts(others: &[Entry], changed: &Set) -> Result<(), Status> {
     let mut causes = Vec::new();
     let mut parts = Vec::new();
     for entry in others {

@@ -16,9 +16,12 @@ pub(super) const APPLY: &str = "Apply";
 const MAX_UPDATES: usize = 10;
 const ANCIENT: &str = "ancient-changes";
 
-/// What server-side apply knows of its own entry: the fields that the applied configuration names.
+/// What server-side apply knows of the entries.
 pub(crate) struct Applied {
+    /// Its own: the fields that the applied configuration names.
     pub(crate) fields: Set,
+    /// One for what was set before anyone applied, if nobody had one.
+    pub(crate) first: Option<Entry>,
 }
 
 /// One entry, decoded.
@@ -270,7 +273,8 @@ pub(crate) fn updated(
     {
         return kept;
     }
-    let all = told.unwrap_or_else(|| entries(before));
+    let mut all = told.unwrap_or_else(|| entries(before));
+    all.extend(applied.as_ref().and_then(|a| a.first.clone()));
     Entries::New(moved(call, all, &diff, applied))
 }
 

@@ -200,14 +200,19 @@ pub(crate) fn rules_of(view: &dyn View, role: &RoleRef, namespace: &str) -> Opti
 
 /// Every rule that a user has in a namespace.
 pub(crate) fn rules_for(view: &dyn View, user: &UserInfo, namespace: &str) -> Vec<Rule> {
-    if user.in_group(MASTERS) {
-        return vec![Rule::everything(), Rule::every_path()];
-    }
     let mut out = Vec::new();
     visit(view, user, namespace, |_, rule| {
         out.push(rule.clone());
         true
     });
+    // What they may they may without any binding.
+    if user.in_group(MASTERS) {
+        for rule in [Rule::everything(), Rule::every_path()] {
+            if !out.contains(&rule) {
+                out.push(rule);
+            }
+        }
+    }
     out
 }
 

@@ -322,6 +322,18 @@ fn reviews_answer_without_storing() {
     )
     .unwrap();
     assert_eq!(v["status"]["allowed"], true);
+    let local = "localsubjectaccessreviews.authorization.k8s.io default/";
+    let of = |user: &str, verb: &str, namespace: &str| json!({"spec":{"user":user,"resourceAttributes":{"verb":verb,"resource":"pods","namespace":namespace}}});
+    let (code, v) = ask(local, of("ann", "list", "default")).unwrap();
+    assert_eq!((code, v["status"]["allowed"].as_bool()), (201, Some(true)));
+    assert_eq!(ask(local, of("ann", "delete", "default")).unwrap().1["status"], json!({"allowed": false}));
+    assert_eq!(ask(local, of("bob", "list", "default")).unwrap().1["status"], json!({"allowed": false}));
+    for other in ["kube-system", ""] {
+        let got = error(ask(local, of("ann", "list", other)));
+        assert_eq!(got, "400 spec.resourceAttributes.namespace must match namespace", "{other}");
+    }
+    let nobody = json!({"spec":{"resourceAttributes":{"verb":"list","resource":"pods","namespace":"default"}}});
+    assert_eq!(error(ask(local, nobody)), "400 at least one of user or group must be specified");
     let (_, v) = ask("selfsubjectrulesreviews.authorization.k8s.io", json!({"spec":{"namespace":"default"}})).unwrap();
     let rules = v["status"]["resourceRules"].as_array().unwrap();
     assert!(

@@ -91,7 +91,7 @@ fn check(c: &Cluster) {
     for resource in RESOURCES {
         let kind = c.registry.kinds.group_resource(resource).unwrap();
         for object in View::list(&c.tables, resource, None) {
-            let v = c.registry.unseal(&object).unwrap();
+            let v = c.registry.unseal(&c.tables, &object).unwrap();
             let mut errors = Vec::new();
             validate_metadata(kind, &v, &mut errors);
             kind.strategy.validate(&v, &mut errors);

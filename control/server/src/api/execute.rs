@@ -20,6 +20,8 @@ use crate::{SystemIds, now};
 /// How long a server that is behind waits for a revision that a client has seen elsewhere: kube-apiserver's
 /// `blockTimeout`.
 const FRESH: Duration = Duration::from_secs(3);
+/// Of those who change the same object, who has lost so often takes turns with the others.
+const LOSSES: u32 = 4;
 /// How often it looks.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -232,6 +234,9 @@ impl Api {
                 Outcome::OutOfRange(_) | Outcome::Failed(_) if races => {
                     turn = Some(self.turns.take(&namespace).await);
                 }
+                Outcome::OutOfRange(_) | Outcome::Failed(_) if attempt >= LOSSES && turn.is_none() => {
+                    turn = Some(self.turns.take(&write.key.to_string().into()).await);
+                }
                 Outcome::OutOfRange(_) | Outcome::Failed(_) => {}
             }
         }
@@ -246,7 +251,7 @@ impl Api {
             .unwrap_or_else(|| Arc::new(Object::decode(key.clone(), revision, write.response(revisions))))
     }
 
-    async fn propose(&self, txn: copepod_state::Txn) -> Result<Outcome, Status> {
+    pub(super) async fn propose(&self, txn: copepod_state::Txn) -> Result<Outcome, Status> {
         self.store.propose(txn).await.map_err(|e| match e {
             // As upstream passes on what its etcd says: 500 without a reason.
             ProposeError::NoSpace => Status { code: 500, reason: "", message: e.to_string(), details: None },
@@ -279,7 +284,7 @@ impl Api {
         if !self.registry.is_sealed(&object.key.resource) {
             return Ok(object.body.clone());
         }
-        self.registry.unseal(object).map(|v| v.to_string().into())
+        self.registry.unseal(&*self.store.snapshot(), object).map(|v| v.to_string().into())
     }
 
     /// Metadata of a list; what is not stored has no version.

@@ -116,6 +116,9 @@ impl Api {
             return self.members_request(request, &user, verb).await;
         }
         self.authorize_url(&user, verb, &url)?;
+        if url == super::secrets::PATH {
+            return self.rotate_key(request.method()).await;
+        }
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             return Err(Status::no_such_path());
         }

@@ -17,7 +17,7 @@ use super::execute::Answer;
 use super::negotiate::{self, Accepted, Content, Encoding, Endpoint, Shape};
 use super::path::{Query, ResourcePath, Target, dry_run_of};
 use super::table::{self, Include};
-use super::{Api, respond, usage};
+use super::{Api, gzip, respond, usage};
 use crate::now;
 
 /// Longest request body in bytes: kube-apiserver's `MaxRequestBodyBytes`.
@@ -59,13 +59,18 @@ impl Api {
             let response = self.watch_http(&api, accepted.streamed()?, include).await?;
             return Ok(self.warned(&api, response));
         }
+        let gzips = gzip::accepted(request.headers());
         if !matches!(api.verb, Verb::Get | Verb::List) {
             let bytes = read(request.into_body()).await?;
             decode(&mut api, &content_type, bytes, &query)?;
         }
         let answer = self.execute(&api, None).await?;
         let include = Include::parse(query.get("includeObject").unwrap_or_default());
-        Ok(self.warned(&api, self.respond(&api, answer, accepted, include)?))
+        let mut response = self.warned(&api, self.respond(&api, answer, accepted, include)?);
+        if gzips {
+            response = gzip::compressed(response).await?;
+        }
+        Ok(response)
     }
 
     /// The response, with a warning if its kind is deprecated.

@@ -146,3 +146,160 @@ impl Tokens {
 fn texts(list: &Value) -> impl Iterator<Item = &str> {
     list.as_array().into_iter().flatten().filter_map(Value::as_str)
 }
+
+#[cfg(test)]
+mod tests {
+    use copepod_model::{Key, Object, object};
+    use copepod_state::Tables;
+
+    use super::*;
+
+    /// 2027-01-15T08:00:00Z.
+    const NOW: u64 = 1_800_000_000;
+    const HOUR: u64 = 3600;
+
+    /// An object: resource, name, uid and when it is to be gone.
+    type Row = (&'static str, &'static str, &'static str, Option<&'static str>);
+    const ROBOT: Row = ("serviceaccounts", "robot", "u1", None);
+    const POD: Row = ("pods", "p", "p1", None);
+
+    fn tokens() -> Tokens {
+        let key = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new()).unwrap();
+        Tokens::new(key.as_ref()).unwrap()
+    }
+
+    fn tables(rows: &[Row]) -> Tables {
+        let mut tables = Tables::default();
+        for (revision, (resource, name, uid, gone)) in (1..).zip(rows) {
+            let mut value = json!({"metadata": {"name": name, "namespace": "default", "uid": uid}});
+            if let Some(gone) = gone {
+                value["metadata"]["deletionTimestamp"] = json!(gone);
+            }
+            let key = Key::new(*resource, "default", *name);
+            tables.put(Arc::new(Object::decode(key, revision, object::encode(&value))));
+        }
+        tables
+    }
+
+    fn signed(tokens: &Tokens, header: &Value, payload: &Value) -> String {
+        let text = format!("{}.{}", B64.encode(header.to_string()), B64.encode(payload.to_string()));
+        let signature = tokens.key.sign(&tokens.random, text.as_bytes()).unwrap();
+        format!("{text}.{}", B64.encode(signature))
+    }
+
+    #[test]
+    fn a_token_holds_as_long_as_all_that_it_is_bound_to() {
+        let (ours, theirs) = (tokens(), tokens());
+        let audiences = [ISSUER.to_string(), "vault".to_string()];
+        let sign = |by: &Tokens, pod: Option<(&str, &str)>| {
+            let claims = Claims {
+                namespace: "default",
+                account: "robot",
+                uid: "u1",
+                pod,
+                audiences: &audiences,
+                lifetime: HOUR,
+            };
+            by.sign(&claims, "id", Time::from_secs(NOW)).unwrap()
+        };
+        let (bound, free) = (sign(&ours, Some(("p", "p1"))), sign(&ours, None));
+        let until = |resource: &'static str, name: &'static str, uid: &'static str, gone: &'static str| {
+            (resource, name, uid, Some(gone))
+        };
+        let both = [ROBOT, POD];
+        let ok: &[&str] = &[ISSUER];
+        for (what, token, rows, audiences, at, want) in [
+            ("a good one", &bound, &both[..], &[][..], NOW, ok),
+            ("one without a pod", &free, &[ROBOT], &[], NOW, ok),
+            ("before its end", &bound, &both, &[], NOW + HOUR - 1, ok),
+            ("expired", &bound, &both, &[], NOW + 2 * HOUR, &[]),
+            ("not yet valid", &bound, &both, &[], NOW - HOUR, &[]),
+            ("for another", &bound, &both, &["vault"], NOW, &["vault"]),
+            ("for several", &bound, &both, &["x", "vault", ISSUER], NOW, &["vault", ISSUER]),
+            ("wrong audience", &bound, &both, &["x"], NOW, &[]),
+            ("the pod is gone", &bound, &[ROBOT], &[], NOW, &[]),
+            ("another pod of the name", &bound, &[ROBOT, ("pods", "p", "p2", None)], &[], NOW, &[]),
+            ("the pod ends", &bound, &[ROBOT, until("pods", "p", "p1", "2027-01-15T08:00:30Z")], &[], NOW, ok),
+            ("the account is gone", &bound, &[POD], &[], NOW, &[]),
+            ("the account of one without a pod is gone", &free, &[POD], &[], NOW, &[]),
+            ("another account of the name", &free, &[("serviceaccounts", "robot", "u2", None)], &[], NOW, &[]),
+            (
+                "the account ends",
+                &free,
+                &[until("serviceaccounts", "robot", "u1", "2026-01-15T08:00:00Z")],
+                &[],
+                NOW,
+                &[],
+            ),
+            ("another's signature", &sign(&theirs, None), &both, &[], NOW, &[]),
+        ] {
+            let tables = tables(rows);
+            // The second time its signature is known.
+            for _ in 0..2 {
+                let found = ours.check(token, audiences, &tables, Time::from_secs(at));
+                let valid = found.as_ref().map_or(&[][..], |(_, valid)| valid.as_slice());
+                assert_eq!(valid, want, "{what}");
+                assert_eq!(found.is_some(), !want.is_empty(), "{what}");
+                if let Some((user, _)) = found {
+                    assert_eq!((&*user.name, &*user.uid), ("system:serviceaccount:default:robot", "u1"), "{what}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn only_what_was_signed_as_tokens_are_is_one() {
+        let tokens = tokens();
+        let tables = tables(&[ROBOT]);
+        let holds = |token: &str| tokens.check(token, &[], &tables, Time::from_secs(NOW)).is_some();
+        let payload = json!({
+            "aud": [ISSUER], "iss": ISSUER, "jti": "id", "nbf": NOW, "exp": NOW + HOUR,
+            "kubernetes.io": {"namespace": "default", "serviceaccount": {"name": "robot", "uid": "u1"}},
+        });
+        let good = signed(&tokens, &json!({"alg": "ES256"}), &payload);
+        assert!(holds(&good));
+        for header in [
+            json!({"alg": "none"}),
+            json!({"alg": "HS256"}),
+            json!({"alg": "RS256"}),
+            json!({"alg": "es256"}),
+            json!({"alg": null}),
+            json!({}),
+            json!([]),
+        ] {
+            assert!(!holds(&signed(&tokens, &header, &payload)), "{header}");
+        }
+        for (field, value) in [
+            ("iss", json!("https://example.com")),
+            ("iss", json!(null)),
+            ("aud", json!([])),
+            ("aud", json!(null)),
+            ("nbf", json!(null)),
+            ("exp", json!(null)),
+            ("exp", json!("never")),
+            ("kubernetes.io", json!({"namespace": "default"})),
+            ("kubernetes.io", json!({"namespace": "other", "serviceaccount": {"name": "robot", "uid": "u1"}})),
+        ] {
+            let mut changed = payload.clone();
+            changed[field] = value;
+            assert!(!holds(&signed(&tokens, &json!({"alg": "ES256"}), &changed)), "{changed}");
+        }
+        let parts: Vec<&str> = good.split('.').collect();
+        let [header, body, signature] = parts[..] else { panic!("{good}") };
+        let mut later = payload.clone();
+        later["exp"] = json!(NOW + 2 * HOUR);
+        let later = B64.encode(later.to_string());
+        for token in [
+            format!("{header}.{later}.{signature}"),
+            format!("{header}.{body}."),
+            format!("{header}.{body}"),
+            format!("{header}.{body}.{signature}.{signature}"),
+            format!("{header}.{body}.{}", &signature[1..]),
+            format!("{}.{body}.", B64.encode(r#"{"alg":"none"}"#)),
+            "..".to_string(),
+            String::new(),
+        ] {
+            assert!(!holds(&token), "{token}");
+        }
+    }
+}

@@ -186,8 +186,11 @@ mod tests {
 
     #[test]
     fn answers_keep_what_is_certain() {
-        let certain = Ok((Outcome::Applied(vec![3, 4]), 9));
-        assert_eq!(Answer::of(certain.clone()).result(), certain);
+        for outcome in [Outcome::Applied(vec![3, 4]), Outcome::Failed(1), Outcome::OutOfRange(2), Outcome::Fenced] {
+            let certain = Ok((outcome, 9));
+            let sent = Answer::of(certain.clone()).to_bytes();
+            assert_eq!(serde_json::from_slice::<Answer>(&sent).unwrap().result(), certain);
+        }
         let unknown = Err(ProposeError::Unknown("why".into()));
         assert_eq!(Answer::of(unknown.clone()).result(), unknown);
         assert_eq!(Answer::of(Err(ProposeError::NoSpace)).result(), Err(ProposeError::NoSpace));

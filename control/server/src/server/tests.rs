@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use bytes::Bytes;
+use copepod_consensus::rules::Hold;
 use copepod_model::request::ListOptions;
 use http_body_util::BodyExt as _;
 use serde_json::json;
@@ -21,12 +22,14 @@ struct Node {
     name: String,
     peer: SocketAddr,
     api: SocketAddr,
+    /// What is not as usual about its store.
+    store: fn(&mut StoreOptions),
 }
 
 impl Node {
     fn new(name: &str) -> Node {
         let free = || std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        Node { dir: tempfile::tempdir().unwrap(), name: name.into(), peer: free(), api: free() }
+        Node { dir: tempfile::tempdir().unwrap(), name: name.into(), peer: free(), api: free(), store: |_| {} }
     }
 
     fn pki(&self) -> std::path::PathBuf {
@@ -54,7 +57,7 @@ impl Node {
             balancer_pool: Default::default(),
             connections: 1024,
         };
-        Server::start(config).await
+        Server::start_on(config, self.store).await
     }
 
     /// Joins the group that `by` is in.
@@ -176,6 +179,62 @@ async fn registry(server: &Server, method: &str, path: &str, body: impl Into<Byt
     let request = http::Request::builder().method(method).uri(path).body(body.into()).unwrap();
     let answer = server.admin_client("test").raw(request).await.unwrap();
     (answer.status().as_u16(), answer.into_body().collect().await.unwrap().to_bytes())
+}
+
+/// Another key for Secrets, by way of a server: its id, and how many were sealed with it.
+async fn rotate(server: &Server) -> (u64, u64) {
+    until("the key is rotated", async || {
+        let (code, body) = registry(server, "POST", "/copepod.dev/v1/secrets/rotate-key", "").await;
+        assert!(matches!(code, 200 | 429 | 503 | 504), "{code} {body:?}");
+        let answer: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        (code == 200).then(|| (answer["key"].as_u64().unwrap(), answer["resealed"].as_u64().unwrap()))
+    })
+    .await
+}
+
+/// Waits until a server gives the value of the Secret `s`; how it has stored that.
+async fn sealed(server: &Server) -> String {
+    until("the Secret can be read", async || {
+        let secret = server.admin_client("test").get("secrets", "default", "s").await.ok()?;
+        assert_eq!(secret.value()["data"]["word"], "b3Blbg==");
+        let stored = server.api().store().snapshot();
+        stored.find("secrets", "default", "s")?.value()["data"]["word"].as_str().map(String::from)
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_key_for_secrets_is_at_every_server() {
+    let nodes = ["a", "b", "c"].map(Node::new);
+    let keys = nodes[0].pki();
+    let first = nodes[0].start(None).await;
+    create(&first, "one").await;
+    let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "data": {"word": "b3Blbg=="}});
+    first.admin_client("test").create("secrets", "default", secret).await.unwrap();
+    let second = nodes[1].join(&first, &keys).await;
+    members(&first, "both vote", |m| m.len() == 2 && m.iter().all(|m| m.voter)).await;
+    assert!(sealed(&second).await.starts_with("sealed:v1:"));
+
+    // Asked of one that follows.
+    let (key, resealed) = rotate(&second).await;
+    assert!(key >= 2 && resealed >= 1, "{key} {resealed}");
+    for server in [&first, &second] {
+        let stored = sealed(server).await;
+        assert!(stored.starts_with(&format!("sealed:v2:{key}:")), "{stored}");
+    }
+    // One that joins has the first key from those that are there, and the others with the state.
+    let third = nodes[2].join(&first, &keys).await;
+    assert!(sealed(&third).await.starts_with(&format!("sealed:v2:{key}:")));
+    let (newer, _) = rotate(&third).await;
+    assert!(newer > key, "{newer} after {key}");
+    let newest = format!("sealed:v2:{newer}:");
+    assert!(sealed(&first).await.starts_with(&newest));
+    third.stop().await;
+    let third = nodes[2].start(None).await;
+    assert!(sealed(&third).await.starts_with(&newest));
+    third.stop().await;
+    second.stop().await;
+    first.stop().await;
 }
 
 fn sha256(bytes: &[u8]) -> String {
@@ -487,5 +546,234 @@ async fn clients_that_race_for_a_quota_never_get_more_than_it_has() {
     client.delete("secrets", "default", &gone, Default::default()).await.unwrap();
     let again = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "again"}});
     until("the place is free", async || client.create("secrets", "default", again.clone()).await.ok()).await;
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_is_stopped_hands_over_before_it_goes() {
+    let nodes = ["a", "b", "c"].map(Node::new);
+    let secrets = nodes[0].pki();
+    let first = nodes[0].start(None).await;
+    let second = nodes[1].join(&first, &secrets).await;
+    let third = nodes[2].join(&first, &secrets).await;
+    members(&first, "all vote", |m| m.len() == 3 && m.iter().all(|m| m.voter && m.reachable)).await;
+    let mut servers = vec![first, second, third];
+    let led = until("one leads", async || servers.iter().position(|s| s.api().store().is_leader())).await;
+    let leader = servers.remove(led);
+    let (old, term) = (leader.api().store().member(), leader.api().store().term());
+    leader.stop().await;
+    let leads =
+        async || servers.iter().map(|s| s.api().store()).find(|s| s.is_leader()).map(|s| (s.member(), s.term()));
+    let (next, later) = until("another leads", leads).await;
+    assert_ne!(next, old);
+    assert_eq!(later, term + 1, "one election, which nobody had to wait for");
+    for server in &servers {
+        create(server, &format!("by-{}", server.api().store().member())).await;
+    }
+    for server in servers {
+        server.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_learner_votes_once_it_is_promoted() {
+    let nodes = ["a", "b"].map(Node::new);
+    let first = nodes[0].start(None).await;
+    let second = nodes[1].join_as(&first, &nodes[0].pki(), true).await;
+    create(&second, "one").await;
+    let learns = |m: &[Member]| m.iter().any(|m| m.name == "b" && !m.voter && m.reachable);
+    let id = members(&first, "it is there, and has no vote", learns).await[1].id;
+    assert_eq!(second.members().promote(id + 1, None).await.unwrap_err().code, 404);
+    // The second time there is nothing to do.
+    for _ in 0..2 {
+        second.members().promote(id, None).await.unwrap();
+        let all = members(&second, "both vote", |m| m.len() == 2 && m.iter().all(|m| m.voter && m.reachable)).await;
+        assert_eq!(all[1].id, id);
+    }
+    create(&second, "two").await;
+    assert_eq!(names(&first).await, ["one", "two"]);
+    second.stop().await;
+    first.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_written_for_another_term_changes_nothing() {
+    let node = Node::new("a");
+    let server = node.start(None).await;
+    create(&server, "one").await;
+    let term = server.api().store().term();
+    let fenced = |term: u64| {
+        let transport = Arc::new(InProcess::fenced(server.api().clone(), term));
+        Client::new(transport, UserInfo::system("kubernetes-admin"), "test")
+    };
+    let object = |name: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}});
+    for other in [term - 1, term + 1] {
+        let client = fenced(other);
+        let Err(e) = client.create("configmaps", "default", object("two")).await else { panic!("it is created") };
+        assert_eq!((e.code, e.message.as_str()), (503, "the leader changed"));
+        let Err(e) = client.delete("configmaps", "default", "one", Default::default()).await else {
+            panic!("it is deleted")
+        };
+        assert_eq!((e.code, e.message.as_str()), (503, "the leader changed"));
+        assert_eq!(names(&server).await, ["one"]);
+    }
+    assert!(fenced(term).create("configmaps", "default", object("two")).await.is_ok());
+    assert_eq!(names(&server).await, ["one", "two"]);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_too_far_behind_gets_the_whole_state() {
+    let mut nodes = ["a", "b", "c"].map(Node::new);
+    for node in &mut nodes {
+        // Nothing beyond the checkpoint before, so that a few writes leave a server too far behind.
+        node.store = |options| {
+            options.hold = |_| Hold { bytes: 0, silence: Duration::from_secs(1) };
+        };
+    }
+    let secrets = nodes[0].pki();
+    let first = nodes[0].start(None).await;
+    let second = nodes[1].join(&first, &secrets).await;
+    let third = nodes[2].join(&first, &secrets).await;
+    members(&first, "all vote", |m| m.len() == 3 && m.iter().all(|m| m.voter && m.reachable)).await;
+    third.stop().await;
+    let mut written = vec!["begin".to_string()];
+    create(&first, "begin").await;
+    let left = first.api().store().read_index().await.unwrap().revision();
+    // Two checkpoints, so that the log is cut beyond what the server has.
+    for round in 0..2 {
+        for i in 0..5 {
+            written.push(format!("n{round}-{i}"));
+            create(&first, &format!("n{round}-{i}")).await;
+        }
+        for server in [&first, &second] {
+            server.api().store().checkpoint().await;
+        }
+    }
+    let last = first.api().store().read_index().await.unwrap().revision();
+    let third = nodes[2].start(None).await;
+    let store = third.api().store().clone();
+    until("it has all", async || (store.snapshot().revision() >= last).then_some(())).await;
+    let as_state = async || (store.oldest_watch() > left).then_some(());
+    until("it comes as a state: what happened meanwhile is not known there", as_state).await;
+    assert_eq!(names(&third).await, written);
+    members(&third, "all are back", |m| m.len() == 3 && m.iter().all(|m| m.voter && m.reachable)).await;
+    create(&third, "x-after").await;
+    for server in [third, second, first] {
+        server.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_snapshots_are_sent_at_once_and_no_more() {
+    let node = Node::new("a");
+    let server = node.start(None).await;
+    create(&server, "one").await;
+    let client = server.admin_client("test");
+    // More than what waits for a client that reads nothing.
+    let text = "x".repeat(900_000);
+    for i in 0..20 {
+        let metadata = json!({"name": format!("large-{i}")});
+        let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": {"text": text}});
+        client.create("configmaps", "default", object).await.unwrap();
+    }
+    let get = async || {
+        let request = http::Request::get("/copepod.dev/v1/snapshot").body(Bytes::new()).unwrap();
+        client.raw(request).await.unwrap()
+    };
+    let (whole, dropped) = (get().await, get().await);
+    assert_eq!((whole.status(), dropped.status()), (http::StatusCode::OK, http::StatusCode::OK));
+    let third = get().await;
+    assert_eq!(third.status(), http::StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(third.headers()["retry-after"], "10");
+    // Who has all of it makes room, and who goes away.
+    let bytes = whole.into_body().collect().await.unwrap().to_bytes();
+    assert!(bytes.starts_with(b"copepod snapshot") && bytes.len() > 20 * 900_000, "{}", bytes.len());
+    let next = until("there is room", async || Some(get().await).filter(|a| a.status().is_success())).await;
+    drop(dropped);
+    let last = until("there is room", async || Some(get().await).filter(|a| a.status().is_success())).await;
+    drop((next, last));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn patches_of_the_same_object_are_all_made() {
+    use copepod_model::request::PatchType;
+    const CLIENTS: usize = 32;
+    let node = Node::new("a");
+    let server = node.start(None).await;
+    create(&server, "m").await;
+    let racers = (0..CLIENTS).map(|i| {
+        let client = server.admin_client("test");
+        tokio::spawn(async move {
+            let patch = json!({"data": {format!("k{i}"): i.to_string()}});
+            client.patch("configmaps", "default", "m", "", PatchType::Merge, patch).await.unwrap();
+        })
+    });
+    for racer in racers.collect::<Vec<_>>() {
+        racer.await.unwrap();
+    }
+    let found = server.admin_client("test").get("configmaps", "default", "m").await.unwrap().value();
+    for i in 0..CLIENTS {
+        assert_eq!(found["data"][format!("k{i}")], i.to_string(), "{found}");
+    }
+    assert_eq!(found["data"].as_object().unwrap().len(), CLIENTS);
+    server.stop().await;
+}
+
+/// A client that has shaken hands with a server, and speaks HTTP/1.1.
+async fn connect(node: &Node) -> tokio_rustls::client::TlsStream<tokio::net::TcpStream> {
+    let ca = std::fs::read_to_string(node.pki().join("ca.crt")).unwrap();
+    let mut tls = copepod_client::tls::anonymous(&ca).unwrap();
+    tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let stream = tokio::net::TcpStream::connect(node.api).await.unwrap();
+    let name = rustls_pki_types::ServerName::try_from("localhost").unwrap();
+    tokio_rustls::TlsConnector::from(Arc::new(tls)).connect(name, stream).await.unwrap()
+}
+
+/// What a client that sends this is answered until the server closes the connection.
+async fn answer(node: &Node, sent: &[u8], virtual_time: bool) -> String {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut client = connect(node).await;
+    client.write_all(sent).await.unwrap();
+    client.flush().await.unwrap();
+    if virtual_time {
+        tokio::time::pause();
+    }
+    let mut answer = Vec::new();
+    // A server that gives up does not say goodbye, which is an error to TLS.
+    let _ = tokio::time::timeout(DEADLINE, client.read_to_end(&mut answer)).await.expect("the connection is closed");
+    if virtual_time {
+        tokio::time::resume();
+    }
+    String::from_utf8(answer).unwrap()
+}
+
+#[tokio::test]
+async fn who_does_not_finish_a_head_is_not_waited_for() {
+    let node = Node::new("a");
+    let server = node.start(None).await;
+    let whole = "GET /version HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    for half in ["", "GET /ver", "GET /version HTTP/1.1\r\nHost: localhost\r\nX-Half: ha"] {
+        assert_eq!(answer(&node, half.as_bytes(), true).await, "", "{half}");
+        // Nor is one that has asked something before.
+        let found = answer(&node, format!("{whole}{half}").as_bytes(), true).await;
+        assert!(found.starts_with("HTTP/1.1 200 OK\r\n") && found.contains("gitVersion"), "{half}: {found}");
+        assert_eq!(found.matches("HTTP/1.1 ").count(), 1, "{half}: {found}");
+    }
+    server.stop().await;
+}
+
+#[tokio::test]
+async fn a_head_has_its_limit() {
+    let node = Node::new("a");
+    let server = node.start(None).await;
+    let begin = "GET /version HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nX-Long: ";
+    let long = |total: usize| format!("{begin}{}", "x".repeat(total - begin.len()));
+    let found = answer(&node, format!("{}\r\n\r\n", long(60 << 10)).as_bytes(), false).await;
+    assert!(found.starts_with("HTTP/1.1 200 OK\r\n"), "{found}");
+    // No more of it is read than that.
+    let found = answer(&node, long(64 << 10).as_bytes(), false).await;
+    assert!(found.starts_with("HTTP/1.1 431 "), "{found}");
     server.stop().await;
 }

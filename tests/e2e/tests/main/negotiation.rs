@@ -1,17 +1,21 @@
 //! What is answered in which form, as curl sees it.
 
+use serde_json::{Value, json};
+
 use crate::api::Raw;
 
 const MAPS: &str = "/api/v1/namespaces/default/configmaps";
 const PROTOBUF: &str = "application/vnd.kubernetes.protobuf";
 const PARTIAL: &str = "as=PartialObjectMetadata;g=meta.k8s.io;v=v1";
 const PARTIALS: &str = "as=PartialObjectMetadataList;g=meta.k8s.io;v=v1";
+const TABLE: &str = "application/json;as=Table;g=meta.k8s.io;v=v1";
 
 #[test]
 fn answers_have_the_form_that_is_accepted_first() {
     let Some(c) = Raw::up() else { return };
     c.cluster.ok(&["create", "configmap", "m", "--from-literal=a=b"]);
     let one = format!("{MAPS}/m");
+    let watch = format!("{MAPS}?watch=1&timeoutSeconds=1");
     for (path, accept, code, media, has) in [
         (&*one, "", 200, "application/json", "\"kind\":\"ConfigMap\""),
         (&one, "*/*", 200, "application/json", "\"kind\":\"ConfigMap\""),
@@ -60,6 +64,9 @@ fn answers_have_the_form_that_is_accepted_first() {
         (&format!("{MAPS}?watch=True&timeoutSeconds=1"), PROTOBUF, 200, &format!("{PROTOBUF};stream=watch"), "ADDED"),
         (&format!("{MAPS}?watch&timeoutSeconds=1"), "", 200, "application/json", "{\"type\":\"ADDED\""),
         (&format!("{MAPS}?watch=False"), "", 200, "application/json", "\"kind\":\"ConfigMapList\""),
+        (&watch, &format!("application/json;{PARTIAL}"), 200, "application/json", "\"kind\":\"PartialObjectMetadata\""),
+        (&watch, &format!("{PROTOBUF};{PARTIAL}"), 200, &format!("{PROTOBUF};stream=watch"), "PartialObjectMetadata"),
+        (&watch, TABLE, 200, "application/json", "\"kind\":\"Table\""),
         (
             &format!("{MAPS}?watch=1"),
             "application/yaml,application/json",
@@ -78,5 +85,80 @@ fn answers_have_the_form_that_is_accepted_first() {
         let (body, kind) = body.rsplit_once('\n').unwrap_or_default();
         assert_eq!((found, kind), (code, media), "{path} {accept}: {body}");
         assert!(body.contains(has), "{path} {accept}: {body}");
+    }
+}
+
+#[test]
+fn rows_of_tables_have_of_their_objects_what_is_asked_for() {
+    let Some(c) = Raw::up() else { return };
+    c.cluster.ok(&["create", "configmap", "m", "--from-literal=a=b"]);
+    c.cluster.ok(&["create", "configmap", "n", "--from-literal=a=b"]);
+    let accept = format!("Accept: {TABLE}");
+    for (include, kind, data) in [
+        ("", "PartialObjectMetadata", false),
+        ("&includeObject=Metadata", "PartialObjectMetadata", false),
+        ("&includeObject=Object", "ConfigMap", true),
+        ("&includeObject=None", "", false),
+    ] {
+        let check = |table: &Value, columns: bool| {
+            assert_eq!(table["kind"], "Table", "{include}: {table}");
+            let defined = table["columnDefinitions"].as_array().is_some_and(|c| !c.is_empty());
+            assert_eq!(defined, columns, "{include}: {table}");
+            let rows = table["rows"].as_array().unwrap();
+            assert!(!rows.is_empty(), "{include}: {table}");
+            for row in rows {
+                assert!(row["cells"].as_array().is_some_and(|c| !c.is_empty()), "{include}: {row}");
+                let object = &row["object"];
+                assert_eq!(object["kind"].as_str().unwrap_or_default(), kind, "{include}: {row}");
+                assert_eq!(object.get("data").is_some(), data, "{include}: {row}");
+            }
+        };
+        check(&c.json(200, "GET", &format!("{MAPS}?limit=500{include}"), &["-H", &accept]), true);
+        check(&c.json(200, "GET", &format!("{MAPS}/m?pretty=false{include}"), &["-H", &accept]), true);
+        // A watch tells the columns once.
+        let path = format!("{MAPS}?watch=1&timeoutSeconds=1{include}");
+        let (code, lines) = c.ask(true, "GET", &path, &["-H", &accept]);
+        assert_eq!(code, 200, "{lines}");
+        let events: Vec<Value> = lines.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+        assert!(events.len() >= 2, "{lines}");
+        for (i, event) in events.iter().enumerate() {
+            assert_eq!(event["type"], "ADDED", "{lines}");
+            check(&event["object"], i == 0);
+        }
+    }
+    let accept = format!("Accept: application/json;{PARTIAL}");
+    let path = format!("{MAPS}?watch=1&timeoutSeconds=1");
+    let (_, lines) = c.ask(true, "GET", &path, &["-H", &accept]);
+    for line in lines.lines() {
+        let event: Value = serde_json::from_str(line).unwrap();
+        let object = &event["object"];
+        assert_eq!((&event["type"], &object["kind"]), (&json!("ADDED"), &json!("PartialObjectMetadata")), "{line}");
+        assert!(object["metadata"]["name"].is_string() && object.get("data").is_none(), "{line}");
+    }
+}
+
+#[test]
+fn large_answers_are_compressed_for_who_asks() {
+    let Some(c) = Raw::up() else { return };
+    let file = c.dir.path().join("large");
+    std::fs::write(&file, "0123456789abcdef".repeat(16 << 10)).unwrap();
+    c.cluster.ok(&["create", "configmap", "large", &format!("--from-file={}", file.display())]);
+    c.cluster.ok(&["create", "configmap", "small", "--from-literal=a=b"]);
+    let [large, small] = ["large", "small"].map(|name| format!("{MAPS}/{name}"));
+    for (path, flag, accept, want) in [
+        (&*large, "--compressed", "application/json", true),
+        (&large, "--compressed", "application/yaml", true),
+        (MAPS, "--compressed", "application/json", true),
+        (&large, "-s", "application/json", false),
+        (&small, "--compressed", "application/json", false),
+        (&format!("{MAPS}?watch=1&timeoutSeconds=1"), "--compressed", "application/json", false),
+    ] {
+        let (code, answer) = c.ask(true, "GET", path, &[flag, "-i", "-H", &format!("Accept: {accept}")]);
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
+        let head = head.to_lowercase();
+        assert_eq!(code, 200, "{path} {flag}: {head}");
+        assert_eq!(head.contains("content-encoding: gzip"), want, "{path} {flag}: {head}");
+        assert_eq!(head.contains("vary: accept-encoding"), want, "{path} {flag}: {head}");
+        assert_eq!(body.contains("0123456789abcdef"), path != small, "{path} {flag}: curl has read it");
     }
 }

@@ -1,7 +1,10 @@
 //! Backups and what they are good for, a server that goes on alone, and a cluster that is full.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::Path;
-use std::process::Output;
+use std::process::{Command, Output};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use e2e::{Cluster, text, until};
 
@@ -91,6 +94,111 @@ fn a_snapshot_becomes_a_cluster_again() {
     let (now, last): (u64, u64) =
         (revision(&again, "configmap", "new").parse().expect("a number"), last.parse().expect("a number"));
     assert!(now > last, "{now} after {last}");
+}
+
+#[test]
+fn a_snapshot_while_clients_write_has_all_that_was_acknowledged_before() {
+    let Some((_dir, cluster)) = Cluster::for_kubectl(&[]) else { return };
+    let place = tempfile::tempdir().expect("a folder");
+    let file = |name: &str| place.path().join(name);
+    let (snap, keys, phrase, new) = (file("state.snap"), file("state.snap.keys"), file("phrase"), file("new"));
+    std::fs::write(&phrase, "not quite so secret\n").expect("a passphrase");
+    let config = cluster.dir.join("kubeconfig");
+    let (over, acknowledged) = (AtomicBool::new(false), Mutex::new(Vec::<String>::new()));
+    let told = || acknowledged.lock().expect("not poisoned").clone();
+    let before = std::thread::scope(|scope| {
+        for writer in 0..2 {
+            let (over, acknowledged, config) = (&over, &acknowledged, &config);
+            scope.spawn(move || {
+                for n in 0.. {
+                    if over.load(Ordering::Relaxed) {
+                        return;
+                    }
+                    let name = format!("w{writer}-{n}");
+                    let mut create = Command::new("kubectl");
+                    create.arg("--kubeconfig").arg(config).args(["create", "configmap", &name, "--from-literal=a=b"]);
+                    if create.output().is_ok_and(|o| o.status.success()) {
+                        acknowledged.lock().expect("not poisoned").push(name);
+                    }
+                }
+            });
+        }
+        // Whatever fails here, the writers must come to an end.
+        let saved = catch_unwind(AssertUnwindSafe(|| {
+            until("twenty writes were acknowledged", || (told().len() >= 20).then_some(()));
+            let before = told();
+            let with_keys = ["--with-keys", "--passphrase-file", path(&phrase), "--data-dir", path(&cluster.dir)];
+            ok(&cluster.copepod(&[&["snapshot", "save", path(&snap)][..], &with_keys].concat()));
+            until("they went on", || (told().len() >= before.len() + 5).then_some(()));
+            before
+        }));
+        over.store(true, Ordering::Relaxed);
+        saved.unwrap_or_else(|why| resume_unwind(why))
+    });
+    cluster.kill();
+    let with_keys = ["--keys", path(&keys), "--passphrase-file", path(&phrase)];
+    ok(&copepod(&[&["snapshot", "restore", path(&snap), "--data-dir", path(&new)][..], &with_keys].concat()));
+    let there = Cluster::up(&new, &[]).ok(&["get", "configmaps", "-o", "name"]);
+    let is_there = |name: &String| there.contains(&format!("configmap/{name}\n"));
+    let lost: Vec<&String> = before.iter().filter(|name| !is_there(name)).collect();
+    assert!(lost.is_empty(), "acknowledged before the snapshot and not in it: {lost:?}");
+    // It is of one moment: of each client everything up to one of its writes.
+    let all = told();
+    for writer in ["w0-", "w1-"] {
+        let found: Vec<bool> = all.iter().filter(|name| name.starts_with(writer)).map(is_there).collect();
+        assert!(found.is_sorted_by(|earlier, later| *earlier || !*later), "{writer}: {found:?} of {all:?}");
+    }
+}
+
+#[test]
+fn a_new_key_seals_all_secrets_and_comes_back_with_a_snapshot() {
+    let Some((dir, cluster)) = Cluster::for_kubectl(&[]) else { return };
+    let place = tempfile::tempdir().expect("a folder");
+    let file = |name: &str| place.path().join(name);
+    let (snap, keys, phrase, new) = (file("state.snap"), file("state.snap.keys"), file("phrase"), file("new"));
+    std::fs::write(&phrase, "not quite so secret\n").expect("a passphrase");
+    let create = |cluster: &Cluster, name: &str| {
+        cluster.ok(&["create", "secret", "generic", name, "--from-literal=word=open"]);
+    };
+    let readable = |cluster: &Cluster, names: &[&str]| {
+        for name in names {
+            assert_eq!(cluster.ok(&["get", "secret", name, "-o", "jsonpath={.data.word}"]), "b3Blbg==", "{name}");
+        }
+    };
+    let rotate = |cluster: &Cluster, key: u64| {
+        let told = ok(&cluster.copepod(&["secrets", "rotate-key"]));
+        assert!(told.starts_with(&format!("key {key} seals Secrets from now on; ")), "{told}");
+        assert!(!told.contains("; 0 were"), "{told}");
+    };
+    create(&cluster, "old");
+    let before = revision(&cluster, "secret", "old");
+    let denied = cluster.fails(&["--as=bob", "get", "--raw", "/copepod.dev/v1/secrets/rotate-key"]);
+    assert!(denied.contains("forbidden"), "{denied}");
+    rotate(&cluster, 2);
+    assert_ne!(revision(&cluster, "secret", "old"), before, "it is stored anew");
+    create(&cluster, "new");
+    cluster.ok(&["label", "secret", "old", "a=b"]);
+    readable(&cluster, &["old", "new"]);
+    assert!(cluster.interrupt().success());
+
+    let cluster = Cluster::up(dir.path(), &[]);
+    readable(&cluster, &["old", "new"]);
+    rotate(&cluster, 3);
+    // Without a checkpoint: from the log.
+    cluster.kill();
+    let cluster = Cluster::up(dir.path(), &[]);
+    readable(&cluster, &["old", "new"]);
+
+    let with_keys = ["--with-keys", "--passphrase-file", path(&phrase), "--data-dir", path(&cluster.dir)];
+    ok(&cluster.copepod(&[&["snapshot", "save", path(&snap)][..], &with_keys].concat()));
+    cluster.kill();
+    let with_keys = ["--keys", path(&keys), "--passphrase-file", path(&phrase)];
+    let restore = ["snapshot", "restore", path(&snap), "--data-dir", path(&new)];
+    ok(&copepod(&[&restore[..], &with_keys].concat()));
+    let again = Cluster::up(&new, &[]);
+    readable(&again, &["old", "new"]);
+    rotate(&again, 4);
+    readable(&again, &["old", "new"]);
 }
 
 #[test]

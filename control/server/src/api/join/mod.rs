@@ -95,7 +95,7 @@ impl Api {
         // One that was made a moment ago at another server is good here as well.
         let view = self.store.read_index().await.map_err(|e| Status::unavailable(e.to_string()))?;
         let object = view.get("secrets", NAMESPACE, &join_token::secret_name(id)).ok_or_else(unknown)?;
-        let object = self.registry.unseal(&object)?;
+        let object = self.registry.unseal(&*view, &object)?;
         join_token::check(&object, secret, role, now()).map_err(|refusal| match refusal {
             Refusal::Unknown => unknown(),
             Refusal::Expired => said("the join token has expired"),

@@ -1,6 +1,7 @@
 //! The objects' file is written anew while it is in use, and is whole whenever the power fails.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::AtomicBool;
 
 use copepod_consensus::{ConfState, Position};
 use copepod_machine::SeededIds;
@@ -124,4 +125,69 @@ async fn what_an_attempt_left_is_removed() {
     let store = Store::open(options(&dir, &disk)).unwrap();
     store.close().await.unwrap();
     assert!(!disk.exists(NEW).unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_is_written_anew_while_the_store_serves() {
+    const ROUNDS: usize = 30;
+    let (dir, disk) = (tempfile::tempdir().unwrap(), Disk::default());
+    let open = |disk: &Disk| Store::open(StoreOptions { compact_from: 1 << 20, ..options(&dir, disk) }).unwrap();
+    let store = open(&disk);
+    let small = |n: usize| (0..SMALL).map(move |i| format!("a{n:04}-{i:04}"));
+    for n in 0..ROUNDS {
+        let mut ops: Vec<Op> = small(n).map(|name| put(&name, &"x".repeat(1000))).collect();
+        ops.push(put(&format!("z{n:04}"), &"x".repeat(5000)));
+        store.propose(txn(ops)).await.unwrap();
+        store.checkpoint().await;
+    }
+    let before = disk.len(MIRROR).unwrap();
+    assert!(before > 2_000_000, "{before}");
+
+    let over = Arc::new(AtomicBool::new(false));
+    let write_on = |writer: usize| {
+        let (store, over) = (store.clone(), over.clone());
+        tokio::spawn(async move {
+            let (name, mut acknowledged) = (format!("w{writer}"), 0u64);
+            while !over.load(Ordering::Relaxed) {
+                let outcome = store.propose(txn([put(&name, &(acknowledged + 1).to_string())])).await;
+                assert!(matches!(outcome, Ok(Outcome::Applied(_))), "{outcome:?}");
+                acknowledged += 1;
+            }
+            (name, acknowledged)
+        })
+    };
+    let writers: Vec<_> = (0..4).map(write_on).collect();
+    for n in 0..ROUNDS {
+        let delete = |name: String| Op::Delete { key: Key::new("configmaps", "d", name) };
+        store.propose(txn(small(n).map(delete).collect::<Vec<Op>>())).await.unwrap();
+    }
+    let shrunk = async {
+        // A few of them pass between two looks.
+        while disk.len(MIRROR).unwrap() >= before / 2 {
+            store.checkpoint().await;
+        }
+    };
+    timeout(Duration::from_secs(60), shrunk).await.expect("the file shrinks");
+    // From here on into the new file.
+    store.checkpoint().await;
+    over.store(true, Ordering::Relaxed);
+    let mut acknowledged = Vec::new();
+    for writer in writers {
+        acknowledged.push(writer.await.unwrap());
+    }
+    let view = store.snapshot();
+    for (name, n) in &acknowledged {
+        assert!(*n > 0 && data(&view, name) == Some(n.to_string()), "{name}: {n} was acknowledged");
+    }
+    assert_eq!(view.count("configmaps"), ROUNDS + acknowledged.len());
+
+    // With what the log has behind the new file, after the power has failed; and then from the new file alone.
+    store.abandon().await.unwrap();
+    let disk = disk.reboot(None);
+    for _ in 0..2 {
+        let store = open(&disk);
+        assert!(all(&store.snapshot()) == all(&view) && store.snapshot().revision() == view.revision());
+        store.close().await.unwrap();
+    }
+    assert!(disk.len(MIRROR).unwrap() < before / 2 && !disk.exists(NEW).unwrap());
 }

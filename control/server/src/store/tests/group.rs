@@ -182,18 +182,23 @@ async fn until(store: &Store, what: &str, f: impl Fn(&Tables) -> bool) {
     timeout(Duration::from_secs(60), reached).await.unwrap_or_else(|_| panic!("{what}"));
 }
 
-async fn write(store: &Store, name: &str) {
+/// What becomes of a transaction that may be tried again.
+async fn outcome(store: &Store, txn: Txn) -> Outcome {
     // A leader may be deposed under the load of other tests; that is no error here.
     let outcome = async {
         loop {
-            match store.propose(txn([put(name, "1")])).await {
+            match store.propose(txn.clone()).await {
                 Ok(outcome) => return outcome,
                 Err(ProposeError::NotLeader { .. } | ProposeError::Unknown(_)) => {}
                 Err(e) => panic!("{e}"),
             }
         }
     };
-    let outcome = timeout(Duration::from_secs(60), outcome).await.expect("an outcome");
+    timeout(Duration::from_secs(60), outcome).await.expect("an outcome")
+}
+
+async fn write(store: &Store, name: &str) {
+    let outcome = outcome(store, txn([put(name, "1")])).await;
     assert!(matches!(outcome, Outcome::Applied(_)), "{outcome:?}");
     assert!(data(&store.snapshot(), name).is_some(), "what was acknowledged is shown where it was asked for");
 }
@@ -210,6 +215,19 @@ async fn any_member_takes_a_write_and_every_member_has_it() {
     }
     let revisions: BTreeSet<u64> = (1..=3).map(|id| group.store(id).snapshot().revision()).collect();
     assert_eq!(revisions.len(), 1, "one counter for all");
+    // What must hold for a transaction is judged by the leader, and whoever asked hears of it.
+    for id in 1..=3 {
+        let (store, there) = (group.store(id), Key::new("configmaps", "d", "by-1"));
+        let require = vec![Require::Absent(there)];
+        let failed = outcome(&store, Txn { require, ..txn([put("refused", "1")]) }).await;
+        assert_eq!(failed, Outcome::Failed(0), "by {id}");
+        let fenced = outcome(&store, Txn { fence: Some(u64::MAX), ..txn([put("refused", "1")]) }).await;
+        assert_eq!(fenced, Outcome::Fenced, "by {id}");
+    }
+    for id in 1..=3 {
+        let view = group.store(id).read_index().await.unwrap();
+        assert!(data(&view, "refused").is_none() && revisions.contains(&view.revision()), "{id}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
