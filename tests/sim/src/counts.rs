@@ -4,13 +4,15 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use crate::faults::Fault;
+use crate::faults::{Fault, Form};
 
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Event {
     /// A fault has struck somebody.
     Strike(Fault),
+    /// One that has several forms had this one.
+    Formed(Form),
     /// A request was answered 409.
     Conflict,
     /// One was answered 429, because of the API's room or of the space quota.
@@ -38,9 +40,10 @@ impl Event {
     pub fn all() -> impl Iterator<Item = Event> {
         use Event::*;
         let strikes = Fault::SERVERS.into_iter().chain(Fault::NODES).map(Strike);
+        let forms = Form::ALL.into_iter().map(Formed);
         let others =
             [Conflict, TooMany, OverQuota, Unknown, Gone, Installed, LeaderChange, TornLog, TornObjects, Rollout];
-        strikes.chain(others)
+        strikes.chain(forms).chain(others)
     }
 }
 

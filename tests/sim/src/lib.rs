@@ -13,6 +13,8 @@ pub mod faults;
 pub mod group;
 pub mod invariants;
 pub mod kv;
+#[cfg(test)]
+mod made;
 pub mod scenario;
 pub mod scenarios;
 pub mod shape;

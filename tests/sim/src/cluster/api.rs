@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use copepod_model::kinds::Kinds;
-use copepod_model::{ApiRequest, Status, UserInfo, Verb};
+use copepod_model::{ApiRequest, Status, Time, UserInfo, Verb};
 use copepod_registry::{Config, Decision, Env, Registry, Sealer};
 use copepod_state::{Outcome, Tables};
 
@@ -43,6 +43,8 @@ pub struct Sender {
     pub term: Option<u64>,
     /// What was seen when it was decided.
     pub view: Option<Tables>,
+    /// When it was decided, by the clock of the server whose control loops did.
+    pub decided: Option<Time>,
     /// Whether its process still runs.
     pub lives: Option<Rc<Cell<bool>>>,
 }
@@ -50,7 +52,7 @@ pub struct Sender {
 impl Sender {
     /// Somebody outside of the control plane.
     pub fn outside(actor: &'static str) -> Sender {
-        Sender { actor, fence: None, term: None, view: None, lives: None }
+        Sender { actor, fence: None, term: None, view: None, decided: None, lives: None }
     }
 }
 
@@ -127,8 +129,8 @@ impl Api {
                 Err(e) => return Err(e),
             };
             write.txn.fence = sender.fence;
-            let Sender { actor, term, view, lives, .. } = sender.clone();
-            let origin = Origin { actor, term, view, lives };
+            let Sender { actor, term, view, decided, lives, .. } = sender.clone();
+            let origin = Origin { actor, term, view, decided, lives };
             match self.group.propose(server, origin, &write.txn).await {
                 Ok((Outcome::Applied(_), _)) => return Ok(()),
                 Ok((Outcome::Fenced, _)) => return Err(Status::unavailable("the leader changed")),

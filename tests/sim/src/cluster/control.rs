@@ -54,6 +54,10 @@ pub async fn lead(api: Rc<Api>, server: u64, life: u64, mut chance: Chance) {
         let user = Arc::new(UserInfo::system("system:kube-controller-manager"));
         let binder = Arc::new(UserInfo::system("system:kube-scheduler"));
         let term = Term { api: api.clone(), server, term: role.term, user, binder };
+        group.check(|all| {
+            all.led(role.term, term.now());
+            Ok(())
+        });
         // A part of the process that ends by itself.
         let owner = Group::owner(server, life) | (role.term & 0x7f) << 1 | 1;
         let (t, c) = (term.clone(), chance.split());
@@ -84,9 +88,9 @@ impl Term {
         self.group().clock(self.server)
     }
 
-    fn sender(&self, actor: &'static str, view: Option<Tables>) -> Sender {
+    fn sender(&self, actor: &'static str, view: Tables, decided: Time) -> Sender {
         let fence = (self.group().bug != Some(Bug::Unfenced)).then_some(self.term);
-        Sender { actor, fence, term: Some(self.term), view, lives: None }
+        Sender { actor, fence, term: Some(self.term), view: Some(view), decided: Some(decided), lives: None }
     }
 
     fn watch(&self, resources: &[String]) -> Option<Watches> {
@@ -170,20 +174,22 @@ impl Term {
 
     async fn reconcile(&self, controller: &dyn Controller, key: &Key) -> (bool, Option<Duration>) {
         let Some(view) = self.group().snapshot(self.server) else { return (false, None) };
-        let plan = controller.reconcile(&view, key, self.now());
-        self.execute(&self.user, controller.name(), plan, view).await
+        let now = self.now();
+        let plan = controller.reconcile(&view, key, now);
+        self.execute(&self.user, controller.name(), plan, view, now).await
     }
 
-    /// Executes a plan step by step through the API.
+    /// Executes a plan step by step through the API: what was decided on a view at a time.
     async fn execute(
         &self,
         user: &Arc<UserInfo>,
         actor: &'static str,
         plan: Plan,
         view: Tables,
+        decided: Time,
     ) -> (bool, Option<Duration>) {
         let mut again = None;
-        let sender = self.sender(actor, Some(view));
+        let sender = self.sender(actor, view, decided);
         for step in plan.0 {
             let request = match step.action {
                 Action::After(d) => {
@@ -244,8 +250,9 @@ impl Term {
             }
             if let Some(key) = queue.pop(self.now()) {
                 let view = self.group().snapshot(self.server)?;
-                let plan = scheduler.schedule(&view, &key, self.now(), &mut cache);
-                let (ok, _) = self.execute(&self.binder, "scheduler", plan, view).await;
+                let now = self.now();
+                let plan = scheduler.schedule(&view, &key, now, &mut cache);
+                let (ok, _) = self.execute(&self.binder, "scheduler", plan, view, now).await;
                 queue.done(key, ok, self.now());
                 self.group().exec.sleep(Duration::from_micros(chance.below(500))).await;
                 continue;

@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use super::NODES;
 use super::api::{Api, Sender, benign, request};
 use crate::chance::Chance;
-use crate::faults::{Fault, struck};
+use crate::faults::{Fault, Form, formed, struck};
 use crate::group::hub::{WatchError, Watcher};
 use crate::group::net::Place;
 use crate::kv::any;
@@ -414,8 +414,12 @@ impl Node {
         fails
     }
 
-    fn luck(&mut self, often: u64) -> Result<(), String> {
-        if self.fails(often) { Err("no luck".into()) } else { Ok(()) }
+    fn luck(&mut self, often: u64, form: Form) -> Result<(), String> {
+        if !self.fails(often) {
+            return Ok(());
+        }
+        formed(&self.api.group, form);
+        Err("no luck".into())
     }
 
     /// The data plane: each effect is answered a while later.
@@ -427,24 +431,25 @@ impl Node {
             let observation = match effect {
                 Effect::PullImage(wanted) => {
                     let request = wanted.id();
-                    match self.luck(10) {
+                    match self.luck(10, Form::Pull) {
                         Err(message) => Observation::ImageFailed { request, reason: "ErrImagePull".into(), message },
                         Ok(()) => Observation::ImageReady { request, digest: format!("sha256:{}", wanted.image) },
                     }
                 }
                 Effect::MountVolume { name, .. } => {
-                    let result = self.luck(10).map(|()| format!("/volumes/{name}").into());
+                    let result = self.luck(10, Form::Mount).map(|()| format!("/volumes/{name}").into());
                     Observation::VolumeMounted { uid: uid.clone(), name, result }
                 }
                 Effect::Start { id, .. } => {
                     if self.fails(6) {
                         let runs = Duration::from_millis(self.chance.below(5000));
                         // A failure, a trap, too much memory.
-                        let (code, reason, message) = match self.chance.below(3) {
-                            0 => (1, "Error", "crashed"),
-                            1 => (134, "Error", "wasm trap: unreachable"),
-                            _ => (137, "OOMKilled", "out of memory"),
+                        let (form, code, reason, message) = match self.chance.below(3) {
+                            0 => (Form::Exit, 1, "Error", "crashed"),
+                            1 => (Form::Trap, 134, "Error", "wasm trap: unreachable"),
+                            _ => (Form::Memory, 137, "OOMKilled", "out of memory"),
                         };
+                        formed(&self.api.group, form);
                         let (reason, message) = (reason.into(), message.into());
                         let exited = Observation::Exited { id: id.clone(), code, reason, message, at: at + runs };
                         self.say(after + runs, uid, exited);
@@ -455,8 +460,12 @@ impl Node {
                     let (reason, message) = ("Completed".into(), String::new());
                     Observation::Exited { id, code: 0, reason, message, at }
                 }
-                Effect::Hook { id, kind, .. } => Observation::Hooked { id, kind, result: self.luck(6), at },
-                Effect::Probe { id, kind, .. } => Observation::Probed { id, kind, result: self.luck(4), at },
+                Effect::Hook { id, kind, .. } => {
+                    Observation::Hooked { id, kind, result: self.luck(6, Form::Probe), at }
+                }
+                Effect::Probe { id, kind, .. } => {
+                    Observation::Probed { id, kind, result: self.luck(4, Form::Probe), at }
+                }
                 _ => continue,
             };
             self.say(after, uid, observation);

@@ -70,6 +70,71 @@ impl Fault {
     pub const NODES: [Fault; 3] = [Fault::Agent, Fault::Busy, Fault::Containers];
 }
 
+/// The form of a fault that has several.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Form {
+    /// One server and all others do not reach each other.
+    Alone,
+    /// Several and the rest do not.
+    Halves,
+    /// Some are not reached by the rest, and reach it.
+    Deaf,
+    /// Some do not reach the rest, and are reached by it.
+    Mute,
+    /// Two sides do not reach each other, and one server reaches both.
+    Bridge,
+    /// Nodes or users do not reach some servers.
+    Outside,
+    /// Messages do not come.
+    Lost,
+    /// They come twice.
+    Doubled,
+    /// They come late.
+    Late,
+    /// Nothing more can be written to a disk.
+    Full,
+    /// It does not sync.
+    NoSync,
+    /// It takes its time.
+    Slow,
+    /// An image cannot be pulled.
+    Pull,
+    /// A volume cannot be mounted.
+    Mount,
+    /// A container ends with an error.
+    Exit,
+    /// It traps.
+    Trap,
+    /// It had too much memory.
+    Memory,
+    /// A probe fails; no pod here has hooks.
+    Probe,
+}
+
+impl Form {
+    /// All of them.
+    pub const ALL: [Form; 18] = [
+        Form::Alone,
+        Form::Halves,
+        Form::Deaf,
+        Form::Mute,
+        Form::Bridge,
+        Form::Outside,
+        Form::Lost,
+        Form::Doubled,
+        Form::Late,
+        Form::Full,
+        Form::NoSync,
+        Form::Slow,
+        Form::Pull,
+        Form::Mount,
+        Form::Exit,
+        Form::Trap,
+        Form::Memory,
+        Form::Probe,
+    ];
+}
+
 /// Lets these faults happen for a while, then ends them all.
 pub async fn chaos(group: &Rc<Group>, shape: &Shape, mut chance: Chance) {
     let (faults, end) = (&shape.faults, group.exec.now() + shape.chaos);
@@ -78,7 +143,7 @@ pub async fn chaos(group: &Rc<Group>, shape: &Shape, mut chance: Chance) {
         group.exec.sleep(Duration::from_millis(50 + chance.below(shape.pace))).await;
         let Some(fault) = faults.get(chance.below(faults.len() as u64) as usize) else { continue };
         match fault {
-            Fault::Partition => partition::strike(group, &mut chance),
+            Fault::Partition => partition::strike(group, shape.cluster, &mut chance),
             Fault::Network => network::strike(group, &mut chance),
             Fault::Crash => crash::strike(group, false, &mut chance),
             Fault::Power => crash::strike(group, true, &mut chance),
@@ -110,6 +175,11 @@ pub fn heal(group: &Rc<Group>) {
 /// A fault strikes somebody.
 pub fn struck(group: &Group, fault: Fault) {
     group.counts.add(Event::Strike(fault));
+}
+
+/// A fault has this form.
+pub fn formed(group: &Group, form: Form) {
+    group.counts.add(Event::Formed(form));
 }
 
 /// Does `f` after a while.

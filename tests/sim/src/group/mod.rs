@@ -55,6 +55,8 @@ pub struct Origin {
     pub term: Option<u64>,
     /// What was seen when it was decided.
     pub view: Option<Tables>,
+    /// When it was decided, by the clock of the server whose control loops did.
+    pub decided: Option<Time>,
     /// Whether the process that asked for it still runs, where that may end before its writes are applied.
     pub lives: Option<Rc<Cell<bool>>>,
 }
@@ -62,7 +64,7 @@ pub struct Origin {
 impl Origin {
     /// Somebody outside of the control plane.
     pub fn of(actor: &'static str) -> Origin {
-        Origin { actor, term: None, view: None, lives: None }
+        Origin { actor, term: None, view: None, decided: None, lives: None }
     }
 }
 

@@ -11,25 +11,40 @@ use serde_json::Value;
 use super::Broken;
 use crate::group::Origin;
 
-/// What an object holds of what there is once, with a word for each kind.
-fn held(object: &Object) -> Vec<(&'static str, String)> {
+/// What an object holds of what there is once, with a word for each kind: of both families, and also where a list repeats the
+/// field before it. (No addresses are set aside for load balancers here: those of a Service are the nodes', which all share.)
+fn held(object: &Object) -> BTreeSet<(&'static str, String)> {
     let v = object.value();
-    let text = |what: &'static str, v: &Value| v.as_str().filter(|t| !t.is_empty()).map(|t| (what, t.to_string()));
+    let mut all = BTreeSet::new();
+    let mut hold = |what: &'static str, v: &Value| {
+        let text = v.as_str().filter(|t| !["", "None"].contains(t)).map(str::to_string);
+        let number = v.as_u64().filter(|n| *n > 0).map(|n| n.to_string());
+        all.extend(text.or(number).map(|which| (what, which)));
+    };
+    let (spec, status) = (&v["spec"], &v["status"]);
     match &*object.key.resource {
         "services" => {
-            let ip = text("address", &v["spec"]["clusterIP"]).filter(|(_, ip)| ip != "None");
-            let ports = v["spec"]["ports"].as_array().into_iter().flatten();
-            let ports =
-                ports.filter_map(|p| Some(("node port", p["nodePort"].as_u64().filter(|n| *n > 0)?.to_string())));
-            ip.into_iter().chain(ports).collect()
+            hold("address", &spec["clusterIP"]);
+            each(&spec["clusterIPs"]).for_each(|ip| hold("address", ip));
+            each(&spec["ports"]).for_each(|port| hold("node port", &port["nodePort"]));
+            hold("node port", &spec["healthCheckNodePort"]);
         }
-        "nodes" => text("part of the pod network", &v["spec"]["podCIDR"]).into_iter().collect(),
+        "nodes" => {
+            hold("part of the pod network", &spec["podCIDR"]);
+            each(&spec["podCIDRs"]).for_each(|part| hold("part of the pod network", part));
+        }
         // A pod that has ended keeps only the memory of it.
-        "pods" if !matches!(v["status"]["phase"].as_str(), Some("Succeeded" | "Failed")) => {
-            text("pod address", &v["status"]["podIP"]).into_iter().collect()
+        "pods" if !matches!(status["phase"].as_str(), Some("Succeeded" | "Failed")) => {
+            hold("pod address", &status["podIP"]);
+            each(&status["podIPs"]).for_each(|ip| hold("pod address", &ip["ip"]));
         }
-        _ => Vec::new(),
+        _ => {}
     }
+    all
+}
+
+fn each(list: &Value) -> impl Iterator<Item = &Value> {
+    list.as_array().into_iter().flatten()
 }
 
 /// What is known of who has which.
@@ -76,6 +91,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::made;
 
     /// What a pod's new address comes to, by an agent that lives or has ended.
     fn give(all: &mut Addresses, tables: &mut Tables, name: &str, ip: &str, lives: bool) -> Result<(), Broken> {
@@ -86,6 +102,32 @@ mod tests {
         let (_, changes) = apply(tables, 1, &Txn { ops: vec![put], ..Txn::default() });
         let origin = Origin { lives: Some(Rc::new(Cell::new(lives))), ..Origin::of("node") };
         changes.iter().try_for_each(|change| all.check(change, &origin, tables))
+    }
+
+    #[test]
+    fn what_is_given_twice_in_any_field_is_found() {
+        let (mut all, mut tables) = (Addresses::default(), Tables::default());
+        let mut take = |resource: &str, name: &str, field: &str, what: Value| {
+            let object = json!({"metadata": {"name": name, "namespace": "d", "uid": name}, field: what});
+            let change = made::put(&mut tables, resource, &object);
+            all.check(&change, &Origin::of("user"), &tables)
+        };
+        let both =
+            json!({"clusterIP": "10.0.0.1", "clusterIPs": ["10.0.0.1", "fd00::1"], "healthCheckNodePort": 30001});
+        take("services", "a", "spec", both).unwrap();
+        assert!(take("services", "b", "spec", json!({"clusterIPs": ["10.0.0.2", "fd00::1"]})).is_err());
+        assert!(take("services", "b", "spec", json!({"healthCheckNodePort": 30001})).is_err());
+        assert!(take("services", "e", "spec", json!({"ports": [{"nodePort": 30001}]})).is_err());
+        let headless = json!({"clusterIP": "None", "clusterIPs": ["None"]});
+        take("services", "b", "spec", headless.clone()).unwrap();
+        take("services", "c", "spec", headless).unwrap();
+        take("nodes", "a", "spec", json!({"podCIDR": "10.1.0.0/24", "podCIDRs": ["10.1.0.0/24", "fd01::/64"]}))
+            .unwrap();
+        assert!(take("nodes", "b", "spec", json!({"podCIDRs": ["10.1.1.0/24", "fd01::/64"]})).is_err());
+        let ips = |a: &str, b: &str| json!({"podIP": a, "podIPs": [{"ip": a}, {"ip": b}]});
+        take("pods", "a", "status", ips("10.1.0.2", "fd01::2")).unwrap();
+        assert!(take("pods", "b", "status", ips("10.1.0.3", "fd01::2")).is_err());
+        take("pods", "b", "status", ips("10.1.0.3", "fd01::3")).unwrap();
     }
 
     #[test]

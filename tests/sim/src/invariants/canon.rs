@@ -7,7 +7,7 @@ use copepod_consensus::{ConfState, Position};
 use copepod_state::{Change, Outcome, Tables};
 use serde_json::Value;
 
-use super::Broken;
+use super::{Broken, revisions};
 use crate::group::disk::Applied;
 use crate::trace::digest;
 
@@ -108,21 +108,11 @@ impl Canon {
                 format!("transaction {tag} was applied twice, at last as entry {}", at.index),
             ));
         }
-        // Revisions are unique and rise by one, whoever leads.
-        let mut revision = self.tables.revision();
-        for c in changes {
-            revision += 1;
-            if c.revision != revision {
-                return Err(("revisions", format!("entry {} made revision {} after {revision}", at.index, c.revision)));
-            }
-        }
-        if tables.revision() != revision {
-            return Err(("revisions", format!("entry {} ends at {}, not {revision}", at.index, tables.revision())));
-        }
+        revisions::check(at.index, self.tables.revision(), changes, tables.revision())?;
         self.digest = self.digest.rotate_left(5) ^ sum ^ at.term;
         self.log.push(entry);
         self.tables = tables.clone();
-        self.history.insert(revision, tables.clone());
+        self.history.insert(tables.revision(), tables.clone());
         if self.history.len() > KEPT {
             self.history.pop_first();
         }

@@ -46,3 +46,36 @@ pub fn check(change: &Change, tables: &Tables) -> Result<(), Broken> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::made;
+
+    #[test]
+    fn a_pod_for_which_there_is_no_room_is_found() {
+        let mut tables = Tables::default();
+        let node = json!({
+            "metadata": {"name": "n"}, "status": {"allocatable": {"cpu": "1", "memory": "1Gi"}},
+        });
+        made::put(&mut tables, "nodes", &node);
+        let mut bind = |name: &str, cpu: &str, memory: &str, phase: &str| {
+            let containers = json!([{"name": "c", "resources": {"requests": {"cpu": cpu, "memory": memory}}}]);
+            let pod = json!({
+                "metadata": {"name": name, "namespace": "d"},
+                "spec": {"nodeName": "n", "containers": containers}, "status": {"phase": phase},
+            });
+            let change = made::put(&mut tables, "pods", &pod);
+            check(&change, &tables)
+        };
+        bind("a", "600m", "8Mi", "Succeeded").unwrap();
+        bind("b", "600m", "8Mi", "Running").unwrap();
+        bind("c", "400m", "8Mi", "Pending").unwrap();
+        assert!(bind("d", "1m", "8Mi", "Pending").is_err());
+        // One that is no more takes nothing, and neither must the next.
+        bind("d", "1m", "8Mi", "Failed").unwrap();
+        assert!(bind("e", "0", "1Gi", "Pending").is_err());
+    }
+}

@@ -35,3 +35,29 @@ pub fn check(change: &Change, actor: &str, tables: &Tables) -> Result<(), Broken
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::made;
+
+    #[test]
+    fn a_deletion_of_what_has_a_live_owner_is_found() {
+        let mut tables = Tables::default();
+        let owner = json!([{"kind": "ReplicaSet", "name": "set", "uid": "set", "controller": true}]);
+        let pod = json!({"metadata": {"name": "p", "namespace": "d", "uid": "p", "ownerReferences": owner}});
+        let set = |uid: &str| json!({"metadata": {"name": "set", "namespace": "d", "uid": uid}});
+        let mut deleted = |uid: &str, actor: &str| {
+            made::put(&mut tables, "replicasets.apps", &set(uid));
+            made::put(&mut tables, "pods", &pod);
+            let change = made::delete(&mut tables, "pods", "d", "p");
+            check(&change, actor, &tables)
+        };
+        assert!(deleted("set", "garbage-collector").is_err());
+        deleted("set", "user").unwrap();
+        // Its name is another's now.
+        deleted("other", "garbage-collector").unwrap();
+    }
+}

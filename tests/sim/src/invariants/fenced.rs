@@ -13,3 +13,18 @@ pub fn check(term: u64, origin: &Origin, outcome: &Option<Outcome>) -> Result<()
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_deposed_leaders_write_is_found() {
+        let origin = Origin { term: Some(2), ..Origin::of("deployment") };
+        let applied = Some(Outcome::Applied(Vec::new()));
+        check(2, &origin, &applied).unwrap();
+        check(3, &origin, &Some(Outcome::Fenced)).unwrap();
+        check(3, &Origin::of("user"), &applied).unwrap();
+        assert!(check(3, &origin, &applied).is_err());
+    }
+}

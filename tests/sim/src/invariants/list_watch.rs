@@ -55,3 +55,28 @@ impl Mirror {
         Err(("list_watch", format!("at {revision} list + watch lacks {missed:?} and has {kept:?} beyond the state")))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use copepod_state::Tables;
+    use serde_json::json;
+
+    use super::*;
+    use crate::made;
+
+    #[test]
+    fn what_comes_twice_and_what_is_left_out_is_found() {
+        let mut tables = Tables::default();
+        let mut write = |name: &str| {
+            let pod = json!({"metadata": {"name": name, "namespace": "d"}});
+            made::put(&mut tables, "pods", &pod)
+        };
+        let mut mirror = Mirror::listed("pods", 0, Vec::new());
+        let first = write("a");
+        mirror.follow(&first).unwrap();
+        assert!(mirror.follow(&first).is_err(), "again");
+        mirror.follow(&write("a")).unwrap();
+        write("b");
+        assert!(mirror.follow(&write("b")).is_err(), "it was never told of the first");
+    }
+}

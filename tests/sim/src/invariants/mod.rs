@@ -7,6 +7,7 @@ mod bound_once;
 pub mod canon;
 mod capacity;
 mod collector;
+mod evictions;
 mod fenced;
 pub mod linearizable;
 pub mod list_watch;
@@ -14,21 +15,24 @@ mod one_writer;
 pub mod quota;
 pub mod raft;
 pub mod resource_quota;
+mod revisions;
 mod rollout;
 pub mod settled;
 pub mod whole;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use copepod_model::Time;
 use copepod_state::{Change, Outcome, Tables};
 
 use acknowledged::Acknowledged;
 use addresses::Addresses;
 use canon::Canon;
+use evictions::Evictions;
 use linearizable::History;
 use quota::Quota;
 use raft::Raft;
+use revisions::Revisions;
 
 use crate::group::Origin;
 use crate::group::disk::Applied;
@@ -47,10 +51,10 @@ pub struct Invariants {
     pub history: History,
     quota: Quota,
     addresses: Addresses,
+    evictions: Evictions,
+    revisions: Revisions,
     /// Whether nothing fails and nobody but the control loops changes anything.
     pub steady: bool,
-    /// Up to which revision each process has shown the objects.
-    shown: BTreeMap<u64, u64>,
 }
 
 impl Invariants {
@@ -63,8 +67,9 @@ impl Invariants {
             history: History::default(),
             quota: Quota::new(quota),
             addresses: Addresses::default(),
+            evictions: Evictions::default(),
+            revisions: Revisions::default(),
             steady: false,
-            shown: BTreeMap::new(),
         }
     }
 
@@ -72,7 +77,7 @@ impl Invariants {
     pub fn observe(&mut self, id: u64, seen: &Seen, origins: &[Origin]) -> Result<(), Broken> {
         match seen {
             Seen::Started => {
-                self.shown.remove(&id);
+                self.revisions.started(id);
                 Ok(())
             }
             Seen::Leads(term) => self.raft.leads(id, *term),
@@ -82,12 +87,12 @@ impl Invariants {
                 if known.is_none() && applied.at.index > self.canon.last() {
                     return Err(("raft", format!("server {id} installed {}, which nobody applied", applied.at.index)));
                 }
-                self.rises(id, tables)
+                self.revisions.shows(id, tables.revision())
             }
             Seen::Applied { at, term, tag, outcome, changes, tables, members } => {
                 self.raft.applied(*term, at.index)?;
                 let first = self.canon.applied(*at, *tag, outcome, changes, tables, members)?;
-                self.rises(id, tables)?;
+                self.revisions.shows(id, tables.revision())?;
                 if !first {
                     return Ok(());
                 }
@@ -119,6 +124,7 @@ impl Invariants {
             capacity::check(change, tables)?;
             resource_quota::check(change, tables)?;
             collector::check(change, origin.actor, tables)?;
+            self.evictions.check(change, origin)?;
             rollout::check(change, origin.actor, origin.view.as_ref(), tables)?;
             if self.steady {
                 rollout::steady(change, tables)?;
@@ -127,13 +133,9 @@ impl Invariants {
         Ok(())
     }
 
-    /// What a process shows only rises, as long as it lives.
-    fn rises(&mut self, id: u64, tables: &Tables) -> Result<(), Broken> {
-        let before = self.shown.insert(id, tables.revision()).unwrap_or(0);
-        if before <= tables.revision() {
-            return Ok(());
-        }
-        Err(("revisions", format!("server {id} showed revision {} after {before}", tables.revision())))
+    /// The control loops of a term's leader begin, at so much by its clock.
+    pub fn led(&mut self, term: u64, now: Time) {
+        self.evictions.led(term, now);
     }
 
     /// A server let a transaction in.

@@ -58,3 +58,36 @@ impl Quota {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::made;
+
+    /// What objects of so many bytes each come to, one after the other.
+    fn fill(limit: u64, on_their_way: &[usize], sizes: &[usize]) -> Result<(), Broken> {
+        let (mut quota, mut tables) = (Quota::new(limit), Tables::default());
+        for (i, bytes) in on_their_way.iter().enumerate() {
+            quota.admitted(100 + i as u64, *bytes);
+        }
+        sizes.iter().enumerate().try_for_each(|(i, bytes)| {
+            let object = json!({
+                "metadata": {"name": format!("n{i}"), "namespace": "d"}, "data": {"value": "x".repeat(*bytes)},
+            });
+            made::put(&mut tables, "configmaps", &object);
+            quota.applied(i as u64, &tables)
+        })
+    }
+
+    #[test]
+    fn what_grows_beyond_the_reserve_is_found() {
+        fill(10_000, &[], &[9_000]).unwrap();
+        fill(10_000, &[], &[11_000, SLACK / 2]).unwrap();
+        assert!(fill(10_000, &[], &[11_000, SLACK / 2, SLACK]).is_err());
+        // What was let in before counts.
+        fill(10_000, &[SLACK], &[11_000, SLACK / 2, SLACK]).unwrap();
+        fill(0, &[], &[11_000, SLACK, SLACK]).unwrap();
+    }
+}

@@ -120,6 +120,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::made;
 
     fn put(tables: &mut Tables, resource: &str, mut value: Value) -> Result<(), Broken> {
         let name = value["metadata"]["name"].as_str().unwrap_or_default().to_string();
@@ -155,5 +156,36 @@ mod tests {
         pod(&mut tables, "c", false).unwrap();
         pod(&mut tables, "a", false).unwrap();
         assert!(pod(&mut tables, "b", false).is_err(), "none of two");
+    }
+
+    /// A ReplicaSet's wish, in the state in which all that it wishes was available when that was looked at.
+    fn set(tables: &mut Tables, name: &str, size: u64) -> Change {
+        let owner = json!([{"kind": "Deployment", "name": "app", "uid": "app", "controller": true}]);
+        let set = json!({
+            "metadata": {"name": name, "namespace": "d", "uid": name, "ownerReferences": owner},
+            "spec": {"replicas": size}, "status": {"availableReplicas": size},
+        });
+        made::put(tables, "replicasets.apps", &set)
+    }
+
+    #[test]
+    fn a_step_that_is_too_large_is_found() {
+        let mut view = Tables::default();
+        let strategy = json!({"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 1}});
+        let spec = json!({"replicas": 4, "strategy": strategy});
+        let app = json!({"metadata": {"name": "app", "namespace": "d", "uid": "app"}, "spec": spec});
+        made::put(&mut view, "deployments.apps", &app);
+        set(&mut view, "old", 4);
+        set(&mut view, "new", 0);
+        let step = |name: &str, size: u64, actor: &str| {
+            let mut tables = view.clone();
+            let change = set(&mut tables, name, size);
+            check(&change, actor, Some(&view), &tables)
+        };
+        step("new", 1, "deployment").unwrap();
+        assert!(step("new", 2, "deployment").is_err(), "six of four and one more");
+        step("old", 3, "deployment").unwrap();
+        assert!(step("old", 2, "deployment").is_err(), "two of four, of which one may be missing");
+        step("old", 2, "user").unwrap();
     }
 }

@@ -97,3 +97,66 @@ fn describe(view: &Tables) -> String {
     };
     view.list("pods", None).chain(view.list("nodes", None)).map(one).collect::<Vec<_>>().join("; ")
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::made;
+
+    fn put(tables: &mut Tables, resource: &str, mut object: Value) {
+        object["metadata"]["namespace"] = json!("default");
+        object["metadata"]["uid"] = object["metadata"]["name"].clone();
+        made::put(tables, resource, &object);
+    }
+
+    fn pod(tables: &mut Tables, name: &str, ip: &str, ready: &str) {
+        let owner = json!([{"kind": "ReplicaSet", "name": "set", "uid": "set", "controller": true}]);
+        let meta = json!({"name": name, "labels": {"app": "app"}, "ownerReferences": owner});
+        let status = json!({"podIP": ip, "conditions": [{"type": "Ready", "status": ready}]});
+        put(tables, "pods", json!({"metadata": meta, "status": status}));
+    }
+
+    /// A Deployment of one pod, which is ready, and its Service.
+    fn rest() -> Tables {
+        let mut tables = Tables::default();
+        let owner = json!([{"kind": "Deployment", "name": "app", "uid": "app", "controller": true}]);
+        let spec = json!({"replicas": 1, "selector": {"matchLabels": {"app": "app"}}});
+        let status = json!({"replicas": 1, "readyReplicas": 1, "updatedReplicas": 1});
+        put(&mut tables, "deployments.apps", json!({"metadata": {"name": "app"}, "spec": spec, "status": status}));
+        put(&mut tables, "replicasets.apps", json!({"metadata": {"name": "set", "ownerReferences": owner}}));
+        pod(&mut tables, "a", "10.0.0.2", "True");
+        put(&mut tables, "services", json!({"metadata": {"name": "app"}, "spec": {"selector": {"app": "app"}}}));
+        endpoints(&mut tables, "10.0.0.2", "10.0.0.2");
+        tables
+    }
+
+    fn endpoints(tables: &mut Tables, new: &str, old: &str) {
+        let meta = json!({"name": "app-1", "labels": {"kubernetes.io/service-name": "app"}});
+        let all = json!([{"addresses": [new], "conditions": {"ready": true}}]);
+        put(tables, "endpointslices.discovery.k8s.io", json!({"metadata": meta, "endpoints": all}));
+        let subsets = json!([{"addresses": [{"ip": old}]}]);
+        put(tables, "endpoints", json!({"metadata": {"name": "app"}, "subsets": subsets}));
+    }
+
+    fn broken(f: impl Fn(&mut Tables)) {
+        let mut tables = rest();
+        f(&mut tables);
+        assert!(check(&tables).is_err());
+    }
+
+    #[test]
+    fn what_is_not_as_it_was_wished_is_found() {
+        check(&Tables::default()).unwrap();
+        check(&rest()).unwrap();
+        broken(|t| pod(t, "a", "10.0.0.2", "False"));
+        broken(|t| pod(t, "b", "10.0.0.3", "True"));
+        broken(|t| pod(t, "b", "10.0.0.2", "False"));
+        broken(|t| drop(made::delete(t, "pods", "default", "a")));
+        broken(|t| endpoints(t, "10.0.0.2", "10.0.0.3"));
+        broken(|t| endpoints(t, "10.0.0.3", "10.0.0.2"));
+        let ends = json!({"metadata": {"name": "other", "deletionTimestamp": "2027-01-15T08:00:00Z"}});
+        broken(|t| put(t, "pods", ends.clone()));
+    }
+}

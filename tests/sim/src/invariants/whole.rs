@@ -18,3 +18,24 @@ pub fn check(tables: &Tables) -> Result<(), Broken> {
     }
     Err(("whole", format!("at {} one of two has {a:?} and the other {b:?}", tables.revision())))
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::made;
+
+    #[test]
+    fn one_without_the_other_is_found() {
+        let mut tables = Tables::default();
+        let mut write = |name: &str, value: &str| {
+            let twin = json!({"metadata": {"name": name, "namespace": "twins"}, "data": {"value": value}});
+            made::put(&mut tables, "configmaps", &twin);
+            check(&tables)
+        };
+        assert!(write("twin-a", "1").is_err());
+        write("twin-b", "1").unwrap();
+        assert!(write("twin-b", "2").is_err());
+    }
+}
