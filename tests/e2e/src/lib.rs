@@ -261,6 +261,18 @@ impl Cluster {
         self.child.wait().expect("wait")
     }
 
+    /// Waits until the process says something: the line, of those that nobody has waited for yet.
+    pub fn says(&self, what: &str) -> String {
+        let end = Instant::now() + DEADLINE;
+        loop {
+            let line = self.lines.recv_timeout(end.saturating_duration_since(Instant::now()));
+            let line = line.unwrap_or_else(|e| panic!("it did not say {what:?}: {e}"));
+            if line.contains(what) {
+                return line;
+            }
+        }
+    }
+
     /// The process' id.
     pub fn pid(&self) -> u32 {
         self.child.id()

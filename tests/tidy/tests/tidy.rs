@@ -231,3 +231,42 @@ fn units_are_started_again_for_ever() {
         assert!(rest.is_some_and(|s| (2..=10).contains(&s)), "{unit}: {rest:?}");
     }
 }
+
+/// The text of every file of the command line.
+fn command_line(folder: &Path) -> String {
+    let entries = fs::read_dir(folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+    let mut out = String::new();
+    for path in entries.flatten().map(|entry| entry.path()) {
+        if path.is_dir() {
+            out.push_str(&command_line(&path));
+        } else {
+            out.push_str(&fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display())));
+        }
+    }
+    out
+}
+
+/// What a unit starts is a verb, and the variables that it names, also in its comments, are those of flags.
+#[test]
+fn units_say_what_the_command_line_knows() {
+    let cli = command_line(&root().join("cli/src"));
+    for unit in ["copepod-server", "copepod-agent"] {
+        let path = root().join(format!("packaging/{unit}.service"));
+        let text = fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let start = text.lines().find_map(|l| l.strip_prefix("ExecStart=")).unwrap_or_default();
+        let mut words = start.split_whitespace();
+        assert!(words.next().is_some_and(|program| program.ends_with("/copepod")), "{unit}: {start}");
+        let verb = words.next().unwrap_or_default();
+        assert!(
+            !verb.is_empty() && cli.contains(&format!("Verb::{}{}(", verb[..1].to_uppercase(), &verb[1..])),
+            "{unit}: {start}"
+        );
+        let named: BTreeSet<&str> = text
+            .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+            .filter(|word| word.starts_with("COPEPOD_"))
+            .collect();
+        assert!(named.contains("COPEPOD_DATA_DIR"), "{unit}: {named:?}");
+        let unknown: Vec<&&str> = named.iter().filter(|name| !cli.contains(&format!("env = \"{name}\""))).collect();
+        assert!(unknown.is_empty(), "{unit}: no flag has {unknown:?}");
+    }
+}

@@ -7,6 +7,7 @@ write KUBECONFIG NAME URL…    makes objects at the first URL, and reads each o
 churn KUBECONFIG NAME SECONDS URL…  makes, reads, changes and deletes objects about so often, a hundred at a time, at the first URL and
                               reading from the others, until standard input ends; then looks for those that must be there
 rollout KUBECONFIG NAME SECONDS URL…  scales a Deployment and gives it new pods in turns, about so often, until standard input ends
+jobs KUBECONFIG NAME SECONDS URL…  makes Jobs that go by themselves, about so often, at the URLs in turns, until standard input ends
 list KUBECONFIG URL           configmaps, services and ipaddresses, as one server tells it: by RESOURCE/NAMESPACE/NAME
 """
 
@@ -191,12 +192,25 @@ def churn(kubeconfig, name, seconds, *urls):
 def rollout(kubeconfig, name, seconds, *urls):
     until_the_input_ends()
     context, n = credentials(kubeconfig), 0
-    servers, path = [Api(context, url) for url in urls], f"/apis/apps/v1/namespaces/default/deployments/{name}"
+    path = f"/apis/apps/v1/namespaces/default/deployments/{name}"
     while not over.is_set():
         n += 1
         new = {"template": {"metadata": {"annotations": {"turn": str(n)}}}}
         change = {"spec": {"replicas": random.randint(3, 9)} if n % 2 else new}
-        timed(servers[n % len(servers)], "PATCH", path, change, "application/merge-patch+json")
+        # By a connection of its own: a server closes one on which nothing comes for so long.
+        timed(Api(context, urls[n % len(urls)]), "PATCH", path, change, "application/merge-patch+json")
+        over.wait(float(seconds) * random.uniform(0.5, 1.5))
+
+
+def jobs(kubeconfig, name, seconds, *urls):
+    until_the_input_ends()
+    context, n = credentials(kubeconfig), 0
+    container = {"name": "c", "image": "file://examples/preview1/preview1.wasm"}
+    template = {"spec": {"restartPolicy": "Never", "containers": [container]}}
+    while not over.is_set():
+        n += 1
+        job = {"metadata": {"name": f"{name}-{n}"}, "spec": {"ttlSecondsAfterFinished": 20, "template": template}}
+        timed(Api(context, urls[n % len(urls)]), "POST", "/apis/batch/v1/namespaces/default/jobs", job)
         over.wait(float(seconds) * random.uniform(0.5, 1.5))
 
 
@@ -215,5 +229,5 @@ def list_all(kubeconfig, url):
 
 
 commands = {"lines": lines, "datagram": datagram, "probe": probe, "write": write, "list": list_all}
-commands |= {"churn": churn, "rollout": rollout}
+commands |= {"churn": churn, "rollout": rollout, "jobs": jobs}
 commands[sys.argv[1]](*sys.argv[2:])

@@ -77,6 +77,13 @@ impl Client {
         Client::start(lab, machine, &[&["rollout", kubeconfig, name, &seconds], servers.as_slice()].concat())
     }
 
+    /// One that makes Jobs `NAME-1`, `NAME-2`…, which go by themselves when they are done, about every `seconds`.
+    pub fn jobs(lab: &Lab, machine: &str, kubeconfig: &str, name: &str, seconds: f64, servers: &[String]) -> Client {
+        let seconds = seconds.to_string();
+        let servers: Vec<&str> = servers.iter().map(String::as_str).collect();
+        Client::start(lab, machine, &[&["jobs", kubeconfig, name, &seconds], servers.as_slice()].concat())
+    }
+
     fn start(lab: &Lab, machine: &str, args: &[&str]) -> Client {
         let mut command = lab.command(machine, "python3");
         command.arg(SCRIPT).args(args).stdin(Stdio::piped()).stdout(Stdio::piped());

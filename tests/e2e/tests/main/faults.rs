@@ -1,4 +1,4 @@
-//! kill -9 of the whole cluster while clients write, and a disk that is full.
+//! kill -9 of the whole cluster while clients write, and a disk that is full or cannot be written.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -7,6 +7,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use e2e::process::Process;
 use e2e::{Cluster, has, needs, text, until};
 
 #[test]
@@ -74,6 +75,14 @@ impl Small {
         file.set_len(size - but).unwrap();
         path
     }
+
+    /// Lets it be written (`rw`) or not (`ro`), once nobody has a file of it open for writing.
+    fn remount(&self, how: &str) {
+        until("it is mounted again", || {
+            let args = ["-o", &format!("remount,{how}")];
+            Command::new("mount").args(args).arg(&self.0).output().is_ok_and(|o| o.status.success()).then_some(())
+        });
+    }
 }
 
 impl Drop for Small {
@@ -107,6 +116,13 @@ fn a_full_disk_ends_the_promises_until_there_is_room() {
     assert!(why.contains("unknown") || why.contains("store failed"), "{why}");
     let reports = cluster.fails(&["get", "--raw", "/readyz?verbose"]);
     assert!(reports.contains("[-]"), "{reports}");
+    until("the check says why", || {
+        // What is small may fit after all, and the store go on until the next that does not.
+        drop(create(299));
+        let out = cluster.kubectl(&["get", "--raw", "/readyz/store"]);
+        (!out.status.success() && text(&out.stderr).contains("No space left on device")).then_some(())
+    });
+    cluster.says("the store failed; it acknowledges nothing any more");
     // While it lasts nothing is acknowledged.
     assert!(!create(300).status.success());
 
@@ -118,4 +134,36 @@ fn a_full_disk_ends_the_promises_until_there_is_room() {
     }
     assert!(!there.contains("configmap/n300\n"), "refused, and there");
     assert!(create(301).status.success());
+}
+
+#[test]
+fn a_file_system_that_is_read_only_is_named_and_nothing_is_lost() {
+    if !needs("kubectl", has("kubectl")) {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let Some(small) = Small::mount(dir.path().join("server/state"), "64m") else { return };
+    let cluster = Cluster::up(dir.path(), &[]);
+    for n in 0..5 {
+        cluster.ok(&["create", "configmap", &format!("n{n}"), "--from-literal=a=b"]);
+    }
+    // While a server has files open the kernel leaves them to it.
+    cluster.kill();
+    small.remount("ro");
+    let data = dir.path().display().to_string();
+    let mut args = vec!["up", "--data-dir", &data];
+    for port in ["--api-port", "--ingress-port", "--ingress-tls-port", "--dns-port", "--kubelet-port"] {
+        args.extend([port, "0"]);
+    }
+    let (status, said) = Process::start(&args).ended();
+    assert!(!status.success(), "{said}");
+    assert!(said.contains("the file system is read-only: nothing is damaged or lost"), "{said}");
+
+    small.remount("rw");
+    let cluster = Cluster::up(dir.path(), &[]);
+    let there = cluster.ok(&["get", "configmaps", "-o", "name"]);
+    for n in 0..5 {
+        assert!(there.contains(&format!("configmap/n{n}\n")), "n{n} was acknowledged: {there}");
+    }
+    cluster.ok(&["create", "configmap", "n5", "--from-literal=a=b"]);
 }

@@ -1,12 +1,14 @@
 //! Servers and agents in processes of their own: tokens, joining, coming back.
 
 use std::io::Write as _;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use e2e::process::{Process, ServerProcess, agent};
 use e2e::{has, needs, text, until};
+use k8s_openapi::api::core::v1::Secret;
 
 /// An answer at an agent's ingress.
 fn hello(ingress: &str) -> Option<String> {
@@ -20,11 +22,20 @@ fn ingress(agent: &mut Process) -> String {
 }
 
 /// An agent that must not get in; what it says.
-fn refused(dir: &std::path::Path, url: &str, token: &str, name: &str) -> String {
+fn refused(dir: &Path, url: &str, token: &str, name: &str) -> String {
     let (status, said) = agent(dir, &["--join", url, "--token", token, "--node-name", name]).ended();
     assert!(!status.success(), "{said}");
     assert!(!dir.join("node/identity/state.json").exists(), "it keeps nothing of a cluster that it is not in");
     said
+}
+
+/// In hex, by another program than the one that is tested.
+fn sha256(of: &str) -> String {
+    let mut sum =
+        Command::new("sha256sum").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("sha256sum runs");
+    sum.stdin.take().unwrap().write_all(of.as_bytes()).unwrap();
+    let out = sum.wait_with_output().unwrap();
+    text(&out.stdout)[..64].to_string()
 }
 
 #[test]
@@ -37,8 +48,17 @@ fn a_token_is_shown_once_and_lets_nobody_in_when_it_is_gone() {
     let list = server.ok(&["token", "list"]);
     assert!(list.contains(id) && list.contains("agent") && list.contains("for the rack"), "{list}");
     assert!(!list.contains(secret), "{list}");
-    let stored = server.ok(&["get", "secret", "-n", "kube-system", &format!("join-token-{id}"), "-o", "yaml"]);
-    assert!(stored.contains("copepod.dev/join-token") && !stored.contains(secret), "{stored}");
+    let stored = server.ok(&["get", "secret", "-n", "kube-system", &format!("join-token-{id}"), "-o", "json"]);
+    assert!(!stored.contains(secret), "{stored}");
+    let stored: Secret = serde_json::from_str(&stored).unwrap();
+    assert_eq!(stored.type_.as_deref(), Some("copepod.dev/join-token"));
+    // Its values as they are behind the base64 in which they are shown.
+    let open: Vec<(String, String)> = stored.data.unwrap().into_iter().map(|(name, v)| (name, text(&v.0))).collect();
+    assert!(open.iter().all(|(_, value)| !value.contains(secret)), "{open:?}");
+    let hashed = sha256(secret);
+    let meant =
+        [("description", "for the rack"), ("token-hash", hashed.as_str()), ("token-id", id), ("usage", "agent")];
+    assert_eq!(open, meant.map(|(name, value)| (name.to_string(), value.to_string())));
 
     assert!(server.ok(&["token", "delete", id]).contains("deleted"));
     let again = server.copepod(&["token", "delete", id]);
@@ -385,18 +405,24 @@ fn leader(asked: &ServerProcess, count: usize) -> Option<usize> {
     ["a", "b", "c"].iter().position(|name| *name == leads[1])
 }
 
-#[test]
-fn leaders_killed_while_clients_write_take_nothing_with_them() {
-    let dir = tempfile::tempdir().unwrap();
-    let first = ServerProcess::start(&dir.path().join("a"));
+/// The servers `a`, `b` and `c`, all of which vote.
+fn three(dir: &Path) -> Vec<ServerProcess> {
+    let first = ServerProcess::start(&dir.join("a"));
     let token = first.ok(&["token", "create", "--usage", "server"]).trim().to_string();
     let url = first.url.clone();
     let mut servers = vec![first];
     for name in ["b", "c"] {
-        let server = ServerProcess::start_as(&dir.path().join(name), name, &["--join", &url, "--token", &token]);
+        let server = ServerProcess::start_as(&dir.join(name), name, &["--join", &url, "--token", &token]);
         servers.push(server);
         until("it votes", || leader(&servers[0], servers.len()));
     }
+    servers
+}
+
+#[test]
+fn leaders_killed_while_clients_write_take_nothing_with_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut servers = three(dir.path());
     let (over, acknowledged) = (AtomicBool::new(false), Mutex::new(Vec::<String>::new()));
     let configs: Vec<_> = servers.iter().map(|s| s.dir.join("kubeconfig")).collect();
     std::thread::scope(|scope| {
@@ -450,4 +476,78 @@ fn leaders_killed_while_clients_write_take_nothing_with_them() {
         let lost: Vec<&String> = acknowledged.iter().filter(|name| !names.contains(name.as_str())).collect();
         assert!(lost.is_empty(), "{} does not have {lost:?} of {}", server.url, acknowledged.len());
     }
+}
+
+#[test]
+fn one_that_is_left_of_three_has_everything_and_gets_new_companions() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut servers = three(dir.path());
+    let token = servers[0].ok(&["token", "create"]).trim().to_string();
+    let flags = ["--join", &servers[0].url, "--token", &token, "--node-name", "d"];
+    let mut node = agent(&dir.path().join("d"), &flags);
+    assert_eq!(node.value("Node"), "d");
+    let file = dir.path().join("file.yaml");
+    let apply = |server: &ServerProcess, text: &str| {
+        std::fs::write(&file, text).unwrap();
+        server.ok(&["apply", "-f", &file.display().to_string()]);
+    };
+    let pod = |name: &str| {
+        let image = "file://examples/hello/hello.wasm";
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{name: {name}}}\nspec:\n  nodeName: d\n  containers:\n  - {{name: c, image: '{image}'}}\n"
+        )
+    };
+    let runs = |server: &ServerProcess, name: &str| {
+        until("the node runs the pod", || {
+            let pods = text(&server.copepod(&["get", "pods"]).stdout);
+            pods.lines().any(|l| l.starts_with(&format!("{name} ")) && l.contains(" 1/1 ")).then_some(())
+        });
+    };
+    apply(&servers[0], &pod("early"));
+    runs(&servers[0], "early");
+    let config_map = |n: usize| format!("apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: kept-{n}}}\n");
+    apply(&servers[0], &(0..20).map(config_map).collect::<Vec<_>>().join("---\n"));
+    let has_all = |server: &ServerProcess| {
+        let there = server.ok(&["get", "configmaps"]);
+        let lost: Vec<usize> = (0..20).filter(|n| !there.contains(&format!("kept-{n} "))).collect();
+        assert!(lost.is_empty(), "{} does not have {lost:?}", server.url);
+    };
+
+    let led = until("there is a leader", || leader(&servers[0], 3));
+    let mut left = servers.swap_remove((led + 1) % 3);
+    // What a server has shown it has.
+    has_all(&left);
+    for mut lost in servers {
+        lost.process.kill();
+        std::fs::remove_dir_all(&lost.dir).unwrap();
+    }
+    left.process.kill();
+    let recover = |more: &[&str]| {
+        let mut command = e2e::copepod();
+        command.args(["recover", "--data-dir"]).arg(&left.dir).args(more);
+        command.output().expect("copepod runs")
+    };
+    let warned = recover(&[]);
+    assert!(
+        !warned.status.success() && text(&warned.stderr).contains("nothing was changed"),
+        "{}",
+        text(&warned.stderr)
+    );
+    let done = recover(&["--yes"]);
+    assert!(done.status.success() && text(&done.stdout).contains(" is alone; "), "{}", text(&done.stderr));
+
+    left.again();
+    until("it leads", || left.copepod(&["get", "configmaps"]).status.success().then_some(()));
+    has_all(&left);
+    let token = left.ok(&["token", "create", "--usage", "server"]).trim().to_string();
+    let new = ServerProcess::start_as(&dir.path().join("new"), "new", &["--join", &left.url, "--token", &token]);
+    until("the new one votes", || {
+        let list = text(&left.copepod(&["members", "list"]).stdout);
+        (list.matches(" leader ").count() == 1 && list.matches(" voter ").count() == 1).then_some(())
+    });
+    has_all(&new);
+    // The agent has found the one that it knows, and hears what is new.
+    apply(&new, &pod("late"));
+    runs(&left, "late");
+    runs(&new, "early");
 }

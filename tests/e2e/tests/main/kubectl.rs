@@ -312,3 +312,64 @@ fn watches_waits_and_pages() {
     assert!(c.ok(&["get", "--raw", "/readyz?verbose"]).contains("readyz check passed"));
     assert!(c.ok(&["get", "--raw", "/metrics"]).contains("apiserver_request"));
 }
+
+#[test]
+fn other_commands_do_what_they_say() {
+    let Some((dir, c)) = Cluster::for_kubectl(&["-f", "examples/hello/hello.yaml"]) else { return };
+    let maps = manifest(dir.path(), "maps.yaml", &(map("a", "one") + &map("b", "one")));
+    let other = manifest(dir.path(), "other.yaml", &map("a", "two"));
+    let kustomization = dir.path().join("kustomization");
+    std::fs::create_dir(&kustomization).unwrap();
+    let text = "namePrefix: k-\nconfigMapGenerator:\n- {name: made, literals: [a=b]}\n";
+    manifest(&kustomization, "kustomization.yaml", text);
+    let kustomization = kustomization.to_string_lossy();
+    c.ok(&["create", "serviceaccount", "robot"]);
+    c.ok(&["rollout", "status", "deployment/hello", "--timeout=60s"]);
+    until("there are events", || c.ok(&["get", "events"]).contains("ScalingReplicaSet").then_some(()));
+    let commands: &[(&[&str], &str)] = &[
+        (&["apply", "--dry-run=server", "-f", &maps], "configmap/a created (server dry run)"),
+        (&["get", "configmaps", "-l", "set=a", "-o", "name"], ""),
+        (&["apply", "-f", &maps], "configmap/a created"),
+        (&["apply", "view-last-applied", "configmap/a"], "k: one"),
+        (&["replace", "-f", &other], "configmap/a replaced"),
+        (&["get", "configmap", "a", "-o", "jsonpath={.data.k}"], "two"),
+        (&["replace", "--force", "-f", &maps], "configmap/a replaced"),
+        (&["get", "configmap", "a", "-o", "jsonpath={.data.k}"], "one"),
+        (&["apply", "-k", &kustomization], "configmap/k-made-"),
+        (&["create", "service", "clusterip", "svc", "--tcp=80:8080"], "service/svc created"),
+        (&["get", "service", "svc", "-o", "jsonpath={.spec.ports[0].targetPort}"], "8080"),
+        (&["rollout", "history", "deployment/hello", "--revision=1"], "Pod Template"),
+        (&["set", "serviceaccount", "deployment/hello", "robot"], "serviceaccount updated"),
+        (&["get", "deployment", "hello", "-o", "jsonpath={.spec.template.spec.serviceAccountName}"], "robot"),
+        (
+            &[
+                "patch",
+                "deployment",
+                "hello",
+                "--subresource=scale",
+                "--type=merge",
+                "-p",
+                r#"{"spec":{"replicas":1}}"#,
+            ],
+            "patched",
+        ),
+        (&["get", "deployment", "hello", "-o", "jsonpath={.spec.replicas}"], "1"),
+        (&["get", "events", "--sort-by=.metadata.creationTimestamp"], "ScalingReplicaSet"),
+        (&["events"], "ScalingReplicaSet"),
+        (&["events", "--for=deployment/hello"], "ScalingReplicaSet"),
+        (&["cluster-info", "dump"], "\"kind\": \"NodeList\""),
+        (&["delete", "configmap", "-l", "set=a"], "configmap \"b\" "),
+        (&["get", "configmaps", "-l", "set=a", "-o", "name"], ""),
+        (&["delete", "pods", "--all", "--force", "--grace-period=0"], "force deleted"),
+        (&["auth", "can-i", "--list"], "selfsubjectaccessreviews.authorization.k8s.io"),
+    ];
+    // The youngest of these, `kubectl events`, is that old.
+    if !c.kubectl_is(26) {
+        return;
+    }
+    for (command, want) in commands {
+        let said = c.ok(command);
+        // What is to say nothing says nothing.
+        assert!(if want.is_empty() { said.is_empty() } else { said.contains(want) }, "kubectl {command:?}: {said}");
+    }
+}

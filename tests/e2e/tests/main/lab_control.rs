@@ -147,14 +147,16 @@ impl Group {
         );
     }
 
-    /// Whether a machine's writer has been told of a failure since, and of nothing else.
-    fn writes_nothing(&self, machine: &str, since: f64) {
+    /// Waits until a machine's writer has been told of several failures since, while the others go on, and looks just before
+    /// all is healed that it was told of nothing else.
+    fn writes_nothing_until_healed(&self, machine: &str, since: f64) {
         let seen = || self.writers[place(machine)].seen();
-        until("the minority's client hears of it", || {
-            seen().writes.values().any(|w| w.at > since && !w.acknowledged()).then_some(())
-        });
+        let failures = || seen().writes.values().filter(|w| w.at > since && !w.acknowledged()).count();
+        until("the minority's client hears of it, and again", || (failures() >= 3).then_some(()));
+        self.go_on("the majority goes on", &others(machine));
         let wrong: Vec<_> = seen().writes.into_iter().filter(|(_, w)| w.at > since && w.acknowledged()).collect();
         assert!(wrong.is_empty(), "acknowledged by a minority: {wrong:?}");
+        self.cluster.lab.heal();
     }
 
     /// Ends the clients, compares what the servers have with what was acknowledged, and with each other.
@@ -259,8 +261,7 @@ fn a_leader_killed_and_one_cut_off_take_nothing_with_them() {
     group.cluster.lab.faults(old, &others(old).into_iter().map(Fault::Deaf).collect::<Vec<_>>());
     let since = now();
     group.recovers("the leader alone", since, &others(old), Some(old));
-    group.writes_nothing(old, since + 0.5);
-    group.cluster.lab.heal();
+    group.writes_nothing_until_healed(old, since + 0.5);
     group.ends_well();
 }
 
@@ -287,8 +288,7 @@ fn a_minority_with_clients_in_it_writes_nothing() {
     let since = now();
     let rest: Vec<&str> = MACHINES.into_iter().filter(|m| *m != alone).collect();
     group.recovers("a follower without a cable", since, &rest, None);
-    group.writes_nothing(alone, since + 0.5);
-    group.cluster.lab.heal();
+    group.writes_nothing_until_healed(alone, since + 0.5);
     group.ends_well();
 }
 

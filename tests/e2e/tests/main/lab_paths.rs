@@ -140,28 +140,23 @@ impl Paths<'_> {
 
     /// By node ports and the ingress of the node `by`, from the client.
     fn outside(&self, node: &str, by: &str) {
-        let (http, tcp, at) = (format!("http-{node}"), format!("tcp-{node}"), self.host(by));
+        let [http, tcp, udp] = ["http", "tcp", "udp"].map(|kind| format!("{kind}-{node}"));
+        let at = self.host(by);
         self.client_gets(&http, &format!("http://{at}:{}/{MARKER}", Paths::node_port(self.cluster, &http)), &[]);
         self.client_gets(&http, &format!("http://{at}:8080/{node}/{MARKER}"), &[]);
         self.client_gets(&http, &format!("https://{at}:8443/{node}/{MARKER}"), &["-k"]);
         self.client_says("lines", &format!("{at}:{}", Paths::node_port(self.cluster, &tcp)));
-        if by == node {
-            // Node ports over UDP lead to their node's own pods.
-            let port = Paths::node_port(self.cluster, &format!("udp-{node}"));
-            self.client_says("datagram", &format!("{at}:{port}"));
-        }
+        self.client_says("datagram", &format!("{at}:{}", Paths::node_port(self.cluster, &udp)));
     }
 
     /// By node ports and the ingress of any node, from a pod: that is traffic with hosts, and as open as the pod makes it.
     fn by_hosts_from_a_pod(&self, node: &str, by: &str) {
-        let (http, tcp, at) = (format!("http-{node}"), format!("tcp-{node}"), self.host(by));
+        let [http, tcp, udp] = ["http", "tcp", "udp"].map(|kind| format!("{kind}-{node}"));
+        let at = self.host(by);
         self.pod_gets(&http, &format!("http://{at}:{}/{MARKER}", Paths::node_port(self.cluster, &http)));
         self.pod_gets(&http, &format!("http://{at}:8080/{node}/{MARKER}"));
         self.pod_says("connect", &format!("{at}:{}", Paths::node_port(self.cluster, &tcp)));
-        if by == node {
-            let port = Paths::node_port(self.cluster, &format!("udp-{node}"));
-            self.pod_says("udp", &format!("{at}:{port}"));
-        }
+        self.pod_says("udp", &format!("{at}:{}", Paths::node_port(self.cluster, &udp)));
     }
 
     /// A node's DNS.

@@ -39,20 +39,6 @@ apiVersion: v1
 kind: Service
 metadata: {name: web}
 spec: {type: NodePort, selector: {app: web}, ports: [{port: 80, targetPort: 8080, nodePort: 30080}]}
----
-apiVersion: batch/v1
-kind: CronJob
-metadata: {name: each-minute}
-spec:
-  schedule: '* * * * *'
-  jobTemplate:
-    spec:
-      ttlSecondsAfterFinished: 60
-      template:
-        spec:
-          restartPolicy: Never
-          containers:
-          - {name: c, image: 'file://examples/preview1/preview1.wasm'}
 ";
 
 /// What a process has at one moment.
@@ -111,6 +97,7 @@ impl Soak {
         }
         let urls = MACHINES.map(|m| cluster.url(m));
         clients.push(("rollout", Client::rollout(lab, OLDEST, &cluster.kubeconfig(OLDEST), "web", 15.0, &urls)));
+        clients.push(("job", Client::jobs(lab, OLDEST, &cluster.kubeconfig(OLDEST), "turn", 60.0, &urls)));
         Some(Soak {
             cluster,
             clients,
@@ -200,6 +187,9 @@ impl Soak {
             let missed = client.stop().missed;
             assert!(missed.is_empty(), "acknowledged and gone: {missed:?}");
         }
+        until("all Jobs are done and gone", || {
+            self.cluster.ok(&["get", "jobs", "-o", "name"]).is_empty().then_some(())
+        });
         println!("{} requests, failed: {:?}", self.requests, self.failures);
         for (name, held) in &self.held {
             let of = |what: fn(&Holds) -> u64| quarters(held, 0.5, what);

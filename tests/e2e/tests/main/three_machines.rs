@@ -88,6 +88,16 @@ impl Machines<'_> {
     }
 }
 
+/// When each node's Lease was renewed last, as the server on one of the machines tells it.
+fn renewals(machines: &Machines<'_>, on: &str) -> BTreeMap<String, String> {
+    let config = machines.dir.join(on).join("kubeconfig").display().to_string();
+    let get = format!("KUBECONFIG={config} copepod get leases -n kube-node-lease -o json");
+    let list: serde_json::Value = serde_json::from_str(&machines.shell(on, &get)).expect("JSON");
+    let leases = list["items"].as_array().expect("a list");
+    let text = |field: &serde_json::Value| field.as_str().expect("text").to_string();
+    leases.iter().map(|lease| (text(&lease["metadata"]["name"]), text(&lease["spec"]["renewTime"]))).collect()
+}
+
 #[test]
 fn the_page_works_as_it_stands() {
     let page = std::fs::read_to_string(root().join("docs/THREE_MACHINES.md")).unwrap();
@@ -111,6 +121,14 @@ fn the_page_works_as_it_stands() {
                 }
             }
             machines.run(&block.machine, command);
+            if command.starts_with("pkill") {
+                // A node stays ready for 40 seconds whatever its agent does: that agents go on is seen by their Leases.
+                let before = renewals(&machines, "b");
+                until("both agents renew their Leases by other servers", || {
+                    let now = renewals(&machines, "b");
+                    ["d", "e"].iter().all(|node| now.get(*node) > before.get(*node)).then_some(())
+                });
+            }
         }
     }
     until("the successors vote, and those that they replace are no servers any more", || {

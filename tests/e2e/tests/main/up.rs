@@ -2,6 +2,7 @@
 
 use std::process::{Command, Stdio};
 
+use e2e::process::Process;
 use e2e::{Cluster, binary, has, needs, root, text, until};
 
 const HELLO: &[&str] = &["-f", "examples/hello/hello.yaml"];
@@ -99,8 +100,27 @@ fn a_second_instance_on_the_same_folder_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let cluster = Cluster::up(dir.path(), &[]);
     let (ok, message) = fails(&["--data-dir", &dir.path().to_string_lossy(), "--api-port", "0"]);
-    assert!(!ok && message.contains("in use") || message.contains("another"), "{message}");
+    assert!(!ok && (message.contains("in use") || message.contains("another")), "{message}");
+    let nodes = cluster.copepod(&["get", "nodes"]);
+    assert!(nodes.status.success(), "the first one goes on: {}", text(&nodes.stderr));
     assert!(cluster.interrupt().success());
+}
+
+#[test]
+fn without_a_folder_it_takes_that_of_xdg() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut command = e2e::copepod();
+    command.arg("up").env("XDG_DATA_HOME", dir.path()).env_remove("COPEPOD_DATA_DIR").current_dir(root());
+    for port in ["--api-port", "--ingress-port", "--ingress-tls-port", "--dns-port", "--kubelet-port"] {
+        command.args([port, "0"]);
+    }
+    let mut up = Process::run(command, "up");
+    let config = dir.path().join("copepod/kubeconfig");
+    assert_eq!(up.value("Config"), config.display().to_string());
+    let mut get = e2e::copepod();
+    let out = get.args(["get", "nodes"]).env("KUBECONFIG", &config).output().unwrap();
+    assert!(out.status.success(), "{}", text(&out.stderr));
+    assert!(up.interrupt().success());
 }
 
 #[test]
