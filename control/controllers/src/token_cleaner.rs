@@ -1,4 +1,5 @@
-//! Deletes the Secrets of join tokens that have expired (upstream's `tokencleaner`, which does it for bootstrap tokens).
+//! Deletes the Secrets of join tokens that have expired (upstream's `tokencleaner`, which does it for bootstrap tokens). Those of
+//! bootstrap tokens stay: when they end is among their values, which are sealed to controllers.
 
 use copepod_machine::{Action, Plan, View};
 use copepod_model::join_token::{EXPIRATION, Expiration, NAMESPACE, SECRET_TYPE, expiration};

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use copepod_machine::View;
 use copepod_model::request::Body;
-use copepod_model::{ApiRequest, Status, UserInfo, Verb};
+use copepod_model::{ApiRequest, FieldError, Status, UserInfo, Verb};
 use serde_json::{Value, json};
 
 use crate::decision::Answer;
@@ -45,35 +45,74 @@ fn answer(view: &dyn View, req: &ApiRequest, review: Review) -> Result<Answer, S
 }
 
 fn self_access(view: &dyn View, req: &ApiRequest, review: &Value) -> Result<Value, Status> {
-    judge(view, &req.user, &review["spec"])
+    let spec = &review["spec"];
+    valid(&wrong_attributes(spec))?;
+    Ok(judge(view, &req.user, spec))
 }
 
 fn access(view: &dyn View, _: &ApiRequest, review: &Value) -> Result<Value, Status> {
     let spec = &review["spec"];
-    judge(view, &subject(spec)?, spec)
+    valid(&wrong_access(spec))?;
+    Ok(judge(view, &subject(spec), spec))
 }
 
 fn local_access(view: &dyn View, req: &ApiRequest, review: &Value) -> Result<Value, Status> {
     let spec = &review["spec"];
-    if text(&spec["resourceAttributes"], "namespace") != req.namespace {
-        return Err(Status::bad_request("spec.resourceAttributes.namespace must match namespace"));
-    }
-    judge(view, &subject(spec)?, spec)
-}
-
-fn subject(spec: &Value) -> Result<UserInfo, Status> {
-    let groups: Vec<String> = texts(spec, "groups").map(String::from).collect();
-    let name = text(spec, "user").to_string();
-    if name.is_empty() && groups.is_empty() {
-        return Err(Status::bad_request("at least one of user or group must be specified"));
-    }
-    Ok(UserInfo { name, uid: text(spec, "uid").into(), groups, extra: Vec::new() })
-}
-
-fn judge(view: &dyn View, user: &UserInfo, spec: &Value) -> Result<Value, Status> {
+    let mut errors = wrong_access(spec);
     let (resource, path) = (&spec["resourceAttributes"], &spec["nonResourceAttributes"]);
-    let attributes = match (resource.is_object(), path.is_object()) {
-        (true, false) => Attributes {
+    let namespace = text(resource, "namespace");
+    if resource.is_object() && namespace != req.namespace {
+        let field = "spec.resourceAttributes.namespace";
+        errors.push(FieldError::invalid(field, namespace, "must match metadata.namespace"));
+    }
+    if path.is_object() {
+        let why = "disallowed on this kind of request";
+        errors.push(FieldError::invalid("spec.nonResourceAttributes", path.clone(), why));
+    }
+    valid(&errors)?;
+    Ok(judge(view, &subject(spec), spec))
+}
+
+/// Upstream's 422; it names no kind, as what it decodes into has none.
+fn valid(errors: &[FieldError]) -> Result<(), Status> {
+    if errors.is_empty() { Ok(()) } else { Err(Status::invalid("authorization.k8s.io", "", "", errors)) }
+}
+
+/// What upstream's `ValidateSubjectAccessReviewSpec` finds.
+fn wrong_access(spec: &Value) -> Vec<FieldError> {
+    let mut errors = wrong_attributes(spec);
+    if text(spec, "user").is_empty() && texts(spec, "groups").next().is_none() {
+        errors.push(FieldError::invalid("spec.user", "", "at least one of user or group must be specified"));
+    }
+    errors
+}
+
+/// What upstream's `ValidateSelfSubjectAccessReviewSpec` finds.
+fn wrong_attributes(spec: &Value) -> Vec<FieldError> {
+    let (resource, path) = (&spec["resourceAttributes"], &spec["nonResourceAttributes"]);
+    match (resource.is_object(), path.is_object()) {
+        (true, true) => {
+            let why = "cannot be specified in combination with resourceAttributes";
+            vec![FieldError::invalid("spec.nonResourceAttributes", path.clone(), why)]
+        }
+        (false, false) => {
+            let why = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
+            vec![FieldError::invalid("spec.resourceAttributes", Value::Null, why)]
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn subject(spec: &Value) -> UserInfo {
+    let groups = texts(spec, "groups").map(String::from).collect();
+    UserInfo { name: text(spec, "user").into(), uid: text(spec, "uid").into(), groups, extra: Vec::new() }
+}
+
+/// Judges what is valid.
+fn judge(view: &dyn View, user: &UserInfo, spec: &Value) -> Value {
+    let (resource, path) = (&spec["resourceAttributes"], &spec["nonResourceAttributes"]);
+    let attributes = if resource.is_object() {
+        Attributes {
             user,
             verb: text(resource, "verb"),
             group: text(resource, "group"),
@@ -82,20 +121,16 @@ fn judge(view: &dyn View, user: &UserInfo, spec: &Value) -> Result<Value, Status
             namespace: text(resource, "namespace"),
             name: text(resource, "name"),
             path: None,
-        },
-        (false, true) => Attributes::of_path(user, text(path, "verb"), text(path, "path")),
-        _ => {
-            return Err(Status::bad_request(
-                "exactly one of nonResourceAttributes or resourceAttributes must be specified",
-            ));
         }
+    } else {
+        Attributes::of_path(user, text(path, "verb"), text(path, "path"))
     };
     let authz = rbac::authorize(view, &attributes);
     let mut status = json!({ "allowed": authz.allowed });
     if !authz.reason.is_empty() {
         status["reason"] = authz.reason.into();
     }
-    Ok(status)
+    status
 }
 
 fn self_rules(view: &dyn View, req: &ApiRequest, review: &Value) -> Result<Value, Status> {

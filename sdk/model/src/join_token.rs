@@ -26,8 +26,10 @@ pub const EXPIRATION: &str = "copepod.dev/expiration";
 /// Such a Node's part of the pod network is chosen by the cluster (`spec.podCIDR`).
 pub const AGENT_KEY: &str = "copepod.dev/agent-key";
 
-const ID: usize = 6;
-const SECRET: usize = 16;
+/// How long the ID is.
+pub(crate) const ID: usize = 6;
+/// How long the secret is.
+pub(crate) const SECRET: usize = 16;
 const HASH: usize = 64;
 const ALPHABET: &[u8; 36] = b"abcdefghijklmnopqrstuvwxyz0123456789";
 
@@ -145,7 +147,8 @@ impl FromStr for JoinToken {
     }
 }
 
-fn of_alphabet(text: &str, length: usize) -> bool {
+/// Whether it is so many small letters and digits.
+pub(crate) fn of_alphabet(text: &str, length: usize) -> bool {
     text.len() == length && text.bytes().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
 }
 
@@ -261,7 +264,7 @@ pub fn expiration(annotation: Option<&str>) -> Expiration {
 }
 
 /// Compares in a time that does not depend on where two texts of the same length differ.
-fn same(a: &[u8], b: &[u8]) -> bool {
+pub(crate) fn same(a: &[u8], b: &[u8]) -> bool {
     let differ = a.iter().zip(b).fold(0, |differ, (x, y)| std::hint::black_box(differ | (x ^ y)));
     a.len() == b.len() && differ == 0
 }

@@ -3,6 +3,7 @@
 //! `Status`. It never reads a clock, draws randomness or does I/O: whatever varies is an argument.
 #![deny(clippy::iter_over_hash_type)]
 
+pub mod bootstrap_token;
 pub mod certificate;
 pub mod facts;
 pub mod gateway;

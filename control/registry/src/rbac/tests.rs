@@ -299,6 +299,49 @@ fn an_agent_reads_what_its_pods_refer_to() {
     assert!(!c.registry.authorize(&c.tables, &Attributes::of(&req)).allowed, "the group makes the agent");
 }
 
+const INVALID: &str = "422 .authorization.k8s.io \"\" is invalid:";
+const NOBODY: &str = "spec.user: Invalid value: \"\": at least one of user or group must be specified";
+
+#[test]
+fn reviews_that_are_not_valid_get_field_errors() {
+    let mut c = cluster();
+    let mut ask = |kind: &str, object| {
+        let namespace = if kind == "local" { " default/" } else { "" };
+        let mut req = request(Verb::Create, &format!("{kind}subjectaccessreviews.authorization.k8s.io{namespace}"));
+        req.user = user("ann", &["system:authenticated"]);
+        req.body = Body::Object(object);
+        c.send(&req)
+    };
+    let resource = json!({"verb":"list","resource":"pods","namespace":"default"});
+    let path = json!({"path":"/x"});
+    let both = "spec.nonResourceAttributes: Invalid value: {\"path\":\"/x\"}: cannot be specified in combination with \
+                resourceAttributes";
+    let none = "spec.resourceAttributes: Invalid value: null: exactly one of nonResourceAttributes or \
+                resourceAttributes must be specified";
+    let not_here = "spec.nonResourceAttributes: Invalid value: {\"path\":\"/x\"}: disallowed on this kind of request";
+    for (kind, spec, errors) in [
+        ("self", json!({}), none.to_string()),
+        ("self", json!({"resourceAttributes":resource,"nonResourceAttributes":path}), both.to_string()),
+        ("", json!({}), format!("[{none}, {NOBODY}]")),
+        ("", json!({"user":"ann"}), none.to_string()),
+        ("", json!({"groups":["g"],"resourceAttributes":resource,"nonResourceAttributes":path}), both.to_string()),
+        ("", json!({"resourceAttributes":resource}), NOBODY.to_string()),
+        ("", json!({"user":"","groups":[],"nonResourceAttributes":path}), NOBODY.to_string()),
+        ("local", json!({"user":"ann"}), none.to_string()),
+        ("local", json!({"user":"ann","nonResourceAttributes":path}), not_here.to_string()),
+        (
+            "local",
+            json!({"user":"ann","resourceAttributes":resource,"nonResourceAttributes":path}),
+            format!("[{both}, {not_here}]"),
+        ),
+    ] {
+        let got = ask(kind, json!({"spec":spec}));
+        let details = got.as_ref().unwrap_err().details.as_ref().unwrap();
+        assert!(!details.causes.is_empty() && details.causes.iter().all(|c| c.reason == "FieldValueInvalid"), "{kind}");
+        assert_eq!(error(got), format!("{INVALID} {errors}"), "{kind}");
+    }
+}
+
 #[test]
 fn reviews_answer_without_storing() {
     let mut c = cluster();
@@ -314,7 +357,6 @@ fn reviews_answer_without_storing() {
     let (code, v) = ask(access, attributes("list")).unwrap();
     assert_eq!((code, v["status"]["allowed"].as_bool()), (201, Some(true)));
     assert_eq!(ask(access, attributes("delete")).unwrap().1["status"], json!({"allowed": false}));
-    assert_eq!(ask(access, json!({"spec":{}})).unwrap_err().code, 400);
     let (_, v) = ask(
         "subjectaccessreviews.authorization.k8s.io",
         json!({"spec":{"groups":["viewers"],
@@ -330,10 +372,13 @@ fn reviews_answer_without_storing() {
     assert_eq!(ask(local, of("bob", "list", "default")).unwrap().1["status"], json!({"allowed": false}));
     for other in ["kube-system", ""] {
         let got = error(ask(local, of("ann", "list", other)));
-        assert_eq!(got, "400 spec.resourceAttributes.namespace must match namespace", "{other}");
+        let want = format!(
+            "{INVALID} spec.resourceAttributes.namespace: Invalid value: \"{other}\": must match metadata.namespace"
+        );
+        assert_eq!(got, want);
     }
     let nobody = json!({"spec":{"resourceAttributes":{"verb":"list","resource":"pods","namespace":"default"}}});
-    assert_eq!(error(ask(local, nobody)), "400 at least one of user or group must be specified");
+    assert_eq!(error(ask(local, nobody)), format!("{INVALID} {NOBODY}"));
     let (_, v) = ask("selfsubjectrulesreviews.authorization.k8s.io", json!({"spec":{"namespace":"default"}})).unwrap();
     let rules = v["status"]["resourceRules"].as_array().unwrap();
     assert!(

@@ -12,7 +12,6 @@ use super::path::{self, Query, Target};
 use super::{Api, discovery, proxy, respond};
 use crate::auth::impersonate;
 use crate::images;
-use crate::now;
 
 /// How long a request that is neither a watch nor a followed log may take.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -30,7 +29,7 @@ impl Api {
             let token =
                 text.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, t)| t.trim());
             if let Some(token) = token {
-                let user = self.tokens.check(token, &[], &*self.store.snapshot(), now());
+                let user = self.bearer(token, &[])?;
                 return user.map(|(user, _)| Arc::new(user)).ok_or_else(Status::unauthorized);
             }
         }

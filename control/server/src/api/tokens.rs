@@ -1,10 +1,10 @@
-//! `serviceaccounts/token`: TokenRequest (KEP-1205).
+//! Bearer tokens: whose they are, and `serviceaccounts/token`, TokenRequest (KEP-1205).
 
 use std::collections::BTreeMap;
 
 use copepod_machine::{Ids as _, View as _};
 use copepod_model::request::Body as Payload;
-use copepod_model::{ApiRequest, FieldError, Status, Time, Verb};
+use copepod_model::{ApiRequest, FieldError, Status, Time, UserInfo, Verb, bootstrap_token};
 use serde_json::{Value, json};
 
 use super::Api;
@@ -17,6 +17,22 @@ const LONGEST: u64 = 1 << 32;
 const DEFAULT: u64 = 3600;
 
 impl Api {
+    /// Whose a token is and for which of `audiences` (none: for us), if it holds: a service account's, or a bootstrap token,
+    /// which is for us alone. 500 where the Secret of a bootstrap token cannot be opened.
+    pub(super) fn bearer(&self, token: &str, audiences: &[&str]) -> Result<Option<(UserInfo, Vec<String>)>, Status> {
+        let (view, now) = (self.store.snapshot(), now());
+        let Some((id, secret)) = bootstrap_token::parse(token) else {
+            return Ok(self.tokens.check(token, audiences, &*view, now));
+        };
+        if !audiences.is_empty() && !audiences.contains(&ISSUER) {
+            return Ok(None);
+        }
+        let stored = view.get("secrets", bootstrap_token::NAMESPACE, &bootstrap_token::secret_name(id));
+        let Some(stored) = stored else { return Ok(None) };
+        let open = self.registry.unseal(&*view, &stored)?;
+        Ok(bootstrap_token::check(&open, id, secret, now).map(|user| (user, vec![ISSUER.to_string()])))
+    }
+
     pub(super) async fn token(&self, request: &ApiRequest) -> Result<Value, Status> {
         if request.verb != Verb::Create {
             return Err(Status::method_not_supported("serviceaccounts/token", request.verb.as_str()));
@@ -107,7 +123,7 @@ impl Api {
         }
         let asked = review["spec"]["audiences"].as_array().into_iter().flatten();
         let asked: Vec<&str> = asked.filter_map(Value::as_str).collect();
-        let status = match self.tokens.check(token, &asked, &*self.store.snapshot(), now()) {
+        let status = match self.bearer(token, &asked)? {
             None => json!({"user": {}, "error": "invalid bearer token"}),
             Some((user, audiences)) => {
                 let extra: BTreeMap<_, _> = user.extra.into_iter().collect();

@@ -1,4 +1,5 @@
-//! Who asks: client certificates and service account tokens, and whom they act as.
+//! Who asks: client certificates and service account tokens, and whom they act as. Bootstrap tokens are
+//! [`copepod_model::bootstrap_token`]'s.
 
 pub mod impersonate;
 pub mod token;

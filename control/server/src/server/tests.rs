@@ -777,3 +777,134 @@ async fn a_head_has_its_limit() {
     assert!(found.starts_with("HTTP/1.1 431 "), "{found}");
     server.stop().await;
 }
+
+#[tokio::test]
+async fn who_does_not_shake_hands_is_not_waited_for() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let node = Node::new("a");
+    let server = node.start(None).await;
+    // Nothing at all, and a record whose rest never comes.
+    for sent in [&b""[..], &b"\x16\x03\x01\x02\x00\x01"[..]] {
+        let mut client = tokio::net::TcpStream::connect(node.api).await.unwrap();
+        client.write_all(sent).await.unwrap();
+        // From here on seconds pass as soon as nothing else is to be done.
+        tokio::time::pause();
+        let began = tokio::time::Instant::now();
+        let mut said = Vec::new();
+        // What it has not read yet makes the end of the connection an error.
+        let _ = tokio::time::timeout(DEADLINE, client.read_to_end(&mut said)).await.expect("the connection is closed");
+        let took = began.elapsed();
+        tokio::time::resume();
+        assert!(said.is_empty(), "{said:?}");
+        assert!(took >= Duration::from_secs(5), "a slow one has its time: {took:?}");
+    }
+    let whole = b"GET /version HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    let found = answer(&node, whole, false).await;
+    assert!(found.starts_with("HTTP/1.1 200 OK\r\n"), "{found}");
+    server.stop().await;
+}
+
+/// What a reader is answered.
+async fn read(server: &Server, path: &str) -> (u16, serde_json::Value) {
+    let (code, body) = registry(server, "GET", path, "").await;
+    (code, serde_json::from_slice(&body).unwrap_or_else(|e| panic!("{path}: {e}: {body:?}")))
+}
+
+/// The revision of a list, and the names in it that a test has made.
+fn listed(list: &serde_json::Value) -> (u64, Vec<&str>) {
+    let revision = list["metadata"]["resourceVersion"].as_str().unwrap().parse().unwrap();
+    let names = list["items"].as_array().unwrap().iter().map(|o| o["metadata"]["name"].as_str().unwrap());
+    (revision, names.filter(|n| !n.starts_with("kube-")).collect())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn readers_get_the_revision_that_they_ask_for() {
+    const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+    let node = Node::new("a");
+    let server = node.start(None).await;
+    create(&server, "a").await;
+    let (_, list) = read(&server, MAPS).await;
+    let (first, names) = listed(&list);
+    assert_eq!(names, ["a"]);
+    create(&server, "b").await;
+    // A list that goes on is kept as it is for its next pages.
+    let (code, list) = read(&server, &format!("{MAPS}?limit=1")).await;
+    let (paged, _) = listed(&list);
+    assert!(code == 200 && paged > first && list["metadata"]["continue"].is_string(), "{list}");
+    create(&server, "c").await;
+    let (_, list) = read(&server, MAPS).await;
+    let (present, names) = listed(&list);
+    assert!(present > paged, "{present} after {paged}");
+    assert_eq!(names, ["a", "b", "c"]);
+
+    // Whatever is at least as new will do, and the newest is.
+    let at = |revision: u64| format!("resourceVersion={revision}");
+    for query in [
+        "resourceVersion=".to_string(),
+        "resourceVersion=0".into(),
+        "resourceVersion=0&resourceVersionMatch=NotOlderThan".into(),
+        at(first),
+        at(paged),
+        at(present),
+        format!("{}&resourceVersionMatch=NotOlderThan", at(first)),
+        format!("{}&resourceVersionMatch=NotOlderThan", at(paged)),
+        format!("{}&resourceVersionMatch=NotOlderThan", at(present)),
+    ] {
+        let (code, list) = read(&server, &format!("{MAPS}?{query}")).await;
+        assert_eq!(code, 200, "{query}: {list}");
+        let (revision, names) = listed(&list);
+        assert!(revision >= present && names == ["a", "b", "c"], "{query}: {list}");
+    }
+    // One object: also one that there was not yet at the revision that is asked for.
+    for query in [String::new(), "resourceVersion=0".into(), at(first), at(present)] {
+        let (code, object) = read(&server, &format!("{MAPS}/c?{query}")).await;
+        assert_eq!((code, object["metadata"]["name"].as_str()), (200, Some("c")), "{query}: {object}");
+    }
+
+    // Exactly that revision: of the past where it was kept, and the present unless the cluster writes meanwhile.
+    let exactly = |revision: u64| format!("{MAPS}?resourceVersion={revision}&resourceVersionMatch=Exact");
+    let (code, list) = read(&server, &exactly(paged)).await;
+    assert_eq!(code, 200, "{list}");
+    assert_eq!(listed(&list), (paged, vec!["a", "b"]));
+    until("the present is there", async || {
+        let (_, list) = read(&server, MAPS).await;
+        let (now, _) = listed(&list);
+        let (code, list) = read(&server, &exactly(now)).await;
+        assert!(matches!(code, 200 | 410), "{list}");
+        (code == 200).then(|| assert_eq!(listed(&list), (now, vec!["a", "b", "c"])))
+    })
+    .await;
+    let (code, status) = read(&server, &exactly(first)).await;
+    assert_eq!((code, status["reason"].as_str()), (410, Some("Expired")), "{status}");
+
+    // What cannot be meant.
+    for query in [
+        "resourceVersionMatch=Exact",
+        "resourceVersionMatch=NotOlderThan",
+        "resourceVersion=0&resourceVersionMatch=Exact",
+        "resourceVersion=1&resourceVersionMatch=Other",
+    ] {
+        let (code, status) = read(&server, &format!("{MAPS}?{query}")).await;
+        assert_eq!((code, status["reason"].as_str()), (422, Some("Invalid")), "{query}: {status}");
+    }
+    assert_eq!(read(&server, &format!("{MAPS}?resourceVersion=x")).await.0, 400);
+
+    // The future: a server that is alone knows at once that there is none, and the client is to come again.
+    let future = present + 1_000_000;
+    for path in [
+        format!("{MAPS}?{}", at(future)),
+        format!("{MAPS}?{}&resourceVersionMatch=NotOlderThan", at(future)),
+        format!("{MAPS}/c?{}", at(future)),
+    ] {
+        let (code, status) = read(&server, &path).await;
+        assert_eq!((code, status["reason"].as_str()), (504, Some("Timeout")), "{path}: {status}");
+        let details = &status["details"];
+        let cause = details["causes"][0]["reason"].as_str();
+        assert_eq!(
+            (cause, details["retryAfterSeconds"].as_u64()),
+            (Some("ResourceVersionTooLarge"), Some(1)),
+            "{path}"
+        );
+    }
+    server.stop().await;
+}
