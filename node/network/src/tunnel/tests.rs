@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use copepod_client::tls::{Clients, Credential, Rotating};
 use copepod_model::facts::SERVICE_NAME_LABEL;
 use copepod_model::join_token::AGENT_KEY;
 use copepod_model::object::{encode, with_revision};
@@ -41,6 +42,7 @@ const HOLD: Duration = Duration::from_millis(200);
 /// A CA, and TLS of nodes by it.
 struct Pki {
     ca: CertificateDer<'static>,
+    pem: String,
     issuer: Issuer<'static, KeyPair>,
 }
 
@@ -49,8 +51,17 @@ impl Pki {
         let mut params = CertificateParams::new(vec![]).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().unwrap();
-        let ca = params.self_signed(&key).unwrap().der().clone();
-        Pki { ca, issuer: Issuer::new(params, key) }
+        let ca = params.self_signed(&key).unwrap();
+        Pki { ca: ca.der().clone(), pem: ca.pem(), issuer: Issuer::new(params, key) }
+    }
+
+    /// A new certificate of the node `name`, and the same with its key.
+    fn credential(&self, name: &str) -> (CertificateDer<'static>, Credential) {
+        let mut params = CertificateParams::new(vec![name.to_string()]).unwrap();
+        params.distinguished_name.push(DnType::CommonName, format!("system:node:{name}"));
+        let key = KeyPair::generate().unwrap();
+        let cert = params.signed_by(&key, &self.issuer).unwrap();
+        (cert.der().clone(), Credential { cert: cert.pem(), key: key.serialize_pem() })
     }
 
     /// For the node `name`, whose certificates are for `user`.
@@ -735,6 +746,17 @@ async fn a_connection_without_streams_is_closed_and_made_anew() {
     assert!(two.a.connect_tcp(to(7000)).await.is_ok());
 }
 
+/// Bytes go through a stream both ways.
+async fn carries(near: &mut crate::Stream, far: &mut crate::Stream) {
+    let mut got = [0; 5];
+    near.write_all(b"there").await.unwrap();
+    soon(far.read_exact(&mut got)).await.unwrap();
+    assert_eq!(&got, b"there");
+    far.write_all(b"backs").await.unwrap();
+    soon(near.read_exact(&mut got)).await.unwrap();
+    assert_eq!(&got, b"backs");
+}
+
 #[tokio::test]
 async fn an_old_connection_keeps_its_streams_and_gets_no_more() {
     let two = two_with(TunnelTiming { retire: Duration::ZERO, ..TunnelTiming::default() }, HOLD).await;
@@ -745,15 +767,80 @@ async fn an_old_connection_keeps_its_streams_and_gets_no_more() {
         ends.push((near, listener.accept().await.unwrap().stream));
     }
     for (near, far) in &mut ends {
-        let mut got = [0; 5];
-        near.write_all(b"there").await.unwrap();
-        soon(far.read_exact(&mut got)).await.unwrap();
-        assert_eq!(&got, b"there");
-        far.write_all(b"backs").await.unwrap();
-        soon(near.read_exact(&mut got)).await.unwrap();
-        assert_eq!(&got, b"backs");
+        carries(near, far).await;
     }
     assert_eq!(two.d.net.sessions(), 1, "the older one is known to its streams only");
+}
+
+#[tokio::test]
+async fn new_certificates_are_for_new_connections_and_open_streams_go_on() {
+    /// What either side was shown, in the order in which it was seen.
+    static SHOWN: Mutex<Vec<CertificateDer<'static>>> = Mutex::new(Vec::new());
+    fn noted(certificate: &CertificateDer<'_>) -> Option<String> {
+        lock(&SHOWN).push(certificate.clone().into_owned());
+        node_of(certificate)
+    }
+    /// That it was these two and nothing else; forgets it.
+    fn shown(d: &CertificateDer<'static>, e: &CertificateDer<'static>) -> bool {
+        let all = std::mem::take(&mut *lock(&SHOWN));
+        all.len() == 2 && all.contains(d) && all.contains(e)
+    }
+    let pki = Pki::new();
+    let [(d_first, d_own), (e_first, e_own)] = ["d", "e"].map(|name| pki.credential(name));
+    let (d_rotates, e_rotates) = (Rotating::new(&d_own).unwrap(), Rotating::new(&e_own).unwrap());
+    let tunnel = |rotates: &Arc<Rotating>| {
+        let mut client = rotates.client_config(&pki.pem).unwrap();
+        client.alpn_protocols = vec![b"h2".to_vec()];
+        // As a node does: a resumed session would not show the certificate again.
+        client.resumption = rustls::client::Resumption::disabled();
+        let server = rotates.server_config(Clients::Required(&pki.pem)).unwrap();
+        // Every connection is an old one at once.
+        let timing = TunnelTiming { retire: Duration::ZERO, ..TunnelTiming::default() };
+        TunnelConfig { client: Arc::new(client), server, node_of: noted, timing }
+    };
+    let d = node(tunnel(&d_rotates), "10.244.240.0", HOLD).await;
+    let e = node(tunnel(&e_rotates), "10.244.224.0", HOLD).await;
+    introduce(&d, &e);
+    let (a, b) = (attach(&d.net, "a", A), attach(&e.net, "b", B));
+    let listener = b.listen_tcp(at("0.0.0.0:7000")).unwrap();
+    let open = async || {
+        let near = soon(a.connect_tcp(to(7000))).await.unwrap().stream;
+        (near, soon(listener.accept()).await.unwrap().stream)
+    };
+    let (mut near, mut far) = open().await;
+    carries(&mut near, &mut far).await;
+    assert!(shown(&d_first, &e_first));
+
+    let [(d_next, d_own), (e_next, e_own)] = ["d", "e"].map(|name| pki.credential(name));
+    d_rotates.set(&d_own).unwrap();
+    e_rotates.set(&e_own).unwrap();
+    carries(&mut near, &mut far).await;
+    assert!(lock(&SHOWN).is_empty(), "what is open is not asked again");
+    let (mut later, mut other) = open().await;
+    carries(&mut later, &mut other).await;
+    assert!(shown(&d_next, &e_next));
+    carries(&mut near, &mut far).await;
+}
+
+#[tokio::test]
+async fn more_streams_than_one_connection_takes_go_over_another_one() {
+    let two = two().await;
+    let listener = two.b.listen_tcp(at("0.0.0.0:7000")).unwrap();
+    let open = async || {
+        let near = soon(two.a.connect_tcp(to(7000))).await.unwrap().stream;
+        (near, soon(listener.accept()).await.unwrap().stream)
+    };
+    let mut ends = Vec::new();
+    for _ in 0..STREAMS {
+        ends.push(open().await);
+    }
+    assert_eq!(two.d.net.sessions(), 1);
+    ends.push(open().await);
+    assert_eq!(two.d.net.sessions(), 2);
+    for i in [0, ends.len() - 2, ends.len() - 1] {
+        let (near, far) = &mut ends[i];
+        carries(near, far).await;
+    }
 }
 
 #[tokio::test]

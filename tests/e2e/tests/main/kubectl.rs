@@ -1,7 +1,8 @@
 //! kubectl, for what it can do with the kinds that there are.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use e2e::{Cluster, needs, text, until};
@@ -371,5 +372,84 @@ fn other_commands_do_what_they_say() {
         let said = c.ok(command);
         // What is to say nothing says nothing.
         assert!(if want.is_empty() { said.is_empty() } else { said.contains(want) }, "kubectl {command:?}: {said}");
+    }
+}
+
+/// Other versions of kubectl, `kubectl.1.N`, in the folders of PATH or beside what `kubectl` leads to: the oldest, one
+/// between, and the newest.
+fn other_kubectls() -> Vec<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
+    let resolved = folders.iter().find_map(|f| f.join("kubectl").canonicalize().ok());
+    folders.extend(resolved.and_then(|k| k.parent().map(Path::to_path_buf)));
+    let mut found = BTreeMap::new();
+    for file in folders.iter().filter_map(|f| std::fs::read_dir(f).ok()).flatten().flatten() {
+        let name = file.file_name();
+        let minor = name.to_str().and_then(|n| n.strip_prefix("kubectl.1.")).and_then(|m| m.parse::<u32>().ok());
+        if let Some(minor) = minor {
+            found.entry(minor).or_insert_with(|| file.path());
+        }
+    }
+    let all: Vec<PathBuf> = found.into_values().collect();
+    let chosen = BTreeSet::from([0, all.len() / 2, all.len().saturating_sub(1)]);
+    chosen.into_iter().filter_map(|i| all.get(i).cloned()).collect()
+}
+
+#[test]
+fn old_and_new_kubectls_do_the_same() {
+    let Some((dir, c)) = Cluster::for_kubectl(&[]) else { return };
+    let mut programs = other_kubectls();
+    if programs.is_empty() {
+        println!("skipped: needs other versions of kubectl (kubectl.1.N beside it)");
+        programs.push("kubectl".into());
+    }
+    let web = manifest(
+        dir.path(),
+        "web.yaml",
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: web}\nspec:\n  selector: {matchLabels: {app: web}}\n  \
+         template:\n    metadata: {labels: {app: web}}\n    spec:\n      terminationGracePeriodSeconds: 1\n      \
+         containers:\n      - {name: c, image: 'file://examples/preview1/preview1.wasm', args: [loop, '100000']}\n",
+    );
+    for (i, program) in programs.iter().enumerate() {
+        let run = |args: &[&str]| {
+            let mut kubectl = Command::new(program);
+            kubectl.arg("--kubeconfig").arg(c.dir.join("kubeconfig")).args(args).current_dir(e2e::root());
+            kubectl.output().expect("kubectl runs")
+        };
+        let ok = |args: &[&str]| {
+            let out = run(args);
+            let (stdout, stderr) = (text(&out.stdout), text(&out.stderr));
+            assert!(out.status.success(), "{} {args:?}: {stdout}{stderr}", program.display());
+            stdout
+        };
+        let namespace = format!("n{i}");
+        let n = namespace.as_str();
+        let says = |args: &[&str], want: &str| {
+            let said = ok(args);
+            assert!(said.contains(want), "{} {args:?}: {said}", program.display());
+        };
+        println!("{}", program.display());
+        says(&["create", "namespace", n], &format!("namespace/{n} created"));
+        says(&["apply", "-n", n, "-f", &web], "deployment.apps/web created");
+        says(&["apply", "-n", n, "-f", &web], "deployment.apps/web unchanged");
+        says(&["rollout", "status", "deployment/web", "-n", n, "--timeout=60s"], "successfully rolled out");
+        let wide = ok(&["get", "pods", "-n", n, "-o", "wide"]);
+        let head: Vec<&str> = wide.lines().next().unwrap_or_default().split_whitespace().collect();
+        assert!(head.starts_with(&["NAME", "READY", "STATUS"]) && head.contains(&"NODE"), "{wide}");
+        assert!(wide.contains("Running") && wide.contains("10.244."), "{wide}");
+        until("it has said something", || ok(&["logs", "deployment/web", "-n", n]).contains("tick 1").then_some(()));
+        // By what the kind says of its lists: the container keeps its image.
+        let patch = r#"{"spec":{"template":{"spec":{"containers":[{"name":"c","env":[{"name":"A","value":"b"}]}]}}}}"#;
+        says(&["patch", "deployment", "web", "-n", n, "-p", patch], "deployment.apps/web patched");
+        let container = ["get", "deployment", "web", "-n", n, "-o", "jsonpath={.spec.template.spec.containers[*]}"];
+        let found = ok(&container);
+        assert!(found.contains("preview1.wasm") && found.contains("\"A\""), "{found}");
+        says(&["scale", "deployment/web", "--replicas=2", "-n", n], "deployment.apps/web scaled");
+        says(&["rollout", "status", "deployment/web", "-n", n, "--timeout=60s"], "successfully rolled out");
+        assert_eq!(ok(&["get", "deployment", "web", "-n", n, "-o", "jsonpath={.status.readyReplicas}"]), "2");
+        says(&["delete", "-n", n, "-f", &web, "--timeout=60s"], "\"web\" ");
+        says(&["delete", "namespace", n, "--timeout=60s"], &format!("namespace \"{n}\" deleted"));
+        let gone = run(&["get", "namespace", n]);
+        assert!(!gone.status.success() && text(&gone.stderr).contains("NotFound"), "{}", text(&gone.stderr));
     }
 }

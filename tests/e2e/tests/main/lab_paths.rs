@@ -8,6 +8,13 @@ use e2e::{has, needs, until};
 
 /// What is looked for on the wire, beside what guests say of themselves.
 const MARKER: &str = "marker-6c1f0e-in-plain-sight";
+/// The port that the Gateway opens for requests, beside that of the ingress.
+const REQUESTS: u16 = 8180;
+
+/// The port that the Gateway opens for bytes to the server of lines on a node.
+fn lines_port(node: &str) -> u16 {
+    if node == "n1" { 7171 } else { 7172 }
+}
 
 /// A pod of a node with a Service that has an address and a node port, and one that has neither: HTTP, lines or datagrams.
 fn pod(out: &mut String, name: &str, node: &str, image: &str, args: &str) {
@@ -66,7 +73,54 @@ spec: {{rules: [{{http: {{paths: [{}, {}]}}}}]}}
         path("n1"),
         path("n2")
     );
+    gateway(&mut out);
     out
+}
+
+/// A Gateway that leads where the Ingress does, by a name and paths that the Ingress does not know, and to the servers of
+/// lines.
+fn gateway(out: &mut String) {
+    let (n1, n2) = (lines_port("n1"), lines_port("n2"));
+    let _ = write!(
+        out,
+        "---
+apiVersion: gateway.networking.k8s.io/v1
+kind: Gateway
+metadata: {{name: ways}}
+spec:
+  gatewayClassName: copepod
+  listeners:
+  - {{name: http, port: 80, protocol: HTTP}}
+  - {{name: own, port: {REQUESTS}, protocol: HTTP}}
+  - {{name: lines-n1, port: {n1}, protocol: TCP}}
+  - {{name: lines-n2, port: {n2}, protocol: TCP}}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {{name: ways}}
+spec:
+  parentRefs: [{{name: ways, sectionName: http}}, {{name: ways, sectionName: own}}]
+  hostnames: [gateway.test]
+  rules:
+  - matches: [{{path: {{type: PathPrefix, value: /way/n1}}}}]
+    backendRefs: [{{name: http-n1, port: 80}}]
+  - matches: [{{path: {{type: PathPrefix, value: /way/n2}}}}]
+    backendRefs: [{{name: http-n2, port: 80}}]
+"
+    );
+    for node in ["n1", "n2"] {
+        let _ = write!(
+            out,
+            "---
+apiVersion: gateway.networking.k8s.io/v1
+kind: TCPRoute
+metadata: {{name: lines-{node}}}
+spec:
+  parentRefs: [{{name: ways, sectionName: lines-{node}}}]
+  rules: [{{backendRefs: [{{name: tcp-{node}, port: 70}}]}}]
+"
+        );
+    }
 }
 
 /// What the test asks and whom.
@@ -138,7 +192,7 @@ impl Paths<'_> {
         self.outside(node, "n1");
     }
 
-    /// By node ports and the ingress of the node `by`, from the client.
+    /// By node ports, the ingress and the Gateway's ports of the node `by`, from the client.
     fn outside(&self, node: &str, by: &str) {
         let [http, tcp, udp] = ["http", "tcp", "udp"].map(|kind| format!("{kind}-{node}"));
         let at = self.host(by);
@@ -147,6 +201,11 @@ impl Paths<'_> {
         self.client_gets(&http, &format!("https://{at}:8443/{node}/{MARKER}"), &["-k"]);
         self.client_says("lines", &format!("{at}:{}", Paths::node_port(self.cluster, &tcp)));
         self.client_says("datagram", &format!("{at}:{}", Paths::node_port(self.cluster, &udp)));
+        for port in [8080, REQUESTS] {
+            let url = format!("http://{at}:{port}/way/{node}/{MARKER}");
+            self.client_gets(&http, &url, &["-H", "Host: gateway.test"]);
+        }
+        self.client_says("lines", &format!("{at}:{}", lines_port(node)));
     }
 
     /// By node ports and the ingress of any node, from a pod: that is traffic with hosts, and as open as the pod makes it.

@@ -4,6 +4,9 @@ use async_trait::async_trait;
 use copepod_model::facts::SERVICE_NAME_LABEL;
 use copepod_model::gateway::{GATEWAY_CLASSES, GATEWAYS, GRPC_ROUTES, HTTP_ROUTES};
 use copepod_node_routes::GatewayObjects;
+use futures_util::StreamExt;
+use http_body_util::{BodyStream, StreamBody};
+use hyper::body::Frame;
 
 use super::*;
 use crate::body::{Body, full};
@@ -223,6 +226,68 @@ async fn a_call_speaks_http2_to_its_backend_and_is_refused_in_its_own_words() {
     let head = b"POST /other/Get HTTP/1.1\r\nHost: h\r\nContent-Type: application/grpc\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
     let back = raw(&w, head).await;
     assert!(status(&back) == "200" && back.contains("\r\ngrpc-status: 12\r\n"), "{back}");
+}
+
+/// A guest that serves gRPC: it answers at once, sends back what comes as it comes, and ends well.
+fn grpc_server(pod: &Arc<PodHandle>) {
+    let listener = pod.listen_tcp("0.0.0.0:8080".parse().unwrap()).unwrap();
+    tokio::spawn(async move {
+        while let Ok(conn) = listener.accept().await {
+            let service = hyper::service::service_fn(|request: Request<Incoming>| async move {
+                let (head, body) = request.into_parts();
+                let mut trailers = http::HeaderMap::new();
+                trailers.insert("grpc-status", http::HeaderValue::from_static("0"));
+                let end = futures_util::stream::iter([Ok(Frame::trailers(trailers))]);
+                let mut response = Response::new(StreamBody::new(StreamExt::chain(BodyStream::new(body), end)));
+                if let Some(te) = head.headers.get("te") {
+                    response.headers_mut().insert("x-te", te.clone());
+                }
+                Ok::<_, hyper::Error>(response)
+            });
+            let server = hyper::server::conn::http2::Builder::new(TokioExecutor::new());
+            let serving = server.serve_connection(TokioIo::new(conn.stream), service);
+            tokio::spawn(async move { drop(serving.await) });
+        }
+    });
+}
+
+#[tokio::test]
+async fn a_call_streams_both_ways_and_its_trailers_reach_the_client() {
+    const SOON: Duration = Duration::from_secs(10);
+    let w = world(&[], IngressConfig::default()).await;
+    let pod = attach(&w.network, 1);
+    grpc_server(&pod);
+    let rules = json!([{"matches": [{"method": {"service": "a.B"}}], "backendRefs": [backend("one", 1)]}]);
+    follow(&w.network, 80, &[(GRPC_ROUTES, json!({ "rules": rules }))]);
+    let tcp = TcpStream::connect(w.addr).await.unwrap();
+    let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(tcp));
+    let (mut sender, connection) = handshake.await.unwrap();
+    tokio::spawn(connection);
+    let (more, pieces) = tokio::sync::mpsc::unbounded_channel::<bytes::Bytes>();
+    let frames = futures_util::stream::unfold(pieces, |mut pieces| async {
+        let next = pieces.recv().await?;
+        Some((Ok(Frame::data(next)), pieces))
+    });
+    let body: Body = BodyExt::boxed(StreamBody::new(frames));
+    let request = Request::post("http://h/a.B/Both").header("content-type", "application/grpc");
+    let request = request.header("te", "trailers").body(body).unwrap();
+    more.send(bytes::Bytes::from_static(b"first")).unwrap();
+    let response: Response<Incoming> = timeout(SOON, sender.send_request(request)).await.unwrap().unwrap();
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.headers()["x-te"], "trailers", "what a gRPC server asks for");
+    let mut answer = response.into_body();
+    // The other half is not sent before the first one has come back.
+    let mut got = Vec::new();
+    while got.len() < 5 {
+        let frame: Frame<bytes::Bytes> = timeout(SOON, answer.frame()).await.unwrap().unwrap().unwrap();
+        got.extend_from_slice(frame.data_ref().unwrap());
+    }
+    assert_eq!(got, b"first");
+    more.send(bytes::Bytes::from_static(b"last")).unwrap();
+    drop(more);
+    let rest = timeout(SOON, answer.collect()).await.unwrap().unwrap();
+    assert_eq!(rest.trailers().unwrap()["grpc-status"], "0");
+    assert_eq!(rest.to_bytes(), "last");
 }
 
 #[tokio::test]
