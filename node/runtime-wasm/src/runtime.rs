@@ -40,8 +40,6 @@ pub struct RuntimeConfig {
     pub threads: Option<usize>,
     /// How often running guests give way to each other.
     pub tick: Duration,
-    /// How long one request may take; `None` means as long as it likes.
-    pub request_deadline: Option<Duration>,
     /// Files that all guests together may have open.
     pub files: u32,
 }
@@ -51,7 +49,7 @@ impl RuntimeConfig {
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
         let tick = Duration::from_millis(2);
         let files = Descriptors::default().files;
-        RuntimeConfig { data_dir: data_dir.into(), threads: None, tick, request_deadline: None, files }
+        RuntimeConfig { data_dir: data_dir.into(), threads: None, tick, files }
     }
 }
 
@@ -85,7 +83,6 @@ pub struct Runtime {
     capacity: Capacity,
     compiler: Arc<Compiler>,
     ticker: Arc<Ticker>,
-    deadline: Option<Duration>,
     guests: GuestThreads,
     sockets: OfPods<Counter>,
     memory: OfPods<PodMemory>,
@@ -112,7 +109,6 @@ impl Runtime {
             capacity,
             compiler,
             ticker,
-            deadline: config.request_deadline,
             guests,
             sockets: OfPods::default(),
             memory: OfPods::default(),
@@ -196,7 +192,7 @@ impl Runtime {
             Shared::new(id, spec, pod, net, logs, ticker, threads.clone(), sockets, files, memory, initial, on_exit);
         let shared = Arc::new(shared);
         if let Code::Http(_) = module.code {
-            let deadline = spec.limits.request_deadline.or(self.deadline);
+            let deadline = spec.limits.request_deadline;
             let handler = Handler { shared: shared.clone(), module, engine: self.engine.clone(), deadline };
             return Ok(Container { shared, handler: Some(Arc::new(handler)) });
         }
