@@ -1,5 +1,6 @@
-//! Turns for writers that all change the same object, of whom one wins at a time. Whoever has lost once waits for a turn, and
-//! whoever comes meanwhile stands in line as well: so each of them decides and proposes for itself alone. A server knows its own
+//! Turns for writers that all change the same object, of whom one wins at a time. Where many are expected, who has lost once waits
+//! for a turn, and whoever comes meanwhile stands in line as well; elsewhere who has lost a few times waits, and others do not. So
+//! each of them decides and proposes for itself alone. A server knows its own
 //! clients; those of different servers race on.
 
 use std::collections::HashMap;
