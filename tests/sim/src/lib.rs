@@ -221,7 +221,11 @@ async fn direct(group: &Rc<Group>, shape: &Shape, mut chance: Chance) {
 
 /// Whether every member takes a write and a read.
 async fn works(group: &Rc<Group>) -> Result<(), String> {
-    for id in group.members() {
+    let members = group.members();
+    if members.is_empty() {
+        return Err(format!("nobody leads a healed group; {}", group.describe()));
+    }
+    for id in members {
         let key = copepod_model::Key::new("_counts", "", "probe");
         let txn = Txn { ops: vec![Op::CheckedAdd { key, delta: 1, max: i64::MAX }], ..Txn::default() };
         if let Err((e, _)) = group.propose(id, Origin::of("probe"), &txn).await {

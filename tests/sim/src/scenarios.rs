@@ -34,6 +34,7 @@ pub const ALL: &[(&str, fn())] = &[
         "who_has_not_seen_that_the_quota_is_reached_is_told_so_by_the_leader",
         who_has_not_seen_that_the_quota_is_reached_is_told_so_by_the_leader,
     ),
+    ("a_group_that_rested_goes_on_with_the_leader_it_has", a_group_that_rested_goes_on_with_the_leader_it_has),
 ];
 
 fn a_leader_that_is_cut_off_acknowledges_nothing_and_steps_back() {
@@ -184,4 +185,25 @@ fn who_has_not_seen_that_the_quota_is_reached_is_told_so_by_the_leader() {
     run.wait(Duration::from_secs(5));
     assert_eq!(run.read(leader, "late"), Some(false));
     run.holds();
+}
+
+/// Seed 51121: while the simulation lets raft's clock rest, each server's rest begins and ends at its own time.
+fn a_group_that_rested_goes_on_with_the_leader_it_has() {
+    for apart in 0..20 {
+        let run = Scenario::new(3);
+        let leader = run.leads();
+        run.write(leader, "first").unwrap();
+        let term = run.term(leader);
+        run.group.calm();
+        run.wait(Duration::from_secs(5));
+        // Whoever is asked for something meanwhile ticks, and rests later than the others.
+        for i in 0..10 {
+            run.wait(Duration::from_millis(1300 + 97 * apart));
+            run.write(leader % 3 + 1, &format!("n{i}")).unwrap();
+        }
+        run.group.stir();
+        run.wait(Duration::from_secs(5));
+        assert_eq!((run.leads(), run.term(leader)), (leader, term), "{apart}");
+        run.holds();
+    }
 }

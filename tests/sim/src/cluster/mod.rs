@@ -122,7 +122,7 @@ impl Cluster {
         let group = self.api.group.clone();
         self.api.busy.set(0);
         self.fails.set(false);
-        group.calm.set(true);
+        group.calm();
         let settled = || group.check(|all| invariants::settled::check(&all.canon.tables));
         if !self.quiet(QUIET).await {
             return;
@@ -134,7 +134,7 @@ impl Cluster {
             return;
         }
         group.invariants.borrow_mut().steady = false;
-        group.calm.set(false);
+        group.stir();
         // Heartbeats would go on for ever.
         (1..=NODES).for_each(|number| group.exec.kill(owner(number)));
         group.exec.sleep(Duration::from_secs(2)).await;

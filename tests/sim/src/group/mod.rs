@@ -99,7 +99,9 @@ pub struct Group {
     /// How much of the log its servers keep for each other.
     pub hold: Cell<Hold>,
     /// Whether raft's clock may rest.
-    pub calm: Cell<bool>,
+    calm: Cell<bool>,
+    /// Counts the times that it was to go on: a rest that began before is over.
+    stirred: Cell<u64>,
     last_id: Cell<u64>,
     salt: u64,
     chance: RefCell<Chance>,
@@ -132,6 +134,7 @@ impl Group {
             quota,
             hold: Cell::new(LITTLE),
             calm: Cell::new(false),
+            stirred: Cell::new(0),
             last_id: Cell::new(n),
             salt: chance.below(8),
             chance: RefCell::new(chance),
@@ -284,6 +287,19 @@ impl Group {
         self.servers.borrow_mut().remove(&id);
     }
 
+    /// Raft's clock may rest from now on where nobody waits for raft.
+    pub fn calm(&self) {
+        self.calm.set(true);
+    }
+
+    /// Raft's clock goes on, and for all at once: a follower whose rest ends first would miss a leader that still rests.
+    pub fn stir(self: &Rc<Self>) {
+        self.calm.set(false);
+        self.stirred.set(self.stirred.get() + 1);
+        let all: Vec<(u64, u64)> = self.servers.borrow().iter().map(|(id, s)| (*id, s.life)).collect();
+        all.into_iter().for_each(|(id, life)| self.tick(id, life));
+    }
+
     fn tick(self: &Rc<Self>, id: u64, life: u64) {
         let rests = self.calm.get()
             && !self
@@ -292,11 +308,11 @@ impl Group {
                 .values()
                 .any(|s| s.process.as_ref().is_none_or(|p| p.is_waited_for() || p.role.leader.is_none()));
         let group = self.clone();
-        let delay = if rests { REST } else { TICK };
+        let (delay, stirred) = (if rests { REST } else { TICK }, self.stirred.get());
         self.exec.after(delay, move || {
             let alive =
                 group.servers.borrow().get(&id).is_some_and(|s| s.life == life && (s.process.is_some() || s.failed));
-            if !alive {
+            if !alive || stirred != group.stirred.get() {
                 return;
             }
             if !rests {
