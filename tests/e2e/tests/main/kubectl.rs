@@ -316,7 +316,8 @@ fn watches_waits_and_pages() {
 
 #[test]
 fn other_commands_do_what_they_say() {
-    let Some((dir, c)) = Cluster::for_kubectl(&["-f", "examples/hello/hello.yaml"]) else { return };
+    let Some((dir, mut c)) = Cluster::for_kubectl(&["-f", "examples/hello/hello.yaml"]) else { return };
+    c.kubectl_env = &[("KUBE_EDITOR", "sed -i s/k:.one/k:\\ edited/")];
     let maps = manifest(dir.path(), "maps.yaml", &(map("a", "one") + &map("b", "one")));
     let other = manifest(dir.path(), "other.yaml", &map("a", "two"));
     let kustomization = dir.path().join("kustomization");
@@ -332,11 +333,33 @@ fn other_commands_do_what_they_say() {
         (&["get", "configmaps", "-l", "set=a", "-o", "name"], ""),
         (&["apply", "-f", &maps], "configmap/a created"),
         (&["apply", "view-last-applied", "configmap/a"], "k: one"),
+        (&["apply", "edit-last-applied", "configmap/a"], "configmap/a edited"),
+        (&["apply", "view-last-applied", "configmap/a"], "k: edited"),
+        (&["apply", "set-last-applied", "-f", &maps], "configmap/a configured"),
+        (&["apply", "view-last-applied", "configmap/a"], "k: one"),
         (&["replace", "-f", &other], "configmap/a replaced"),
         (&["get", "configmap", "a", "-o", "jsonpath={.data.k}"], "two"),
         (&["replace", "--force", "-f", &maps], "configmap/a replaced"),
         (&["get", "configmap", "a", "-o", "jsonpath={.data.k}"], "one"),
+        (&["kustomize", &kustomization], "name: k-made-"),
         (&["apply", "-k", &kustomization], "configmap/k-made-"),
+        (&["create", "service", "nodeport", "np", "--tcp=80:8080", "--node-port=30999"], "service/np created"),
+        (&["get", "service", "np", "-o", "jsonpath={.spec.ports[0].nodePort}"], "30999"),
+        (&["create", "service", "loadbalancer", "lb", "--tcp=80:8080"], "service/lb created"),
+        (&["get", "service", "lb", "-o", "jsonpath={.spec.type}"], "LoadBalancer"),
+        (&["create", "service", "externalname", "out", "--external-name=example.test"], "service/out created"),
+        (&["get", "service", "out", "-o", "jsonpath={.spec.externalName}"], "example.test"),
+        (&["set", "selector", "service", "np", "a=b"], "service/np selector updated"),
+        (&["get", "service", "np", "-o", "jsonpath={.spec.selector}"], r#"{"a":"b"}"#),
+        (
+            &["create", "rolebinding", "r", "--clusterrole=view", "--user=one"],
+            "rolebinding.rbac.authorization.k8s.io/r created",
+        ),
+        (
+            &["set", "subject", "rolebinding", "r", "--user=two"],
+            "rolebinding.rbac.authorization.k8s.io/r subjects updated",
+        ),
+        (&["get", "rolebinding", "r", "-o", "jsonpath={.subjects[*].name}"], "one two"),
         (&["create", "service", "clusterip", "svc", "--tcp=80:8080"], "service/svc created"),
         (&["get", "service", "svc", "-o", "jsonpath={.spec.ports[0].targetPort}"], "8080"),
         (&["rollout", "history", "deployment/hello", "--revision=1"], "Pod Template"),
@@ -398,10 +421,9 @@ fn other_kubectls() -> Vec<PathBuf> {
 #[test]
 fn old_and_new_kubectls_do_the_same() {
     let Some((dir, c)) = Cluster::for_kubectl(&[]) else { return };
-    let mut programs = other_kubectls();
-    if programs.is_empty() {
-        println!("skipped: needs other versions of kubectl (kubectl.1.N beside it)");
-        programs.push("kubectl".into());
+    let programs = other_kubectls();
+    if !needs("other versions of kubectl (kubectl.1.N in a folder of PATH)", !programs.is_empty()) {
+        return;
     }
     let web = manifest(
         dir.path(),

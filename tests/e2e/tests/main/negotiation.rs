@@ -191,15 +191,18 @@ fn protobuf_is_taken_at_the_first_attempt() {
     assert!(code == 409 && answer.starts_with("k8s\0") && answer.contains("AlreadyExists"), "{code} {answer:?}");
 
     // Who is refused protobuf comes again with JSON: kubectl has no need to.
-    let out = c.cluster.kubectl(&["-v=8", "create", "namespace", "x"]);
-    let log = text(&out.stderr);
-    assert!(out.status.success(), "{log}");
-    let posts = |line: &str| line.contains("POST http") || line.contains("verb=\"POST\"");
-    assert_eq!(log.lines().filter(|l| posts(l)).count(), 1, "{log}");
-    // The headers of a request come after its line.
-    let sent = log.lines().skip_while(|l| !posts(l)).find(|l| l.contains("Content-Type:")).unwrap_or_default();
-    match sent.contains("application/json") {
-        true => println!("skipped: needs a kubectl that creates in protobuf (1.32)"),
-        false => assert!(sent.trim_end().ends_with(&content), "{log}"),
+    // It does since 1.32.
+    if !c.cluster.kubectl_is(32) {
+        return;
+    }
+    for what in [&["namespace", "x"][..], &["deployment", "d", "--image=i"]] {
+        let out = c.cluster.kubectl(&[&["-v=8", "create"], what].concat());
+        let log = text(&out.stderr);
+        assert!(out.status.success(), "{log}");
+        let posts = |line: &str| line.contains("POST http") || line.contains("verb=\"POST\"");
+        assert_eq!(log.lines().filter(|l| posts(l)).count(), 1, "{log}");
+        // The headers of a request come after its line.
+        let sent = log.lines().skip_while(|l| !posts(l)).find(|l| l.contains("Content-Type:")).unwrap_or_default();
+        assert!(sent.trim_end().ends_with(&content), "{what:?}: {log}");
     }
 }
