@@ -154,6 +154,8 @@ impl Admin {
 
 #[cfg(test)]
 mod tests {
+    use rustls::client::ResolvesClientCert as _;
+
     use super::*;
 
     #[test]
@@ -166,7 +168,10 @@ mod tests {
         let papers = Papers::new(pki.clone());
         let names = vec!["localhost".to_string()];
         papers.show(Paper::Serving { name: "apiserver", names, ips: Vec::new() }, start).unwrap();
-        papers.show(Paper::Peer(2), start).unwrap();
+        let peer = papers.show(Paper::Peer(2), start).unwrap();
+        // What a handshake shows from now on.
+        let in_use = || peer.resolve(&[], &[]).unwrap().cert.clone();
+        let first_in_use = in_use();
         papers.show(Paper::Client { name: "apiserver-kubelet-client", user: "u", groups: &[] }, start).unwrap();
         let mut admin = Admin { path: path.clone(), own: own.clone(), written: String::new() };
         admin.write(&pki, &[], start).unwrap();
@@ -186,9 +191,11 @@ mod tests {
         renew(&mut admin, start + day * 200);
         assert_eq!(read().servers(), servers);
         assert_eq!((read().cert_pem == first.cert_pem, shown() == certificates), (true, true));
+        assert!(in_use() == first_in_use);
         renew(&mut admin, start + day * 245);
         assert_ne!(read().cert_pem, first.cert_pem);
         let later = shown();
         assert!(certificates.iter().zip(&later).all(|(old, new)| old != new));
+        assert!(in_use() != first_in_use, "nobody has to connect or listen anew");
     }
 }

@@ -314,10 +314,25 @@ fn one_member_cut_off_commits_nothing() {
     }
     let new = g.leader().unwrap();
     assert_ne!(new, old);
+    assert!(!g.members[&old].machine.is_leader(), "it has asked in vain for its majority (check-quorum)");
     g.heal();
     g.propose();
     g.heal();
     assert!(g.members.values().all(|m| !m.applied.contains(&b"lost".to_vec()) && m.applied.len() == 1));
+}
+
+#[test]
+fn what_is_proposed_together_goes_to_each_member_in_one_message() {
+    let mut g = Group::new(&[1, 2, 3]);
+    g.heal();
+    let leader = g.leader().unwrap();
+    let m = g.members.get_mut(&leader).unwrap();
+    m.machine.propose([b"a".to_vec(), b"b".to_vec(), b"c".to_vec()]).unwrap();
+    m.settle(&mut g.network);
+    let mut sent: Vec<(u64, usize)> = g.network.iter().map(|m| (m.to, m.entries.len())).collect();
+    sent.sort_unstable();
+    let others: Vec<(u64, usize)> = (1..=3).filter(|id| *id != leader).map(|id| (id, 3)).collect();
+    assert_eq!(sent, others);
 }
 
 #[test]

@@ -570,6 +570,20 @@ async fn a_leader_that_is_stopped_hands_over_before_it_goes() {
     for server in &servers {
         create(server, &format!("by-{}", server.api().store().member())).await;
     }
+    // The controllers and the scheduler go on at the next one, with what is in the log.
+    let client = servers[0].admin_client("test");
+    let deployment = json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "after"},
+        "spec": {"replicas": 2, "selector": {"matchLabels": {"a": "b"}}, "template": {
+            "metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "c", "image": "i"}]}}},
+    });
+    client.create("deployments.apps", "default", deployment).await.unwrap();
+    until("its pods are there, and the scheduler has looked at them", async || {
+        let list = client.list("pods", "default", ListOptions::default()).await.ok()?;
+        let seen = |o: &Arc<copepod_model::Object>| o.value().to_string().contains("Unschedulable");
+        (list.items.len() == 2 && list.items.iter().all(seen)).then_some(())
+    })
+    .await;
     for server in servers {
         server.stop().await;
     }

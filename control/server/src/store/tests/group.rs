@@ -296,6 +296,10 @@ async fn without_a_majority_nothing_is_acknowledged_and_nothing_is_proven() {
     assert!(matches!(written, Err(ProposeError::Unknown(_) | ProposeError::NotLeader { .. })), "{written:?}");
     assert_eq!(read.map(drop), Err(ReadError::NotReady));
     assert!(data(&leader.snapshot(), "before").is_some() && data(&leader.snapshot(), "lost").is_none());
+    // Without a majority it leads no more, and knows of nobody who does.
+    let mut role = leader.role();
+    let deposed = role.wait_for(|role| !role.leads && role.leader.is_none());
+    tokio::time::timeout(Duration::from_secs(60), deposed).await.expect("it steps back").unwrap();
     (1..=3).for_each(|id| group.bus.mend(id));
     write(&leader, "mended").await;
 }
