@@ -40,7 +40,34 @@ fn every_example_runs() {
     let described = cluster.copepod(&["describe", "deployment", "hello"]);
     assert!(described.status.success() && text(&described.stdout).contains("hello"));
     forms_of_output(&cluster);
+    logs_and_help(&cluster);
     assert!(cluster.copepod(&["delete", "-f", "examples/hello/hello.yaml"]).status.success());
+}
+
+/// What the examples have said, by `logs` and its flags, and what a verb says of itself.
+fn logs_and_help(cluster: &Cluster) {
+    let ok = |args: &[&str]| {
+        let out = cluster.copepod(args);
+        assert!(out.status.success(), "{args:?}: {}", text(&out.stderr));
+        text(&out.stdout)
+    };
+    let ended = || ok(&["get", "pod", "preview1"]).contains("Completed").then_some(());
+    until("the command has ended", ended);
+    let all = ok(&["logs", "preview1"]);
+    assert!(all.lines().filter(|l| l.contains("tick ")).count() == 10, "{all}");
+    let last = all.lines().last().unwrap_or_default();
+    assert_eq!(ok(&["logs", "preview1", "--tail", "1"]).trim_end(), last);
+    // Of what has ended everything comes, and then the end.
+    assert_eq!(ok(&["logs", "-f", "preview1"]), all);
+    assert!(ok(&["logs", "deployment/tcp-echo"]).contains("listening"));
+    let previous = cluster.copepod(&["logs", "--previous", "preview1"]);
+    let said = text(&previous.stderr);
+    assert!(!previous.status.success() && said.contains("previous terminated container"), "{said}");
+    for verb in ["up", "apply", "get", "describe", "logs", "delete", "server", "agent", "token", "members", "snapshot"]
+    {
+        let help = ok(&[verb, "--help"]);
+        assert!(help.contains(&format!("Usage: copepod {verb}")), "{help}");
+    }
 }
 
 /// `get -o` in all its forms, and what becomes of a verb whose reader has seen enough.

@@ -217,8 +217,9 @@ fn it_runs_as_an_ordinary_user() {
     // The binary and the example are copied: an ordinary user may not be able to read the source tree.
     let there = dir.path().join("there");
     std::fs::create_dir_all(there.join("examples/hello")).unwrap();
+    std::fs::create_dir(there.join("examples/tcp-echo")).unwrap();
     std::fs::copy(binary(), there.join("copepod")).unwrap();
-    for file in ["examples/hello/hello.yaml", "examples/hello/hello.wasm"] {
+    for file in ["examples/hello/hello.yaml", "examples/hello/hello.wasm", "examples/tcp-echo/tcp-echo.wasm"] {
         std::fs::copy(root().join(file), there.join(file)).unwrap();
     }
     assert!(Command::new("chown").args(["-R", "65534:65534"]).arg(dir.path()).status().unwrap().success());
@@ -234,6 +235,24 @@ fn it_runs_as_an_ordinary_user() {
     command.arg(there.join("copepod"));
     let cluster = Cluster::start_in(command, &there, &there.join("data"), HELLO);
     assert_eq!(cluster.get("hello.localhost", "/").0, 200);
+    // Its pods call each other by name, over HTTP and TCP, and the machine's processes ask its DNS.
+    let called = cluster.get("hello.localhost", "/fetch?url=http://hello/");
+    assert!(called.0 == 200 && called.1.contains("200 Hello from "), "{called:?}");
+    let image = "file://examples/tcp-echo/tcp-echo.wasm";
+    cluster.apply(&format!(
+        "apiVersion: v1\nkind: Pod\nmetadata: {{name: lines, labels: {{app: lines}}}}\nspec:\n  containers:\n  \
+         - {{name: c, image: '{image}'}}\n---\napiVersion: v1\nkind: Service\nmetadata: {{name: lines}}\nspec:\n  \
+         selector: {{app: lines}}\n  ports: [{{port: 7000}}]\n---\napiVersion: v1\nkind: Pod\nmetadata: {{name: ask}}\n\
+         spec:\n  restartPolicy: OnFailure\n  containers:\n  - {{name: c, image: '{image}', args: [connect, 'lines:7000']}}\n"
+    ));
+    let log = || text(&cluster.copepod(&["logs", "ask"]).stdout);
+    until("one pod has the other's answer", || log().contains(" says: hello from ").then_some(()));
+    if needs("dig", has("dig")) {
+        let (ip, port) = cluster.dns.rsplit_once(':').unwrap();
+        let asked = [&format!("@{ip}"), "-p", port, "+short", "hello.default.svc.cluster.local"];
+        let out = text(&Command::new("dig").args(asked).output().unwrap().stdout);
+        assert!(out.trim().parse::<std::net::Ipv4Addr>().is_ok(), "{out}");
+    }
     let status = std::fs::read_to_string(format!("/proc/{}/status", cluster.pid())).unwrap();
     assert!(status.lines().any(|l| l.starts_with("Uid:") && l.contains("65534")), "{status}");
 }

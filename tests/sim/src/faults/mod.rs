@@ -48,7 +48,7 @@ pub enum Fault {
     Agent,
     /// The API has no room: 429.
     Busy,
-    /// Images, volumes, hooks and probes fail; containers crash, trap, run out of memory.
+    /// Images, volumes and probes fail; containers crash, trap, run out of memory.
     Containers,
 }
 
