@@ -170,6 +170,21 @@ pub fn required_one_of(path: Path<'_>, value: &str, supported: &[&str], errors: 
     }
 }
 
+/// Adds upstream's errors for what is no subdomain, a `/` and a path (`IsDomainPrefixedPath`).
+pub fn domain_prefixed_path(path: Path<'_>, value: &str, errors: &mut Vec<FieldError>) {
+    match value.split_once('/') {
+        _ if value.is_empty() => errors.push(FieldError::required(path, "")),
+        Some((domain, rest)) if !domain.is_empty() && !rest.is_empty() => {
+            check(path, domain, names::subdomain, errors);
+            check(path, rest, names::http_path, errors);
+        }
+        _ => {
+            let why = "must be a domain-prefixed path (such as \"acme.io/foo\")";
+            errors.push(FieldError::invalid(path, value, why));
+        }
+    }
+}
+
 /// What a port may speak.
 pub const PROTOCOLS: [&str; 3] = ["SCTP", "TCP", "UDP"];
 

@@ -171,6 +171,14 @@ pub fn header_name(name: &str) -> Result<(), String> {
         .into())
 }
 
+/// The path of a URL.
+pub fn http_path(path: &str) -> Result<(), String> {
+    if !path.is_empty() && path.bytes().all(|c| c.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:".contains(&c)) {
+        return Ok(());
+    }
+    Err("Invalid path (regex used for validation is '[A-Za-z0-9/\\-._~%!$&'()*+,;=:]+')".into())
+}
+
 /// An IPv4 or IPv6 address.
 pub fn ip(text: &str) -> Result<(), String> {
     match text.parse::<std::net::IpAddr>() {

@@ -180,8 +180,8 @@ fn label_as_template(job: &mut Value) {
     }
 }
 
-/// Gives the template labels that no other Job's pods have, and selects by them; leaves a template alone that has some
-/// of them, for validation to refuse.
+/// Gives the template labels that no other Job's pods have, and selects by them. What a template has of them already
+/// stays, for validation to refuse where it is wrong.
 fn generate_selector(job: &mut Value) {
     let own = |v: &Value| Value::from(v.as_str().unwrap_or_default());
     let (job_name, uid) = (own(&job["metadata"]["name"]), own(&job["metadata"]["uid"]));
@@ -189,11 +189,8 @@ fn generate_selector(job: &mut Value) {
     let labels = ensure(spec, "template").and_then(|t| ensure(t, "metadata")).and_then(|m| ensure(m, "labels"));
     let Some(labels) = labels else { return };
     for (pair, value) in [(JOB_NAME, job_name), (CONTROLLER_UID, uid.clone())] {
-        if labels.contains_key(pair[1]) {
-            return;
-        }
         for name in pair {
-            labels.insert(name.into(), value.clone());
+            labels.entry(name).or_insert_with(|| value.clone());
         }
     }
     if let Some(chosen) = ensure(spec, "selector").and_then(|s| ensure(s, "matchLabels")) {
@@ -210,16 +207,15 @@ fn generated_selector(job: &Value, errors: &mut Vec<FieldError>) {
         errors.push(FieldError::required("metadata.uid", ""));
     }
     let labels = &spec["template"]["metadata"]["labels"];
-    let wanted = |pair: [&'static str; 2], of: &'static str| pair.map(|label| (label, text(meta, of)));
-    let wanted = [wanted(CONTROLLER_UID, "uid"), wanted(JOB_NAME, "name")].concat();
+    // The old names come first.
+    let wanted = |i: usize| [(CONTROLLER_UID[i], text(meta, "uid")), (JOB_NAME[i], text(meta, "name"))];
+    let wanted = [wanted(1), wanted(0)].concat();
     for (label, want) in &wanted {
-        let path = "spec.template.metadata.labels";
+        let path = Path::root("spec.template.metadata.labels");
         match labels[*label].as_str() {
             Some(given) if given == *want => {}
-            Some(given) => {
-                errors.push(FieldError::invalid(path, given, format!("must be '{want}'")));
-            }
-            None => errors.push(FieldError::required(path, format!("must be '{want}'"))),
+            Some(_) => errors.push(FieldError::invalid(path.key(label), labels.clone(), format!("must be '{want}'"))),
+            None => errors.push(FieldError::required(path.key(label), format!("must be '{want}'"))),
         }
     }
     let expected = |k: &str| wanted.iter().find(|(label, _)| *label == k).map(|(_, v)| *v);
@@ -321,8 +317,15 @@ mod tests {
     #[test]
     fn labels_that_only_the_server_gives_are_refused() {
         let job = created(json!({"template": pod(json!({"job-name": "other"}))}));
-        let all = errors(&job);
-        assert!(all.contains(&"spec.selector: Required value".to_string()), "{all:?}");
+        assert_eq!(job["spec"]["selector"], json!({"matchLabels": {"batch.kubernetes.io/controller-uid": "u1"}}));
+        assert_eq!(
+            errors(&job),
+            ["spec.template.metadata.labels[job-name]: Invalid value: {\"batch.kubernetes.io/controller-uid\":\"u1\",\
+              \"batch.kubernetes.io/job-name\":\"pi\",\"controller-uid\":\"u1\",\"job-name\":\"other\"}: must be 'pi'"]
+        );
+        let mut job = created(json!({"template": pod(json!({}))}));
+        job["spec"]["template"]["metadata"]["labels"].as_object_mut().unwrap().remove("controller-uid");
+        assert_eq!(errors(&job), ["spec.template.metadata.labels[controller-uid]: Required value: must be 'u1'"]);
         let selected = json!({"matchLabels": {"app": "x"}});
         let job = created(json!({"selector": selected, "template": pod(json!({"app": "x"}))}));
         let all = errors(&job);
@@ -371,9 +374,9 @@ mod tests {
         assert_eq!(
             errors(&at(json!([is("Complete")]), Value::Null), &running),
             [
+                "status.completionTime: Required value: completionTime is required for Complete jobs",
                 "status.conditions: Invalid value: cannot set Complete=True condition without the SuccessCriteriaMet=true \
                  condition",
-                "status.completionTime: Required value: completionTime is required for Complete jobs",
             ]
         );
         assert_eq!(

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::success_policy;
 use crate::FieldError;
 use crate::kinds::core::podspec;
-use crate::kinds::fields::{Path, check, list, nonnegative, text};
+use crate::kinds::fields::{Path, check, domain_prefixed_path, list, nonnegative, text};
 use crate::kinds::names;
 
 /// The greatest parallelism and number of failed indexes of an Indexed Job.
@@ -42,7 +42,10 @@ pub(super) fn validate(path: Path<'_>, spec: &Value, errors: &mut Vec<FieldError
         errors.push(FieldError::required(path.child("backoffLimitPerIndex"), why));
     }
     if let Some(by) = spec["managedBy"].as_str() {
-        managed_by(path.child("managedBy"), by, errors);
+        domain_prefixed_path(path.child("managedBy"), by, errors);
+        if by.len() > MANAGED_BY {
+            errors.push(FieldError::too_long(path.child("managedBy"), MANAGED_BY));
+        }
     }
     if let Some(mode) = spec["completionMode"].as_str()
         && !matches!(mode, "NonIndexed" | "Indexed")
@@ -79,50 +82,36 @@ pub(super) fn validate(path: Path<'_>, spec: &Value, errors: &mut Vec<FieldError
     restart_policy(format!("{path}.template.spec.restartPolicy"), spec, errors);
 }
 
-fn managed_by(path: Path<'_>, by: &str, errors: &mut Vec<FieldError>) {
-    match by.split_once('/') {
-        _ if by.is_empty() => errors.push(FieldError::required(path, "")),
-        Some((domain, name)) if !domain.is_empty() && !name.is_empty() => {
-            check(path, domain, names::subdomain, errors);
-        }
-        _ => {
-            let why = "must be a domain-prefixed path (such as \"acme.io/foo\")";
-            errors.push(FieldError::invalid(path, by, why));
-        }
-    }
-    if by.len() > MANAGED_BY {
-        errors.push(FieldError::too_long(path, MANAGED_BY));
-    }
-}
-
 fn indexed(path: Path<'_>, spec: &Value, errors: &mut Vec<FieldError>) {
-    let completions = spec["completions"].as_i64();
-    let (parallelism, failed) = (spec["parallelism"].as_i64(), spec["maxFailedIndexes"].as_i64());
-    let mut at_most = |name: &str, value: Option<i64>, max: i64, why: String| {
-        if let Some(value) = value.filter(|v| *v > max) {
-            errors.push(FieldError::invalid(path.child(name), value, why));
-        }
-    };
-    let why = format!("must be less than or equal to {INDEXED} when completion mode is Indexed");
-    at_most("parallelism", parallelism, INDEXED, why);
-    if let Some(completions) = completions {
-        at_most("maxFailedIndexes", failed, completions, "must be less than or equal to completions".into());
-    }
-    at_most("maxFailedIndexes", failed, INDEXED, format!("must be less than or equal to {INDEXED}"));
-    let many = completions.is_some_and(|c| c > INDEXED) && !spec["backoffLimitPerIndex"].is_null();
-    if many {
-        let why = format!(
-            "must be less than or equal to {MANY} when completions are above {INDEXED} and used with backoff limit per index"
-        );
-        at_most("parallelism", parallelism, MANY, why.clone());
-        at_most("maxFailedIndexes", failed, MANY, why);
-    }
+    let number = |name: &str| spec[name].as_i64();
+    let (completions, failed) = (number("completions"), number("maxFailedIndexes"));
     if completions.is_none() {
         errors.push(FieldError::required(path.child("completions"), "when completion mode is Indexed"));
     }
-    if many && failed.is_none() {
-        let why = format!("must be specified when completions is above {INDEXED}");
-        errors.push(FieldError::required(path.child("maxFailedIndexes"), why));
+    let why = format!("must be less than or equal to {INDEXED} when completion mode is Indexed");
+    at_most(path.child("parallelism"), &spec["parallelism"], INDEXED, &why, errors);
+    let at = path.child("maxFailedIndexes");
+    if let Some(completions) = completions {
+        at_most(at, &spec["maxFailedIndexes"], completions, "must be less than or equal to completions", errors);
+    }
+    at_most(at, &spec["maxFailedIndexes"], INDEXED, &format!("must be less than or equal to {INDEXED}"), errors);
+    if completions.is_some_and(|c| c > INDEXED) && !spec["backoffLimitPerIndex"].is_null() {
+        if failed.is_none() {
+            let why = format!("must be specified when completions is above {INDEXED}");
+            errors.push(FieldError::required(at, why));
+        }
+        let why = format!(
+            "must be less than or equal to {MANY} when completions are above {INDEXED} and used with backoff limit per index"
+        );
+        for name in ["parallelism", "maxFailedIndexes"] {
+            at_most(path.child(name), &spec[name], MANY, &why, errors);
+        }
+    }
+}
+
+fn at_most(path: Path<'_>, value: &Value, max: i64, why: &str, errors: &mut Vec<FieldError>) {
+    if let Some(value) = value.as_i64().filter(|v| *v > max) {
+        errors.push(FieldError::invalid(path, value, why));
     }
 }
 

@@ -74,6 +74,26 @@ pub(super) fn number_of(text: &str, completions: i64) -> Result<i64, String> {
     Ok(total)
 }
 
+/// The first index that two such texts both name. What cannot be read in them is passed over.
+pub(super) fn overlap(one: &str, other: &str, completions: i64) -> Option<i64> {
+    let intervals = |text: &str| -> Vec<(i64, i64)> {
+        text.split(',').filter_map(|part| interval(part, completions).ok()).collect()
+    };
+    let (one, other) = (intervals(one), intervals(other));
+    let (mut i, mut j) = (0, 0);
+    while let (Some((a, b)), Some((x, y))) = (one.get(i), other.get(j)) {
+        if a <= y && x <= b {
+            return Some(*a.max(x));
+        }
+        if a <= x {
+            i += 1;
+        } else {
+            j += 1;
+        }
+    }
+    None
+}
+
 fn interval(part: &str, completions: i64) -> Result<(i64, i64), String> {
     let index = |text: &str| match text.parse::<i64>() {
         Err(_) => Err(format!("cannot convert string to integer for index: {text:?}")),
@@ -97,7 +117,21 @@ fn interval(part: &str, completions: i64) -> Result<(i64, i64), String> {
 
 #[cfg(test)]
 mod tests {
-    use super::number_of;
+    use super::{number_of, overlap};
+
+    #[test]
+    fn the_first_index_of_both_is_found() {
+        for (one, other, want) in [
+            ("", "0-9", None),
+            ("0-2,5", "3-4,6-9", None),
+            ("0-2,5", "3-5", Some(5)),
+            ("1,3-7", "2,4-5", Some(4)),
+            ("x,3", "3", Some(3)),
+            ("10", "10", None),
+        ] {
+            assert_eq!((overlap(one, other, 10), overlap(other, one, 10)), (want, want), "{one} and {other}");
+        }
+    }
 
     #[test]
     fn indexes_are_counted() {

@@ -2,7 +2,9 @@
 
 use serde_json::Value;
 
-use crate::kinds::fields::{Path, check, child_mut, fill_absent, immutable, required_one_of, spec_mut, text};
+use crate::kinds::fields::{
+    Path, check, child_mut, domain_prefixed_path, fill_absent, immutable, required_one_of, spec_mut, text,
+};
 use crate::kinds::table::{col, columns, name};
 use crate::kinds::{Column, Kind, Strategy, age, names};
 use crate::{FieldError, Time};
@@ -33,16 +35,7 @@ impl Strategy for IngressClass {
         if controller.len() > 250 {
             errors.push(FieldError::too_long(CONTROLLER, 250));
         }
-        match controller.split_once('/') {
-            _ if controller.is_empty() => errors.push(FieldError::required(CONTROLLER, "")),
-            Some((domain, path)) if !domain.is_empty() && !path.is_empty() => {
-                check(CONTROLLER, domain, names::subdomain, errors);
-            }
-            _ => {
-                let why = "must be a domain-prefixed path (such as \"acme.io/foo\")";
-                errors.push(FieldError::invalid(CONTROLLER, controller, why));
-            }
-        }
+        domain_prefixed_path(CONTROLLER, controller, errors);
         let parameters = &spec["parameters"];
         if parameters.is_object() {
             const PATH: Path<'static> = Path::root("spec.parameters");

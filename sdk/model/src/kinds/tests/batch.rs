@@ -62,6 +62,27 @@ fn rules_of_jobs() {
         "spec.managedBy: Invalid value: \"me\": must be a domain-prefixed path (such as \"acme.io/foo\")",
     );
     only(
+        |s| s["managedBy"] = "a.b/c d".into(),
+        "spec.managedBy: Invalid value: \"c d\": Invalid path (regex used for validation is '[A-Za-z0-9/\\-._~%!$&'()*+,;=:]+')",
+    );
+    only(
+        |s| s["managedBy"] = format!("a.b/{}", "x".repeat(60)).into(),
+        "spec.managedBy: Too long: may not be more than 63 bytes",
+    );
+    let many = job(indexed(|s| {
+        s["completions"] = 100_001.into();
+        s["parallelism"] = 10_001.into();
+        s["backoffLimitPerIndex"] = 1.into();
+    }));
+    assert_eq!(
+        errors("jobs.batch", many),
+        [
+            "spec.maxFailedIndexes: Required value: must be specified when completions is above 100000",
+            "spec.parallelism: Invalid value: 10001: must be less than or equal to 10000 when completions are above 100000 and \
+             used with backoff limit per index",
+        ]
+    );
+    only(
         |s| {
             s["completionMode"] = "Indexed".into();
             s["completions"] = Value::Null;
