@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use super::fields::{Path, check, immutable, is_true, list, nonnegative, required_one_of, text};
+use super::fields::{Path, check, immutable, is_true, list, nonnegative, one_of, text};
 use super::{Kind, names};
 use crate::FieldError;
 
@@ -122,25 +122,24 @@ pub fn validate_ingress_point(path: Path<'_>, point: &Value, errors: &mut Vec<Fi
 /// Errors of a list of `metav1.Condition` in the field `conditions` of `of`.
 pub fn validate_conditions(path: Path<'_>, of: &Value, errors: &mut Vec<FieldError>) {
     const REASON: &str = "a condition reason must start with alphabetic character, optionally followed by a string of \
-         alphanumeric characters or '_,:', and must end with an alphanumeric character or '_'";
+         alphanumeric characters or '_,:', and must end with an alphanumeric character or '_' (e.g. 'my_name',  or 'MY_NAME',  \
+         or 'MyName',  or 'ReasonA,ReasonB',  or 'ReasonA:ReasonB', regex used for validation is \
+         '[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?')";
     let all = list(of, "conditions");
     for (i, condition) in all.iter().enumerate() {
         let path = path.index(i);
         let kind = text(condition, "type");
         if all[..i].iter().any(|other| text(other, "type") == kind) {
-            errors.push(FieldError::duplicate(path, kind));
+            errors.push(FieldError::duplicate(path.child("type"), kind));
         }
-        match kind {
-            "" => errors.push(FieldError::required(path.child("type"), "is required")),
-            kind => check(path.child("type"), kind, names::qualified, errors),
-        }
-        required_one_of(path.child("status"), text(condition, "status"), &["False", "True", "Unknown"], errors);
+        check(path.child("type"), kind, names::qualified, errors);
+        one_of(path.child("status"), text(condition, "status"), &["False", "True", "Unknown"], errors);
         if let Some(generation) = condition["observedGeneration"].as_i64().filter(|n| *n < 0) {
             let why = "must be greater than or equal to zero";
             errors.push(FieldError::invalid(path.child("observedGeneration"), generation, why));
         }
         if text(condition, "lastTransitionTime").is_empty() {
-            errors.push(FieldError::required(path.child("lastTransitionTime"), ""));
+            errors.push(FieldError::required(path.child("lastTransitionTime"), "must be set"));
         }
         let reason = text(condition, "reason");
         let inner = |c: char| c.is_ascii_alphanumeric() || c == '_';
@@ -148,7 +147,7 @@ pub fn validate_conditions(path: Path<'_>, of: &Value, errors: &mut Vec<FieldErr
             && reason.ends_with(inner)
             && reason.chars().all(|c| inner(c) || matches!(c, ',' | ':'));
         match reason {
-            "" => errors.push(FieldError::required(path.child("reason"), "")),
+            "" => errors.push(FieldError::required(path.child("reason"), "must be set")),
             _ if !good => errors.push(FieldError::invalid(path.child("reason"), reason, REASON)),
             _ => {}
         }
@@ -315,6 +314,49 @@ mod tests {
             errors("nodes", json!({"name":"a","namespace":"d"})),
             ["metadata.namespace: Forbidden: not allowed on this type"]
         );
+    }
+
+    #[test]
+    fn conditions_are_of_one_form() {
+        let good = json!({"type":"Ready","status":"True","reason":"a","lastTransitionTime":"2026-01-01T00:00:00Z"});
+        let errors = |conditions: Value| {
+            let mut errors = Vec::new();
+            validate_conditions(Path::root("c"), &json!({ "conditions": conditions }), &mut errors);
+            errors.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(errors(json!([good])), Vec::<String>::new());
+        assert_eq!(errors(json!([good, good])), ["c[1].type: Duplicate value: \"Ready\""]);
+        for (field, value, want) in [
+            ("type", json!(""), "c[0].type: Invalid value: \"\": name part must be non-empty"),
+            ("type", json!("-"), "c[0].type: Invalid value: \"-\": name part must consist"),
+            (
+                "status",
+                json!(""),
+                "c[0].status: Unsupported value: \"\": supported values: \"False\", \"True\", \"Unknown\"",
+            ),
+            (
+                "observedGeneration",
+                json!(-1),
+                "c[0].observedGeneration: Invalid value: -1: must be greater than or equal to zero",
+            ),
+            ("lastTransitionTime", Value::Null, "c[0].lastTransitionTime: Required value: must be set"),
+            ("reason", json!(""), "c[0].reason: Required value: must be set"),
+            (
+                "reason",
+                json!("a b"),
+                "c[0].reason: Invalid value: \"a b\": a condition reason must start with alphabetic character, optionally followed by \
+                 a string of alphanumeric characters or '_,:', and must end with an alphanumeric character or '_' (e.g. 'my_name',  \
+                 or 'MY_NAME',  or 'MyName',  or 'ReasonA,ReasonB',  or 'ReasonA:ReasonB', regex used for validation is \
+                 '[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?')",
+            ),
+            ("reason", json!("a".repeat(1025)), "c[0].reason: Too long: may not be more than 1024 bytes"),
+            ("message", json!("a".repeat(32_769)), "c[0].message: Too long: may not be more than 32768 bytes"),
+        ] {
+            let mut condition = good.clone();
+            condition[field] = value;
+            let got = errors(json!([condition]));
+            assert!(got.len() == 1 && got[0].starts_with(want), "{field}\nwant {want}\ngot  {got:#?}");
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ mod budgets;
 mod certificates;
 mod columns;
 mod defaults;
+mod drivers;
 mod events;
 mod networking;
 mod pods;

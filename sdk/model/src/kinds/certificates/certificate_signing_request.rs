@@ -338,7 +338,7 @@ fn validate_conditions(new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
         let opposite = OF_APPROVAL.iter().position(|t| t == kind).map(|at| OF_APPROVAL[1 - at]);
         if !both && opposite.is_some_and(|o| all[..i].contains(&o)) {
             let why = "Approved and Denied conditions are mutually exclusive";
-            errors.push(FieldError::invalid(path.child("type"), *kind, why));
+            errors.push(FieldError::invalid(CONDITIONS, *kind, why));
         }
         if !twice(&before) && all[..i].contains(kind) {
             errors.push(FieldError::duplicate(path.child("type"), *kind));

@@ -25,9 +25,8 @@ impl Strategy for RuntimeClass {
         check(HANDLER, text(object, "handler"), names::label, errors);
         let overhead = &object["overhead"];
         if overhead.is_object() {
-            let path = Path::root("overhead");
             let limits = json!({"limits": overhead["podFixed"]});
-            podspec::validate_resources(path.child("podFixed"), &limits, &[], errors);
+            podspec::validate_resources(Path::root("overhead"), &limits, &[], errors);
         }
         let scheduling = &object["scheduling"];
         if scheduling.is_object() {

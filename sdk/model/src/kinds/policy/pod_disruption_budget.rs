@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::kinds::fields::{Path, list, nonnegative, text};
+use crate::kinds::fields::{Path, nonnegative};
 use crate::kinds::int_or_percent::at_most_all;
 use crate::kinds::table::{col, columns, name, number};
 use crate::kinds::{Column, Kind, Strategy, age, metadata, names};
@@ -52,15 +52,7 @@ impl Strategy for PodDisruptionBudget {
     fn validate_status(&self, new: &Value, _: &Value, errors: &mut Vec<FieldError>) {
         const STATUS: Path<'static> = Path::root("status");
         let status = &new["status"];
-        for (i, c) in list(status, "conditions").iter().enumerate() {
-            let path = STATUS.child("conditions");
-            let path = path.index(i);
-            for name in ["type", "status", "reason"] {
-                if text(c, name).is_empty() {
-                    errors.push(FieldError::required(path.child(name), ""));
-                }
-            }
-        }
+        metadata::validate_conditions(STATUS.child("conditions"), status, errors);
         for count in ["disruptionsAllowed", "currentHealthy", "desiredHealthy", "expectedPods"] {
             nonnegative(STATUS.child(count), &status[count], errors);
         }

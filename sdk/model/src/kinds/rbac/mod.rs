@@ -28,15 +28,12 @@ fn validate_rules(object: &Value, namespaced: bool, errors: &mut Vec<FieldError>
         let urls = list(rule, "nonResourceURLs");
         let (groups, resources) = (list(rule, "apiGroups"), list(rule, "resources"));
         if !urls.is_empty() {
-            let problem = if namespaced {
-                Some("namespaced rules cannot apply to non-resource URLs")
-            } else if !groups.is_empty() || !resources.is_empty() || !list(rule, "resourceNames").is_empty() {
-                Some("rules cannot apply to both regular resources and non-resource URLs")
-            } else {
-                None
-            };
-            if let Some(why) = problem {
-                errors.push(FieldError::invalid(path.child("nonResourceURLs"), json!(urls), why));
+            let mut say = |why: &str| errors.push(FieldError::invalid(path.child("nonResourceURLs"), json!(urls), why));
+            if namespaced {
+                say("namespaced rules cannot apply to non-resource URLs");
+            }
+            if !groups.is_empty() || !resources.is_empty() || !list(rule, "resourceNames").is_empty() {
+                say("rules cannot apply to both regular resources and non-resource URLs");
             }
             continue;
         }

@@ -17,8 +17,8 @@ pub fn kind() -> Kind {
 struct CsiDriver;
 
 const SPEC: Path<'static> = Path::root("spec");
-/// How long a driver's name may be, in bytes.
-const NAME: usize = 63;
+/// The shortest time between two looks at how many volumes a node takes, in seconds.
+const SHORTEST_PERIOD: i64 = 10;
 
 impl Strategy for CsiDriver {
     fn default(&self, object: &mut Value) {
@@ -35,22 +35,17 @@ impl Strategy for CsiDriver {
 
     fn validate(&self, object: &Value, errors: &mut Vec<FieldError>) {
         let spec = &object["spec"];
-        if text(&object["metadata"], "name").len() > NAME {
-            errors.push(FieldError::too_long("metadata.name", NAME));
-        }
         for (field, shown) in [
             ("attachRequired", "attachedRequired"),
             ("podInfoOnMount", "podInfoOnMount"),
             ("storageCapacity", "storageCapacity"),
-            ("fsGroupPolicy", "fsGroupPolicy"),
-            ("seLinuxMount", "seLinuxMount"),
         ] {
             if spec[field].is_null() {
                 errors.push(FieldError::required(SPEC.child(shown), ""));
             }
         }
         if let Some(policy) = spec["fsGroupPolicy"].as_str() {
-            let all = ["ReadWriteOnceWithFSType", "File", "None"];
+            let all = ["File", "None", "ReadWriteOnceWithFSType"];
             one_of(SPEC.child("fsGroupPolicy"), policy, &all, errors);
         }
         let path = SPEC.child("tokenRequests");
@@ -60,6 +55,7 @@ impl Strategy for CsiDriver {
             let audience = text(request, "audience");
             if !audiences.insert(audience) {
                 errors.push(FieldError::duplicate(path.child("audience"), audience));
+                continue;
             }
             if let Some(seconds) = request["expirationSeconds"].as_i64() {
                 let at = path.child("expirationSeconds");
@@ -74,7 +70,20 @@ impl Strategy for CsiDriver {
             }
         }
         for mode in list(spec, "volumeLifecycleModes").iter().filter_map(Value::as_str) {
-            one_of(SPEC.child("volumeLifecycleModes"), mode, &["Ephemeral", "Persistent"], errors);
+            one_of(SPEC.child("volumeLifecycleModes"), mode, &["Persistent", "Ephemeral"], errors);
+        }
+        if spec["seLinuxMount"].is_null() {
+            errors.push(FieldError::required(SPEC.child("seLinuxMount"), ""));
+        }
+        let period = "nodeAllocatableUpdatePeriodSeconds";
+        if let Some(seconds) = spec[period].as_i64().filter(|s| *s < SHORTEST_PERIOD) {
+            let why = format!("must be greater than or equal to {SHORTEST_PERIOD} seconds");
+            errors.push(FieldError::invalid(SPEC.child(period), seconds, why));
+        }
+        let secret = "serviceAccountTokenInSecrets";
+        if !spec[secret].is_null() && list(spec, "tokenRequests").is_empty() {
+            let why = "serviceAccountTokenInSecrets is set but no tokenRequests are specified";
+            errors.push(FieldError::invalid(SPEC.child(secret), spec[secret].clone(), why));
         }
     }
 

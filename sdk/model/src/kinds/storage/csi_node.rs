@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use crate::kinds::core::persistent_volume::csi_driver_name;
-use crate::kinds::fields::{Path, any, check, list, nonnegative, required, text};
+use crate::kinds::fields::{Path, any, check, immutable, list, nonnegative, required, text};
 use crate::kinds::table::{col, columns, name};
 use crate::kinds::{Column, Kind, Strategy, age, names};
 use crate::{FieldError, Time};
@@ -19,7 +19,7 @@ struct CsiNode;
 
 const DRIVERS: Path<'static> = Path::root("spec.drivers");
 /// How long a node's id may be, in bytes.
-const NODE_ID: usize = 192;
+const NODE_ID: usize = 256;
 
 impl Strategy for CsiNode {
     fn validate(&self, object: &Value, errors: &mut Vec<FieldError>) {
@@ -40,20 +40,23 @@ impl Strategy for CsiNode {
                 errors.push(FieldError::duplicate(path.child("name"), driver_name));
             }
             let mut keys = BTreeSet::new();
+            // Upstream's errors of the keys name the driver.
             for key in list(driver, "topologyKeys").iter().filter_map(Value::as_str) {
-                if !keys.insert(key) {
-                    errors.push(FieldError::duplicate(path.child("topologyKeys"), key));
+                if key.is_empty() {
+                    errors.push(FieldError::required(path, ""));
                 }
-                check(path.child("topologyKeys"), key, names::qualified, errors);
+                if !keys.insert(key) {
+                    errors.push(FieldError::duplicate(path, key));
+                }
+                check(path, key, names::qualified, errors);
             }
         }
     }
 
     fn validate_update(&self, new: &Value, old: &Value, errors: &mut Vec<FieldError>) {
-        for driver in list(&new["spec"], "drivers") {
-            let was = list(&old["spec"], "drivers").iter().find(|o| o["name"] == driver["name"]);
-            if was.is_some_and(|w| w != driver) {
-                errors.push(FieldError::invalid("CSINodeDriver", driver.clone(), "field is immutable"));
+        for was in list(&old["spec"], "drivers") {
+            for driver in list(&new["spec"], "drivers").iter().filter(|d| d["name"] == was["name"]) {
+                immutable(DRIVERS, &fixed(driver), &fixed(was), errors);
             }
         }
     }
@@ -65,4 +68,13 @@ impl Strategy for CsiNode {
     fn cells(&self, o: &Value, now: Time) -> Vec<Value> {
         vec![name(o), list(&o["spec"], "drivers").len().into(), age(o, now)]
     }
+}
+
+/// A driver without how many volumes the node takes, which it may find out anew (KEP-4876).
+fn fixed(driver: &Value) -> Value {
+    let mut out = driver.clone();
+    if let Some(fields) = out.as_object_mut() {
+        fields.remove("allocatable");
+    }
+    out
 }

@@ -18,18 +18,17 @@ struct CsiStorageCapacity;
 
 impl Strategy for CsiStorageCapacity {
     fn validate(&self, object: &Value, errors: &mut Vec<FieldError>) {
+        metadata::validate_selector(Path::root("nodeTopology"), &object["nodeTopology"], errors);
         check(Path::root("storageClassName"), text(object, "storageClassName"), names::subdomain, errors);
         for field in ["capacity", "maximumVolumeSize"] {
             let Some(amount) = object[field].as_str() else { continue };
             let why = match amount.parse::<Quantity>() {
                 Err(ParseError) => ParseError.to_string(),
-                Ok(q) if q.is_negative() => "must be greater than or equal to 0".into(),
+                // Upstream does not ask it of the size of a volume.
+                Ok(q) if q.is_negative() && field == "capacity" => "must be greater than or equal to 0".into(),
                 Ok(_) => continue,
             };
             errors.push(FieldError::invalid(field, amount, why));
-        }
-        if object["nodeTopology"].is_object() {
-            metadata::validate_selector(Path::root("nodeTopology"), &object["nodeTopology"], errors);
         }
     }
 

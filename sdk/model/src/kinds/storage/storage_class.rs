@@ -1,6 +1,6 @@
 //! StorageClass.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -47,8 +47,17 @@ impl Strategy for StorageClass {
             Some(given) => one_of(mode, given, &["Immediate", "WaitForFirstConsumer"], errors),
         }
         let path = Path::root("allowedTopologies");
-        for (i, term) in list(object, "allowedTopologies").iter().enumerate() {
-            topology(path.index(i), term, errors);
+        let terms = list(object, "allowedTopologies");
+        for (i, term) in terms.iter().enumerate() {
+            let path = path.index(i);
+            topology(path, term, errors);
+            let asked = wanted(term);
+            let same = terms[..i].iter().filter(|other| wanted(other) == asked).count();
+            // Upstream compares with as many terms that ask for nothing as there are terms, too.
+            let empty = if asked.is_empty() { terms.len() } else { 0 };
+            for _ in 0..same + empty {
+                errors.push(FieldError::duplicate(path.child("matchLabelExpressions"), ""));
+            }
         }
     }
 
@@ -128,6 +137,12 @@ pub(super) fn parameters(object: &Value, empty: bool, errors: &mut Vec<FieldErro
     if size > PARAMETERS.1 {
         errors.push(FieldError::too_long(path, PARAMETERS.1));
     }
+}
+
+/// What a term asks for: the values of each key.
+fn wanted(term: &Value) -> BTreeMap<&str, BTreeSet<&str>> {
+    let requirements = list(term, "matchLabelExpressions").iter();
+    requirements.map(|e| (text(e, "key"), list(e, "values").iter().filter_map(Value::as_str).collect())).collect()
 }
 
 fn topology(path: Path<'_>, term: &Value, errors: &mut Vec<FieldError>) {

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use crate::kinds::core::persistent_volume::{csi_driver_name, validate_spec};
-use crate::kinds::fields::{Path, check, entries, immutable, is_true, required, text};
+use crate::kinds::fields::{Path, check, entries, immutable, is_true, required, text, within};
 use crate::kinds::table::{col, columns, name};
 use crate::kinds::{Column, Kind, Strategy, age, names};
 use crate::{FieldError, Time};
@@ -20,6 +20,7 @@ pub fn kind() -> Kind {
 struct VolumeAttachment;
 
 const SPEC: Path<'static> = Path::root("spec");
+const STATUS: Path<'static> = Path::root("status");
 /// The greatest sum of the sizes of what an attacher has to remember, and of an error's message, in bytes.
 const REMARKS: (usize, usize) = (256 * 1024, 1024);
 
@@ -49,9 +50,12 @@ impl Strategy for VolumeAttachment {
             errors.push(FieldError::too_long("status.attachmentMetadata", REMARKS.0));
         }
         for field in ["attachError", "detachError"] {
-            if text(&status[field], "message").len() > REMARKS.1 {
-                errors.push(FieldError::too_long(format!("status.{field}.message"), REMARKS.1));
+            let (path, error) = (STATUS.child(field), &status[field]);
+            if text(error, "message").len() > REMARKS.1 {
+                // Upstream names the other limit.
+                errors.push(FieldError::too_long(path.child("message"), REMARKS.0));
             }
+            within(path.child("errorCode"), &error["errorCode"], 0, i32::MAX.into(), errors);
         }
     }
 

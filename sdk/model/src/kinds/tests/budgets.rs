@@ -41,7 +41,8 @@ fn rules_and_rows() {
     assert_eq!(
         errors,
         [
-            "status.conditions[0].reason: Required value",
+            "status.conditions[0].lastTransitionTime: Required value: must be set",
+            "status.conditions[0].reason: Required value: must be set",
             "status.disruptionsAllowed: Invalid value: -1: must be greater than or equal to 0",
         ]
     );

@@ -189,7 +189,7 @@ fn what_changes_of_the_status_are_refused() {
             "approval",
             none(),
             has(&[yes.clone(), no.clone()]),
-            "status.conditions[1].type: Invalid value: \"Denied\": Approved and Denied conditions are mutually exclusive",
+            "status.conditions: Invalid value: \"Denied\": Approved and Denied conditions are mutually exclusive",
         ),
         (
             "approval",

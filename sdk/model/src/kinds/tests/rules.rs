@@ -567,6 +567,18 @@ fn of_rbac() {
         errors("clusterroles.rbac.authorization.k8s.io", rule(json!({"verbs":["get"],"nonResourceURLs":["/x"]})))
             .is_empty()
     );
+    let mut both = rule(json!({"verbs":["get"],"nonResourceURLs":["/x"],"resources":["pods"]}));
+    let mixed = "rules[0].nonResourceURLs: Invalid value: [\"/x\"]: rules cannot apply to both regular resources and non-resource URLs";
+    assert_eq!(errors("clusterroles.rbac.authorization.k8s.io", both.clone()), [mixed]);
+    both["rules"][0]["resources"] = json!([]);
+    both["rules"][0]["resourceNames"] = json!(["a"]);
+    assert_eq!(
+        errors("roles.rbac.authorization.k8s.io", both),
+        [
+            "rules[0].nonResourceURLs: Invalid value: [\"/x\"]: namespaced rules cannot apply to non-resource URLs",
+            mixed,
+        ]
+    );
     let binding = |role: &str, subject: Value| json!({"roleRef":{"kind":role,"name":"r"},"subjects":[subject]});
     let user = json!({"kind":"User","name":"u"});
     each(
@@ -643,11 +655,40 @@ fn of_the_rest() {
     );
     each(
         "leases.coordination.k8s.io",
-        &[(
-            json!({"spec":{"leaseDurationSeconds":0}}),
-            "spec.leaseDurationSeconds: Invalid value: 0: must be greater than 0",
-        )],
+        &[
+            (
+                json!({"spec":{"leaseDurationSeconds":0}}),
+                "spec.leaseDurationSeconds: Invalid value: 0: must be greater than 0",
+            ),
+            (
+                json!({"spec":{"leaseTransitions":-1}}),
+                "spec.leaseTransitions: Invalid value: -1: must be greater than or equal to 0",
+            ),
+            (
+                json!({"spec":{"strategy":"Best"}}),
+                "spec.strategy.strategy: Unsupported value: \"Best\": supported values: \"OldestEmulationVersion\"",
+            ),
+            (
+                json!({"spec":{"strategy":"a.b/c/d"}}),
+                "spec.strategy.strategy: Invalid value: \"a.b/c/d\": a qualified name must",
+            ),
+            (
+                json!({"spec":{"preferredHolder":"a"}}),
+                "spec.preferredHolder: Forbidden: may only be specified if `strategy` is defined",
+            ),
+        ],
     );
+    let kinds = Kinds::builtin();
+    let leases = &kinds.group_resource("leases.coordination.k8s.io").unwrap().strategy;
+    let chosen = json!({"spec":{"holderIdentity":"a","strategy":"a.b/c","preferredHolder":"b"}});
+    assert_eq!(errors("leases.coordination.k8s.io", chosen.clone()), Vec::<String>::new());
+    // Nobody elects by them, so they are not taken anew.
+    let mut lease = chosen.clone();
+    leases.prepare_create(&mut lease);
+    assert_eq!(lease, json!({"spec":{"holderIdentity":"a"}}));
+    let mut lease = chosen.clone();
+    leases.prepare_update(&mut lease, &chosen);
+    assert_eq!(lease, chosen);
     let slice = |kind: &str, address: &str| json!({"addressType":kind,"endpoints":[{"addresses":[address]}]});
     let hinted = |hints: Value| json!({"addressType":"IPv4","endpoints":[{"addresses":["10.244.0.5"],"hints":hints}]});
     each(

@@ -1,4 +1,4 @@
-//! The kinds of storage, scheduling, runtimes, flow control, limits and quotas.
+//! Volumes and claims, and the kinds of scheduling, runtimes, flow control, limits and quotas.
 
 use super::*;
 
@@ -268,80 +268,6 @@ fn claims_may_only_grow() {
 }
 
 #[test]
-fn storage_classes_and_drivers() {
-    let class = |pointer: &str, v: Value| with("storageclasses.storage.k8s.io", pointer, v);
-    each(
-        "storageclasses.storage.k8s.io",
-        &[
-            (class("/provisioner", json!("")), "provisioner: Required value"),
-            (
-                class("/reclaimPolicy", json!("Recycle")),
-                "reclaimPolicy: Unsupported value: \"Recycle\": supported values: \"Delete\", \"Retain\"",
-            ),
-            (class("/volumeBindingMode", json!("Later")), "volumeBindingMode: Unsupported value: \"Later\""),
-            (class("/parameters", json!({"": "x"})), "parameters: Invalid value: \"\": field can not be empty."),
-        ],
-    );
-    let what = "storageclasses.storage.k8s.io";
-    change(what, "/provisioner", json!("b"), Some("provisioner: Forbidden: updates to provisioner are forbidden."));
-    change(what, "/parameters", json!({"a": "b"}), Some("parameters: Forbidden: updates to parameters are forbidden."));
-    change(
-        what,
-        "/reclaimPolicy",
-        json!("Retain"),
-        Some("reclaimPolicy: Forbidden: updates to reclaimPolicy are forbidden."),
-    );
-    change(what, "/allowVolumeExpansion", json!(true), None);
-    let mut shown = class("/allowVolumeExpansion", json!(true));
-    shown["metadata"] = json!({"name": "s", "creationTimestamp": "2026-01-01T00:58:00Z",
-        "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}});
-    assert_eq!(row(what, shown), ["s (default)", "example.com/a", "Delete", "Immediate", "true", "2m"]);
-
-    let driver = defaulted("csidrivers.storage.k8s.io", json!({"metadata": {"name": "d"}}));
-    assert_eq!(
-        driver["spec"],
-        json!({"attachRequired": true, "podInfoOnMount": false, "requiresRepublish": false, "seLinuxMount": false,
-            "storageCapacity": false, "fsGroupPolicy": "ReadWriteOnceWithFSType", "volumeLifecycleModes": ["Persistent"]})
-    );
-    let what = "csidrivers.storage.k8s.io";
-    change(
-        what,
-        "/spec/attachRequired",
-        json!(false),
-        Some("spec.attachedRequired: Invalid value: false: field is immutable"),
-    );
-    change(what, "/spec/podInfoOnMount", json!(true), None);
-    each(
-        "csinodes.storage.k8s.io",
-        &[
-            (json!({"spec": {"drivers": [{"name": "a", "nodeID": ""}]}}), "spec.drivers[0].nodeID: Required value"),
-            (
-                json!({"spec": {"drivers": [{"name": "a", "nodeID": "n"}, {"name": "a", "nodeID": "n"}]}}),
-                "spec.drivers[1].name: Duplicate value: \"a\"",
-            ),
-        ],
-    );
-    let source = |source: Value| json!({"spec": {"attacher": "a", "nodeName": "n", "source": source}});
-    each(
-        "volumeattachments.storage.k8s.io",
-        &[
-            (
-                source(json!({})),
-                "spec.source: Required value: must specify exactly one of inlineVolumeSpec and persistentVolumeName",
-            ),
-            (
-                source(json!({"persistentVolumeName": ""})),
-                "spec.source.persistentVolumeName: Required value: must specify non empty persistentVolumeName",
-            ),
-        ],
-    );
-    let what = "volumeattachments.storage.k8s.io";
-    change(what, "/spec/nodeName", json!("m"), Some("spec: Invalid value: {"));
-    let what = "csistoragecapacities.storage.k8s.io";
-    change(what, "/storageClassName", json!("b"), Some("storageClassName: Invalid value: \"b\": field is immutable"));
-}
-
-#[test]
 fn priority_classes_do_not_change() {
     let what = "priorityclasses.scheduling.k8s.io";
     each(
@@ -357,9 +283,20 @@ fn priority_classes_do_not_change() {
                  value of system-node-critical PriorityClass must be 2000001000",
             ),
             (
-                json!({"metadata": {"name": "a"}, "preemptionPolicy": "Always"}),
-                "preemptionPolicy: Unsupported value: \"Always\"",
+                json!({"metadata": {"name": "system-other"}, "value": 1}),
+                "metadata.name: Forbidden: priority class names with 'system-' prefix are reserved for system use only. error: \
+                 system-other is not a known system priority class",
             ),
+            (
+                json!({"metadata": {"name": "system-cluster-critical"}, "value": 2_000_000_000, "globalDefault": true}),
+                "metadata.name: Forbidden: priority class names with 'system-' prefix are reserved for system use only. error: \
+                 globalDefault of system-cluster-critical PriorityClass must be false",
+            ),
+            (
+                json!({"metadata": {"name": "a"}, "preemptionPolicy": "Always"}),
+                "preemptionPolicy: Unsupported value: \"Always\": supported values: \"PreemptLowerPriority\", \"Never\"",
+            ),
+            (json!({"metadata": {"name": "a"}, "preemptionPolicy": ""}), "preemptionPolicy: Required value"),
         ],
     );
     change(what, "/value", json!(11), Some("value: Forbidden: may not be changed in an update."));
@@ -384,11 +321,15 @@ fn runtime_classes_keep_their_handler() {
             (json!({"handler": "A"}), "handler: Invalid value: \"A\": a lowercase RFC 1123 label"),
             (
                 json!({"handler": "a", "overhead": {"podFixed": {"cpu": "-1"}}}),
-                "overhead.podFixed.limits[cpu]: Invalid value: \"-1\": must be greater than or equal to 0",
+                "overhead.limits[cpu]: Invalid value: \"-1\": must be greater than or equal to 0",
             ),
             (
                 json!({"handler": "a", "scheduling": {"nodeSelector": {"-": "x"}}}),
                 "scheduling.nodeSelector: Invalid value: \"-\"",
+            ),
+            (
+                json!({"handler": "a", "scheduling": {"tolerations": [{"key": "-"}]}}),
+                "scheduling.tolerations[0].key: Invalid value: \"-\": name part must",
             ),
         ],
     );
