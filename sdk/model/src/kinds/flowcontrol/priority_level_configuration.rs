@@ -33,7 +33,7 @@ const SHARES: &str = "nominalConcurrencyShares";
 const LENDABLE: &str = "lendablePercent";
 const BORROWING: &str = "borrowingLimitPercent";
 
-/// The specs of those that every cluster has and nobody may change.
+/// The specs of those that every cluster has. Nobody may change them, but for what is said of `exempt` itself.
 fn specs() -> [(&'static str, Value); 2] {
     [
         ("exempt", json!({"type": "Exempt", "exempt": {SHARES: 0, LENDABLE: 0}})),
@@ -103,7 +103,10 @@ impl Strategy for PriorityLevelConfiguration {
             }
             other => errors.push(FieldError::not_supported(SPEC.child("type"), other, &["Exempt", "Limited"])),
         }
-        fixed(&specs(), object, errors);
+        match object["metadata"]["name"] == "exempt" {
+            true => fixed_but_for_exempt(object, errors),
+            false => fixed(&specs(), object, errors),
+        }
         conditions(object, errors);
     }
 
@@ -154,6 +157,18 @@ impl Strategy for PriorityLevelConfiguration {
             shown(queuing, "queueLengthLimit"),
             age(o, now),
         ]
+    }
+}
+
+/// Rules of the level `exempt`: what it has and lends may be changed.
+fn fixed_but_for_exempt(object: &Value, errors: &mut Vec<FieldError>) {
+    let mut rest = object["spec"].clone();
+    if let Some(fields) = rest.as_object_mut() {
+        fields.remove("exempt");
+    }
+    if rest != json!({"type": "Exempt"}) {
+        let why = "spec of 'exempt' except the 'spec.exempt' field must equal the fixed value";
+        errors.push(FieldError::invalid(SPEC, object["spec"].clone(), why));
     }
 }
 
