@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use copepod_model::{Object, Time};
+use copepod_model::Object;
 use copepod_node_plan::usage::ProbeCount;
 use copepod_node_plan::{Claim, Observed, Written};
 use k8s_openapi::api::core::v1::Pod;
@@ -15,10 +15,6 @@ pub(crate) struct Entry {
     /// A version of the object, decoded: kept while the pod comes up, in which it is planned several times.
     decoded: Option<(Arc<Object>, Box<Pod>)>,
     pub observed: Observed,
-    /// When it wants to be planned again.
-    pub wake: Option<Time>,
-    /// When its next probe is due.
-    pub probe_at: Option<Time>,
     /// The status that it should have, until it is written.
     pub wanted: Option<Value>,
     /// The status that was written last.
@@ -55,8 +51,6 @@ impl Entry {
             object,
             decoded: None,
             observed,
-            wake: None,
-            probe_at: None,
             wanted: None,
             written: Written::default(),
             writing: false,
@@ -164,7 +158,7 @@ impl Entry {
 
 #[cfg(test)]
 mod tests {
-    use copepod_model::{Key, object};
+    use copepod_model::{Key, Time, object};
 
     use super::*;
 

@@ -22,8 +22,8 @@ use copepod_model::{Key, Object, Status, Time, Verb};
 use copepod_node_plan::node::Health;
 use copepod_node_plan::usage::ProbeCount;
 use copepod_node_plan::{
-    Claim, Effect, HostPort, Lookup, NodeFacts, Observation, Observed, Reference, Token, TokenKey, admit, eviction,
-    host_ports, log_attempt, plan, vanish,
+    Claim, Effect, HostPort, Lookup, NodeFacts, Observation, Observed, Reference, TimerWheel, Token, TokenKey, admit,
+    eviction, host_ports, log_attempt, plan, vanish,
 };
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
@@ -105,9 +105,12 @@ pub(crate) struct Pods {
     exposed: HashMap<Uid, Vec<HostPort>>,
     /// Pods for which there is no address.
     homeless: BTreeMap<Uid, Arc<Object>>,
-    timers: BTreeSet<(Time, Uid)>,
+    /// When pods want to be planned again.
+    wakes: TimerWheel<Uid>,
+    /// When pods are planned again for which something could not be written or read.
+    retries: TimerWheel<Uid>,
     /// When the next probe of each pod is due: so usual that it does without a plan.
-    probes: BTreeSet<(Time, Uid)>,
+    probes: TimerWheel<Uid>,
     dirty: BTreeSet<Uid>,
     /// Pods that may have something to write.
     unwritten: Unwritten,
@@ -162,8 +165,9 @@ impl Pods {
             taken: Claim::default(),
             exposed: HashMap::new(),
             homeless: BTreeMap::new(),
-            timers: BTreeSet::new(),
-            probes: BTreeSet::new(),
+            wakes: TimerWheel::default(),
+            retries: TimerWheel::default(),
+            probes: TimerWheel::default(),
             dirty: BTreeSet::new(),
             unwritten: Unwritten::default(),
             pulling: HashMap::new(),
@@ -187,25 +191,17 @@ impl Pods {
         looks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             let at = now();
-            while let Some((when, uid)) = self.timers.first().cloned().filter(|(when, _)| *when <= at) {
-                self.timers.remove(&(when, uid.clone()));
-                self.dirty.insert(uid);
-            }
+            self.dirty.extend(self.wakes.take(at));
+            self.dirty.extend(self.retries.take(at));
             while let Some(uid) = self.dirty.pop_first() {
                 self.plan(&uid, at);
             }
-            while let Some((when, uid)) = self.probes.pop_first() {
-                if when > at {
-                    self.probes.insert((when, uid));
-                    break;
-                }
-                if let Some(entry) = self.entries.get_mut(&uid) {
-                    entry.probe_at = None;
-                    self.probe(&uid, at);
-                }
+            for uid in self.probes.take(at) {
+                self.probe(&uid, at);
             }
             self.write();
-            let next = self.timers.first().into_iter().chain(self.probes.first()).map(|(when, _)| *when).min();
+            let looks_at = [&self.wakes, &self.retries, &self.probes].map(TimerWheel::next_look);
+            let next = looks_at.into_iter().flatten().min();
             tokio::select! {
                 change = wires.changes.recv() => match change {
                     Some(change) => self.change(change),
@@ -412,29 +408,37 @@ impl Pods {
     }
 
     fn arm_probe(&mut self, uid: &Uid, next: Option<Time>) {
-        let Some(entry) = self.entries.get_mut(uid) else { return };
-        if entry.probe_at == next {
-            return;
+        match next {
+            Some(next) if self.probes.get(uid) == Some(next) => {}
+            Some(next) => self.probes.insert(uid.clone(), next),
+            None => self.probes.remove(uid),
         }
-        if let Some(before) = std::mem::replace(&mut entry.probe_at, next) {
-            self.probes.remove(&(before, uid.clone()));
+    }
+
+    /// Plans a pod again at this time, or before: any plan asks for all that is missing.
+    fn retry(&mut self, uid: Uid, at: Time) {
+        if self.retries.get(&uid).is_none_or(|sooner| at < sooner) {
+            self.retries.insert(uid, at);
         }
-        if let Some(next) = next {
-            self.probes.insert((next, uid.clone()));
+    }
+
+    /// Nothing of a pod is left here.
+    fn drop_entry(&mut self, uid: &Uid) {
+        self.entries.remove(uid);
+        for wheel in [&mut self.wakes, &mut self.retries, &mut self.probes] {
+            wheel.remove(uid);
         }
     }
 
     fn plan(&mut self, uid: &Uid, at: Time) {
         let Some(entry) = self.entries.get_mut(uid) else { return };
-        if let Some(wake) = entry.wake.take() {
-            self.timers.remove(&(wake, uid.clone()));
-        }
+        self.wakes.remove(uid);
         if entry.gone {
             let (effects, done) = vanish(&mut entry.observed, at);
             self.arm_probe(uid, None);
             self.carry_out(uid, effects);
             if done {
-                self.entries.remove(uid);
+                self.drop_entry(uid);
                 self.unfollow(uid, &BTreeSet::new());
             }
             return;
@@ -455,11 +459,10 @@ impl Pods {
         for event in plan.events {
             self.recorder.record(&entry.object, event);
         }
-        entry.wake = plan.wake_at;
         entry.remove = plan.remove;
         entry.wanted = serde_json::to_value(&plan.status).ok();
         if let Some(wake) = plan.wake_at {
-            self.timers.insert((wake, uid.clone()));
+            self.wakes.insert(uid.clone(), wake);
         }
         let (key, account) = (entry.object.key.clone(), service_account(&pod));
         // Once it runs it is seldom planned, and the decoded pod is several times its JSON.
@@ -486,8 +489,7 @@ impl Pods {
         }
         self.carry_out(uid, plan.effects);
         if plan.remove && self.entries.get(uid).is_some_and(|e| e.is_static) {
-            self.arm_probe(uid, None);
-            self.entries.remove(uid);
+            self.drop_entry(uid);
             self.sync_statics();
         }
     }
@@ -594,7 +596,7 @@ impl Pods {
                     (Err(e), hash) => {
                         tracing::warn!(pod = %entry.object.key, error = %e, "cannot write, trying again");
                         entry.delete_sent &= hash.is_some();
-                        self.timers.insert((at + RETRY, uid));
+                        self.retry(uid, at + RETRY);
                     }
                 }
             }
@@ -602,7 +604,7 @@ impl Pods {
                 let unknown = lookup == Lookup::Unknown;
                 for uid in self.refs.answer(reference, lookup, at) {
                     if unknown {
-                        self.timers.insert((at + RETRY, uid));
+                        self.retry(uid, at + RETRY);
                     } else {
                         self.dirty.insert(uid);
                     }
