@@ -59,6 +59,7 @@ pub use observed::{Observed, PodEvent, Termination};
 pub use refs::{Lookup, Reference, Refs, ServicePort, ServiceRecord};
 pub use resize::claim;
 pub use static_pod::{MIRROR, MirrorStep, StaticOrigin, mirror_step, static_pod};
+pub use status::comes_up;
 pub use status_patch::{Written, status_patch};
 pub use stop::vanish;
 pub use sync::{PodPlan, plan};

@@ -86,6 +86,14 @@ fn phase(observed: &Observed, mains: &[ContainerStatus], inits: &[ContainerStatu
     if mains.iter().any(never_ran) { "Pending" } else { "Running" }.into()
 }
 
+/// Whether a status says no more than that its pod comes up: nothing of it has run, and nothing is known to go wrong.
+pub fn comes_up(status: &PodStatus) -> bool {
+    let statuses = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
+    let mut waiting = statuses.map(|c| c.state.as_ref()?.waiting.as_ref()?.reason.as_deref());
+    let is_usual = |reason: Option<&str>| matches!(reason, Some("ContainerCreating" | "PodInitializing"));
+    status.phase.as_deref() == Some("Pending") && waiting.all(is_usual)
+}
+
 struct Writer<'a> {
     pod: &'a Pod,
     observed: &'a Observed,
@@ -231,7 +239,32 @@ fn image_id(image: &str, digest: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::image_id;
+    use k8s_openapi::api::core::v1::PodStatus;
+    use serde_json::json;
+
+    use super::{comes_up, image_id};
+
+    #[test]
+    fn a_pod_only_comes_up_while_nothing_of_it_has_run_or_failed() {
+        let says = |phase: &str, inits: serde_json::Value, main: serde_json::Value| {
+            let status = |state: &serde_json::Value| json!({"name": "c", "image": "i", "imageID": "", "ready": false, "restartCount": 0, "state": state});
+            let inits: Vec<_> = inits.as_array().into_iter().flatten().map(status).collect();
+            let status: PodStatus = serde_json::from_value(
+                json!({"phase": phase, "initContainerStatuses": inits, "containerStatuses": [status(&main)]}),
+            )
+            .unwrap();
+            comes_up(&status)
+        };
+        let waits = |reason: &str| json!({"waiting": {"reason": reason}});
+        let runs = json!({"running": {"startedAt": "2026-01-01T00:00:00Z"}});
+        assert!(says("Pending", json!([]), waits("ContainerCreating")));
+        assert!(says("Pending", json!([waits("PodInitializing")]), waits("PodInitializing")));
+        assert!(!says("Pending", json!([runs]), waits("PodInitializing")));
+        assert!(!says("Pending", json!([]), waits("ErrImagePull")));
+        assert!(!says("Running", json!([]), runs));
+        // One that the node has refused has no containers, and is over.
+        assert!(!comes_up(&PodStatus { phase: Some("Failed".into()), ..PodStatus::default() }));
+    }
 
     #[test]
     fn image_ids_drop_the_tag() {

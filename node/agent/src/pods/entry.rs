@@ -17,6 +17,8 @@ pub(crate) struct Entry {
     pub observed: Observed,
     /// The status that it should have, until it is written.
     pub wanted: Option<Value>,
+    /// It says no more than that the pod comes up.
+    pub coming: bool,
     /// The status that was written last.
     written: Written,
     /// A write is under way.
@@ -52,6 +54,7 @@ impl Entry {
             decoded: None,
             observed,
             wanted: None,
+            coming: false,
             written: Written::default(),
             writing: false,
             remove: false,

@@ -6,6 +6,7 @@ mod entry;
 mod evict;
 mod follow;
 mod images;
+mod line;
 mod refs;
 mod statics;
 mod unwritten;
@@ -23,7 +24,7 @@ use copepod_node_plan::node::Health;
 use copepod_node_plan::usage::ProbeCount;
 use copepod_node_plan::{
     Claim, Effect, HostPort, Lookup, NodeFacts, Observation, Observed, Reference, TimerWheel, Token, TokenKey, admit,
-    eviction, host_ports, log_attempt, plan, vanish,
+    comes_up, eviction, host_ports, log_attempt, plan, vanish,
 };
 use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
@@ -199,9 +200,9 @@ impl Pods {
             for uid in self.probes.take(at) {
                 self.probe(&uid, at);
             }
-            self.write();
+            let writes_at = self.write(at);
             let looks_at = [&self.wakes, &self.retries, &self.probes].map(TimerWheel::next_look);
-            let next = looks_at.into_iter().flatten().min();
+            let next = looks_at.into_iter().flatten().chain(writes_at).min();
             tokio::select! {
                 change = wires.changes.recv() => match change {
                     Some(change) => self.change(change),
@@ -466,12 +467,12 @@ impl Pods {
         }
         let (key, account) = (entry.object.key.clone(), service_account(&pod));
         // Once it runs it is seldom planned, and the decoded pod is several times its JSON.
-        let pending = plan.status.phase.as_deref() == Some("Pending");
-        if pending {
+        if plan.status.phase.as_deref() == Some("Pending") {
             entry.keep(pod);
         }
+        entry.coming = comes_up(&plan.status) && !plan.remove;
+        self.unwritten.insert(uid.clone(), entry.coming, at);
         self.arm_probe(uid, plan.probe_at);
-        self.unwritten.insert(uid.clone(), pending && !plan.remove);
         for reference in plan.fetch {
             if self.refs.want(&reference, uid) {
                 self.jobs.spawn(fetch(self.client.clone(), reference));
@@ -546,10 +547,10 @@ impl Pods {
         }
     }
 
-    /// Begins as many writes as may be under way.
-    fn write(&mut self) {
+    /// Begins as many writes as may be under way; when to look again, unless one of them ends before.
+    fn write(&mut self, at: Time) -> Option<Time> {
         while self.writing < WRITES
-            && let Some(uid) = self.unwritten.pop()
+            && let Some(uid) = self.unwritten.pop(at)
         {
             let Some(entry) = self.entries.get_mut(&uid) else { continue };
             let Some(write) = entry.write() else { continue };
@@ -575,6 +576,7 @@ impl Pods {
                 }
             });
         }
+        if self.writing < WRITES { self.unwritten.next_look(at) } else { None }
     }
 
     fn done(&mut self, done: Result<Done, tokio::task::JoinError>) {
@@ -587,8 +589,7 @@ impl Pods {
                 match (result, hash) {
                     (Ok(object), Some(hash)) => {
                         object.into_iter().for_each(|o| entry.wrote(hash, o));
-                        let pending = !entry.remove && entry.wanted.as_ref().is_none_or(|s| s["phase"] == "Pending");
-                        self.unwritten.insert(uid, pending);
+                        self.unwritten.insert(uid, entry.coming, at);
                     }
                     (Ok(_), None) => {}
                     // It is gone, or another one has its name: the watch tells.
