@@ -128,7 +128,9 @@ impl Pods {
             let _ = self.effects.send(Effect::PullImage(request));
             return;
         }
-        if let Some(entry) = self.entries.get_mut(uid) {
+        if let Some(entry) = self.entries.get_mut(uid)
+            && !pull.said.is_empty()
+        {
             for said in &pull.said {
                 entry.observed.observe(said, now());
             }

@@ -9,6 +9,8 @@ mod images;
 mod line;
 mod refs;
 mod statics;
+mod tokens;
+mod unplanned;
 mod unwritten;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -16,10 +18,10 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use copepod_client::{Client, Reply};
+use copepod_client::Client;
 use copepod_model::facts::PodFacts;
-use copepod_model::request::{Body, DeleteOptions, PatchType};
-use copepod_model::{Key, Object, Status, Time, Verb};
+use copepod_model::request::{DeleteOptions, PatchType};
+use copepod_model::{Object, Status, Time};
 use copepod_node_plan::node::Health;
 use copepod_node_plan::usage::ProbeCount;
 use copepod_node_plan::{
@@ -27,7 +29,7 @@ use copepod_node_plan::{
     comes_up, eviction, host_ports, log_attempt, plan, vanish,
 };
 use k8s_openapi::api::core::v1::Pod;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
@@ -47,10 +49,14 @@ use images::Pull;
 use refs::RefCache;
 pub(crate) use refs::values;
 use statics::{Name, Statics, is_mirror};
+use tokens::{Tokens, Wish, service_account};
+use unplanned::Unplanned;
 use unwritten::Unwritten;
 
 /// How many writes to the API are under way at once.
 const WRITES: usize = 32;
+/// How many pods are planned before what has happened meanwhile is looked at, and written.
+const PLANS: usize = 16;
 /// How long a write that failed waits.
 const RETRY: Duration = Duration::from_secs(1);
 
@@ -112,9 +118,11 @@ pub(crate) struct Pods {
     retries: TimerWheel<Uid>,
     /// When the next probe of each pod is due: so usual that it does without a plan.
     probes: TimerWheel<Uid>,
-    dirty: BTreeSet<Uid>,
+    /// Pods that have to be planned.
+    dirty: Unplanned,
     /// Pods that may have something to write.
     unwritten: Unwritten,
+    tokens: Tokens,
     /// Who waits for an image; the data plane is asked once.
     pulling: HashMap<u64, Pull>,
     collector: Collector,
@@ -169,8 +177,9 @@ impl Pods {
             wakes: TimerWheel::default(),
             retries: TimerWheel::default(),
             probes: TimerWheel::default(),
-            dirty: BTreeSet::new(),
+            dirty: Unplanned::default(),
             unwritten: Unwritten::default(),
+            tokens: Tokens::default(),
             pulling: HashMap::new(),
             collector,
             effects,
@@ -194,7 +203,8 @@ impl Pods {
             let at = now();
             self.dirty.extend(self.wakes.take(at));
             self.dirty.extend(self.retries.take(at));
-            while let Some(uid) = self.dirty.pop_first() {
+            for _ in 0..PLANS {
+                let Some(uid) = self.dirty.pop() else { break };
                 self.plan(&uid, at);
             }
             for uid in self.probes.take(at) {
@@ -215,6 +225,8 @@ impl Pods {
                 Some(done) = self.jobs.join_next() => self.done(done),
                 (reference, lookup) = self.follow.next() => self.followed(reference, lookup),
                 () = until(next) => {}
+                // The others go on after whoever waits for this thread.
+                () = tokio::task::yield_now(), if !self.dirty.is_empty() => {}
                 () = self.collector.tick() => self.collect_images(),
                 _ = looks.tick() => self.look(&wires.pressure),
             }
@@ -280,7 +292,7 @@ impl Pods {
             observed.refuse(refusal, now());
             self.homeless.remove(&uid);
             self.entries.insert(uid.clone(), Entry::new(object, observed, false, Claim::default()));
-            self.dirty.insert(uid);
+            self.dirty.begin(uid);
             return;
         }
         let (ip, addressed) = match self.address(&pod) {
@@ -306,7 +318,7 @@ impl Pods {
         let mut entry = Entry::new(object, observed, addressed, claim);
         entry.keep(Box::new(pod));
         self.entries.insert(uid.clone(), entry);
-        self.dirty.insert(uid);
+        self.dirty.begin(uid);
     }
 
     /// Whether a pod that was taken has one of these host ports.
@@ -465,7 +477,7 @@ impl Pods {
         if let Some(wake) = plan.wake_at {
             self.wakes.insert(uid.clone(), wake);
         }
-        let (key, account) = (entry.object.key.clone(), service_account(&pod));
+        let (pod_key, account) = (entry.object.key.clone(), service_account(&pod));
         // Once it runs it is seldom planned, and the decoded pod is several times its JSON.
         if plan.status.phase.as_deref() == Some("Pending") {
             entry.keep(pod);
@@ -479,8 +491,9 @@ impl Pods {
             }
         }
         for token in plan.tokens {
-            self.jobs.spawn(request_token(self.client.clone(), key.clone(), account.clone(), uid.clone(), token));
+            self.tokens.add(Wish { pod: pod_key.clone(), account: account.clone(), uid: uid.clone(), key: token });
         }
+        self.ask_for_tokens();
         self.unfollow(uid, &plan.follow);
         for reference in plan.follow {
             self.follow.add(reference, uid, &self.client);
@@ -611,12 +624,7 @@ impl Pods {
                     }
                 }
             }
-            Ok(Done::Token(uid, key, result)) => {
-                if let Some(entry) = self.entries.get_mut(&uid) {
-                    entry.observed.token(&key, result, at);
-                    self.dirty.insert(uid);
-                }
-            }
+            Ok(Done::Token(uid, key, result)) => self.token_came(uid, &key, result, at),
             Ok(Done::Mirrored(name, result)) => self.mirrored(name, result),
             Ok(Done::Recorded) => {}
             Err(error) => tracing::error!(%error, "a task of the agent has failed"),
@@ -661,43 +669,6 @@ fn claim(object: &Object, pod: &Pod) -> Claim {
 
 fn pod_ip(object: &Object) -> Option<IpAddr> {
     object.spec_and_status().1["podIP"].as_str().and_then(|ip| ip.parse().ok())
-}
-
-fn service_account(pod: &Pod) -> String {
-    let name = pod.spec.as_ref().and_then(|s| s.service_account_name.clone());
-    name.filter(|n| !n.is_empty()).unwrap_or_else(|| "default".into())
-}
-
-/// Asks for a token that is bound to the pod (TokenRequest, KEP-1205).
-async fn request_token(client: Client, pod: Key, account: String, uid: Uid, key: TokenKey) -> Done {
-    let asked = now();
-    let audiences: Vec<&str> = Some(key.audience.as_str()).filter(|a| !a.is_empty()).into_iter().collect();
-    let mut request = client.request(Verb::Create, "serviceaccounts", &pod.namespace, &account);
-    request.subresource = Some("token".into());
-    request.body = Body::Object(json!({
-        "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
-        "spec": {"audiences": audiences, "expirationSeconds": key.seconds,
-            "boundObjectRef": {"apiVersion": "v1", "kind": "Pod", "name": &*pod.name, "uid": &*uid}},
-    }));
-    let result = match client.call(request).await {
-        Ok(reply) => token(&reply, asked),
-        Err(e) => Err(e.message),
-    };
-    Done::Token(uid, key, result)
-}
-
-fn token(reply: &Reply, asked: Time) -> Result<Token, String> {
-    let value = match reply {
-        Reply::Json(value) => value.clone(),
-        Reply::Object(o) => o.value(),
-        _ => return Err("the answer is no TokenRequest".into()),
-    };
-    let status = &value["status"];
-    let expires = status["expirationTimestamp"].as_str().and_then(Time::parse);
-    match (status["token"].as_str(), expires) {
-        (Some(text), Some(expires)) => Ok(Token { text: text.into(), issued: asked, expires }),
-        _ => Err("the answer has no token".into()),
-    }
 }
 
 async fn fetch(client: Client, reference: Reference) -> Done {

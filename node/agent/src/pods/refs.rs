@@ -32,8 +32,9 @@ impl RefCache {
     /// Notes that a pod waits for a reference; `true` if it has to be fetched.
     pub fn want(&mut self, reference: &Reference, uid: &Arc<str>) -> bool {
         let waiting = self.waiting.entry(reference.clone()).or_default();
+        let first = waiting.is_empty();
         waiting.insert(uid.clone());
-        waiting.len() == 1
+        first
     }
 
     /// Takes an answer in; the pods that waited for it.
@@ -106,6 +107,7 @@ mod tests {
         let r = Reference { resource: "configmaps", namespace: "n".into(), name: "m".into() };
         let (t, found) = (Time::from_secs(10), Lookup::Found(Arc::default()));
         assert!(cache.want(&r, &"a".into()));
+        assert!(!cache.want(&r, &"a".into()), "it was planned again before the answer");
         assert!(!cache.want(&r, &"b".into()), "asked for already");
         assert_eq!(cache.answer(r.clone(), found.clone(), t).len(), 2);
         assert_eq!(cache.config_map("n", "m", t), found);

@@ -106,7 +106,7 @@ impl Pods {
         entry.mirror = self.statics.mirrors.get(wanted).cloned();
         self.take(&uid, claim, ports);
         self.entries.insert(uid.clone(), entry);
-        self.dirty.insert(uid);
+        self.dirty.begin(uid);
     }
 
     /// A mirror is new or different.
