@@ -1,7 +1,9 @@
-//! Records Events: repetitions are counted on one object, and a pod that talks too much is not listened to.
+//! Records Events: repetitions are counted on one object, and a pod that talks too much is not listened to. They are written
+//! behind what others wait for.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use copepod_client::Client;
 use copepod_model::{Object, Time};
@@ -17,6 +19,8 @@ use crate::clock::now;
 const QUEUE: usize = 4096;
 /// How many are being written at once.
 const AT_ONCE: usize = 16;
+/// The same while pods wait for something that nobody can do without.
+const BESIDE: usize = 2;
 /// How many objects are remembered.
 const REMEMBERED: usize = 4096;
 /// How many Events one object may have at once, and the seconds after which it may have one more (client-go's limits).
@@ -25,7 +29,10 @@ const REFILL_SECONDS: u64 = 300;
 
 /// Where Events are recorded. Cheap to clone.
 #[derive(Clone)]
-pub(crate) struct Recorder(mpsc::Sender<Record>);
+pub(crate) struct Recorder {
+    records: mpsc::Sender<Record>,
+    busy: Arc<AtomicBool>,
+}
 
 struct Record {
     object: Arc<Object>,
@@ -36,14 +43,26 @@ struct Record {
 impl Recorder {
     /// A recorder, and the task that writes for it.
     pub fn new(client: Client, node: String) -> (Recorder, impl Future<Output = ()> + Send) {
-        let (tx, rx) = mpsc::channel(QUEUE);
-        (Recorder(tx), write(client, node, rx))
+        let (records, queue) = mpsc::channel(QUEUE);
+        let busy = Arc::new(AtomicBool::new(false));
+        (Recorder { records, busy: busy.clone() }, write(client, node, queue, busy))
     }
 
     /// Records an Event about a pod, a Service, or the node. Never waits.
     pub fn record(&self, object: &Arc<Object>, event: PodEvent) {
-        let _ = self.0.try_send(Record { object: object.clone(), event, at: now() });
+        let _ = self.records.try_send(Record { object: object.clone(), event, at: now() });
     }
+
+    /// Says whether there is something to do that Events are to be written behind.
+    pub fn give_way(&self, busy: bool) {
+        self.busy.store(busy, Ordering::Relaxed);
+    }
+}
+
+/// How many Events may be under way at once, where `waiting` others wait in the queue: fewer while the agent is busy, as long as
+/// none will be lost for it. Of a pod that starts there are three or four: more than all else that the agent writes of it.
+fn room(busy: bool, waiting: usize) -> usize {
+    if busy && waiting < QUEUE / 2 { BESIDE } else { AT_ONCE }
 }
 
 /// How many Events each object may still have, and since when.
@@ -104,14 +123,16 @@ impl<T> Lanes<T> {
     }
 }
 
-async fn write(client: Client, node: String, mut queue: mpsc::Receiver<Record>) {
+async fn write(client: Client, node: String, mut queue: mpsc::Receiver<Record>, busy: Arc<AtomicBool>) {
     let proxy = copepod_client::Recorder::new(client.clone(), "kube-proxy", &node);
     let kubelet = copepod_client::Recorder::new(client, "kubelet", &node);
     let (mut memory, mut lanes, mut under_way) = (Memory::default(), Lanes::default(), FuturesUnordered::new());
     let mut open = true;
     loop {
+        // Whoever is held back here is looked at again when one that is under way is done.
+        let room = room(busy.load(Ordering::Relaxed), queue.len());
         let next = tokio::select! {
-            record = queue.recv(), if open && under_way.len() < AT_ONCE => match record {
+            record = queue.recv(), if open && under_way.len() < room => match record {
                 // What waits for its object's turn is bounded by what one object may have at once.
                 Some(r) if memory.allow(&r.object.meta.uid, r.at) => lanes.begin(&r.object.meta.uid.clone(), r),
                 Some(_) => None,
@@ -162,6 +183,12 @@ mod tests {
         assert_eq!((0..100).filter(|_| m.allow(&uid, t)).count(), 25);
         assert_eq!((0..9).filter(|_| m.allow(&uid, Time::from_secs(1600))).count(), 2);
         assert!(m.allow(&"other".into(), t));
+    }
+
+    #[test]
+    fn events_give_way_as_long_as_none_is_lost() {
+        assert_eq!([room(false, 0), room(false, QUEUE), room(true, 0), room(true, QUEUE / 2 - 1)], [16, 16, 2, 2]);
+        assert_eq!(room(true, QUEUE / 2), 16);
     }
 
     #[test]

@@ -211,6 +211,7 @@ impl Pods {
                 self.probe(&uid, at);
             }
             let writes_at = self.write(at);
+            self.recorder.give_way(self.writing > 0 || self.tokens.is_busy() || !self.dirty.is_empty());
             let looks_at = [&self.wakes, &self.retries, &self.probes].map(TimerWheel::next_look);
             let next = looks_at.into_iter().flatten().chain(writes_at).min();
             tokio::select! {

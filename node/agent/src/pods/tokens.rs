@@ -27,6 +27,7 @@ pub(super) struct Wish {
 /// What is wanted, of which so much at a time is under way, in the order in which it came.
 pub(super) struct Turns<T> {
     room: usize,
+    under_way: usize,
     waiting: VecDeque<T>,
 }
 
@@ -35,11 +36,15 @@ pub(super) type Tokens = Turns<Wish>;
 
 impl Default for Tokens {
     fn default() -> Tokens {
-        Turns { room: AT_ONCE, waiting: VecDeque::new() }
+        Turns::new(AT_ONCE)
     }
 }
 
 impl<T> Turns<T> {
+    fn new(room: usize) -> Turns<T> {
+        Turns { room, under_way: 0, waiting: VecDeque::new() }
+    }
+
     /// One more.
     pub fn add(&mut self, what: T) {
         self.waiting.push_back(what);
@@ -47,13 +52,22 @@ impl<T> Turns<T> {
 
     /// What may begin now; [`Turns::end`] says when it is over.
     pub fn begin(&mut self) -> Option<T> {
-        self.room = self.room.checked_sub(usize::from(!self.waiting.is_empty()))?;
-        self.waiting.pop_front()
+        if self.under_way == self.room {
+            return None;
+        }
+        let what = self.waiting.pop_front()?;
+        self.under_way += 1;
+        Some(what)
     }
 
     /// Something that was begun is over.
     pub fn end(&mut self) {
-        self.room += 1;
+        self.under_way -= 1;
+    }
+
+    /// Whether anything is under way, or waits.
+    pub fn is_busy(&self) -> bool {
+        self.under_way > 0 || !self.waiting.is_empty()
     }
 }
 
@@ -125,8 +139,8 @@ mod tests {
 
     #[test]
     fn so_many_are_under_way_at_once_in_the_order_in_which_they_came() {
-        let mut turns = Turns { room: 2, waiting: VecDeque::new() };
-        assert_eq!(turns.begin(), None::<char>, "nothing is wanted, and that takes no room");
+        let mut turns = Turns::new(2);
+        assert_eq!((turns.begin(), turns.is_busy()), (None, false), "nothing is wanted, and that takes no room");
         "abcd".chars().for_each(|what| turns.add(what));
         assert_eq!((turns.begin(), turns.begin(), turns.begin()), (Some('a'), Some('b'), None));
         turns.end();
@@ -135,5 +149,9 @@ mod tests {
         turns.end();
         turns.end();
         assert_eq!((turns.begin(), turns.begin(), turns.begin()), (Some('d'), Some('e'), None));
+        turns.end();
+        assert!(turns.is_busy());
+        turns.end();
+        assert!(!turns.is_busy());
     }
 }
