@@ -285,13 +285,16 @@ impl Inner {
         let image = &request.image;
         let (key, known, started) = (source.key(), self.known(&source), Instant::now());
         let (entry, present) = match source {
-            Source::File(path) => match (self.clone().read_file(image, path, now).await, known, request.policy) {
-                (Ok(read), _, _) => read,
-                // Whoever started the node from another folder, or tidied up after a build, did not ask for running
-                // pods to be unable to restart.
-                (Err(_), Some(entry), Policy::IfNotPresent) => (entry, true),
-                (Err(e), _, _) => return Err(e),
-            },
+            Source::File(path) => {
+                let before = known.as_ref().map(|e| e.digest.clone());
+                match (self.clone().read_file(image, path, before, now).await, known, request.policy) {
+                    (Ok(read), _, _) => read,
+                    // Whoever started the node from another folder, or tidied up after a build, did not ask for running
+                    // pods to be unable to restart.
+                    (Err(_), Some(entry), Policy::IfNotPresent) => (entry, true),
+                    (Err(e), _, _) => return Err(e),
+                }
+            }
             Source::Registry(reference) => {
                 let manifest = known.as_ref().map(|e| e.manifest.as_str()).filter(|m| !m.is_empty());
                 let found = self.registry.resolve(image, &reference, &request.credentials, manifest).await?;
@@ -314,10 +317,16 @@ impl Inner {
         Ok(pulled)
     }
 
-    async fn read_file(self: Arc<Self>, image: &str, path: PathBuf, now: Time) -> Result<(Entry, bool), PullError> {
+    async fn read_file(
+        self: Arc<Self>,
+        image: &str,
+        path: PathBuf,
+        before: Option<String>,
+        now: Time,
+    ) -> Result<(Entry, bool), PullError> {
         let limit = self.config.max_layer;
         let shown = path.display().to_string();
-        let read = blocking(move || self.blobs.import(&path, limit)).await;
+        let read = blocking(move || self.blobs.import(&path, limit, before.as_deref())).await;
         let (digest, size, present) = read.map_err(|e| PullError::pull(image, format!("{shown}: {e}")))?;
         let mut entry = Entry::new(digest, size, String::new(), now);
         entry.grant(None);

@@ -318,6 +318,14 @@ async fn files_where_they_are_allowed() {
     let first = pull(&store, &image, Policy::IfNotPresent).await.unwrap();
     assert_eq!((first.digest.clone(), first.present), (digest(&module("a")), false));
     assert!(pull(&store, &image, Policy::IfNotPresent).await.unwrap().present);
+    // As long as it has not changed nothing is copied: there is nowhere to copy it to.
+    std::fs::remove_dir(dir.path().join("f/tmp")).unwrap();
+    for policy in [Policy::IfNotPresent, Policy::Always] {
+        let again = pull(&store, &image, policy).await.unwrap();
+        assert_eq!((again.digest, again.size, again.present), (first.digest.clone(), first.size, true));
+    }
+    std::fs::create_dir(dir.path().join("f/tmp")).unwrap();
+    // Another content of the same length.
     std::fs::write(&file, module("b")).unwrap();
     let second = pull(&store, &image, Policy::IfNotPresent).await.unwrap();
     assert_eq!((second.digest, second.present), (digest(&module("b")), false));

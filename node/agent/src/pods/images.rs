@@ -39,6 +39,8 @@ pub(crate) struct Collector {
     /// A report was asked for; and whether images may be removed when it comes.
     asked: bool,
     due: bool,
+    /// Something was pulled since the last report.
+    pulled: bool,
     /// The disk is short: every image that nobody uses is to go.
     all: bool,
     /// Another report is needed after the one that was asked for.
@@ -66,6 +68,7 @@ impl Collector {
             listed,
             asked: false,
             due: false,
+            pulled: false,
             all: false,
             again: false,
             removing: None,
@@ -94,6 +97,13 @@ impl Pods {
     pub(super) fn collect_all_images(&mut self) {
         self.collector.all = true;
         self.collect_images();
+    }
+
+    /// Asks what is in the store now, if something was pulled: once for all pulls of a second.
+    pub(super) fn report_pulled(&mut self) {
+        if std::mem::take(&mut self.collector.pulled) {
+            self.report_images();
+        }
     }
 
     fn report_images(&mut self) {
@@ -149,9 +159,8 @@ impl Pods {
                 pull.said.retain(|said| !matches!(said, Observation::ImageProgress { .. }));
                 pull.said.push(observation.clone());
                 let waiting = pull.waiting.iter().cloned().collect();
-                if matches!(observation, Observation::ImagePulled { took, .. } if !took.is_zero()) {
-                    self.report_images();
-                }
+                self.collector.pulled |=
+                    matches!(observation, Observation::ImagePulled { took, .. } if !took.is_zero());
                 waiting
             }
             Observation::ImageReady { request, .. } | Observation::ImageFailed { request, .. } => {

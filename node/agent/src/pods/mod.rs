@@ -229,7 +229,10 @@ impl Pods {
                 // The others go on after whoever waits for this thread.
                 () = tokio::task::yield_now(), if !self.dirty.is_empty() => {}
                 () = self.collector.tick() => self.collect_images(),
-                _ = looks.tick() => self.look(&wires.pressure),
+                _ = looks.tick() => {
+                    self.look(&wires.pressure);
+                    self.report_pulled();
+                }
             }
             // What waits already is taken in before anything is planned: one plan for all of it.
             while let Ok(change) = wires.changes.try_recv() {
