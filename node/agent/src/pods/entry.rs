@@ -1,5 +1,6 @@
 //! What the agent keeps of one pod.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use copepod_model::Object;
@@ -128,14 +129,21 @@ impl Entry {
         None
     }
 
-    /// A status write has succeeded.
-    pub fn wrote(&mut self, hash: u64, object: Arc<Object>) {
-        self.written.wrote(hash, &object.spec_and_status().1);
+    /// A status write has succeeded; whether the pod has to be planned because of what the write came upon. It may have been
+    /// faster than the watch, whose news of what others did before it, such as a deletion, looks old then.
+    pub fn wrote(&mut self, hash: u64, object: Arc<Object>) -> bool {
+        let made = object.spec_and_status().1;
+        self.written.wrote(hash, &made);
         if self.is_static {
             self.show(Some(object));
-        } else {
-            self.see(object);
+            return false;
         }
+        let (before, after) = (&self.object.meta, &object.meta);
+        let other = before.deletion_timestamp != after.deletion_timestamp
+            || before.generation != after.generation
+            || (&before.labels, &before.annotations) != (&after.labels, &after.annotations)
+            || self.wanted.as_ref().is_some_and(|wanted| verdicts(wanted) != verdicts(&made));
+        self.see(object) && other
     }
 
     /// Takes in a static pod's mirror; `true` if it is another one, in which everything has to be written anew.
@@ -159,6 +167,12 @@ impl Entry {
     }
 }
 
+/// What the conditions of a status say: types and statuses.
+fn verdicts(status: &Value) -> BTreeSet<(&str, &str)> {
+    let conditions = status["conditions"].as_array().into_iter().flatten();
+    conditions.filter_map(|c| Some((c["type"].as_str()?, c["status"].as_str()?))).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use copepod_model::{Key, Time, object};
@@ -166,8 +180,11 @@ mod tests {
     use super::*;
 
     fn version(revision: u64, phase: &str) -> Arc<Object> {
-        let value =
-            json!({"metadata": {"name": "p", "uid": "u"}, "spec": {"containers": []}, "status": {"phase": phase}});
+        stored(revision, json!({"name": "p", "uid": "u"}), json!({"phase": phase}))
+    }
+
+    fn stored(revision: u64, metadata: Value, status: Value) -> Arc<Object> {
+        let value = json!({"metadata": metadata, "spec": {"containers": []}, "status": status});
         let body = object::with_revision(&object::encode(&value), revision);
         Arc::new(Object::decode(Key::new("pods", "d", "p"), revision, body))
     }
@@ -212,5 +229,30 @@ mod tests {
         entry.wrote(hash, version(4, "Running"));
         entry.wanted = Some(json!({"phase": "Failed"}));
         assert!(matches!(entry.write(), Some(Write::Status(..))));
+    }
+
+    #[test]
+    fn what_a_write_comes_upon_is_not_lost() {
+        let named = json!({"name": "p", "uid": "u"});
+        let condition = |kind: &str, status: &str| json!({"type": kind, "status": status});
+        let says =
+            |gate: &str| json!({"conditions": [condition("Ready", "True"), condition("example.com/gate", gate)]});
+        let writes = |made: Arc<Object>| {
+            let mut entry = entry(version(1, "Pending"));
+            entry.wanted = Some(says("False"));
+            let Some(Write::Status(_, hash)) = entry.write() else { panic!("nothing to write") };
+            (entry.wrote(hash, made.clone()), entry.see(made))
+        };
+        assert_eq!(writes(stored(2, named.clone(), says("False"))), (false, false), "our own write is no news");
+        // The watch's news of these would come too late, as an older version.
+        assert_eq!(writes(stored(3, named, says("True"))), (true, false));
+        let going = json!({"name": "p", "uid": "u", "deletionTimestamp": "2026-01-01T00:00:00Z"});
+        assert_eq!(writes(stored(3, going.clone(), says("False"))), (true, false));
+        // The watch was faster, and the pod is planned already.
+        let mut entry = entry(version(1, "Pending"));
+        entry.wanted = Some(says("False"));
+        let Some(Write::Status(_, hash)) = entry.write() else { panic!("nothing to write") };
+        assert!(entry.see(stored(3, going.clone(), says("False"))));
+        assert!(!entry.wrote(hash, stored(3, going, says("False"))));
     }
 }

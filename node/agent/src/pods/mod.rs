@@ -605,8 +605,11 @@ impl Pods {
                 entry.writing = false;
                 match (result, hash) {
                     (Ok(object), Some(hash)) => {
-                        object.into_iter().for_each(|o| entry.wrote(hash, o));
-                        self.unwritten.insert(uid, entry.coming, at);
+                        let other = object.is_some_and(|o| entry.wrote(hash, o));
+                        self.unwritten.insert(uid.clone(), entry.coming, at);
+                        if other {
+                            self.dirty.insert(uid);
+                        }
                     }
                     (Ok(_), None) => {}
                     // It is gone, or another one has its name: the watch tells.
