@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use copepod_client::Body;
 use copepod_model::{Status, UserInfo};
-use http::{Method, Request, Response, header};
+use http::{HeaderMap, Method, Request, Response, header};
 
 use super::negotiate::{self, Endpoint};
 use super::path::{self, Query, Target};
@@ -16,30 +16,40 @@ use crate::images;
 /// How long a request that is neither a watch nor a followed log may take.
 const DEADLINE: Duration = Duration::from_secs(60);
 
+/// The user of a request in the order of upstream's authenticators (`kubeapiserver/authenticator`): that of the client
+/// certificate, which TLS has verified, and then no token is looked at; else that of a bearer token, and one that does not hold is
+/// 401; else nobody. `bearer` finds a token's user.
+fn who(
+    certificate: Option<Arc<UserInfo>>,
+    headers: &HeaderMap,
+    bearer: impl FnOnce(&str) -> Result<Option<UserInfo>, Status>,
+) -> Result<Arc<UserInfo>, Status> {
+    if let Some(user) = certificate {
+        return Ok(user);
+    }
+    if let Some(value) = headers.get(header::AUTHORIZATION) {
+        let text = value.to_str().unwrap_or_default();
+        let token =
+            text.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, t)| t.trim());
+        if let Some(token) = token {
+            return bearer(token)?.map(Arc::new).ok_or_else(Status::unauthorized);
+        }
+    }
+    Ok(Arc::new(UserInfo {
+        name: "system:anonymous".into(),
+        groups: vec!["system:unauthenticated".into()],
+        ..UserInfo::default()
+    }))
+}
+
 impl Api {
-    /// The user of a request: bearer token, else client certificate, else anonymous. A token that does not hold is an
-    /// error even beside a good certificate, as upstream.
+    /// The user of a request: [`who`].
     pub(super) fn authenticate(
         &self,
         request: &Request<Body>,
         certificate: Option<Arc<UserInfo>>,
     ) -> Result<Arc<UserInfo>, Status> {
-        if let Some(value) = request.headers().get(header::AUTHORIZATION) {
-            let text = value.to_str().unwrap_or_default();
-            let token =
-                text.split_once(' ').filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map(|(_, t)| t.trim());
-            if let Some(token) = token {
-                let user = self.bearer(token, &[])?;
-                return user.map(|(user, _)| Arc::new(user)).ok_or_else(Status::unauthorized);
-            }
-        }
-        Ok(certificate.unwrap_or_else(|| {
-            Arc::new(UserInfo {
-                name: "system:anonymous".into(),
-                groups: vec!["system:unauthenticated".into()],
-                ..UserInfo::default()
-            })
-        }))
+        who(certificate, request.headers(), |token| Ok(self.bearer(token, &[])?.map(|(user, _)| user)))
     }
 
     /// Answers a request of a known user.
@@ -166,6 +176,40 @@ impl Api {
                     _ => Err(Status::no_such_path()),
                 }
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_comes_before_a_token_and_a_bad_token_before_nobody() {
+        let named = |name: &str| UserInfo { name: name.into(), ..UserInfo::default() };
+        let bearer = |token: &str| match token {
+            "good" => Ok(Some(named("token"))),
+            "broken" => Err(Status::internal("it cannot be opened")),
+            _ => Ok(None),
+        };
+        let asked = |certificate: bool, authorization: Option<&str>| {
+            let mut headers = HeaderMap::new();
+            if let Some(text) = authorization {
+                headers.insert(header::AUTHORIZATION, text.parse().unwrap());
+            }
+            let certificate = certificate.then(|| Arc::new(named("certificate")));
+            who(certificate, &headers, bearer).map(|user| user.name.clone()).map_err(|e| e.code)
+        };
+        for (authorization, alone) in [
+            (None, Ok("system:anonymous")),
+            (Some("Bearer good"), Ok("token")),
+            (Some("bearer good"), Ok("token")),
+            (Some("Bearer bad"), Err(401)),
+            (Some("Bearer broken"), Err(500)),
+            (Some("Basic Z29vZDpnb29k"), Ok("system:anonymous")),
+        ] {
+            assert_eq!(asked(false, authorization), alone.map(String::from), "{authorization:?}");
+            assert_eq!(asked(true, authorization), Ok("certificate".to_string()), "{authorization:?} beside one");
         }
     }
 }

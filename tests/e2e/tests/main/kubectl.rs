@@ -51,21 +51,12 @@ fn tokens(c: &Cluster) {
     }
     let token = c.ok(&["create", "token", "robot", "-n", "x"]);
     let token = token.trim();
-    assert!(c.ok(&["--token", token, "get", "pods", "-n", "x"]).contains("Running"));
-    let refused = c.fails(&[
-        "--token",
-        token,
-        "--kubeconfig",
-        "/dev/null",
-        "-s",
-        &c.api,
-        "--insecure-skip-tls-verify",
-        "delete",
-        "pods",
-        "--all",
-        "-n",
-        "x",
-    ]);
+    // The certificate of the kubeconfig comes first: a token beside it is not looked at.
+    assert!(c.ok(&["--token", "nonsense", "get", "pods", "-n", "x"]).contains("Running"));
+    let alone = ["--token", token, "--kubeconfig", "/dev/null", "-s", &c.api, "--insecure-skip-tls-verify", "-n", "x"];
+    let with = |rest: &[&'static str]| [&alone[..], rest].concat();
+    assert!(c.ok(&with(&["get", "pods"])).contains("Running"));
+    let refused = c.fails(&with(&["delete", "pods", "--all"]));
     assert!(refused.contains("forbidden") && refused.contains("system:serviceaccount:x:robot"), "{refused}");
     assert!(c.ok(&["auth", "whoami"]).contains("kubernetes-admin"));
 }
