@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD as B64;
 use copepod_machine::View;
-use copepod_model::{Time, UserInfo};
+use copepod_model::{Object, Time, UserInfo};
 use ring::rand::SystemRandom;
 use ring::signature::{self, ECDSA_P256_SHA256_FIXED, ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
 use serde_json::{Value, json};
@@ -23,6 +24,10 @@ pub struct Tokens {
     /// a small request, and is as good the next time. All else is checked anew each time.
     signed: Mutex<HashMap<[u8; 32], Arc<Value>>>,
 }
+
+/// How far apart the clocks of who signs and who checks may be (go-jose's `DefaultLeeway`, which upstream checks these tokens with).
+/// Who was deleted, too, counts for so long.
+const LEEWAY: Duration = Duration::from_secs(60);
 
 /// How many of them are kept; more than a cluster's pods use at a time.
 const SIGNED: usize = 16 << 10;
@@ -87,16 +92,16 @@ impl Tokens {
         let wanted = if audiences.is_empty() { &[ISSUER] } else { audiences };
         let valid: Vec<String> =
             wanted.iter().filter(|w| texts(&claims["aud"]).any(|a| a == **w)).map(ToString::to_string).collect();
-        let in_time = claims["nbf"].as_u64()? <= now.secs() && now.secs() < claims["exp"].as_u64()?;
-        if claims["iss"] != ISSUER || valid.is_empty() || !in_time {
+        if claims["iss"] != ISSUER || valid.is_empty() || !in_time(&claims, now)? {
             return None;
         }
         let bound = &claims["kubernetes.io"];
         let namespace = bound["namespace"].as_str()?;
         let (name, uid) = (bound["serviceaccount"]["name"].as_str()?, bound["serviceaccount"]["uid"].as_str()?);
+        // What is being deleted counts until its grace is over.
         let alive = |resource: &str, name: &str, uid: &str| {
-            view.get(resource, namespace, name)
-                .is_some_and(|o| *o.meta.uid == *uid && o.meta.deletion_timestamp.is_none())
+            let gone = |o: &Object| o.meta.deletion().is_some_and(|at| at + LEEWAY < now);
+            view.get(resource, namespace, name).is_some_and(|o| *o.meta.uid == *uid && !gone(&o))
         };
         if !alive("serviceaccounts", name, uid) {
             return None;
@@ -106,8 +111,7 @@ impl Tokens {
             vec![format!("JTI={}", claims["jti"].as_str().unwrap_or_default())],
         )];
         if let (Some(pod), Some(pod_uid)) = (bound["pod"]["name"].as_str(), bound["pod"]["uid"].as_str()) {
-            // A pod that is terminating keeps its identity until it is gone.
-            if view.get("pods", namespace, pod).is_none_or(|o| *o.meta.uid != *pod_uid) {
+            if !alive("pods", pod, pod_uid) {
                 return None;
             }
             extra.push(("authentication.kubernetes.io/pod-name".into(), vec![pod.into()]));
@@ -143,13 +147,22 @@ impl Tokens {
     }
 }
 
+/// Whether `nbf`, `exp` and, if it is there, `iat` (NumericDates of RFC 7519, seconds) let a token hold at `now`, give or take
+/// [`LEEWAY`]; `None` if it does not say from when or until when.
+fn in_time(claims: &Value, now: Time) -> Option<bool> {
+    let at = |claim: &str| claims[claim].as_u64();
+    let (from, until, leeway) = (at("nbf")?, at("exp")?, LEEWAY.as_secs());
+    let latest = now.secs().saturating_add(leeway);
+    Some(from <= latest && at("iat").is_none_or(|made| made <= latest) && now.secs() <= until.saturating_add(leeway))
+}
+
 fn texts(list: &Value) -> impl Iterator<Item = &str> {
     list.as_array().into_iter().flatten().filter_map(Value::as_str)
 }
 
 #[cfg(test)]
 mod tests {
-    use copepod_model::{Key, Object, object};
+    use copepod_model::{Key, object};
     use copepod_state::Tables;
 
     use super::*;
@@ -211,22 +224,39 @@ mod tests {
         for (what, token, rows, audiences, at, want) in [
             ("a good one", &bound, &both[..], &[][..], NOW, ok),
             ("one without a pod", &free, &[ROBOT], &[], NOW, ok),
-            ("before its end", &bound, &both, &[], NOW + HOUR - 1, ok),
-            ("expired", &bound, &both, &[], NOW + 2 * HOUR, &[]),
-            ("not yet valid", &bound, &both, &[], NOW - HOUR, &[]),
+            ("as late as clocks may differ", &bound, &both, &[], NOW + HOUR + 60, ok),
+            ("expired", &bound, &both, &[], NOW + HOUR + 61, &[]),
+            ("as early as clocks may differ", &bound, &both, &[], NOW - 60, ok),
+            ("not yet valid", &bound, &both, &[], NOW - 61, &[]),
             ("for another", &bound, &both, &["vault"], NOW, &["vault"]),
             ("for several", &bound, &both, &["x", "vault", ISSUER], NOW, &["vault", ISSUER]),
             ("wrong audience", &bound, &both, &["x"], NOW, &[]),
             ("the pod is gone", &bound, &[ROBOT], &[], NOW, &[]),
             ("another pod of the name", &bound, &[ROBOT, ("pods", "p", "p2", None)], &[], NOW, &[]),
             ("the pod ends", &bound, &[ROBOT, until("pods", "p", "p1", "2027-01-15T08:00:30Z")], &[], NOW, ok),
+            (
+                "the pod should be gone",
+                &bound,
+                &[ROBOT, until("pods", "p", "p1", "2027-01-15T07:58:59Z")],
+                &[],
+                NOW,
+                &[],
+            ),
             ("the account is gone", &bound, &[POD], &[], NOW, &[]),
             ("the account of one without a pod is gone", &free, &[POD], &[], NOW, &[]),
             ("another account of the name", &free, &[("serviceaccounts", "robot", "u2", None)], &[], NOW, &[]),
             (
                 "the account ends",
                 &free,
-                &[until("serviceaccounts", "robot", "u1", "2026-01-15T08:00:00Z")],
+                &[until("serviceaccounts", "robot", "u1", "2027-01-15T07:59:00Z")],
+                &[],
+                NOW,
+                ok,
+            ),
+            (
+                "the account ended long ago",
+                &free,
+                &[until("serviceaccounts", "robot", "u1", "2027-01-15T07:58:59Z")],
                 &[],
                 NOW,
                 &[],
@@ -277,6 +307,7 @@ mod tests {
             ("nbf", json!(null)),
             ("exp", json!(null)),
             ("exp", json!("never")),
+            ("iat", json!(NOW + 61)),
             ("kubernetes.io", json!({"namespace": "default"})),
             ("kubernetes.io", json!({"namespace": "other", "serviceaccount": {"name": "robot", "uid": "u1"}})),
         ] {
