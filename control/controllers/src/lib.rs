@@ -48,8 +48,8 @@ pub struct Config {
     pub kinds: Arc<Kinds>,
     /// The cluster's CA certificate, published in every namespace.
     pub ca_pem: String,
-    /// When these controllers began to run: lost contact is not death, so nobody is evicted before they have themselves
-    /// been up for [`Config::node_grace`].
+    /// When these controllers began to run, by the steady clock of [`Controller::reconcile_steadily`]: lost contact is not
+    /// death, so nobody is evicted before they have themselves been up for [`Config::node_grace`].
     pub started: Time,
     /// How long a node's lease may go without renewal before the node counts as unreachable.
     pub node_grace: Duration,
@@ -91,8 +91,14 @@ pub trait Controller: Send + Sync {
     /// All keys, at the start and whenever changes may have been missed.
     fn all(&self, view: &dyn View) -> Vec<Key>;
 
-    /// What to do about one key.
+    /// What to do about one key. `now` is the time of day, which may be set forward and back.
     fn reconcile(&self, view: &dyn View, key: &Key, now: Time) -> Plan;
+
+    /// The same for a controller that measures how long something has lasted here, and what a runner calls: `steady` is the time of
+    /// a clock that nobody sets. Where it begins is all one, as long as it is one clock for as long as the controllers live.
+    fn reconcile_steadily(&self, view: &dyn View, key: &Key, now: Time, _steady: Time) -> Plan {
+        self.reconcile(view, key, now)
+    }
 
     /// What to record after `step` of a plan for `key` failed. The runner executes it once and ignores its failures.
     fn failed(&self, _view: &dyn View, _key: &Key, _step: &Step, _status: &Status, _now: Time) -> Plan {

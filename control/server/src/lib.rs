@@ -32,6 +32,12 @@ pub fn now() -> Time {
     Time(since.as_nanos() as u64)
 }
 
+/// The time of a clock that nobody sets, since this process first asked for it: how long something lasts is measured by it.
+pub fn steady() -> Time {
+    static BEGIN: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
+    Time(BEGIN.get_or_init(std::time::Instant::now).elapsed().as_nanos() as u64)
+}
+
 /// Fills `buf` with random bytes from the system. Without them no key and no uid can be made, so failing is fatal.
 pub fn random(buf: &mut [u8]) {
     use ring::rand::SecureRandom as _;

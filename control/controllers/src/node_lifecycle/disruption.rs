@@ -82,7 +82,7 @@ impl Zones {
     }
 }
 
-/// What the controller remembers of it.
+/// What the controller remembers of it; all times are the steady clock's.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
     /// The states of the zones when that was last told to those who wait for it.
@@ -96,7 +96,14 @@ pub(super) struct Memory {
 
 impl Memory {
     /// What may be done to the pods of `node`; `begun` says that it is being emptied already, or has nothing to be begun.
-    pub(super) fn judge(&mut self, view: &dyn View, node: &Object, ready: bool, begun: bool, now: Time) -> Evictions {
+    pub(super) fn judge(
+        &mut self,
+        view: &dyn View,
+        node: &Object,
+        ready: bool,
+        begun: bool,
+        steady: Time,
+    ) -> Evictions {
         if ready && !self.everywhere {
             return Evictions::Go;
         }
@@ -106,7 +113,7 @@ impl Memory {
             return Evictions::Off;
         }
         if before {
-            self.again = Some(now);
+            self.again = Some(steady);
             self.last.clear();
         }
         let zone = zone(node);
@@ -117,11 +124,11 @@ impl Memory {
         if nodes.ready + nodes.lost <= SMALL {
             return Evictions::Wait(None);
         }
-        let left = self.last.get(&zone).map_or(Duration::ZERO, |last| (*last + SECONDARY).since(now));
+        let left = self.last.get(&zone).map_or(Duration::ZERO, |last| (*last + SECONDARY).since(steady));
         if !left.is_zero() {
             return Evictions::Wait(Some(left));
         }
-        self.last.insert(zone, now);
+        self.last.insert(zone, steady);
         Evictions::Go
     }
 

@@ -29,7 +29,8 @@ const LEASE_NAMESPACE: &str = "kube-node-lease";
 struct NodeLifecycle {
     grace: Duration,
     started: Time,
-    /// The version of each node's lease and when it was first seen here: the node's own clock is not trusted.
+    /// The version of each node's lease and when it was first seen here, by the steady clock: neither is the node's own clock
+    /// trusted, nor is anybody silent because this server's was set (upstream's `probeTimestamp`).
     heard: Mutex<BTreeMap<String, (u64, Time)>>,
     /// How much of the cluster is lost.
     lost: Mutex<Memory>,
@@ -80,13 +81,17 @@ impl Controller for NodeLifecycle {
     }
 
     fn reconcile(&self, view: &dyn View, key: &Key, now: Time) -> Plan {
+        self.reconcile_steadily(view, key, now, now)
+    }
+
+    fn reconcile_steadily(&self, view: &dyn View, key: &Key, now: Time, steady: Time) -> Plan {
         let mut plan = Plan::none();
         let Some(node) = view.get(RESOURCE, "", &key.name) else {
             self.heard.lock().unwrap_or_else(PoisonError::into_inner).remove(&*key.name);
             return plan;
         };
         let mut value = node.value();
-        let left = (self.last_heard(view, &node, now) + self.grace).since(now);
+        let left = (self.last_heard(view, &node, steady) + self.grace).since(steady);
         if left.is_zero() {
             lose(&node, &mut value, now, &mut plan);
         } else {
@@ -98,7 +103,7 @@ impl Controller for NodeLifecycle {
         }
         // Before its first report there is nobody to be evicted.
         let begun = ready.is_none() || taints::is_emptied(&value);
-        let evictions = self.lost().judge(view, &node, ready.is_some_and(|r| r == "True"), begun, now);
+        let evictions = self.lost().judge(view, &node, ready.is_some_and(|r| r == "True"), begun, steady);
         if let Evictions::Wait(Some(left)) = evictions {
             plan.push(Action::After(left), "many of its zone are lost: one after the other");
         }
@@ -111,9 +116,9 @@ impl Controller for NodeLifecycle {
         // Whoever has just begun to hear anybody has not heard everybody yet.
         let since = self.lost().again().map_or(self.started, |again| again.max(self.started));
         let quiet_until = since + self.grace;
-        if quiet_until > now {
+        if quiet_until > steady {
             if !taints::evicting(&value).is_empty() {
-                plan.push(Action::After(quiet_until.since(now)), "this controller has just begun to listen");
+                plan.push(Action::After(quiet_until.since(steady)), "this controller has just begun to listen");
             }
         } else {
             eviction::evict(view, &node, &value, now, &mut plan);
@@ -129,15 +134,15 @@ impl NodeLifecycle {
         self.lost.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// When the node was last heard of, by this controller's clock.
-    fn last_heard(&self, view: &dyn View, node: &Object, now: Time) -> Time {
+    /// When the node was last heard of, by this controller's steady clock, which says `steady`.
+    fn last_heard(&self, view: &dyn View, node: &Object, steady: Time) -> Time {
         let lease = view.get(LEASES, LEASE_NAMESPACE, node.name());
         // Without a lease the node's creation counts.
         let revision = lease.map_or(0, |l| l.revision);
         let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
-        let entry = heard.entry(node.name().into()).or_insert((revision, now));
+        let entry = heard.entry(node.name().into()).or_insert((revision, steady));
         if entry.0 != revision {
-            *entry = (revision, now);
+            *entry = (revision, steady);
         }
         entry.1
     }

@@ -26,6 +26,8 @@ struct Cluster {
     view: TestView,
     controller: Box<dyn Controller>,
     key: Key,
+    /// How much the time of day is ahead of the steady clock.
+    ahead: Duration,
 }
 
 impl Cluster {
@@ -35,7 +37,7 @@ impl Cluster {
         // Another one, so that not everybody is lost.
         view.put(RESOURCE, named("m", "", "True"));
         let config = Config { started, ..config() };
-        let mut c = Cluster { view, controller: Box::new(new(&config)), key };
+        let mut c = Cluster { view, controller: Box::new(new(&config)), key, ahead: Duration::ZERO };
         c.renew();
         c
     }
@@ -50,11 +52,11 @@ impl Cluster {
     fn turn(&mut self, name: &str, ready: &str) {
         self.view.edit(&Key::new(RESOURCE, "", name), |n| n["status"] = node(ready)["status"].clone());
     }
-    /// Executes the plan until it has nothing new; the actions.
-    fn run(&mut self, now: Time) -> String {
+    /// Executes the plan until it has nothing new; the actions. `steady` is the steady clock's time.
+    fn run(&mut self, steady: Time) -> String {
         let mut done = Vec::new();
         for _ in 0..5 {
-            let plan = self.controller.reconcile(&self.view, &self.key, now);
+            let plan = self.controller.reconcile_steadily(&self.view, &self.key, steady + self.ahead, steady);
             self.view.execute(&plan);
             let real = plan.0.iter().filter(|s| !matches!(s.action, Action::After(_) | Action::Event { .. }));
             let lines: Vec<String> = real.map(|s| brief(&s.action)).collect();
@@ -135,6 +137,37 @@ fn a_controller_that_has_just_started_waits() {
         {"key": key, "effect": "NoSchedule"}, {"key": key, "effect": effect, "timeAdded": at(0).rfc3339()}]);
     c.view.put(RESOURCE, lost);
     assert_eq!(c.run(at(1039)), "patch pods/p status");
+    c.renew();
+    assert_eq!(c.run(at(1040)), "patch pods/p status; delete pods/p");
+}
+
+#[test]
+fn whatever_the_time_of_day_is_set_to_silence_lasts_as_long_as_it_lasts() {
+    let mut c = Cluster::new(at(0));
+    c.ahead = Duration::from_secs(3600);
+    assert_eq!(c.run(at(0)), "");
+    c.renew();
+    assert_eq!(c.run(at(10)), "");
+    c.ahead *= 2;
+    assert_eq!(c.run(at(20)), "", "set forward, and nobody was silent");
+    c.ahead = Duration::ZERO;
+    assert_eq!(c.run(at(49)), "");
+    assert_eq!(c.run(at(50)), "patch nodes/n ; patch nodes/n status", "set back, and silent for all that");
+    assert_eq!(c.taints(), ["node.kubernetes.io/unreachable:NoSchedule", "node.kubernetes.io/unreachable:NoExecute"]);
+}
+
+#[test]
+fn a_controller_that_has_just_started_waits_whatever_the_time_of_day_is_set_to() {
+    let mut c = Cluster::new(at(1000));
+    c.view.put("pods", pod("p", json!([])));
+    let mut lost = node("Unknown");
+    let (key, effect) = ("node.kubernetes.io/unreachable", "NoExecute");
+    lost["spec"]["taints"] = json!([
+        {"key": key, "effect": "NoSchedule"}, {"key": key, "effect": effect, "timeAdded": at(0).rfc3339()}]);
+    c.view.put(RESOURCE, lost);
+    c.run(at(1000));
+    c.ahead = Duration::from_secs(3600);
+    assert_eq!(c.run(at(1039)), "");
     c.renew();
     assert_eq!(c.run(at(1040)), "patch pods/p status; delete pods/p");
 }

@@ -16,9 +16,9 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::now;
 use crate::pki::Pki;
 use crate::store::Store;
+use crate::{now, steady};
 
 /// Requests of one plan at once.
 const AT_ONCE: usize = 64;
@@ -61,18 +61,18 @@ pub async fn run(
     let (view, mut changes) = super::changes(&store, by_resource.keys().map(String::as_str))?;
     for (i, c) in controllers.iter().enumerate() {
         for key in c.all(&*view) {
-            queues[i].add(key, now());
+            queues[i].add(key, steady());
         }
     }
     let mut running: JoinSet<Running> = JoinSet::new();
     loop {
         for (i, queue) in queues.iter_mut().enumerate() {
             while running.len() < WORKERS {
-                let Some(key) = queue.pop(now()) else { break };
+                let Some(key) = queue.pop(steady()) else { break };
                 let (store, client, controllers, recorders, pki) =
                     (store.clone(), client.clone(), controllers.clone(), recorders.clone(), pki.clone());
                 running.spawn(async move {
-                    let plan = controllers[i].reconcile(&*store.snapshot(), &key, now());
+                    let plan = controllers[i].reconcile_steadily(&*store.snapshot(), &key, now(), steady());
                     if !plan.is_empty() {
                         tracing::debug!(controller = controllers[i].name(), %key, "{plan}");
                     }
@@ -97,14 +97,14 @@ pub async fn run(
             }
         }
         let due = queues.iter().filter_map(WorkQueue::next_due).min();
-        let wait = due.map_or(Duration::from_secs(3600), |t| t.since(now()));
+        let wait = due.map_or(Duration::from_secs(3600), |t| t.since(steady()));
         tokio::select! {
             Some(done) = running.join_next() => {
                 let Ok(done) = done else { return Err(Status::internal("a controller panicked")) };
                 let queue = &mut queues[done.controller];
-                queue.done(done.key.clone(), done.ok, now());
+                queue.done(done.key.clone(), done.ok, steady());
                 if let Some(after) = done.again {
-                    queue.add_at(done.key, now() + after);
+                    queue.add_at(done.key, steady() + after);
                 }
             }
             change = changes.next() => {
@@ -112,7 +112,7 @@ pub async fn run(
                 let view = store.snapshot();
                 for i in by_resource.get(&*change.key.resource).into_iter().flatten() {
                     for key in controllers[*i].keys(&*view, change.old.as_deref(), change.new.as_deref()) {
-                        queues[*i].add(key, now());
+                        queues[*i].add(key, steady());
                     }
                 }
             }
@@ -260,7 +260,7 @@ pub async fn forever(
     balancer_pool: BalancerPool,
     shutdown: watch::Receiver<bool>,
 ) {
-    let started = now();
+    let started = steady();
     while !*shutdown.borrow() {
         let kinds = Kinds::shared();
         let config = copepod_controllers::Config {

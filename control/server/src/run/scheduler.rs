@@ -12,8 +12,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::controllers::execute;
-use crate::now;
 use crate::store::Store;
+use crate::{now, steady};
 
 /// Bindings at once.
 const AT_ONCE: usize = 64;
@@ -36,16 +36,16 @@ async fn run(store: &Store, client: &Client, mut shutdown: watch::Receiver<bool>
     let mut cache = Cache::build(&*view);
     let mut queue: WorkQueue<Key> = WorkQueue::new(RETRY);
     for key in copepod_scheduler::all(&*view) {
-        queue.add(key, now());
+        queue.add(key, steady());
     }
     drop(view);
     let mut running: JoinSet<(Key, bool)> = JoinSet::new();
     loop {
         while running.len() < AT_ONCE {
-            let Some(key) = queue.pop(now()) else { break };
+            let Some(key) = queue.pop(steady()) else { break };
             let plan = scheduler.schedule(&*store.snapshot(), &key, now(), &mut cache);
             if plan.is_empty() {
-                queue.done(key, true, now());
+                queue.done(key, true, steady());
                 continue;
             }
             tracing::debug!(%key, "{plan}");
@@ -58,16 +58,16 @@ async fn run(store: &Store, client: &Client, mut shutdown: watch::Receiver<bool>
                 (key, result.is_ok())
             });
         }
-        let wait = queue.next_due().map_or(Duration::from_secs(3600), |t| t.since(now()));
+        let wait = queue.next_due().map_or(Duration::from_secs(3600), |t| t.since(steady()));
         tokio::select! {
             Some(done) = running.join_next() => {
                 let (key, ok) = done.map_err(|_| Status::internal("a binding panicked"))?;
-                queue.done(key, ok, now());
+                queue.done(key, ok, steady());
             }
             change = changes.next() => {
                 let change = change.ok_or_else(super::behind)??;
                 for key in cache.observe(change.old.as_deref(), change.new.as_deref()) {
-                    queue.add(key, now());
+                    queue.add(key, steady());
                 }
             }
             () = tokio::time::sleep(wait), if running.len() < AT_ONCE => {}

@@ -43,7 +43,7 @@ pub struct Sender {
     pub term: Option<u64>,
     /// What was seen when it was decided.
     pub view: Option<Tables>,
-    /// When it was decided, by the clock of the server whose control loops did.
+    /// When it was decided by control loops, by a clock that nobody sets.
     pub decided: Option<Time>,
     /// Whether its process still runs.
     pub lives: Option<Rc<Cell<bool>>>,

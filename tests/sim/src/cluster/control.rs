@@ -55,7 +55,7 @@ pub async fn lead(api: Rc<Api>, server: u64, life: u64, mut chance: Chance) {
         let binder = Arc::new(UserInfo::system("system:kube-scheduler"));
         let term = Term { api: api.clone(), server, term: role.term, user, binder };
         group.check(|all| {
-            all.led(role.term, term.now());
+            all.led(role.term, term.steady());
             Ok(())
         });
         // A part of the process that ends by itself.
@@ -84,8 +84,14 @@ impl Term {
         &self.api.group
     }
 
+    /// The time of day at the server, which may be wrong.
     fn now(&self) -> Time {
         self.group().clock(self.server)
+    }
+
+    /// The time of a clock that nobody sets.
+    fn steady(&self) -> Time {
+        self.group().exec.now()
     }
 
     fn sender(&self, actor: &'static str, view: Tables, decided: Time) -> Sender {
@@ -102,7 +108,7 @@ impl Term {
     }
 
     async fn control(&self, owner: u64, mut chance: Chance) {
-        let config = Config::new(self.api.kinds(), "ca".into(), self.now());
+        let config = Config::new(self.api.kinds(), "ca".into(), self.steady());
         let controllers: Rc<Vec<Box<dyn Controller>>> = Rc::new(copepod_controllers::all(&config));
         // Over again from a snapshot whenever a watch falls out of the window.
         while self.group().ask(self.server, |_| ()).is_some() {
@@ -115,7 +121,7 @@ impl Term {
         let watches = self.watch(&every)?;
         let mut queues: Vec<WorkQueue<Key>> = controllers.iter().map(|_| WorkQueue::new(RETRY)).collect();
         for (i, c) in controllers.iter().enumerate() {
-            c.all(&watches.view).into_iter().for_each(|key| queues[i].add(key, self.now()));
+            c.all(&watches.view).into_iter().for_each(|key| queues[i].add(key, self.steady()));
         }
         let done: Rc<RefCell<Vec<Done>>> = Rc::default();
         let signal = self.group().ask(self.server, |p| p.signal.clone())?;
@@ -137,23 +143,23 @@ impl Term {
                             continue;
                         }
                         for key in c.keys(&view, change.old.as_deref(), change.new.as_deref()) {
-                            queues[i].add(key, self.now());
+                            queues[i].add(key, self.steady());
                         }
                     }
                 }
             }
             for Done { queue, key, ok, again } in done.take() {
                 running -= 1;
-                queues[queue].done(key.clone(), ok, self.now());
+                queues[queue].done(key.clone(), ok, self.steady());
                 if let Some(after) = again {
-                    queues[queue].add_at(key, self.now() + after);
+                    queues[queue].add_at(key, self.steady() + after);
                 }
             }
             let start = chance.below(queues.len() as u64) as usize;
             for i in 0..queues.len() {
                 let queue = (start + i) % queues.len();
                 while running < WORKERS {
-                    let Some(key) = queues[queue].pop(self.now()) else { break };
+                    let Some(key) = queues[queue].pop(self.steady()) else { break };
                     running += 1;
                     let (term, controllers, done, signal) =
                         (self.clone(), controllers.clone(), done.clone(), signal.clone());
@@ -167,19 +173,19 @@ impl Term {
                 }
             }
             let due = queues.iter().filter_map(WorkQueue::next_due).min().filter(|_| running < WORKERS);
-            let wait = due.map_or(Duration::from_secs(3600), |t| t.since(self.now()));
+            let wait = due.map_or(Duration::from_secs(3600), |t| t.since(self.steady()));
             self.group().exec.timeout(wait, signal.changed(seen)).await;
         }
     }
 
     async fn reconcile(&self, controller: &dyn Controller, key: &Key) -> (bool, Option<Duration>) {
         let Some(view) = self.group().snapshot(self.server) else { return (false, None) };
-        let now = self.now();
-        let plan = controller.reconcile(&view, key, now);
-        self.execute(&self.user, controller.name(), plan, view, now).await
+        let steady = self.steady();
+        let plan = controller.reconcile_steadily(&view, key, self.now(), steady);
+        self.execute(&self.user, controller.name(), plan, view, steady).await
     }
 
-    /// Executes a plan step by step through the API: what was decided on a view at a time.
+    /// Executes a plan step by step through the API: what was decided on a view at a time of the steady clock.
     async fn execute(
         &self,
         user: &Arc<UserInfo>,
@@ -237,27 +243,27 @@ impl Term {
         let watches = self.watch(&["pods".into(), "nodes".into()])?;
         let mut cache = Cache::build(&watches.view);
         let mut queue: WorkQueue<Key> = WorkQueue::new(BIND);
-        copepod_scheduler::all(&watches.view).into_iter().for_each(|key| queue.add(key, self.now()));
+        copepod_scheduler::all(&watches.view).into_iter().for_each(|key| queue.add(key, self.steady()));
         let signal = self.group().ask(self.server, |p| p.signal.clone())?;
         loop {
             let seen = signal.count();
             for (_, watch) in &watches.all {
                 for change in watch.try_next().ok()? {
                     for key in cache.observe(change.old.as_deref(), change.new.as_deref()) {
-                        queue.add(key, self.now());
+                        queue.add(key, self.steady());
                     }
                 }
             }
-            if let Some(key) = queue.pop(self.now()) {
+            if let Some(key) = queue.pop(self.steady()) {
                 let view = self.group().snapshot(self.server)?;
-                let now = self.now();
-                let plan = scheduler.schedule(&view, &key, now, &mut cache);
-                let (ok, _) = self.execute(&self.binder, "scheduler", plan, view, now).await;
-                queue.done(key, ok, self.now());
+                let steady = self.steady();
+                let plan = scheduler.schedule(&view, &key, self.now(), &mut cache);
+                let (ok, _) = self.execute(&self.binder, "scheduler", plan, view, steady).await;
+                queue.done(key, ok, self.steady());
                 self.group().exec.sleep(Duration::from_micros(chance.below(500))).await;
                 continue;
             }
-            let wait = queue.next_due().map_or(Duration::from_secs(3600), |t| t.since(self.now()));
+            let wait = queue.next_due().map_or(Duration::from_secs(3600), |t| t.since(self.steady()));
             self.group().exec.timeout(wait, signal.changed(seen)).await;
         }
     }

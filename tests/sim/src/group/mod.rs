@@ -55,7 +55,7 @@ pub struct Origin {
     pub term: Option<u64>,
     /// What was seen when it was decided.
     pub view: Option<Tables>,
-    /// When it was decided, by the clock of the server whose control loops did.
+    /// When it was decided by control loops, by a clock that nobody sets.
     pub decided: Option<Time>,
     /// Whether the process that asked for it still runs, where that may end before its writes are applied.
     pub lives: Option<Rc<Cell<bool>>>,

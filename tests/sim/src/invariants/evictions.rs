@@ -16,8 +16,7 @@ const GRACE: Duration = Duration::from_secs(40);
 /// When terms began.
 #[derive(Default)]
 pub struct Evictions {
-    /// When each was first led, by the clock of the server that leads it. Clocks jump here: only those of one server, where it
-    /// begins and where it decides, say how long it has listened for all that it can know.
+    /// When each was first led, by a clock that nobody sets: how long a server has listened does not depend on its time of day.
     led: BTreeMap<u64, Time>,
 }
 

@@ -133,7 +133,7 @@ impl Invariants {
         Ok(())
     }
 
-    /// The control loops of a term's leader begin, at so much by its clock.
+    /// The control loops of a term's leader begin, at so much by a clock that nobody sets.
     pub fn led(&mut self, term: u64, now: Time) {
         self.evictions.led(term, now);
     }
