@@ -261,10 +261,14 @@ impl Members {
         if !voters.contains(&id) {
             self.judge(id, behind).await?;
         }
-        let Some(old) = replacing else { return self.change(&[(ConfChangeType::AddNode, id)]).await };
+        let Some(old) = replacing else {
+            self.change(&[(ConfChangeType::AddNode, id)]).await?;
+            return self.promoted(id).await;
+        };
         if voters.contains(&id) && !voters.contains(&old) && !role.members.learners.contains(&old) {
             // An attempt before this one has done it.
-            return self.forget(old).await;
+            self.forget(old).await?;
+            return self.promoted(id).await;
         }
         self.known(old).await?;
         if voters.contains(&id) || !voters.contains(&old) {
@@ -277,7 +281,22 @@ impl Members {
         }
         // One joint change: at no time is the group one smaller or one greater.
         self.change(&[(ConfChangeType::AddNode, id), (ConfChangeType::RemoveNode, old)]).await?;
-        self.forget(old).await
+        self.forget(old).await?;
+        self.promoted(id).await
+    }
+
+    /// Writes down that a server that votes does not stay a learner. It may announce itself meanwhile: then once more.
+    async fn promoted(&self, id: u64) -> Result<(), Status> {
+        loop {
+            let view = self.view().await?;
+            let waits = listed(&view).into_iter().find(|m| m.id == id && m.learner);
+            let (Some(member), Some(written)) = (waits, view.at(&key(id))) else { return Ok(()) };
+            let unchanged = Require::At(key(id), written.revision);
+            let ops = vec![row(&Member { learner: false, ..member })];
+            if let Outcome::Applied(_) = self.propose(Txn { require: vec![unchanged], ops, ..Txn::default() }).await? {
+                return Ok(());
+            }
+        }
     }
 
     /// A refusal that depends on who is there: who has just begun to lead has heard nobody yet.

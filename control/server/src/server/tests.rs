@@ -470,7 +470,7 @@ async fn a_learner_takes_the_place_of_a_server_in_one_step() {
     fourth.members().promote(new.id, Some(leader.id)).await.unwrap();
     tokio::time::timeout(DEADLINE, led.removed()).await.expect("it is told");
     let rest = members(&fifth, "three vote", |m| m.iter().filter(|m| m.voter).count() == 3).await;
-    assert!(rest.len() == 3 && rest.iter().all(|m| m.id != leader.id), "{rest:?}");
+    assert!(rest.len() == 3 && rest.iter().all(|m| m.id != leader.id && !m.learner), "{rest:?}");
     create(&fifth, "three").await;
     for server in [first, second, fourth, fifth] {
         server.stop().await;
@@ -595,14 +595,14 @@ async fn a_learner_votes_once_it_is_promoted() {
     let first = nodes[0].start(None).await;
     let second = nodes[1].join_as(&first, &nodes[0].pki(), true).await;
     create(&second, "one").await;
-    let learns = |m: &[Member]| m.iter().any(|m| m.name == "b" && !m.voter && m.reachable);
+    let learns = |m: &[Member]| m.iter().any(|m| m.name == "b" && m.learner && !m.voter && m.reachable);
     let id = members(&first, "it is there, and has no vote", learns).await[1].id;
     assert_eq!(second.members().promote(id + 1, None).await.unwrap_err().code, 404);
     // The second time there is nothing to do.
     for _ in 0..2 {
         second.members().promote(id, None).await.unwrap();
         let all = members(&second, "both vote", |m| m.len() == 2 && m.iter().all(|m| m.voter && m.reachable)).await;
-        assert_eq!(all[1].id, id);
+        assert_eq!((all[1].id, all[1].learner), (id, false), "nor is it to stay one");
     }
     create(&second, "two").await;
     assert_eq!(names(&first).await, ["one", "two"]);
