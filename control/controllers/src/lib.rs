@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use copepod_machine::{Plan, Step, View};
+use copepod_model::join_token::Expiration;
 use copepod_model::kinds::Kinds;
 use copepod_model::{ApiRequest, Key, Object, Status, Time};
 
@@ -41,6 +42,9 @@ pub use csr_signing::certified;
 pub use load_balancer::BalancerPool;
 pub use support::names::fill_names;
 
+/// Tells when the token of a bootstrap token's Secret ends, whose values are sealed to controllers; `None` where it cannot be opened.
+pub type TokenEnd = Arc<dyn Fn(&dyn View, &Object) -> Option<Expiration> + Send + Sync>;
+
 /// What the controllers are told once.
 #[derive(Clone)]
 pub struct Config {
@@ -59,10 +63,12 @@ pub struct Config {
     pub balancer_pool: BalancerPool,
     /// Whether the user of a request may make it, as a SubjectAccessReview would answer.
     pub allows: fn(&dyn View, &ApiRequest) -> bool,
+    /// When bootstrap tokens end.
+    pub token_end: TokenEnd,
 }
 
 impl Config {
-    /// Kubernetes' defaults: 40 s of grace for nodes, Events for an hour. Nobody is allowed anything.
+    /// Kubernetes' defaults: 40 s of grace for nodes, Events for an hour. Nobody is allowed anything, and no Secret can be opened.
     pub fn new(kinds: Arc<Kinds>, ca_pem: String, started: Time) -> Config {
         Config {
             kinds,
@@ -72,6 +78,7 @@ impl Config {
             event_ttl: Duration::from_secs(3600),
             balancer_pool: BalancerPool::default(),
             allows: |_, _| false,
+            token_end: Arc::new(|_: &dyn View, _: &Object| None),
         }
     }
 }

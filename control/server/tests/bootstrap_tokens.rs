@@ -137,5 +137,19 @@ async fn who_bears_one_asks_for_a_certificate_in_its_name() {
     for (token, audiences) in [(good.as_str(), json!(["vault"])), ("aaaaaa.0123456789abcdee", json!([]))] {
         assert_eq!(review(&admin, token, audiences).await["error"], "invalid bearer token", "{token}");
     }
+
+    // What has ended goes by itself, and nothing else does.
+    let gone = async {
+        loop {
+            match admin.get("secrets", NAMESPACE, &secret_name("bbbbbb")).await {
+                Ok(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+                Err(e) => return assert_eq!(e.code, 404, "{e}"),
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), gone).await.expect("the token that has ended goes");
+    for id in ["aaaaaa", "cccccc", "dddddd"] {
+        admin.get("secrets", NAMESPACE, &secret_name(id)).await.unwrap();
+    }
     server.stop().await;
 }

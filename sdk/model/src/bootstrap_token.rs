@@ -9,7 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 
-use crate::join_token::{ID, SECRET, of_alphabet, same};
+use crate::join_token::{Expiration, ID, SECRET, of_alphabet, same};
 use crate::{Time, UserInfo};
 
 /// The namespace of the Secrets (upstream's `NamespaceSystem`).
@@ -47,10 +47,21 @@ pub fn check(object: &Value, id: &str, secret: &str, now: Time) -> Option<UserIn
     Some(UserInfo { name: format!("system:bootstrap:{id}"), groups, ..UserInfo::default() })
 }
 
-/// Whether it ends at some time and that is over (upstream's `GetExpiration`). What is no time counts as over.
+/// When the token of a Secret ends, whose values are open (upstream's `GetExpiration`).
+pub fn expiration(object: &Value) -> Expiration {
+    match entry(object, "expiration").as_str() {
+        "" => Expiration::Never,
+        end => Time::parse(end).map_or(Expiration::Unreadable, Expiration::At),
+    }
+}
+
+/// Whether it ends at some time and that is over.
 fn has_ended(object: &Value, now: Time) -> bool {
-    let end = entry(object, "expiration");
-    !end.is_empty() && Time::parse(&end).is_none_or(|end| end <= now)
+    match expiration(object) {
+        Expiration::Never => false,
+        Expiration::At(end) => end <= now,
+        Expiration::Unreadable => true,
+    }
 }
 
 /// The groups, sorted and each once (upstream's `GetGroups`); none at all if one is no bootstrappers' group.

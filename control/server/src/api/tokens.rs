@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use copepod_machine::{Ids as _, View as _};
+use copepod_machine::{Ids as _, View};
+use copepod_model::join_token::Expiration;
 use copepod_model::request::Body as Payload;
-use copepod_model::{ApiRequest, FieldError, Status, Time, UserInfo, Verb, bootstrap_token};
+use copepod_model::{ApiRequest, FieldError, Object, Status, Time, UserInfo, Verb, bootstrap_token};
 use serde_json::{Value, json};
 
 use super::Api;
@@ -31,6 +32,17 @@ impl Api {
         let Some(stored) = stored else { return Ok(None) };
         let open = self.registry.unseal(&*view, &stored)?;
         Ok(bootstrap_token::check(&open, id, secret, now).map(|user| (user, vec![ISSUER.to_string()])))
+    }
+
+    /// When the token of a bootstrap token's Secret ends; `None` where the Secret cannot be opened.
+    pub(crate) fn bootstrap_token_end(&self, view: &dyn View, secret: &Object) -> Option<Expiration> {
+        match self.registry.unseal(view, secret) {
+            Ok(open) => Some(bootstrap_token::expiration(&open)),
+            Err(e) => {
+                tracing::warn!(secret = %secret.key, "it cannot be read when this token ends: {}", e.message);
+                None
+            }
+        }
     }
 
     pub(super) async fn token(&self, request: &ApiRequest) -> Result<Value, Status> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use copepod_client::{Client, Recorder};
-use copepod_controllers::{BalancerPool, Controller};
+use copepod_controllers::{BalancerPool, Controller, TokenEnd};
 use copepod_machine::{Action, Backoff, Plan, Step, WorkQueue};
 use copepod_model::kinds::Kinds;
 use copepod_model::request::{Body, DeleteOptions};
@@ -258,6 +258,7 @@ pub async fn forever(
     client: Client,
     pki: Arc<Pki>,
     balancer_pool: BalancerPool,
+    token_end: TokenEnd,
     shutdown: watch::Receiver<bool>,
 ) {
     let started = steady();
@@ -266,6 +267,7 @@ pub async fn forever(
         let config = copepod_controllers::Config {
             balancer_pool: balancer_pool.clone(),
             allows: copepod_registry::allows,
+            token_end: token_end.clone(),
             ..copepod_controllers::Config::new(kinds.clone(), pki.ca_pem().into(), started)
         };
         let all = copepod_controllers::all(&config);

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use copepod_client::Client;
-use copepod_controllers::BalancerPool;
-use copepod_model::UserInfo;
+use copepod_controllers::{BalancerPool, TokenEnd};
+use copepod_machine::View;
+use copepod_model::{Object, UserInfo};
 use tokio::net::lookup_host;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -89,8 +90,12 @@ impl Leader {
         let store = self.api.store().clone();
         let manager = client("system:kube-controller-manager", "kube-controller-manager");
         let binder = client("system:kube-scheduler", "kube-scheduler");
+        let api = self.api.clone();
+        let token_end: TokenEnd =
+            Arc::new(move |view: &dyn View, secret: &Object| api.bootstrap_token_end(view, secret));
+        let (pki, pool) = (self.pki.clone(), self.balancer_pool.clone());
         tokio::join!(
-            controllers::forever(store.clone(), manager, self.pki.clone(), self.balancer_pool.clone(), stop.clone()),
+            controllers::forever(store.clone(), manager, pki, pool, token_end, stop.clone()),
             scheduler::forever(store, binder, stop.clone()),
             self.members.tend(stop.clone()),
             self.list_servers(term, stop),
