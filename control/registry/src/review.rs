@@ -38,27 +38,32 @@ fn answer(view: &dyn View, req: &ApiRequest, review: Review) -> Result<Answer, S
         Body::Object(value) => value.clone(),
         _ => return Err(Status::bad_request("the request has no body")),
     };
+    settle_metadata(&mut object, &req.namespace)?;
     let status = review(view, req, &object)?;
-    value::child(&mut object, "metadata");
     value::object(&mut object).insert("status".into(), status);
     Ok(Answer { code: 201, object, warnings: Vec::new() })
 }
 
 fn self_access(view: &dyn View, req: &ApiRequest, review: &Value) -> Result<Value, Status> {
     let spec = &review["spec"];
-    valid(&wrong_attributes(spec))?;
+    let mut errors = wrong_attributes(spec);
+    errors.extend(wrong_metadata(review, "must be empty"));
+    valid(&errors)?;
     Ok(judge(view, &req.user, spec))
 }
 
 fn access(view: &dyn View, _: &ApiRequest, review: &Value) -> Result<Value, Status> {
     let spec = &review["spec"];
-    valid(&wrong_access(spec))?;
+    let mut errors = wrong_access(spec);
+    errors.extend(wrong_metadata(review, "must be empty"));
+    valid(&errors)?;
     Ok(judge(view, &subject(spec), spec))
 }
 
 fn local_access(view: &dyn View, req: &ApiRequest, review: &Value) -> Result<Value, Status> {
     let spec = &review["spec"];
     let mut errors = wrong_access(spec);
+    errors.extend(wrong_metadata(review, "must be empty except for namespace"));
     let (resource, path) = (&spec["resourceAttributes"], &spec["nonResourceAttributes"]);
     let namespace = text(resource, "namespace");
     if resource.is_object() && namespace != req.namespace {
@@ -76,6 +81,44 @@ fn local_access(view: &dyn View, req: &ApiRequest, review: &Value) -> Result<Val
 /// Upstream's 422; it names no kind, as what it decodes into has none.
 fn valid(errors: &[FieldError]) -> Result<(), Status> {
     if errors.is_empty() { Ok(()) } else { Err(Status::invalid("authorization.k8s.io", "", "", errors)) }
+}
+
+/// Takes from the metadata of a review what is the system's to say, and gives it the request's namespace, as upstream's handler of
+/// creations does with whatever is created: 400 where it names another one.
+fn settle_metadata(object: &mut Value, namespace: &str) -> Result<(), Status> {
+    let meta = value::child(object, "metadata");
+    for field in ["creationTimestamp", "uid", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"] {
+        meta.remove(field);
+    }
+    let given = meta.remove("namespace");
+    let given = given.as_ref().and_then(Value::as_str).unwrap_or_default();
+    if namespace.is_empty() {
+        return Ok(());
+    }
+    if !given.is_empty() && given != namespace {
+        let why = "the namespace of the provided object does not match the namespace sent on the request";
+        return Err(Status::bad_request(why));
+    }
+    meta.insert("namespace".into(), namespace.into());
+    Ok(())
+}
+
+/// What a review that is stored nowhere has no use for. (managedFields are let pass, the rest is settled before.)
+const METADATA: [&str; 8] =
+    ["name", "generateName", "resourceVersion", "generation", "labels", "annotations", "ownerReferences", "finalizers"];
+
+/// What upstream's `ValidateSubjectAccessReview` and its like find in the metadata.
+fn wrong_metadata(review: &Value, why: &str) -> Option<FieldError> {
+    let meta = &review["metadata"];
+    let said = |value: &Value| match value {
+        Value::Null => false,
+        Value::Bool(_) => true,
+        Value::Number(number) => number.as_f64() != Some(0.0),
+        Value::String(text) => !text.is_empty(),
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(fields) => !fields.is_empty(),
+    };
+    METADATA.iter().any(|field| said(&meta[*field])).then(|| FieldError::invalid("metadata", meta.clone(), why))
 }
 
 /// What upstream's `ValidateSubjectAccessReviewSpec` finds.

@@ -343,6 +343,47 @@ fn reviews_that_are_not_valid_get_field_errors() {
 }
 
 #[test]
+fn reviews_have_no_metadata_but_what_is_the_systems() {
+    let mut c = cluster();
+    let mut ask = |kind: &str, metadata: serde_json::Value| {
+        let namespace = if kind == "local" { " default/" } else { "" };
+        let mut req = request(Verb::Create, &format!("{kind}subjectaccessreviews.authorization.k8s.io{namespace}"));
+        req.user = user("ann", &["system:authenticated"]);
+        let resource = json!({"verb":"list","resource":"pods","namespace":"default"});
+        req.body = Body::Object(json!({"metadata":metadata,"spec":{"user":"ann","resourceAttributes":resource}}));
+        c.send(&req)
+    };
+    for (kind, metadata, error_text) in [
+        ("", json!({"name":"x"}), r#"{"name":"x"}: must be empty"#),
+        ("self", json!({"labels":{"a":"b"}}), r#"{"labels":{"a":"b"}}: must be empty"#),
+        ("", json!({"generation":1,"uid":"u"}), r#"{"generation":1}: must be empty"#),
+        (
+            "local",
+            json!({"annotations":{"a":"b"}}),
+            r#"{"annotations":{"a":"b"},"namespace":"default"}: must be empty except for namespace"#,
+        ),
+    ] {
+        let want = format!("{INVALID} metadata: Invalid value: {error_text}");
+        assert_eq!(error(ask(kind, metadata)), want, "{kind}");
+    }
+    let other = "400 the namespace of the provided object does not match the namespace sent on the request";
+    assert_eq!(error(ask("local", json!({"namespace":"kube-system"}))), other);
+    for (kind, metadata, left) in [
+        ("", json!({"creationTimestamp":null,"namespace":"default","uid":"u"}), json!({})),
+        (
+            "self",
+            json!({"managedFields":[{}],"name":"","labels":{}}),
+            json!({"managedFields":[{}],"name":"","labels":{}}),
+        ),
+        ("local", json!({"namespace":"default"}), json!({"namespace":"default"})),
+        ("local", json!(null), json!({"namespace":"default"})),
+    ] {
+        let (code, review) = ask(kind, metadata).unwrap();
+        assert_eq!((code, &review["metadata"], &review["status"]["allowed"]), (201, &left, &json!(true)), "{kind}");
+    }
+}
+
+#[test]
 fn reviews_answer_without_storing() {
     let mut c = cluster();
     let mut ask = |resource: &str, object| {

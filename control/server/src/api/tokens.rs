@@ -17,6 +17,36 @@ const SHORTEST: u64 = 600;
 const LONGEST: u64 = 1 << 32;
 const DEFAULT: u64 = 3600;
 
+/// Whether the metadata of a TokenRequest is about the account `name` of `namespace`, as far as it says: 400 for another namespace
+/// (upstream's handler), 422 for another name (its `TokenREST`).
+fn names(meta: &Value, namespace: &str, name: &str) -> Result<(), Status> {
+    let said = |field: &str| meta[field].as_str().filter(|text| !text.is_empty());
+    if said("namespace").is_some_and(|other| other != namespace) {
+        let why = "the namespace of the provided object does not match the namespace sent on the request";
+        return Err(Status::bad_request(why));
+    }
+    match said("name").filter(|other| *other != name) {
+        Some(other) => {
+            let error = FieldError::invalid("metadata.name", other, "must match the service account name if specified");
+            Err(Status::invalid("authentication.k8s.io", "TokenRequest", name, &[error]))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Whether it is about the account with this UID, as far as it says (upstream's `TokenRequestServiceAccountUIDValidation`, on since
+/// 1.34): else 409.
+fn is_uid(meta: &Value, name: &str, uid: &str) -> Result<(), Status> {
+    match meta["uid"].as_str().filter(|other| !other.is_empty() && *other != uid) {
+        Some(other) => {
+            let why =
+                format!("the UID in the token request ({other}) does not match the UID of the service account ({uid})");
+            Err(Status::conflict("TokenRequest.authentication.k8s.io", name, &why))
+        }
+        None => Ok(()),
+    }
+}
+
 impl Api {
     /// Whose a token is and for which of `audiences` (none: for us), if it holds: a service account's, or a bootstrap token,
     /// which is for us alone. 500 where the Secret of a bootstrap token cannot be opened.
@@ -56,12 +86,14 @@ impl Api {
         };
         let view = self.current().await?;
         self.registry.admit_token(&*view, request, &asked["spec"])?;
+        names(&asked["metadata"], &request.namespace, &request.name)?;
         let account = view
             .get("serviceaccounts", &request.namespace, &request.name)
             .ok_or_else(|| Status::not_found("serviceaccounts", &request.name))?;
+        is_uid(&asked["metadata"], &request.name, &account.meta.uid)?;
         let spec = &asked["spec"];
         let lifetime = spec["expirationSeconds"].as_u64().unwrap_or(DEFAULT);
-        let invalid = |error| Err(Status::invalid("authentication.k8s.io", "TokenRequest", &request.name, &[error]));
+        let invalid = |error| Err(Status::invalid("authentication.k8s.io", "TokenRequest", "", &[error]));
         if lifetime < SHORTEST {
             let text = "may not specify a duration less than 10 minutes";
             return invalid(FieldError::invalid("spec.expirationSeconds", lifetime, text));
@@ -152,5 +184,44 @@ impl Api {
         review["kind"] = "TokenReview".into();
         review["apiVersion"] = "authentication.k8s.io/v1".into();
         Ok(review)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_request_is_about_the_account_that_is_asked() {
+        let judge = |meta: Value| {
+            let found = names(&meta, "default", "robot").and_then(|()| is_uid(&meta, "robot", "u1"));
+            found.map_err(|e| format!("{} {}", e.code, e.message))
+        };
+        for meta in [
+            Value::Null,
+            json!({}),
+            json!({"name": "", "namespace": "", "uid": ""}),
+            json!({"name": "robot", "namespace": "default", "uid": "u1", "labels": {"a": "b"}, "creationTimestamp": null}),
+        ] {
+            assert_eq!(judge(meta.clone()), Ok(()), "{meta}");
+        }
+        for (meta, want) in [
+            (
+                json!({"name": "other"}),
+                "422 TokenRequest.authentication.k8s.io \"robot\" is invalid: metadata.name: Invalid value: \"other\": must \
+                 match the service account name if specified",
+            ),
+            (
+                json!({"namespace": "other"}),
+                "400 the namespace of the provided object does not match the namespace sent on the request",
+            ),
+            (
+                json!({"uid": "u2"}),
+                "409 Operation cannot be fulfilled on TokenRequest.authentication.k8s.io \"robot\": the UID in the token \
+                 request (u2) does not match the UID of the service account (u1)",
+            ),
+        ] {
+            assert_eq!(judge(meta), Err(want.to_string()));
+        }
     }
 }
