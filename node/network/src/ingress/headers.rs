@@ -3,6 +3,8 @@
 use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, Version};
 
+use crate::protocol::te::takes_trailers;
+
 /// Headers that end at the next hop whether or not `Connection` names them.
 const HOP_BY_HOP: [HeaderName; 5] = [
     HeaderName::from_static("keep-alive"),
@@ -30,8 +32,7 @@ pub(super) fn strip(headers: &mut HeaderMap) {
         // Framing and routing are not the client's to take away.
         .filter(|name| *name != header::HOST && *name != header::CONTENT_LENGTH)
         .collect();
-    // "trailers" is the one thing that TE may say to the next hop.
-    let trailers = headers.get_all(header::TE).iter().any(|v| v.as_bytes().eq_ignore_ascii_case(b"trailers"));
+    let trailers = takes_trailers(headers);
     for name in named {
         headers.remove(name);
     }
@@ -96,7 +97,8 @@ mod tests {
             ("x-private", "1"),
             ("keep-alive", "timeout=5"),
             ("transfer-encoding", "chunked"),
-            ("te", "trailers"),
+            ("connection", "te"),
+            ("te", "deflate, trailers"),
             ("upgrade", "h2c"),
             ("host", "h"),
             ("accept", "*/*"),
@@ -105,6 +107,7 @@ mod tests {
         let mut left: Vec<&str> = headers.keys().map(HeaderName::as_str).collect();
         left.sort();
         assert_eq!(left, ["accept", "host", "te"]);
+        assert_eq!(headers["te"], "trailers");
         let mut other = map(&[("te", "gzip")]);
         strip(&mut other);
         assert!(other.is_empty());

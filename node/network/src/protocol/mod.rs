@@ -5,6 +5,7 @@ mod http1;
 mod http2;
 mod idle;
 pub(crate) mod prefixed;
+pub(crate) mod te;
 pub(crate) mod upgrade;
 
 use std::future::Future;

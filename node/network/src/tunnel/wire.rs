@@ -8,6 +8,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 
 use crate::error::NetError;
+use crate::protocol::te::takes_trailers;
 
 /// Whose it is: a [`Claim`].
 const SOURCE: &str = "copepod-source";
@@ -210,8 +211,10 @@ pub(super) fn hop_by_hop(headers: &mut HeaderMap) {
     for name in ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"] {
         headers.remove(name);
     }
-    if headers.get_all(header::TE).iter().any(|te| te != "trailers") {
-        headers.remove(header::TE);
+    let trailers = takes_trailers(headers);
+    headers.remove(header::TE);
+    if trailers {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
 }
 
@@ -264,6 +267,16 @@ mod tests {
         assert_eq!(sent.headers()["host"], "");
         parts.method = Method::CONNECT;
         assert!(request(&parts, at("10.244.224.2:8080"), &claim(), at("192.0.2.1:5")).is_none());
+    }
+
+    #[test]
+    fn of_te_only_trailers_go_on() {
+        for (given, left) in [("trailers", Some("trailers")), ("gzip, Trailers", Some("trailers")), ("gzip", None)] {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::TE, HeaderValue::from_static(given));
+            hop_by_hop(&mut headers);
+            assert_eq!(headers.get(header::TE).map(|te| te.to_str().unwrap()), left, "{given}");
+        }
     }
 
     #[test]

@@ -128,7 +128,9 @@ pub(super) fn host<B>(request: &Request<B>) -> String {
 /// Makes a client's headers those of the request to the pod. What proved who the client is stays here.
 pub(super) fn request(headers: &mut HeaderMap, way: &Way, host: &str, peer: Option<IpAddr>, changes: bool) {
     let protocol = headers.get(header::UPGRADE).cloned().filter(|_| changes);
-    let trailers = headers.get_all(header::TE).iter().any(|v| v.as_bytes().eq_ignore_ascii_case(b"trailers"));
+    let said = headers.get_all(header::TE).iter().filter_map(|v| v.to_str().ok());
+    // The one thing of it that goes on (RFC 9110, section 10.1.4).
+    let trailers = said.flat_map(|v| v.split(',')).any(|v| v.trim().eq_ignore_ascii_case("trailers"));
     strip(headers);
     headers.remove(header::AUTHORIZATION);
     let own: Vec<HeaderName> = headers.keys().filter(|n| n.as_str().starts_with("impersonate-")).cloned().collect();
@@ -268,7 +270,7 @@ mod tests {
             ("connection", "keep-alive, X-Hop"),
             ("x-hop", "1"),
             ("keep-alive", "timeout=5"),
-            ("te", "trailers"),
+            ("te", "deflate, trailers"),
             ("upgrade", "h2c"),
             ("expect", "100-continue"),
             ("cookie", "a=b"),
