@@ -40,7 +40,7 @@ pub enum OpenError {
         what: String,
     },
     /// The operating system said no.
-    #[error("{what}: {source}{}", hint(source))]
+    #[error("{what}: {source}{}", hint(source, START))]
     Io {
         /// What was tried.
         what: String,
@@ -49,17 +49,36 @@ pub enum OpenError {
     },
 }
 
-/// What whoever reads it has to know of a disk that takes no writes.
-fn hint(source: &io::Error) -> &'static str {
-    match source.kind() {
-        io::ErrorKind::StorageFull => " (the disk is full: nothing is damaged or lost, start again when there is room)",
-        io::ErrorKind::QuotaExceeded => {
-            " (the disk quota is used up: nothing is damaged or lost, start again when there is room)"
+/// What comes of it when the disk takes writes again: of a start that was refused, and of a store that runs and tries by itself.
+const START: &str = "start again";
+const RUN: &str = "it goes on";
+
+/// What whoever reads it has to know of a disk that takes no writes; `then` is [`START`] or [`RUN`].
+fn hint(source: &io::Error, then: &str) -> String {
+    let (what, when) = match source.kind() {
+        io::ErrorKind::StorageFull => ("the disk is full", "there is room"),
+        io::ErrorKind::QuotaExceeded => ("the disk quota is used up", "there is room"),
+        io::ErrorKind::ReadOnlyFilesystem => ("the file system is read-only", "it can be written"),
+        _ => return String::new(),
+    };
+    format!(" ({what}: nothing is damaged or lost, {then} when {when})")
+}
+
+impl OpenError {
+    /// The same as a store says it that runs, and opens its files again and again.
+    pub(super) fn while_running(&self) -> String {
+        match self {
+            OpenError::Io { what, source } => format!("{what}: {source}{}", hint(source, RUN)),
+            other => other.to_string(),
         }
-        io::ErrorKind::ReadOnlyFilesystem => {
-            " (the file system is read-only: nothing is damaged or lost, start again when it can be written)"
-        }
-        _ => "",
+    }
+}
+
+/// What a store that runs says of a failure of redb.
+fn told(error: &redb::Error) -> String {
+    match error {
+        redb::Error::Io(source) => format!("{error}{}", hint(source, RUN)),
+        other => other.to_string(),
     }
 }
 
@@ -118,8 +137,8 @@ impl From<Fault> for String {
         match fault {
             Fault::Damaged(what) => what,
             Fault::Newer(found) => format!("storage format {found}"),
-            Fault::Failed(e) => e.to_string(),
-            Fault::Log(e) => format!("log: {e}"),
+            Fault::Failed(e) => told(&e),
+            Fault::Log(e) => format!("log: {}", told(&e)),
         }
     }
 }
@@ -166,4 +185,32 @@ pub enum ReadError {
     /// The store failed, and cannot prove what is current.
     #[error("the store failed: {0}")]
     Unhealthy(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_that_takes_no_writes_is_called_that_at_the_start_and_afterwards() {
+        use io::ErrorKind::{Other, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+        for (kind, what, when) in [
+            (StorageFull, "the disk is full", "there is room"),
+            (QuotaExceeded, "the disk quota is used up", "there is room"),
+            (ReadOnlyFilesystem, "the file system is read-only", "it can be written"),
+        ] {
+            let error = || io::Error::new(kind, "no");
+            let start = OpenError::Io { what: "x".into(), source: error() };
+            let (first, then) = (start.to_string(), start.while_running());
+            assert_eq!(first, format!("x: no ({what}: nothing is damaged or lost, start again when {when})"));
+            let tail = format!("no ({what}: nothing is damaged or lost, it goes on when {when})");
+            assert_eq!(then, format!("x: {tail}"));
+            for fault in [Fault::Failed(redb::Error::Io(error())), Fault::Log(redb::Error::Io(error()))] {
+                let text = String::from(fault);
+                assert!(text.ends_with(&tail), "{text}");
+            }
+        }
+        let other = OpenError::Io { what: "x".into(), source: io::Error::new(Other, "no") };
+        assert_eq!((other.to_string(), other.while_running()), ("x: no".to_string(), "x: no".to_string()));
+    }
 }

@@ -66,7 +66,7 @@ impl Failed {
     fn again(self) -> Result<Driver, Box<(Failed, String)>> {
         let open = match self.keep.loader.load() {
             Ok(open) => open,
-            Err(e) => return Err(Box::new((self, e.to_string()))),
+            Err(e) => return Err(Box::new((self, e.while_running()))),
         };
         if let Err(why) = open.log.keeps(&self.promised) {
             drop(open);

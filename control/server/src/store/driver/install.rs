@@ -8,6 +8,7 @@ use copepod_consensus::{HardState, Work};
 use super::{Driver, answer};
 use crate::store::ProposeError;
 use crate::store::checkpoint::Job;
+use crate::store::error::Fault;
 
 impl Driver {
     /// Puts another member's state in the place of this one's, if raft asks for it: first a mark in the log that it is
@@ -17,7 +18,7 @@ impl Driver {
         let Some(metadata) = work.snapshot().map(|s| s.get_metadata().clone()) else { return Ok(false) };
         let offered = self.offered.take().filter(|(a, _)| a.at.index == metadata.index && a.at.term == metadata.term);
         let (applied, tables) = offered.ok_or("raft wants a snapshot installed that did not come")?;
-        let fail = |e: redb::Error| format!("log: {e}");
+        let fail = |e: redb::Error| String::from(Fault::Log(e));
         self.await_checkpoint()?;
         self.open.log.begin_install(&metadata).map_err(fail)?;
         self.checkpoint.running = true;
