@@ -19,12 +19,15 @@ pub struct Options {
     pub fixed_election_ticks: Option<usize>,
     /// Ticks between a leader's heartbeats.
     pub heartbeat_ticks: usize,
+    /// How many bytes of data a leader may hold that no majority has yet, at least a mebibyte; what would make them more is turned
+    /// away. If there are none, one round is taken however large it is.
+    pub uncommitted_bytes: u64,
 }
 
 impl Options {
     /// The usual values.
     pub fn new(id: u64) -> Options {
-        Options { id, election_ticks: 10, fixed_election_ticks: None, heartbeat_ticks: 2 }
+        Options { id, election_ticks: 10, fixed_election_ticks: None, heartbeat_ticks: 2, uncommitted_bytes: 256 << 20 }
     }
 }
 
@@ -58,6 +61,9 @@ pub enum Error {
     /// Not now: leadership is being handed over, or this term has not committed anything yet.
     #[error("not ready yet")]
     NotReady,
+    /// Not now: as much waits for a majority as may ([`Options::uncommitted_bytes`]). Nothing of it is in the log.
+    #[error("too much waits for a majority")]
+    Full,
     /// Raft's own.
     #[error(transparent)]
     Raft(#[from] raft::Error),
@@ -138,6 +144,7 @@ pub struct Progress {
 pub struct Machine {
     node: RawNode<Log>,
     id: u64,
+    uncommitted_bytes: u64,
 }
 
 impl Machine {
@@ -153,6 +160,7 @@ impl Machine {
             heartbeat_tick: options.heartbeat_ticks,
             applied: restored.applied,
             max_size_per_msg: 1 << 20,
+            max_uncommitted_size: options.uncommitted_bytes,
             check_quorum: true,
             pre_vote: true,
             // Raft 0.7.0 hangs entries on a message that waits to be sent and has none, whatever index that one follows
@@ -170,7 +178,8 @@ impl Machine {
             snapshot: None,
         };
         let logger = slog::Logger::root(slog::Discard, slog::o!());
-        Ok(Machine { node: RawNode::new(&config, log, &logger)?, id: options.id })
+        let node = RawNode::new(&config, log, &logger)?;
+        Ok(Machine { node, id: options.id, uncommitted_bytes: options.uncommitted_bytes })
     }
 
     /// Time passes.
@@ -187,6 +196,11 @@ impl Machine {
     pub fn propose(&mut self, data: impl IntoIterator<Item = Vec<u8>>) -> Result<Position, Error> {
         self.must_lead()?;
         let entries: Vec<Entry> = data.into_iter().map(|data| Entry { data, ..Entry::default() }).collect();
+        // Raft would drop it by the same rule, and not say why.
+        let (held, more) = (self.node.raft.uncommitted_size(), entries.iter().map(|e| e.data.len()).sum::<usize>());
+        if held > 0 && more > 0 && (held + more) as u64 > self.uncommitted_bytes {
+            return Err(Error::Full);
+        }
         let first = Position { index: self.node.raft.raft_log.last_index() + 1, term: self.term() };
         if !entries.is_empty() {
             let mut m = Message { from: self.id, entries, ..Message::default() };

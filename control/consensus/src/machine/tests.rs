@@ -462,3 +462,34 @@ fn who_does_not_answer_is_sent_only_so_much() {
     g.check();
     assert!(g.members.values().all(|m| m.applied.len() == ROUNDS));
 }
+
+#[test]
+fn a_leader_holds_only_so_much_that_no_majority_has() {
+    let mut g = Group::new(&[1, 2, 3]);
+    for m in g.members.values_mut() {
+        m.options.uncommitted_bytes = 1 << 20;
+        m.machine = Machine::new(&m.options, m.disk.clone()).unwrap();
+    }
+    g.heal();
+    let leader = g.leader().unwrap();
+    let propose = |g: &mut Group, sizes: &[usize]| {
+        let m = g.members.get_mut(&leader).unwrap();
+        let done = m.machine.propose(sizes.iter().map(|size| vec![0; *size]));
+        m.settle(&mut g.network);
+        done.map(drop)
+    };
+    let last = g.members[&leader].machine.last_index();
+    propose(&mut g, &[900 << 10, 400 << 10]).unwrap();
+    for refused in [&[1][..], &[100 << 10, 1]] {
+        assert!(matches!(propose(&mut g, refused), Err(Error::Full)), "{refused:?}");
+    }
+    assert_eq!(g.members[&leader].machine.last_index(), last + 2, "nothing of what was refused is in the log");
+    // Once a majority has it there is room again.
+    g.heal();
+    propose(&mut g, &[500 << 10]).unwrap();
+    propose(&mut g, &[500 << 10]).unwrap();
+    assert!(matches!(propose(&mut g, &[100 << 10]), Err(Error::Full)));
+    g.heal();
+    g.check();
+    assert!(g.members.values().all(|m| m.applied.len() == 4));
+}

@@ -256,6 +256,7 @@ impl Api {
             // As upstream passes on what its etcd says: 500 without a reason.
             ProposeError::NoSpace => Status { code: 500, reason: "", message: e.to_string(), details: None },
             ProposeError::Unknown(why) => Status::timeout(format!("the outcome of the write is unknown: {why}")),
+            ProposeError::Busy => Status::too_many_requests(e.to_string(), 1),
             other => Status::unavailable(other.to_string()),
         })
     }

@@ -98,8 +98,8 @@ impl Answer {
             Ok((Outcome::OutOfRange(which), index)) => Answer::OutOfRange { index, which },
             Ok((Outcome::Fenced, index)) => Answer::Fenced { index },
             Err(ProposeError::NotLeader { leader }) => Answer::NotLeader { leader },
-            // A server that stops is one that does not lead.
-            Err(ProposeError::Stopped) => Answer::NotLeader { leader: None },
+            // A server that stops is one that does not lead; one that has too much to do is asked again in a moment just so.
+            Err(ProposeError::Stopped | ProposeError::Busy) => Answer::NotLeader { leader: None },
             Err(ProposeError::NoSpace) => Answer::NoSpace,
             Err(ProposeError::Unhealthy(why)) => Answer::Unhealthy { why },
             Err(ProposeError::Unknown(why)) => Answer::Unknown { why },
@@ -195,7 +195,7 @@ mod tests {
         assert_eq!(Answer::of(unknown.clone()).result(), unknown);
         assert_eq!(Answer::of(Err(ProposeError::NoSpace)).result(), Err(ProposeError::NoSpace));
         // Whoever cannot has not: it may be tried elsewhere.
-        for cannot in [ProposeError::Stopped, ProposeError::Unhealthy("disk".into())] {
+        for cannot in [ProposeError::Stopped, ProposeError::Busy, ProposeError::Unhealthy("disk".into())] {
             assert_eq!(Answer::of(Err(cannot)).result(), Err(ProposeError::NotLeader { leader: None }));
         }
     }

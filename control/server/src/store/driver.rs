@@ -383,9 +383,12 @@ impl Driver {
         self.keep.shared.stats.proposals.fetch_add(batch.len() as u64, Ordering::Relaxed);
         match self.open.machine.propose(batch) {
             Ok(first) => self.waiting.add(first, replies),
-            Err(_) => {
-                let leader = self.open.machine.leader();
-                replies.into_iter().for_each(|r| answer(r, Err(ProposeError::NotLeader { leader })));
+            Err(e) => {
+                let refused = match e {
+                    copepod_consensus::Error::Full => ProposeError::Busy,
+                    _ => ProposeError::NotLeader { leader: self.open.machine.leader() },
+                };
+                replies.into_iter().for_each(|r| answer(r, Err(refused.clone())));
             }
         }
     }

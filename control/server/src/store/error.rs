@@ -168,6 +168,9 @@ pub enum ProposeError {
     /// an etcd says that is full, which clients and alerts know.)
     #[error("etcdserver: mvcc: database space exceeded")]
     NoSpace,
+    /// The leader holds as much as it may that no majority has yet. It was not applied and never will be; it may be tried again.
+    #[error("too many writes wait for a majority of the servers")]
+    Busy,
     /// It may have been applied, or may be found applied after a restart.
     #[error("the outcome is unknown: {0}")]
     Unknown(String),

@@ -267,7 +267,7 @@ impl Store {
                     return Ok(outcome);
                 }
                 // It never will be applied, so that it may be tried again.
-                Err(e @ ProposeError::NotLeader { .. }) => {
+                Err(e @ (ProposeError::NotLeader { .. } | ProposeError::Busy)) => {
                     if Instant::now() >= deadline || self.health().is_err() {
                         return Err(e);
                     }
