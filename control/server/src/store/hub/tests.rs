@@ -178,3 +178,15 @@ fn a_watch_from_the_future_begins_there() {
     assert_eq!(revisions(watch.try_next().unwrap().unwrap()), [8]);
     assert_eq!(hub.watch(interest(None, None), 4).unwrap_err(), Compacted { asked: 4, oldest: 5 });
 }
+
+#[test]
+fn a_watch_from_an_installed_state_goes_on_though_it_begins_before_the_reset() {
+    let hub = Arc::new(Hub::new(limits(100), 5));
+    // The new state is shown a moment before the hub hears of it.
+    let mut early = hub.watch(interest(None, None), 9).unwrap();
+    let mut old = hub.watch(interest(None, None), 5).unwrap();
+    hub.reset(9);
+    hub.publish(vec![change(10, "a", None)]);
+    assert_eq!(revisions(early.try_next().unwrap().unwrap()), [10]);
+    assert!(matches!(old.try_next(), Err(WatchError::Compacted(_))));
+}
