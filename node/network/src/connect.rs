@@ -137,7 +137,11 @@ impl Network {
             let port = again.as_ref().unwrap_or(port);
             let news = self.news();
             match self.connect_once(from, side, port, shown).await {
-                Ok(conn) => return Ok(Conn { peer: shown, ..conn }),
+                Ok(conn) => {
+                    // An endpoint may be of the other family than the address that was asked for.
+                    let local = SocketAddr::new(from.ip_for(self, shown.ip()), conn.local.port());
+                    return Ok(Conn { local, peer: shown, ..conn });
+                }
                 Err(e) => again = Some(self.another_chance(port, e, news, &mut patience).await.ok_or(e)?),
             }
         }
@@ -216,6 +220,13 @@ impl Network {
         let info = ConnInfo { local: shown, peer: local };
         self.0.runtime.spawn(server::serve(far, Arc::new(service), info));
         Conn { local, peer: shown, stream: near }
+    }
+
+    /// How `other` shows at the address `ip`: as it is, or, where it is of the other IP family, as the node with the same port. A
+    /// socket of one family has no words for an address of the other one, and could not answer it.
+    pub(crate) fn shown_at(&self, ip: IpAddr, other: SocketAddr) -> SocketAddr {
+        let same = other.ip().to_canonical().is_ipv4() == ip.to_canonical().is_ipv4();
+        if same { other } else { SocketAddr::new(self.node_ip_for(ip), other.port()) }
     }
 
     /// What `to` means to `from`.
@@ -335,7 +346,9 @@ impl Network {
         }
         // The far end alone is watched, for both: it may be handed on to another pod.
         let target = Target::Pod(pod.clone(), scope);
-        let conn = Conn { local: to, peer: local, stream: far.watched(&pod.tracker, flow(from, &target, to)) };
+        // Who serves requests has no socket, and its clients' addresses as they are.
+        let peer = if let Bound::Listener(_) = bound { self.shown_at(to.ip(), local) } else { local };
+        let conn = Conn { local: to, peer, stream: far.watched(&pod.tracker, flow(from, &target, to)) };
         self.permit(from, &target, to)?;
         self.hand_over(bound, Waiting { conn, route }).map_err(|_| NetError::ConnectionRefused)?;
         Ok(Conn { local, peer: to, stream: near })

@@ -346,6 +346,7 @@ impl Network {
 
     /// Begins a flow; whom the endpoint sees, or none where there is no room.
     fn begin_flow(&self, key: FlowKey, to: SocketAddr, shown: SocketAddr, via: Arc<Via>) -> Option<SocketAddr> {
+        let shown = if let Far::Here = via.far { self.shown_at(to.ip(), shown) } else { shown };
         let mut table = lock(&self.0.flows.table);
         let first = table.is_empty();
         let class = via.far.class();

@@ -7,12 +7,12 @@ mod udp;
 
 pub(crate) use tcp::TcpSocket;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
 use wasmtime_wasi::p2::bindings::sockets as shared;
-use wasmtime_wasi::p2::bindings::sockets::network::{ErrorCode, IpAddressFamily, Network};
+use wasmtime_wasi::p2::bindings::sockets::network::{ErrorCode, IpAddressFamily, IpSocketAddress, Network};
 use wasmtime_wasi::p2::{SocketError, SocketResult};
 use wasmtime_wasi::sockets::{WasiSockets, WasiSocketsView as _};
 
@@ -128,6 +128,18 @@ fn fits_remote(family: IpAddressFamily, addr: &SocketAddr) -> SocketResult<()> {
     if addr.ip().is_unspecified() || addr.port() == 0 { Err(ErrorCode::InvalidArgument.into()) } else { Ok(()) }
 }
 
+/// An address as a socket can tell it to its guest. wasi-libc has room for one of the socket's own family and ends the program
+/// when it gets another one: so IPv4 comes in IPv6's clothes (RFC 4291, section 2.5.5.2), and of what IPv4 has no words for the
+/// port alone is told.
+fn told(family: IpAddressFamily, addr: SocketAddr) -> IpSocketAddress {
+    let ip: IpAddr = match (family, addr.ip()) {
+        (IpAddressFamily::Ipv6, IpAddr::V4(ip)) => ip.to_ipv6_mapped().into(),
+        (IpAddressFamily::Ipv4, IpAddr::V6(ip)) => ip.to_ipv4_mapped().unwrap_or(Ipv4Addr::UNSPECIFIED).into(),
+        _ => return addr.into(),
+    };
+    SocketAddr::new(ip, addr.port()).into()
+}
+
 /// A setting that must not be zero.
 fn positive<T: Default + PartialEq>(value: T) -> SocketResult<T> {
     if value == T::default() { Err(ErrorCode::InvalidArgument.into()) } else { Ok(value) }
@@ -176,5 +188,19 @@ mod tests {
         assert!(fits_remote(v4, &addr("0.0.0.0:80")).is_err());
         assert!(fits_remote(v6, &addr("[::1]:0")).is_err());
         assert!(fits_remote(v6, &addr("[::1]:1")).is_ok());
+    }
+
+    #[test]
+    fn a_socket_tells_addresses_of_its_own_family_alone() {
+        let (v4, v6) = (IpAddressFamily::Ipv4, IpAddressFamily::Ipv6);
+        for (family, addr, want) in [
+            (v4, "10.0.0.1:80", "10.0.0.1:80"),
+            (v6, "[fd00::1]:80", "[fd00::1]:80"),
+            (v6, "10.0.0.1:80", "[::ffff:10.0.0.1]:80"),
+            (v4, "[::ffff:10.0.0.1]:80", "10.0.0.1:80"),
+            (v4, "[fd00::1]:80", "0.0.0.0:80"),
+        ] {
+            assert_eq!(SocketAddr::from(told(family, addr.parse().unwrap())).to_string(), want, "{addr}");
+        }
     }
 }

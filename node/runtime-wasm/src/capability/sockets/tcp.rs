@@ -15,7 +15,7 @@ use wasmtime_wasi::p2::{DynInputStream, DynOutputStream, DynPollable, Pollable, 
 use super::own::tcp::{self as wit, ShutdownType};
 use super::own::tcp_create_socket;
 use super::stream::{Connection, Reader, Writer};
-use super::{View, fits, fits_remote, positive};
+use super::{View, fits, fits_remote, positive, told};
 use crate::container::{InFlight, Shared};
 use crate::counted::Permit;
 use crate::net::{NetConn, NetError, NetListener};
@@ -278,18 +278,21 @@ impl wit::HostTcpSocket for View<'_> {
     }
 
     fn local_address(&mut self, this: Resource<TcpSocket>) -> SocketResult<IpSocketAddress> {
-        match &self.table.get(&this)?.state {
-            State::Bound(listener) => Ok(listener.local_addr().into()),
-            State::ListenStarted(listener) | State::Listening(listener) => Ok(listener.listener.local_addr().into()),
-            State::Connected(Ok(conn)) => Ok(conn.local.into()),
-            State::Open { local, .. } => Ok((*local).into()),
-            _ => Err(ErrorCode::InvalidState.into()),
-        }
+        let socket = self.table.get(&this)?;
+        let local = match &socket.state {
+            State::Bound(listener) => listener.local_addr(),
+            State::ListenStarted(listener) | State::Listening(listener) => listener.listener.local_addr(),
+            State::Connected(Ok(conn)) => conn.local,
+            State::Open { local, .. } => *local,
+            _ => return Err(ErrorCode::InvalidState.into()),
+        };
+        Ok(told(socket.family, local))
     }
 
     fn remote_address(&mut self, this: Resource<TcpSocket>) -> SocketResult<IpSocketAddress> {
-        match &self.table.get(&this)?.state {
-            State::Open { peer, .. } => Ok((*peer).into()),
+        let socket = self.table.get(&this)?;
+        match &socket.state {
+            State::Open { peer, .. } => Ok(told(socket.family, *peer)),
             _ => Err(ErrorCode::InvalidState.into()),
         }
     }

@@ -13,7 +13,7 @@ use wasmtime_wasi::p2::{DynPollable, Pollable, SocketError, SocketResult, subscr
 
 use super::own::udp as wit;
 use super::own::udp_create_socket;
-use super::{View, fits, fits_remote, positive};
+use super::{View, fits, fits_remote, positive, told};
 use crate::counted::Permit;
 use crate::net::{NetError, NetUdp};
 
@@ -42,6 +42,7 @@ enum State {
 /// Datagrams that come.
 pub struct Incoming {
     socket: Bound,
+    family: IpAddressFamily,
     from: Option<SocketAddr>,
     /// Taken while waiting for readiness.
     next: Option<Result<(Bytes, SocketAddr), NetError>>,
@@ -152,7 +153,7 @@ impl wit::HostUdpSocket for View<'_> {
             fits_remote(socket.family, remote)?;
         }
         socket.remote = remote;
-        let incoming = Incoming { socket: bound.clone(), from: remote, next: None };
+        let incoming = Incoming { socket: bound.clone(), family: socket.family, from: remote, next: None };
         let outgoing = Outgoing { socket: bound.clone(), family: socket.family, to: remote, permitted: 0 };
         Ok((self.table.push_child(incoming, &this)?, self.table.push_child(outgoing, &this)?))
     }
@@ -217,7 +218,8 @@ impl wit::HostIncomingDatagramStream for View<'_> {
             match incoming.take() {
                 None => break,
                 Some(Ok((data, from))) => {
-                    received.push(wit::IncomingDatagram { data: data.into(), remote_address: from.into() });
+                    let remote_address = told(incoming.family, from);
+                    received.push(wit::IncomingDatagram { data: data.into(), remote_address });
                 }
                 // What came before the error is not lost; the error is told by the next call.
                 Some(Err(error)) if !received.is_empty() => {
