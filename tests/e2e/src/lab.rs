@@ -4,6 +4,7 @@
 
 mod client;
 mod cluster;
+mod talk;
 mod wire;
 
 use std::net::Ipv4Addr;
@@ -15,6 +16,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use client::{Client, Sample, Seen, Written, now, seconds};
 pub use cluster::{CLIENT, LabCluster};
+pub use talk::Talk;
 pub use wire::{Capture, Packet};
 
 use crate::{has, needs, text};

@@ -2,6 +2,7 @@
 //! condition with a deadline.
 
 pub mod lab;
+pub mod manifest;
 pub mod process;
 
 use std::io::{BufRead as _, BufReader, Read as _};

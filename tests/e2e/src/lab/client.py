@@ -2,6 +2,10 @@
 
 lines HOST PORT TEXT          one line there and back over TCP
 datagram HOST PORT TEXT       the same over UDP, up to five times
+ask HOST PORT TEXT            one line over TCP, and its answer, however long it takes
+talk HOST PORT SECONDS        numbered lines over one TCP connection about so often, whether they are echoed or not, until standard
+                              input ends; then the rest of the echoes is awaited
+converse HOST PORT SECONDS    the same by datagrams, of which some may be lost
 probe URL HOST SECONDS        GETs a URL about so often, on a connection of its own each time, until standard input ends
 write KUBECONFIG NAME URL…    makes objects at the first URL, and reads each one back from the others, until standard input ends
 churn KUBECONFIG NAME SECONDS URL…  makes, reads, changes and deletes objects about so often, a hundred at a time, at the first URL and
@@ -55,8 +59,12 @@ def lines(host, port, text):
     print(answer.decode().rstrip("\n"))
 
 
+def family(host):
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
 def datagram(host, port, text):
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+    with socket.socket(family(host), socket.SOCK_DGRAM) as s:
         s.settimeout(1)
         s.connect((host, int(port)))
         for _ in range(5):
@@ -67,6 +75,102 @@ def datagram(host, port, text):
             except (TimeoutError, ConnectionError):
                 pass
     sys.exit("no answer")
+
+
+def ask(host, port, text):
+    until_the_input_ends()
+    try:
+        with socket.create_connection((host, int(port)), PATIENCE) as stream:
+            stream.settimeout(None)
+            stream.sendall(text.encode() + b"\n")
+            answer = stream.makefile().readline().rstrip("\n") or "closed"
+    except OSError as error:
+        answer = why(error)
+    say(at=time.time(), answer=answer)
+    over.wait()
+
+
+def numbered(n):
+    # Of many lengths, so that they are cut anywhere on their way.
+    return f"{n} {'.' * (n * 37 % 1000)}\n".encode()
+
+
+def talk(host, port, seconds):
+    until_the_input_ends()
+    ended, speaking, broken, sent = threading.Event(), threading.Lock(), [], 0
+    try:
+        stream = socket.create_connection((host, int(port)), PATIENCE)
+    except OSError as error:
+        say(at=time.time(), ended=why(error))
+        over.wait()
+        return
+    # It is the other side that has to say that it is over.
+    stream.settimeout(None)
+
+    def hear():
+        heard = 0
+        try:
+            for line in stream.makefile("rb"):
+                heard += 1
+                if line == numbered(heard):
+                    say(at=time.time(), heard=heard)
+                else:
+                    say(at=time.time(), wrong=f"{line[:100]!r} instead of line {heard}")
+            # An error is told once, to whoever comes first.
+            with speaking:
+                how = broken[0] if broken else "closed"
+        except OSError as error:
+            how = why(error)
+        say(at=time.time(), ended=how)
+        ended.set()
+
+    hearing = threading.Thread(target=hear, daemon=True)
+    hearing.start()
+    while not over.is_set() and not ended.is_set() and not broken:
+        with speaking:
+            try:
+                stream.sendall(numbered(sent + 1))
+                sent += 1
+            except OSError as error:
+                broken.append(why(error))
+        over.wait(float(seconds))
+    over.wait()
+    try:
+        stream.shutdown(socket.SHUT_WR)
+    except OSError:
+        pass
+    hearing.join(PATIENCE)
+    say(at=time.time(), sent=sent)
+
+
+def converse(host, port, seconds):
+    until_the_input_ends()
+    with socket.socket(family(host), socket.SOCK_DGRAM) as s:
+        s.connect((host, int(port)))
+        heard, sent = set(), 0
+        while not over.is_set():
+            end = time.time() + float(seconds)
+            sent += 1
+            try:
+                s.send(numbered(sent))
+            except OSError:
+                # What was said of an earlier one.
+                pass
+            while (left := end - time.time()) > 0:
+                s.settimeout(left)
+                try:
+                    said = s.recv(2048)
+                except TimeoutError:
+                    break
+                except OSError:
+                    continue
+                n = next((n for n in range(sent, 0, -1) if numbered(n) == said), None)
+                if n is None or n in heard:
+                    say(at=time.time(), wrong=f"{said[:100]!r}")
+                else:
+                    heard.add(n)
+                    say(at=time.time(), heard=n)
+        say(at=time.time(), sent=sent)
 
 
 def probe(url, host, seconds):
@@ -228,6 +332,7 @@ def list_all(kubeconfig, url):
     say(**found)
 
 
-commands = {"lines": lines, "datagram": datagram, "probe": probe, "write": write, "list": list_all}
+commands = {"lines": lines, "datagram": datagram, "ask": ask, "talk": talk, "converse": converse}
+commands |= {"probe": probe, "write": write, "list": list_all}
 commands |= {"churn": churn, "rollout": rollout, "jobs": jobs}
 commands[sys.argv[1]](*sys.argv[2:])

@@ -24,10 +24,16 @@ pub fn seconds(found: Option<f64>) -> String {
     found.map_or_else(|| "never".into(), |s| format!("{s:.2} s"))
 }
 
+/// The parts of `HOST:PORT`; an address of IPv6, which is in brackets there, is without them here.
+pub(super) fn host_and_port(at: &str) -> (&str, &str) {
+    let (host, port) = at.rsplit_once(':').expect("HOST:PORT");
+    (host.trim_matches(['[', ']']), port)
+}
+
 impl Lab {
     /// One line to a server on `at` and back, over TCP (`lines`) or UDP (`datagram`); nothing if none came.
     pub fn echo(&self, machine: &str, how: &str, at: &str, line: &str) -> Option<String> {
-        let (host, port) = at.rsplit_once(':').expect("HOST:PORT");
+        let (host, port) = host_and_port(at);
         let out = self.run(machine, "python3", &[SCRIPT, how, host, port, line]);
         out.status.success().then(|| text(&out.stdout).trim_end().to_string())
     }
@@ -84,7 +90,7 @@ impl Client {
         Client::start(lab, machine, &[&["jobs", kubeconfig, name, &seconds], servers.as_slice()].concat())
     }
 
-    fn start(lab: &Lab, machine: &str, args: &[&str]) -> Client {
+    pub(super) fn start(lab: &Lab, machine: &str, args: &[&str]) -> Client {
         let mut command = lab.command(machine, "python3");
         command.arg(SCRIPT).args(args).stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().expect("ip runs");
@@ -101,7 +107,12 @@ impl Client {
 
     /// What it has seen until now.
     pub fn seen(&self) -> Seen {
-        Seen::of(&self.seen.lock().expect("not poisoned"))
+        Seen::of(&self.values())
+    }
+
+    /// The same as it has printed it.
+    pub(super) fn values(&self) -> Vec<Value> {
+        self.seen.lock().expect("not poisoned").clone()
     }
 
     /// What it has seen since it was asked last, so that a client that goes on for hours takes no memory here.
@@ -111,10 +122,15 @@ impl Client {
 
     /// Tells it to stop: all that it has seen.
     pub fn stop(mut self) -> Seen {
+        self.end();
+        self.seen()
+    }
+
+    /// Tells it to stop and waits until it has.
+    pub(super) fn end(&mut self) {
         drop(self.child.stdin.take());
         assert!(self.child.wait().expect("wait").success(), "a client ends when it is told to");
         self.reader.take().expect("once").join().expect("it speaks JSON");
-        self.seen()
     }
 }
 

@@ -21,6 +21,7 @@ mod lab_loss;
 mod lab_measure;
 mod lab_paths;
 mod lab_soak;
+mod lab_streams;
 mod negotiation;
 mod network;
 mod network_policy;
