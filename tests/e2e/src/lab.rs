@@ -7,7 +7,7 @@ mod cluster;
 mod talk;
 mod wire;
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -35,9 +35,19 @@ pub enum Fault<'a> {
     Loss(u8),
 }
 
-/// Machines on one network, `10.0.0.0/24`; they are gone when it is dropped, with all that runs on them.
+/// What addresses machines have, of one family alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Addresses {
+    /// `10.0.0.0/24`.
+    V4,
+    /// `fd00::/64`.
+    V6,
+}
+
+/// Machines on one network; they are gone when it is dropped, with all that runs on them.
 pub struct Lab {
     prefix: String,
+    addresses: Addresses,
     machines: Vec<String>,
     /// Namespaces beside machines.
     pods: Vec<String>,
@@ -48,9 +58,12 @@ pub struct Lab {
 
 impl Lab {
     /// Makes the machines; `None` where that cannot be done.
-    pub fn new(machines: &[&str]) -> Option<Lab> {
+    pub fn new(machines: &[&str], addresses: Addresses) -> Option<Lab> {
         let root = std::fs::metadata("/proc/self").is_ok_and(|own| own.uid() == 0);
         if !needs("root", root) || !needs("iproute2 and nftables", has("ip") && has("nft")) {
+            return None;
+        }
+        if addresses == Addresses::V6 && !needs("IPv6", Path::new("/proc/sys/net/ipv6").exists()) {
             return None;
         }
         static ALONE: Mutex<()> = Mutex::new(());
@@ -62,16 +75,21 @@ impl Lab {
         if !needs("a root who may make network namespaces", may.is_ok_and(|o| o.status.success())) {
             return None;
         }
-        let mut lab = Lab { prefix, machines: Vec::new(), pods: Vec::new(), _alone: alone };
+        let mut lab = Lab { prefix, addresses, machines: Vec::new(), pods: Vec::new(), _alone: alone };
         let switch = lab.namespace(SWITCH);
         let commands = "link set lo up\nlink add br0 type bridge forward_delay 0 mcast_snooping 0\nlink set br0 up\n";
         ip(&["-n", &switch, "-batch", "-"], commands);
         for name in machines {
             lab.machines.push((*name).into());
-            let (own, at) = (lab.namespace(name), lab.ip(name));
+            let own = lab.namespace(name);
+            // One of IPv6 would first look whether somebody has it already.
+            let at = match lab.ip(name) {
+                IpAddr::V4(ip) => format!("{ip}/24"),
+                IpAddr::V6(ip) => format!("{ip}/64 nodad"),
+            };
             ip(&["netns", "add", &own], "");
             let commands = format!(
-                "link set lo up\nlink add name eth0 type veth peer name {name} netns {switch}\naddr add {at}/24 dev eth0\nlink set eth0 up\n"
+                "link set lo up\nlink add name eth0 type veth peer name {name} netns {switch}\naddr add {at} dev eth0\nlink set eth0 up\n"
             );
             ip(&["-n", &own, "-batch", "-"], &commands);
             ip(&["-n", &switch, "link", "set", name, "master", "br0", "up"], "");
@@ -99,10 +117,22 @@ impl Lab {
         format!("{}-{machine}", self.prefix)
     }
 
-    /// A machine's address: the first has 10.0.0.1.
-    pub fn ip(&self, machine: &str) -> Ipv4Addr {
+    /// A machine's address: the first has 10.0.0.1, or fd00::1.
+    pub fn ip(&self, machine: &str) -> IpAddr {
         let place = self.machines.iter().position(|m| m == machine).unwrap_or_else(|| panic!("no machine {machine}"));
-        Ipv4Addr::new(10, 0, 0, u8::try_from(place + 1).expect("few machines"))
+        let number = u8::try_from(place + 1).expect("few machines");
+        match self.addresses {
+            Addresses::V4 => Ipv4Addr::new(10, 0, 0, number).into(),
+            Addresses::V6 => Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, number.into()).into(),
+        }
+    }
+
+    /// The same as it stands in a URL: that of IPv6 in brackets.
+    pub fn host(&self, machine: &str) -> String {
+        match self.ip(machine) {
+            IpAddr::V4(ip) => ip.to_string(),
+            IpAddr::V6(ip) => format!("[{ip}]"),
+        }
     }
 
     /// A program on a machine; its process is the program's own.
@@ -117,9 +147,10 @@ impl Lab {
         self.command(machine, program).args(args).stdin(Stdio::null()).output().expect("ip runs")
     }
 
-    /// GET by curl on a machine: (code, body), and code 0 if nobody has answered.
+    /// GET by curl on a machine: (code, body), and code 0 if nobody has answered. Brackets in the URL are brackets.
     pub fn curl(&self, machine: &str, url: &str, more: &[&str]) -> (u16, String) {
-        let out = self.run(machine, "curl", &[&["-s", "-m", "10", "-w", "\n%{http_code}"], more, &[url]].concat());
+        let out =
+            self.run(machine, "curl", &[&["-s", "-g", "-m", "10", "-w", "\n%{http_code}"], more, &[url]].concat());
         let all = text(&out.stdout);
         let (body, code) = all.rsplit_once('\n').unwrap_or(("", "0"));
         (code.parse().unwrap_or(0), body.into())
@@ -137,7 +168,11 @@ impl Lab {
         let mut hears = String::new();
         for fault in faults {
             match fault {
-                Fault::Deaf(to) => hears += &format!("ip saddr {} drop\n", self.ip(to)),
+                Fault::Deaf(to) => {
+                    let ip = self.ip(to);
+                    let family = if ip.is_ipv4() { "ip" } else { "ip6" };
+                    hears += &format!("{family} saddr {ip} drop\n");
+                }
                 // What a machine says to itself does not travel.
                 Fault::Loss(percent) => {
                     hears += &format!("meta iifname eth0 numgen random mod 100 < {percent} drop\n");
@@ -145,7 +180,7 @@ impl Lab {
             }
         }
         let rules = format!(
-            "table ip lab\ndelete table ip lab\ntable ip lab {{
+            "table inet lab\ndelete table inet lab\ntable inet lab {{
 chain hears {{ type filter hook input priority 0; {hears} }}
 }}\n"
         );

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::{Output, Stdio};
 
-use super::Lab;
+use super::{Addresses, Lab};
 use crate::process::Process;
 use crate::{binary, root, text, until};
 
@@ -36,8 +36,23 @@ impl LabCluster {
         LabCluster::start_from(binary(), dir, servers, agents)
     }
 
+    /// The same on machines that have addresses of IPv6 and no others.
+    pub fn start_over_ipv6(servers: &[&str], agents: &[&str]) -> Option<LabCluster> {
+        LabCluster::start_with(Addresses::V6, binary(), tempfile::tempdir().expect("a folder"), servers, agents)
+    }
+
     /// The same from another binary than the one under test.
     pub fn start_from(
+        binary: PathBuf,
+        dir: tempfile::TempDir,
+        servers: &[&str],
+        agents: &[&str],
+    ) -> Option<LabCluster> {
+        LabCluster::start_with(Addresses::V4, binary, dir, servers, agents)
+    }
+
+    fn start_with(
+        addresses: Addresses,
         binary: PathBuf,
         dir: tempfile::TempDir,
         servers: &[&str],
@@ -46,11 +61,11 @@ impl LabCluster {
         let mut machines = servers.to_vec();
         machines.extend(agents.iter().filter(|a| !servers.contains(a)));
         machines.push(CLIENT);
-        let lab = Lab::new(&machines)?;
+        let lab = Lab::new(&machines, addresses)?;
         let first = servers[0].to_string();
         let mut cluster = LabCluster { servers: BTreeMap::new(), agents: BTreeMap::new(), binary, dir, lab, first };
         cluster.start_server(servers[0], &[]);
-        let join = format!("https://{}:6443", cluster.lab.ip(servers[0]));
+        let join = cluster.url(servers[0]);
         let token = cluster.ok(&["token", "create", "--usage", "server"]).trim().to_string();
         for (place, name) in servers.iter().enumerate().skip(1) {
             cluster.start_server(name, &["--join", &join, "--token", &token]);
@@ -134,7 +149,7 @@ impl LabCluster {
 
     /// The URL of a server.
     pub fn url(&self, server: &str) -> String {
-        format!("https://{}:6443", self.lab.ip(server))
+        format!("https://{}:6443", self.lab.host(server))
     }
 
     /// The administrator's kubeconfig as a server has written it.

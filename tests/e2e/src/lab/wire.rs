@@ -1,7 +1,7 @@
 //! What is on the wire, by tcpdump.
 
 use std::io::{BufRead as _, BufReader};
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -102,8 +102,9 @@ impl Packet {
     }
 
     /// Whether it goes from one of two machines to the other.
-    pub fn between(&self, one: Ipv4Addr, other: Ipv4Addr) -> bool {
-        (*self.from.ip(), *self.to.ip()) == (one, other) || (*self.from.ip(), *self.to.ip()) == (other, one)
+    pub fn between(&self, one: IpAddr, other: IpAddr) -> bool {
+        let ends = (IpAddr::from(*self.from.ip()), IpAddr::from(*self.to.ip()));
+        ends == (one, other) || ends == (other, one)
     }
 
     /// Whether one of its ends has this port.
@@ -119,6 +120,8 @@ impl Packet {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
     use super::*;
 
     #[test]

@@ -1,5 +1,5 @@
-//! Every way to a pod, of the client's or a pod's own node and of another one, over HTTP, TCP and UDP; and that what goes
-//! between nodes cannot be read on the way.
+//! Every way to a pod, of the client's or a pod's own node and of another one, over HTTP, TCP and UDP; that what goes between
+//! nodes cannot be read on the way; and all of it on machines that have addresses of IPv6 alone.
 
 use std::fmt::Write as _;
 
@@ -131,6 +131,17 @@ struct Paths<'a> {
 }
 
 impl Paths<'_> {
+    /// Waits until all pods of the manifest run.
+    fn to(cluster: &LabCluster) -> Paths<'_> {
+        cluster.apply(&manifest());
+        until("all pods run", || (cluster.ok(&["get", "pods"]).matches(" 1/1 ").count() == 8).then_some(()));
+        for pod in ["udp-n1", "udp-n2"] {
+            // A datagram that comes too early is lost.
+            until("it listens", || cluster.ok(&["logs", pod]).contains("listening").then_some(()));
+        }
+        Paths { cluster, front: Paths::node_port(cluster, "front"), relay: Paths::node_port(cluster, "relay") }
+    }
+
     fn node_port(cluster: &LabCluster, service: &str) -> u64 {
         cluster.get("service", service)["spec"]["ports"][0]["nodePort"].as_u64().expect("a node port")
     }
@@ -140,7 +151,7 @@ impl Paths<'_> {
     }
 
     fn host(&self, node: &str) -> String {
-        self.cluster.lab.ip(node).to_string()
+        self.cluster.lab.host(node)
     }
 
     /// The client GETs from outside.
@@ -215,12 +226,15 @@ impl Paths<'_> {
         self.pod_gets(&http, &format!("http://{at}:{}/{MARKER}", Paths::node_port(self.cluster, &http)));
         self.pod_gets(&http, &format!("http://{at}:8080/{node}/{MARKER}"));
         self.pod_says("connect", &format!("{at}:{}", Paths::node_port(self.cluster, &tcp)));
-        self.pod_says("udp", &format!("{at}:{}", Paths::node_port(self.cluster, &udp)));
+        // The guest sends its datagrams by a socket of IPv4.
+        if self.cluster.lab.ip(by).is_ipv4() {
+            self.pod_says("udp", &format!("{at}:{}", Paths::node_port(self.cluster, &udp)));
+        }
     }
 
     /// A node's DNS.
     fn names(&self, by: &str) {
-        let server = format!("@{}", self.host(by));
+        let server = format!("@{}", self.cluster.lab.ip(by));
         let dig = |args: &[&str]| {
             let all = [&[server.as_str(), "-p", "8053", "+short", "+tries=1", "+time=5"], args].concat();
             e2e::text(&self.cluster.lab.run(CLIENT, "dig", &all).stdout).trim().to_string()
@@ -233,6 +247,19 @@ impl Paths<'_> {
             assert_eq!(dig(&[way, "http-n2-each.default.svc.cluster.local"]), self.address("http-n2"));
         }
     }
+
+    /// The doors of every node, beside those that [`Paths::inside`] has tried.
+    fn every_node(&self) {
+        for by in ["n1", "n2", "n3"] {
+            self.names(by);
+            for node in ["n1", "n2"] {
+                if by != "n1" {
+                    self.outside(node, by);
+                }
+                self.by_hosts_from_a_pod(node, by);
+            }
+        }
+    }
 }
 
 #[test]
@@ -242,17 +269,7 @@ fn every_path_leads_to_its_pod_and_none_between_nodes_can_be_read() {
         return;
     }
     let Some(cluster) = LabCluster::start(&["n1"], &["n1", "n2", "n3"]) else { return };
-    cluster.apply(&manifest());
-    until("all pods run", || (cluster.ok(&["get", "pods"]).matches(" 1/1 ").count() == 8).then_some(()));
-    for pod in ["udp-n1", "udp-n2"] {
-        // A datagram that comes too early is lost.
-        until("it listens", || cluster.ok(&["logs", pod]).contains("listening").then_some(()));
-    }
-    let paths = Paths {
-        cluster: &cluster,
-        front: Paths::node_port(&cluster, "front"),
-        relay: Paths::node_port(&cluster, "relay"),
-    };
+    let paths = Paths::to(&cluster);
     let (n1, n2) = (cluster.lab.ip("n1"), cluster.lab.ip("n2"));
 
     let capture = cluster.lab.capture("n2", cluster.dir.path());
@@ -285,13 +302,56 @@ fn every_path_leads_to_its_pod_and_none_between_nodes_can_be_read() {
     until("the relay's address is in the server's log", || {
         cluster.ok(&["logs", "tcp-n2"]).contains(&format!("{relay}:")).then_some(())
     });
-    for by in ["n1", "n2", "n3"] {
-        paths.names(by);
-        for node in ["n1", "n2"] {
-            if by != "n1" {
-                paths.outside(node, by);
-            }
-            paths.by_hosts_from_a_pod(node, by);
-        }
+    paths.every_node();
+}
+
+#[test]
+fn machines_with_addresses_of_ipv6_alone_are_a_cluster_as_others_are() {
+    if !needs("curl, dig and python3", ["curl", "dig", "python3"].iter().all(|tool| has(tool))) {
+        return;
     }
+    let nodes = ["n1", "n2", "n3"];
+    let Some(mut cluster) = LabCluster::start_over_ipv6(&nodes, &nodes) else { return };
+    for name in nodes {
+        let ip = cluster.lab.ip(name).to_string();
+        let node = cluster.get("node", name);
+        let addresses = node["status"]["addresses"].as_array().expect("addresses");
+        let internal: Vec<_> = addresses.iter().filter(|a| a["type"] == "InternalIP").map(|a| &a["address"]).collect();
+        assert_eq!(internal, [&ip], "{name}");
+        let kubeconfig = std::fs::read_to_string(cluster.kubeconfig(name)).expect("a kubeconfig");
+        assert!(kubeconfig.contains(&format!("https://[{ip}]:6443")), "{kubeconfig}");
+    }
+    until("all servers are the API's endpoints", || {
+        let slice = cluster.get("endpointslice", "kubernetes");
+        assert_eq!(slice["addressType"], "IPv6");
+        slice["endpoints"].as_array().is_some_and(|all| all.len() == nodes.len()).then_some(())
+    });
+    // They are told from each other by certificates that are for these addresses.
+    for server in nodes {
+        let answered = cluster.copepod("n1", server, &["get", "nodes"]);
+        assert!(answered.status.success(), "{server}: {}", e2e::text(&answered.stderr));
+    }
+
+    let paths = Paths::to(&cluster);
+    for node in ["n1", "n2"] {
+        paths.inside(node);
+    }
+    let api = format!("http://{}:{}/fetch?url=https://kubernetes/version", paths.host("n1"), paths.front);
+    until("a pod reaches the API by its Service", || {
+        let (code, body) = cluster.lab.curl(CLIENT, &api, &[]);
+        (code == 200 && body.starts_with("200 ") && body.contains("gitVersion")).then_some(())
+    });
+    paths.every_node();
+    // To a guest whose socket is of IPv4 a client outside shows as its node, whichever node it has come to.
+    let (log, client) = (cluster.ok(&["logs", "tcp-n2"]), cluster.lab.host(CLIENT));
+    assert!(log.contains(" connected") && !log.contains(&client), "{log}");
+
+    // What has joined comes back by what it has learned.
+    cluster.kill_server("n2");
+    cluster.kill_agent("n3");
+    cluster.start_server("n2", &[]);
+    until("all servers vote", || (cluster.voters() == nodes.len()).then_some(()));
+    cluster.start_agent("n3", &[]);
+    cluster.nodes_are_ready(nodes.len());
+    Paths::to(&cluster).outside("n2", "n3");
 }
