@@ -26,7 +26,7 @@ pub struct NodeFlags {
     /// Port of the ingress over HTTPS; 0 takes any free one.
     #[arg(long, env = "COPEPOD_INGRESS_TLS_PORT", default_value_t = 8443, value_name = "PORT")]
     ingress_tls_port: u16,
-    /// Write a line of JSON for each request at the ingress: to a file, or to the standard output for `-` or nothing.
+    /// Write a line of JSON for each request and stream at the ingress: to a file, or to the standard output for `-` or nothing.
     #[arg(
         long,
         env = "COPEPOD_INGRESS_ACCESS_LOG",

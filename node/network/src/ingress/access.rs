@@ -1,5 +1,7 @@
-//! The access log: a line of JSON for each request. A thread of its own writes; requests never wait for it, and lines for which
-//! it has no room are counted and given up.
+//! The access log: a line of JSON for each request and for each stream. A thread of its own writes; nobody ever waits for it, and
+//! lines for which it has no room are counted and given up.
+
+mod stream;
 
 use std::borrow::Cow;
 use std::fs::{File, OpenOptions};
@@ -24,6 +26,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::body::{Body, Received};
+pub(super) use stream::{Came, Counted, StreamLine};
 
 /// How many lines may wait to be written.
 const ROOM: usize = 8192;
@@ -71,6 +74,7 @@ struct Counts {
 
 enum Message {
     Line(Box<Entry>),
+    Stream(Box<stream::StreamEntry>),
     /// To be answered when everything before it was written.
     Flush(oneshot::Sender<()>),
 }
@@ -137,8 +141,8 @@ impl AccessLog {
         Line { log: self.clone(), entry: Some(Box::new(entry)) }
     }
 
-    fn send(&self, entry: Box<Entry>) {
-        if self.0.lines.try_send(Message::Line(entry)).is_err() {
+    fn send(&self, line: Message) {
+        if self.0.lines.try_send(line).is_err() {
             self.0.counts.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -159,6 +163,10 @@ fn write(lines: &Receiver<Message>, mut sink: impl Write, counts: &Counts) {
         while let Some(message) = next {
             match message {
                 Message::Line(entry) => {
+                    entry.write(&mut text);
+                    count += 1;
+                }
+                Message::Stream(entry) => {
                     entry.write(&mut text);
                     count += 1;
                 }
@@ -236,8 +244,7 @@ struct Entry {
 
 impl Entry {
     fn write(&self, out: &mut Vec<u8>) {
-        let since = self.at.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let time = Time(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)).rfc3339_micros();
+        let time = stamp(self.at);
         let host: Cow<'_, str> = match (self.uri.authority(), &self.host) {
             (Some(authority), _) => authority.as_str().into(),
             (None, Some(host)) => String::from_utf8_lossy(host.as_bytes()),
@@ -264,13 +271,8 @@ impl Entry {
             self.took.subsec_micros(),
             self.complete,
         );
-        if let Some(Backend { service, port }) = &self.backend {
-            let port: &dyn std::fmt::Display = match port {
-                BackendPort::Number(number) => number,
-                BackendPort::Name(name) => name,
-            };
-            let service = quoted(&format!("{}/{}:{port}", service.namespace, service.name));
-            let _ = write!(out, ",\"service\":{service}");
+        if let Some(backend) = &self.backend {
+            write_service(out, backend);
         }
         for (name, value) in [("userAgent", &self.user_agent), ("referer", &self.referer)] {
             if let Some(value) = value {
@@ -279,6 +281,23 @@ impl Entry {
         }
         out.extend(b"}\n");
     }
+}
+
+/// When a line began, as it says it.
+fn stamp(at: SystemTime) -> String {
+    let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    Time(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)).rfc3339_micros()
+}
+
+/// Where a line says that something went.
+fn write_service(out: &mut Vec<u8>, Backend { service, port }: &Backend) {
+    let port: &dyn std::fmt::Display = match port {
+        BackendPort::Number(number) => number,
+        BackendPort::Name(name) => name,
+    };
+    let service = quoted(&format!("{}/{}:{port}", service.namespace, service.name));
+    // Writing to memory does not fail.
+    let _ = write!(out, ",\"service\":{service}");
 }
 
 /// A text of JSON.
@@ -323,7 +342,7 @@ impl Drop for Line {
     fn drop(&mut self) {
         if let Some(mut entry) = self.entry.take() {
             entry.took = entry.began.elapsed();
-            self.log.send(entry);
+            self.log.send(Message::Line(entry));
         }
     }
 }

@@ -7,7 +7,31 @@ use super::*;
 
 /// Keeps what is written.
 #[derive(Clone, Default)]
-struct Kept(Arc<Mutex<Vec<u8>>>);
+pub(super) struct Kept(Arc<Mutex<Vec<u8>>>);
+
+impl Kept {
+    /// One, and the log that writes to it.
+    pub(super) fn log() -> (Kept, AccessLog) {
+        let kept = Kept::default();
+        let log = AccessLog::over(kept.clone(), 64).unwrap();
+        (kept, log)
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+    }
+
+    /// The line of a number, the first has 0, once it is there.
+    pub(super) async fn line(&self, log: &AccessLog, number: usize) -> Value {
+        loop {
+            log.flush().await;
+            if let Some(line) = self.text().lines().nth(number) {
+                return serde_json::from_str(line).unwrap();
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+}
 
 impl io::Write for Kept {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -38,8 +62,7 @@ fn config(log: &AccessLog) -> IngressConfig {
 
 #[tokio::test]
 async fn each_request_has_its_line() {
-    let kept = Kept::default();
-    let log = AccessLog::over(kept.clone(), 64).unwrap();
+    let (kept, log) = Kept::log();
     let w = world(&[(1, true)], config(&log)).await;
     let _echo = echo(&w.network, 1);
     let host = "Host: shop.test\r\n";
@@ -55,7 +78,7 @@ async fn each_request_has_its_line() {
         raw(&w, request.as_bytes()).await;
     }
     log.flush().await;
-    let text = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
+    let text = kept.text();
     let lines: Vec<Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
     assert_eq!((lines.len(), log.written(), log.dropped()), (5, 5, 0), "{text}");
     let brief: Vec<_> = lines
@@ -105,23 +128,14 @@ async fn requests_do_not_wait_for_a_log_that_cannot_be_written() {
 
 #[tokio::test]
 async fn a_client_that_leaves_is_in_the_log() {
-    let kept = Kept::default();
-    let log = AccessLog::over(kept.clone(), 64).unwrap();
+    let (kept, log) = Kept::log();
     let w = world(&[(1, true)], config(&log)).await;
     let _echo = echo(&w.network, 1);
     let mut tcp = TcpStream::connect(w.addr).await.unwrap();
     // Of the ten bytes three come.
     tcp.write_all(b"POST / HTTP/1.1\r\nHost: shop.test\r\nContent-Length: 10\r\n\r\nabc").await.unwrap();
     drop(tcp);
-    loop {
-        log.flush().await;
-        let text = String::from_utf8(kept.0.lock().unwrap().clone()).unwrap();
-        if let Some(line) = text.lines().next() {
-            let line: Value = serde_json::from_str(line).unwrap();
-            // It has left, or its body has failed: whichever was seen first.
-            assert!(line["status"] == 499 || line["status"] == 400, "{line}");
-            return;
-        }
-        tokio::task::yield_now().await;
-    }
+    let line = kept.line(&log, 0).await;
+    // It has left, or its body has failed: whichever was seen first.
+    assert!(line["status"] == 499 || line["status"] == 400, "{line}");
 }

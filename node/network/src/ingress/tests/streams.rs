@@ -6,6 +6,7 @@ use rustls::{AlertDescription, ClientConfig, RootCertStore, ServerConfig};
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 
+use super::access::Kept;
 use super::gateway::{Shows, backend, follow_all};
 use super::*;
 use crate::network::tests::at;
@@ -221,4 +222,82 @@ async fn a_stream_goes_on_for_a_moment_when_the_ingress_stops() {
     w.stop.take().unwrap().send(()).unwrap();
     assert_eq!(conn.stream.read(&mut [0; 1]).await.unwrap(), 0);
     assert_eq!(started.elapsed().as_secs(), 10);
+}
+
+#[tokio::test]
+async fn each_stream_has_its_line_in_the_access_log() {
+    let (kept, log) = Kept::log();
+    let w = world(&[], IngressConfig { access_log: Some(log.clone()), ..IngressConfig::default() }).await;
+    let pod = listen(&w, 1);
+    let (port, _listeners, _) = opened(&w, &[(TCP_ROUTES, to(&[], &[("one", 1)]))]).await;
+    let mut tcp = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    tcp.write_all(b"asked").await.unwrap();
+    tcp.shutdown().await.unwrap();
+    let mut conn = pod.accept().await.unwrap();
+    conn.stream.read_to_string(&mut String::new()).await.unwrap();
+    conn.stream.write_all(b"answered").await.unwrap();
+    drop(conn);
+    tcp.read_to_string(&mut String::new()).await.unwrap();
+    let line = kept.line(&log, 0).await;
+    for (field, want) in [
+        ("client", json!("127.0.0.1")),
+        ("scheme", json!("tcp")),
+        ("port", json!(port)),
+        ("name", Value::Null),
+        ("receivedBytes", json!(5)),
+        ("sentBytes", json!(8)),
+        ("complete", json!(true)),
+        ("service", json!("shop/one:80")),
+    ] {
+        assert_eq!(line[field], want, "{field}: {line}");
+    }
+    let time = line["time"].as_str().and_then(copepod_model::Time::parse);
+    assert!(time.is_some() && line["duration"].is_number(), "{line}");
+
+    let mut tcp = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    tcp.write_all(b"ask").await.unwrap();
+    let mut conn = pod.accept().await.unwrap();
+    conn.stream.read_exact(&mut [0; 3]).await.unwrap();
+    conn.stream.reset();
+    let line = kept.line(&log, 1).await;
+    assert_eq!((&line["receivedBytes"], &line["sentBytes"], &line["complete"]), (&json!(3), &json!(0), &json!(false)));
+}
+
+#[tokio::test]
+async fn the_line_of_a_stream_over_tls_has_its_name_even_if_it_leads_nowhere() {
+    let (kept, log) = Kept::log();
+    let ((ingress, _), (theirs, trusting)) = (tls(&["ingress.test"]), tls(&["a.test", "gone.test"]));
+    let config = IngressConfig { tls: Some(ingress), access_log: Some(log.clone()), ..IngressConfig::default() };
+    let w = world(&[], config).await;
+    let pod = listen(&w, 1);
+    let routes = [(TLS_ROUTES, to(&["a.test"], &[("one", 1)])), (TLS_ROUTES, to(&["gone.test"], &[("two", 1)]))];
+    follow_all(&w.network, json!([listener("pass", None, "Passthrough")]), &routes);
+    let server = tokio::spawn(async move {
+        let conn = pod.accept().await.unwrap();
+        let mut tls = TlsAcceptor::from(theirs).accept(conn.stream).await.unwrap();
+        tls.read_to_string(&mut String::new()).await.unwrap();
+        tls.shutdown().await.unwrap();
+    });
+    let mut there = connect(&w, &trusting, "a.test").await.unwrap();
+    there.write_all(b"asked").await.unwrap();
+    there.shutdown().await.unwrap();
+    there.read_to_string(&mut String::new()).await.unwrap();
+    server.await.unwrap();
+    let line = kept.line(&log, 0).await;
+    let told = |line: &Value| ["scheme", "name", "port", "service", "complete"].map(|field| line[field].clone());
+    let want = |name: &str, service: &str, complete: bool| {
+        [json!("tls"), json!(name), json!(w.addr.port()), json!(service), json!(complete)]
+    };
+    assert_eq!(told(&line), want("a.test", "shop/one:80", true), "{line}");
+    let bytes = |line: &Value, field: &str| line[field].as_u64().unwrap();
+    assert!(bytes(&line, "receivedBytes") > 100 && bytes(&line, "sentBytes") > 100, "TLS itself counts: {line}");
+
+    connect(&w, &trusting, "gone.test").await.unwrap_err();
+    let line = kept.line(&log, 1).await;
+    assert_eq!(told(&line), want("gone.test", "shop/two:80", false), "{line}");
+    assert_eq!((bytes(&line, "receivedBytes"), bytes(&line, "sentBytes")), (0, 0));
+    // What no route is for was never a stream.
+    connect(&w, &trusting, "z.test").await.unwrap_err();
+    log.flush().await;
+    assert_eq!(log.written(), 2);
 }
