@@ -22,6 +22,15 @@ impl Serves {
         }
     }
 
+    /// What the port of its Service is called.
+    fn name(self) -> &'static str {
+        match self {
+            Serves::Http => "http",
+            Serves::Lines => "lines",
+            Serves::Datagrams => "datagrams",
+        }
+    }
+
     fn container(self) -> String {
         let (image, args) = match self {
             Serves::Http => ("hello", ""),
@@ -56,27 +65,28 @@ pub fn deployment(name: &str, serves: Serves) -> String {
 
 /// A Service for the pods whose label `app` is its name, with more fields of its spec, such as `type: NodePort`.
 pub fn service(name: &str, serves: Serves, more: &[&str]) -> String {
-    let (port, target, protocol) = serves.ports();
-    service_of(name, name, &format!("port: {port}, targetPort: {target}, protocol: {protocol}"), more)
+    let (port, target, _) = serves.ports();
+    service_of(name, name, serves, &format!("port: {port}, targetPort: {target}"), more)
 }
 
 /// The same at a port of every node that is not left to the cluster.
 pub fn service_at(name: &str, serves: Serves, node_port: u16) -> String {
-    let (port, target, protocol) = serves.ports();
-    let port = format!("port: {port}, targetPort: {target}, protocol: {protocol}, nodePort: {node_port}");
-    service_of(name, name, &port, &["type: NodePort"])
+    let (port, target, _) = serves.ports();
+    let port = format!("port: {port}, targetPort: {target}, nodePort: {node_port}");
+    service_of(name, name, serves, &port, &["type: NodePort"])
 }
 
 /// A Service without an address, whose name leads to the pods with the label `app` themselves.
 pub fn headless(name: &str, app: &str, serves: Serves) -> String {
-    let (_, port, protocol) = serves.ports();
-    service_of(name, app, &format!("port: {port}, protocol: {protocol}"), &["clusterIP: None"])
+    let (_, port, _) = serves.ports();
+    service_of(name, app, serves, &format!("port: {port}"), &["clusterIP: None"])
 }
 
-fn service_of(name: &str, app: &str, port: &str, more: &[&str]) -> String {
+fn service_of(name: &str, app: &str, serves: Serves, port: &str, more: &[&str]) -> String {
+    let (port_name, (_, _, protocol)) = (serves.name(), serves.ports());
     let mut fields: Vec<String> = more.iter().map(ToString::to_string).collect();
     fields.push(format!("selector: {{app: {app}}}"));
-    fields.push(format!("ports: [{{{port}}}]"));
+    fields.push(format!("ports: [{{name: {port_name}, protocol: {protocol}, {port}}}]"));
     document("v1", "Service", &format!("name: {name}"), &fields.join(", "))
 }
 
@@ -116,11 +126,13 @@ mod tests {
             |spec: &str| format!("---\napiVersion: v1\nkind: Service\nmetadata: {{name: a}}\nspec: {{{spec}}}\n");
         assert_eq!(
             service("a", Serves::Http, &["type: NodePort"]),
-            service_of("type: NodePort, selector: {app: a}, ports: [{port: 80, targetPort: 8080, protocol: TCP}]")
+            service_of(
+                "type: NodePort, selector: {app: a}, ports: [{name: http, protocol: TCP, port: 80, targetPort: 8080}]"
+            )
         );
         assert_eq!(
             headless("a", "b", Serves::Lines),
-            service_of("clusterIP: None, selector: {app: b}, ports: [{port: 7000, protocol: TCP}]")
+            service_of("clusterIP: None, selector: {app: b}, ports: [{name: lines, protocol: TCP, port: 7000}]")
         );
         let route = stream_route("r", ("g", "l"), &["x.test", "*.y.test"], ("s", 70));
         assert!(route.contains("kind: TLSRoute") && route.ends_with("hostnames: ['x.test', '*.y.test']}\n"), "{route}");

@@ -3,44 +3,11 @@
 use std::net::TcpListener;
 use std::process::Command;
 
+use e2e::manifest::{self, Serves};
 use e2e::{Cluster, has, needs, text, until};
 
-const ECHO: &str = "
-apiVersion: v1
-kind: Pod
-metadata: {name: echo, labels: {app: echo}}
-spec:
-  containers:
-  - {name: c, image: 'file://examples/tcp-echo/tcp-echo.wasm', ports: [{containerPort: 7000}]}
----
-apiVersion: v1
-kind: Service
-metadata: {name: echo}
-spec: {ipFamilyPolicy: RequireDualStack, selector: {app: echo}, ports: [{name: lines, port: 70, targetPort: 7000}]}
-";
-
-const HELLO: &str = "
-apiVersion: apps/v1
-kind: Deployment
-metadata: {name: web}
-spec:
-  selector: {matchLabels: {app: web}}
-  template:
-    metadata: {labels: {app: web}}
-    spec:
-      containers:
-      - {name: c, image: 'file://examples/hello/hello.wasm', ports: [{containerPort: 8080}]}
----
-apiVersion: v1
-kind: Service
-metadata: {name: web}
-spec:
-  type: NodePort
-  ipFamilyPolicy: RequireDualStack
-  ipFamilies: [IPv6]
-  selector: {app: web}
-  ports: [{port: 80, targetPort: 8080}]
----
+/// Takes all requests to the Service `web`.
+const INGRESS: &str = "---
 apiVersion: networking.k8s.io/v1
 kind: Ingress
 metadata: {name: web}
@@ -61,7 +28,8 @@ fn dig(server: &str, port: &str, args: &[&str]) -> String {
 #[test]
 fn pods_and_services_have_an_address_of_either_family() {
     let Some((_dir, c)) = Cluster::for_kubectl(&[]) else { return };
-    c.apply(ECHO);
+    let service = manifest::service("echo", Serves::Lines, &["ipFamilyPolicy: RequireDualStack"]);
+    c.apply(&(manifest::pod("echo", "echo", None, Serves::Lines) + &service));
     c.ok(&["wait", "pod/echo", "--for=condition=Ready", "--timeout=60s"]);
     let ips = words(&c, "pod/echo", ".status.podIPs[*].ip");
     assert!(ips.len() == 2 && ips[0].starts_with("10.244.") && ips[1].starts_with("fd00:10:244:"), "{ips:?}");
@@ -115,7 +83,9 @@ fn the_nodes_doors_are_open_on_ipv6_as_well() {
         return;
     }
     let Some((_dir, c)) = Cluster::for_kubectl(&["--also-bind", "::1"]) else { return };
-    c.apply(HELLO);
+    let both = ["type: NodePort", "ipFamilyPolicy: RequireDualStack", "ipFamilies: [IPv6]"];
+    let service = manifest::service("web", Serves::Http, &both);
+    c.apply(&(manifest::deployment("web", Serves::Http) + &service + INGRESS));
     c.ok(&["rollout", "status", "deployment/web", "--timeout=60s"]);
     let hosts = c.ok(&["get", "pods", "-l", "app=web", "-o", "jsonpath={.items[0].status.hostIPs[*].ip}"]);
     assert_eq!(hosts, "127.0.0.1 ::1");

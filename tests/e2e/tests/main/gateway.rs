@@ -5,29 +5,14 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use e2e::manifest::{self, Serves};
 use e2e::process::{Process, free_port};
 use e2e::{Cluster, DEADLINE, has, needs, text, until};
 
 use crate::network::host_address;
 
 fn app(name: &str) -> String {
-    format!(
-        "
-apiVersion: apps/v1
-kind: Deployment
-metadata: {{name: {name}}}
-spec:
-  selector: {{matchLabels: {{app: {name}}}}}
-  template:
-    metadata: {{labels: {{app: {name}}}}}
-    spec: {{containers: [{{name: c, image: 'file://examples/hello/hello.wasm', ports: [{{containerPort: 8080}}]}}]}}
----
-apiVersion: v1
-kind: Service
-metadata: {{name: {name}}}
-spec: {{selector: {{app: {name}}}, ports: [{{port: 80, targetPort: 8080}}]}}
----"
-    )
+    manifest::deployment(name, Serves::Http) + &manifest::service(name, Serves::Http, &[])
 }
 
 /// Files with a certificate for a name, signed by itself, and its key.
@@ -80,12 +65,7 @@ spec:
   rules: [{backendRefs: [{name: one, port: 80}]}]
 ";
 
-const CROSS_ORIGIN: &str = "
-apiVersion: gateway.networking.k8s.io/v1
-kind: Gateway
-metadata: {name: front}
-spec: {gatewayClassName: copepod, listeners: [{name: http, port: 80, protocol: HTTP}]}
----
+const CROSS_ORIGIN: &str = "---
 apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
 metadata: {name: api}
@@ -106,7 +86,8 @@ fn pages_of_other_origins_may_ask_what_a_route_allows() {
         return;
     }
     let Some((_dir, c)) = Cluster::for_kubectl(&[]) else { return };
-    c.apply(&format!("{}{CROSS_ORIGIN}", app("one")));
+    let gateway = manifest::gateway("front", &["{name: http, port: 80, protocol: HTTP}"]);
+    c.apply(&format!("{}{gateway}{CROSS_ORIGIN}", app("one")));
     c.ok(&["rollout", "status", "deployment/one", "--timeout=60s"]);
     let accepted = "jsonpath={.status.parents[0].conditions[?(@.type==\"Accepted\")].status}";
     until("the route is accepted", || (c.ok(&["get", "httproute/api", "-o", accepted]) == "True").then_some(()));
@@ -157,22 +138,13 @@ fn a_gateway_routes_splits_redirects_and_shows_its_certificate() {
     let (cert, key) = certificate(dir.path(), "shop.test");
 
     let own = free_port();
-    let gateway = format!(
-        "
-apiVersion: gateway.networking.k8s.io/v1
-kind: Gateway
-metadata: {{name: front}}
-spec:
-  gatewayClassName: copepod
-  listeners:
-  - {{name: http, port: 80, protocol: HTTP}}
-  - {{name: own, port: {own}, protocol: HTTP}}
-  - name: https
-    port: 443
-    protocol: HTTPS
-    hostname: shop.test
-    tls: {{certificateRefs: [{{name: shop}}]}}
-"
+    let gateway = manifest::gateway(
+        "front",
+        &[
+            "{name: http, port: 80, protocol: HTTP}",
+            &format!("{{name: own, port: {own}, protocol: HTTP}}"),
+            "{name: https, port: 443, protocol: HTTPS, hostname: shop.test, tls: {certificateRefs: [{name: shop}]}}",
+        ],
     );
     c.apply(&gateway);
     let condition = |object: &str, path: &str, ty: &str| {
@@ -242,31 +214,6 @@ spec:
     until("the listener's port is closed", || (!closed().success()).then_some(()));
 }
 
-const STREAM_ROUTES: &str = "
-apiVersion: gateway.networking.k8s.io/v1
-kind: TLSRoute
-metadata: {name: pass}
-spec:
-  parentRefs: [{name: front, sectionName: pass}]
-  hostnames: [pass.test]
-  rules: [{backendRefs: [{name: outside, port: 443}]}]
----
-apiVersion: gateway.networking.k8s.io/v1
-kind: TLSRoute
-metadata: {name: ends}
-spec:
-  parentRefs: [{name: front, sectionName: ends}]
-  hostnames: ['*.test']
-  rules: [{backendRefs: [{name: tcp-echo, port: 7000}]}]
----
-apiVersion: gateway.networking.k8s.io/v1
-kind: TCPRoute
-metadata: {name: echo}
-spec:
-  parentRefs: [{name: front, sectionName: echo}]
-  rules: [{backendRefs: [{name: tcp-echo, port: 7000}]}]
-";
-
 #[test]
 fn streams_go_by_their_names_and_by_their_ports() {
     let there = ["curl", "openssl"].map(has).into_iter().all(|there| there);
@@ -282,6 +229,20 @@ fn streams_go_by_their_names_and_by_their_ports() {
     server.args(["s_server", "-www", "-accept", &format!("{address}:{port}"), "-cert", &pass, "-key", &pass_key]);
     let _server = Process::run(server, "s_server");
     c.ok(&["create", "secret", "tls", "ends", "--cert", &ends, "--key", &ends_key]);
+    let gateway = manifest::gateway(
+        "front",
+        &[
+            "{name: pass, port: 443, protocol: TLS, tls: {mode: Passthrough}}",
+            "{name: ends, port: 443, protocol: TLS, hostname: ends.test, tls: {mode: Terminate, certificateRefs: [{name: ends}]}}",
+            &format!("{{name: echo, port: {own}, protocol: TCP}}"),
+        ],
+    );
+    let routes = [
+        manifest::stream_route("pass", ("front", "pass"), &["pass.test"], ("outside", 443)),
+        manifest::stream_route("ends", ("front", "ends"), &["*.test"], ("tcp-echo", 7000)),
+        manifest::stream_route("echo", ("front", "echo"), &[], ("tcp-echo", 7000)),
+    ]
+    .concat();
     c.apply(&format!(
         "
 apiVersion: v1
@@ -295,17 +256,7 @@ metadata: {{name: outside, labels: {{kubernetes.io/service-name: outside}}}}
 addressType: IPv4
 ports: [{{name: tls, port: {port}, protocol: TCP}}]
 endpoints: [{{addresses: ['{address}']}}]
----
-apiVersion: gateway.networking.k8s.io/v1
-kind: Gateway
-metadata: {{name: front}}
-spec:
-  gatewayClassName: copepod
-  listeners:
-  - {{name: pass, port: 443, protocol: TLS, tls: {{mode: Passthrough}}}}
-  - {{name: ends, port: 443, protocol: TLS, hostname: ends.test, tls: {{mode: Terminate, certificateRefs: [{{name: ends}}]}}}}
-  - {{name: echo, port: {own}, protocol: TCP}}
----{STREAM_ROUTES}"
+{gateway}{routes}"
     ));
     c.ok(&["rollout", "status", "deployment/tcp-echo", "--timeout=60s"]);
     for route in ["tlsroute/pass", "tlsroute/ends", "tcproute/echo"] {

@@ -2,9 +2,9 @@
 //! and read: what was acknowledged is there, by every server; all servers have the same; pods answer throughout.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 
 use e2e::lab::{CLIENT, Client, Fault, LabCluster, Seen, now, seconds};
+use e2e::manifest::{self, Serves};
 use e2e::{has, needs, until};
 use serde_json::{Value, json};
 
@@ -14,28 +14,12 @@ const MACHINES: [&str; 3] = ["n1", "n2", "n3"];
 
 /// On each machine a pod that answers at that machine's node port.
 fn manifest() -> String {
-    let mut out = String::new();
-    for name in MACHINES {
-        let _ = write!(
-            out,
-            "
-apiVersion: v1
-kind: Pod
-metadata: {{name: web-{name}, labels: {{app: web-{name}}}}}
-spec:
-  nodeName: {name}
-  containers:
-  - {{name: c, image: 'file://examples/hello/hello.wasm', ports: [{{containerPort: 8080}}]}}
----
-apiVersion: v1
-kind: Service
-metadata: {{name: web-{name}}}
-spec: {{type: NodePort, selector: {{app: web-{name}}}, ports: [{{port: 80, targetPort: 8080, nodePort: {}}}]}}
----",
-            node_port(name)
-        );
-    }
-    out
+    let web = |name: &str| {
+        let app = format!("web-{name}");
+        let pod = manifest::pod(&app, &app, Some(name), Serves::Http);
+        pod + &manifest::service_at(&app, Serves::Http, node_port(name))
+    };
+    MACHINES.map(web).concat()
 }
 
 fn node_port(machine: &str) -> u16 {

@@ -1,11 +1,11 @@
 //! Pods' and Services' addresses on a node's own machine, and a network namespace there that was made by hand: what containers
 //! will use. The machine is as it was after a clean stop, and after the start that follows a kill.
 
-use std::fmt::Write as _;
 use std::net::Ipv4Addr;
 use std::process::Stdio;
 
 use e2e::lab::{CLIENT, LabCluster};
+use e2e::manifest::{self, Serves};
 use e2e::process::Process;
 use e2e::{has, needs, root, text, until};
 
@@ -48,29 +48,14 @@ ports: [{{port: 9000}}]
 endpoints: [{{addresses: [{outsider}]}}]
 "
     );
-    for (name, node, image, arg, protocol, port, target) in [
-        ("http-n1", "n1", "hello", "", "TCP", 80, 8080),
-        ("http-n2", "n2", "hello", "", "TCP", 80, 8080),
-        ("tcp-n1", "n1", "tcp-echo", "", "TCP", 70, 7000),
-        ("udp-n1", "n1", "tcp-echo", "serve-udp", "UDP", 70, 7000),
+    for (name, node, serves) in [
+        ("http-n1", "n1", Serves::Http),
+        ("http-n2", "n2", Serves::Http),
+        ("tcp-n1", "n1", Serves::Lines),
+        ("udp-n1", "n1", Serves::Datagrams),
     ] {
-        let _ = write!(
-            out,
-            "---
-apiVersion: v1
-kind: Pod
-metadata: {{name: {name}, labels: {{app: {name}}}}}
-spec:
-  nodeName: {node}
-  containers:
-  - {{name: c, image: 'file://examples/{image}/{image}.wasm', args: [{arg}], ports: [{{containerPort: {target}, protocol: {protocol}}}]}}
----
-apiVersion: v1
-kind: Service
-metadata: {{name: {name}}}
-spec: {{selector: {{app: {name}}}, ports: [{{port: {port}, targetPort: {target}, protocol: {protocol}}}]}}
-"
-        );
+        out += &manifest::pod(name, name, Some(node), serves);
+        out += &manifest::service(name, serves, &[]);
     }
     out
 }

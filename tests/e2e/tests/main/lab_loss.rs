@@ -1,45 +1,19 @@
 //! Nodes that are lost, restarted and cut off from each other while a client uses a Service that has a pod on each: what
 //! the client sees of it.
 
-use std::fmt::Write as _;
-
 use e2e::lab::{CLIENT, Client, LabCluster, Sample, now};
+use e2e::manifest::{self, Serves};
 use e2e::{has, needs, until};
 
 const NODES: [&str; 3] = ["n1", "n2", "n3"];
 
 fn manifest() -> String {
-    let mut out = String::new();
-    let mut pod = |name: &str, app: &str, node: &str| {
-        let _ = write!(
-            out,
-            "
-apiVersion: v1
-kind: Pod
-metadata: {{name: {name}, labels: {{app: {app}}}}}
-spec:
-  nodeName: {node}
-  containers:
-  - {{name: c, image: 'file://examples/hello/hello.wasm', ports: [{{containerPort: 8080}}]}}
----"
-        );
-    };
-    for node in NODES {
-        pod(&format!("web-{node}"), "web", node);
-    }
-    pod("front", "front", "n1");
-    for (app, port) in [("web", 30080), ("front", 30081)] {
-        let _ = write!(
-            out,
-            "
-apiVersion: v1
-kind: Service
-metadata: {{name: {app}}}
-spec: {{type: NodePort, selector: {{app: {app}}}, ports: [{{port: 80, targetPort: 8080, nodePort: {port}}}]}}
----"
-        );
-    }
-    out + "
+    let web = |node: &str| manifest::pod(&format!("web-{node}"), "web", Some(node), Serves::Http);
+    NODES.map(web).concat()
+        + &manifest::pod("front", "front", Some("n1"), Serves::Http)
+        + &manifest::service_at("web", Serves::Http, 30080)
+        + &manifest::service_at("front", Serves::Http, 30081)
+        + "---
 apiVersion: networking.k8s.io/v1
 kind: Ingress
 metadata: {name: web}

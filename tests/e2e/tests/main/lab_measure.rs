@@ -5,23 +5,9 @@
 use std::process::Command;
 
 use e2e::lab::LabCluster;
+use e2e::manifest::{self, Serves};
 use e2e::process::Process;
 use e2e::{has, needs, text, until};
-
-const MANIFEST: &str = "
-apiVersion: v1
-kind: Pod
-metadata: {name: web, labels: {app: web}}
-spec:
-  nodeName: n2
-  containers:
-  - {name: c, image: 'file://examples/hello/hello.wasm', ports: [{containerPort: 8080}]}
----
-apiVersion: v1
-kind: Service
-metadata: {name: web}
-spec: {type: NodePort, selector: {app: web}, ports: [{port: 80, targetPort: 8080, nodePort: 30080}]}
-";
 
 const HAPROXY: &str = "
 defaults
@@ -71,7 +57,8 @@ fn requests_between_nodes_beside_plain_tcp_and_haproxy() {
         return;
     }
     let Some(cluster) = LabCluster::start(&["s"], &["n1", "n2"]) else { return };
-    cluster.apply(MANIFEST);
+    let pod = manifest::pod("web", "web", Some("n2"), Serves::Http);
+    cluster.apply(&(pod + &manifest::service_at("web", Serves::Http, 30080)));
     let (n1, n2) = (cluster.lab.ip("n1"), cluster.lab.ip("n2"));
     let file = |name: &str| cluster.dir.path().join(name).display().to_string();
     let (key, certificate) = (file("pair.pem.key"), file("pair.pem"));

@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 
 use e2e::lab::{CLIENT, LabCluster, Packet};
+use e2e::manifest::{self, Serves};
 use e2e::{has, needs, until};
 
 /// What is looked for on the wire, beside what guests say of themselves.
@@ -16,47 +17,23 @@ fn lines_port(node: &str) -> u16 {
     if node == "n1" { 7171 } else { 7172 }
 }
 
-/// A pod of a node with a Service that has an address and a node port, and one that has neither: HTTP, lines or datagrams.
-fn pod(out: &mut String, name: &str, node: &str, image: &str, args: &str) {
-    let (port, target) = if image == "hello" { (80, 8080) } else { (70, 7000) };
-    let protocol = if args.is_empty() { "TCP" } else { "UDP" };
-    let _ = write!(
-        out,
-        "
-apiVersion: v1
-kind: Pod
-metadata: {{name: {name}, labels: {{app: {name}}}}}
-spec:
-  nodeName: {node}
-  containers:
-  - name: c
-    image: file://examples/{image}/{image}.wasm
-    args: [{args}]
-    ports: [{{containerPort: {target}, protocol: {protocol}}}]
----
-apiVersion: v1
-kind: Service
-metadata: {{name: {name}}}
-spec: {{type: NodePort, selector: {{app: {name}}}, ports: [{{port: {port}, targetPort: {target}, protocol: {protocol}}}]}}
----
-apiVersion: v1
-kind: Service
-metadata: {{name: {name}-each}}
-spec: {{clusterIP: None, selector: {{app: {name}}}, ports: [{{port: {target}, protocol: {protocol}}}]}}
----"
-    );
+/// A pod of a node with a Service that has an address and a node port, and one that has neither.
+fn pod(out: &mut String, name: &str, node: &str, serves: Serves) {
+    *out += &manifest::pod(name, name, Some(node), serves);
+    *out += &manifest::service(name, serves, &["type: NodePort"]);
+    *out += &manifest::headless(&format!("{name}-each"), name, serves);
 }
 
 /// On n1 and n2 one server each of every kind; on n1 those that ask: one by HTTP, one by lines and datagrams. On n3 nothing.
 fn manifest() -> String {
     let mut out = String::new();
     for node in ["n1", "n2"] {
-        pod(&mut out, &format!("http-{node}"), node, "hello", "");
-        pod(&mut out, &format!("tcp-{node}"), node, "tcp-echo", "");
-        pod(&mut out, &format!("udp-{node}"), node, "tcp-echo", "serve-udp");
+        pod(&mut out, &format!("http-{node}"), node, Serves::Http);
+        pod(&mut out, &format!("tcp-{node}"), node, Serves::Lines);
+        pod(&mut out, &format!("udp-{node}"), node, Serves::Datagrams);
     }
-    pod(&mut out, "front", "n1", "hello", "");
-    pod(&mut out, "relay", "n1", "tcp-echo", "");
+    pod(&mut out, "front", "n1", Serves::Http);
+    pod(&mut out, "relay", "n1", Serves::Lines);
     let path = |node: &str| {
         format!(
             "{{path: /{node}, pathType: Prefix, backend: {{service: {{name: http-{node}, port: {{number: 80}}}}}}}}"
@@ -64,7 +41,7 @@ fn manifest() -> String {
     };
     let _ = write!(
         out,
-        "
+        "---
 apiVersion: networking.k8s.io/v1
 kind: Ingress
 metadata: {{name: both}}
@@ -80,46 +57,26 @@ spec: {{rules: [{{http: {{paths: [{}, {}]}}}}]}}
 /// A Gateway that leads where the Ingress does, by a name and paths that the Ingress does not know, and to the servers of
 /// lines.
 fn gateway(out: &mut String) {
-    let (n1, n2) = (lines_port("n1"), lines_port("n2"));
-    let _ = write!(
-        out,
-        "---
-apiVersion: gateway.networking.k8s.io/v1
-kind: Gateway
-metadata: {{name: ways}}
-spec:
-  gatewayClassName: copepod
-  listeners:
-  - {{name: http, port: 80, protocol: HTTP}}
-  - {{name: own, port: {REQUESTS}, protocol: HTTP}}
-  - {{name: lines-n1, port: {n1}, protocol: TCP}}
-  - {{name: lines-n2, port: {n2}, protocol: TCP}}
----
+    let own = format!("{{name: own, port: {REQUESTS}, protocol: HTTP}}");
+    let lines = |node: &str| format!("{{name: lines-{node}, port: {}, protocol: TCP}}", lines_port(node));
+    let (n1, n2) = (lines("n1"), lines("n2"));
+    *out += &manifest::gateway("ways", &["{name: http, port: 80, protocol: HTTP}", &own, &n1, &n2]);
+    *out += "---
 apiVersion: gateway.networking.k8s.io/v1
 kind: HTTPRoute
-metadata: {{name: ways}}
+metadata: {name: ways}
 spec:
-  parentRefs: [{{name: ways, sectionName: http}}, {{name: ways, sectionName: own}}]
+  parentRefs: [{name: ways, sectionName: http}, {name: ways, sectionName: own}]
   hostnames: [gateway.test]
   rules:
-  - matches: [{{path: {{type: PathPrefix, value: /way/n1}}}}]
-    backendRefs: [{{name: http-n1, port: 80}}]
-  - matches: [{{path: {{type: PathPrefix, value: /way/n2}}}}]
-    backendRefs: [{{name: http-n2, port: 80}}]
-"
-    );
+  - matches: [{path: {type: PathPrefix, value: /way/n1}}]
+    backendRefs: [{name: http-n1, port: 80}]
+  - matches: [{path: {type: PathPrefix, value: /way/n2}}]
+    backendRefs: [{name: http-n2, port: 80}]
+";
     for node in ["n1", "n2"] {
-        let _ = write!(
-            out,
-            "---
-apiVersion: gateway.networking.k8s.io/v1
-kind: TCPRoute
-metadata: {{name: lines-{node}}}
-spec:
-  parentRefs: [{{name: ways, sectionName: lines-{node}}}]
-  rules: [{{backendRefs: [{{name: tcp-{node}, port: 70}}]}}]
-"
-        );
+        let (name, backend) = (format!("lines-{node}"), format!("tcp-{node}"));
+        *out += &manifest::stream_route(&name, ("ways", name.as_str()), &[], (backend.as_str(), 70));
     }
 }
 

@@ -9,6 +9,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use e2e::lab::{Client, Fault, LabCluster, Seen};
+use e2e::manifest::{self, Serves};
 use e2e::{has, needs, root, until};
 
 const MACHINES: [&str; 3] = ["n1", "n2", "n3"];
@@ -34,11 +35,6 @@ spec:
       - {key: node.kubernetes.io/not-ready, operator: Exists, effect: NoExecute, tolerationSeconds: 20}
       containers:
       - {name: c, image: 'file://examples/hello/hello.wasm', ports: [{containerPort: 8080}]}
----
-apiVersion: v1
-kind: Service
-metadata: {name: web}
-spec: {type: NodePort, selector: {app: web}, ports: [{port: 80, targetPort: 8080, nodePort: 30080}]}
 ";
 
 /// What a process has at one moment.
@@ -83,7 +79,7 @@ struct Soak {
 impl Soak {
     fn start() -> Option<Soak> {
         let cluster = LabCluster::start(&MACHINES, &MACHINES)?;
-        cluster.apply(MANIFEST);
+        cluster.apply(&format!("{MANIFEST}{}", manifest::service_at("web", Serves::Http, NODE_PORT)));
         let lab = &cluster.lab;
         let mut clients = Vec::new();
         for (place, name) in MACHINES.into_iter().enumerate() {
