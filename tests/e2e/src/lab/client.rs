@@ -107,10 +107,10 @@ impl Client {
 
     /// What it has seen until now.
     pub fn seen(&self) -> Seen {
-        Seen::of(&self.values())
+        Seen::of(&self.seen.lock().expect("not poisoned"))
     }
 
-    /// The same as it has printed it.
+    /// The same, as it has printed it.
     pub(super) fn values(&self) -> Vec<Value> {
         self.seen.lock().expect("not poisoned").clone()
     }
