@@ -12,6 +12,10 @@ use tokio::process::{Child, Command};
 
 use crate::Error;
 
+/// How long a fresh cluster may take for what its controllers make, and how often it is looked for.
+const BEGINNING: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_millis(5);
+
 /// A running `copepod up` with a fresh folder.
 pub struct Cluster {
     child: Child,
@@ -79,10 +83,26 @@ impl Cluster {
         Ok(Cluster { child, dir, ingress, ingress_tls, dns, progress })
     }
 
+    /// How to reach its API as an administrator.
+    pub fn config(&self) -> Result<Kubeconfig, Error> {
+        Ok(Kubeconfig::read(&self.dir.join("kubeconfig"))?)
+    }
+
     /// A client over HTTPS, with a connection of its own.
     pub fn client(&self) -> Result<Client, Error> {
-        let config = Kubeconfig::read(&self.dir.join("kubeconfig"))?;
-        Ok(Client::new(Arc::new(Https::new(&config)?), UserInfo::default(), "bench"))
+        Ok(Client::new(Arc::new(Https::new(&self.config()?)?), UserInfo::default(), "bench"))
+    }
+
+    /// Waits for an object of the namespace `default` that a controller makes when a cluster begins.
+    pub async fn settled(&self, resource: &str, name: &str) -> Result<(), Error> {
+        let (client, begun) = (self.client()?, Instant::now());
+        while client.get(resource, "default", name).await.is_err() {
+            if begun.elapsed() > BEGINNING {
+                return Err(format!("not within {BEGINNING:?}: {resource} {name}").into());
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(())
     }
 
     /// The process' id.

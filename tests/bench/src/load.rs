@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 use crate::cluster::cpu_of;
-use crate::{Error, percentile};
+use crate::{Error, ms, percentile};
 
 /// No run takes longer.
 const LONGEST: Duration = Duration::from_secs(600);
@@ -63,6 +63,20 @@ impl Load {
     /// A part of the CPU time for each operation, as text.
     pub fn each(&self, cpu: Duration) -> String {
         format!("{:.0} µs", cpu.as_secs_f64() * 1e6 / self.sorted.len().max(1) as f64)
+    }
+
+    /// What a table of operations says of it: operations per second, p50, p99, CPU of the servers and of this process for
+    /// each, cores busy.
+    pub fn columns(&self) -> String {
+        format!(
+            "{:.0} | {} | {} | {} | {} | {:.1}",
+            self.per_second(),
+            ms(self.percentile(0.5)),
+            ms(self.percentile(0.99)),
+            self.each(self.servers),
+            self.each(self.own),
+            self.cores()
+        )
     }
 
     /// How many cores were busy with it.

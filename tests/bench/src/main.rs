@@ -73,7 +73,7 @@ impl Asked {
 fn usage() -> String {
     format!(
         "usage: bench [--quick] [NAME…]\n\nMeasures what is named, or everything: {}.\n\
-         --quick: raft and ingress only show that they work.",
+         --quick: api, raft and ingress only show that they work.",
         NAMES.join(", ")
     )
 }
@@ -101,7 +101,7 @@ async fn main() -> Result<(), Error> {
         pods::run().await?;
     }
     if want("api") {
-        api::run().await?;
+        api::run(quick).await?;
     }
     if want("raft") {
         raft::run(quick).await?;
