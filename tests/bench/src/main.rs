@@ -18,6 +18,7 @@ mod raft;
 mod serve;
 mod services;
 mod start;
+mod watches;
 
 /// Like `copepod` itself: what runs in this process is what runs there.
 #[global_allocator]
@@ -26,10 +27,11 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
 /// What can be measured, in the order in which it is.
-const NAMES: [&str; 13] = [
+const NAMES: [&str; 14] = [
     "start",
     "pods",
     "api",
+    "watches",
     "raft",
     "http",
     "instantiate",
@@ -73,7 +75,7 @@ impl Asked {
 fn usage() -> String {
     format!(
         "usage: bench [--quick] [NAME…]\n\nMeasures what is named, or everything: {}.\n\
-         --quick: api, raft and ingress only show that they work.",
+         --quick: api, watches, raft and ingress only show that they work.",
         NAMES.join(", ")
     )
 }
@@ -102,6 +104,9 @@ async fn main() -> Result<(), Error> {
     }
     if want("api") {
         api::run(quick).await?;
+    }
+    if want("watches") {
+        watches::run(quick).await?;
     }
     if want("raft") {
         raft::run(quick).await?;

@@ -17,7 +17,7 @@ mod machine;
 mod process;
 mod protobuf;
 mod restart;
-mod servers;
+pub mod servers;
 mod store;
 mod tables;
 
