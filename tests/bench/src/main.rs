@@ -13,6 +13,7 @@ mod http;
 mod ingress;
 mod instantiate;
 mod load;
+mod objects;
 mod pods;
 mod raft;
 mod serve;
@@ -27,11 +28,12 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
 /// What can be measured, in the order in which it is.
-const NAMES: [&str; 14] = [
+const NAMES: [&str; 15] = [
     "start",
     "pods",
     "api",
     "watches",
+    "objects",
     "raft",
     "http",
     "instantiate",
@@ -75,7 +77,7 @@ impl Asked {
 fn usage() -> String {
     format!(
         "usage: bench [--quick] [NAME…]\n\nMeasures what is named, or everything: {}.\n\
-         --quick: api, watches, raft and ingress only show that they work.",
+         --quick: api, watches, objects, raft and ingress only show that they work.",
         NAMES.join(", ")
     )
 }
@@ -107,6 +109,9 @@ async fn main() -> Result<(), Error> {
     }
     if want("watches") {
         watches::run(quick).await?;
+    }
+    if want("objects") {
+        objects::run(quick).await?;
     }
     if want("raft") {
         raft::run(quick).await?;

@@ -20,8 +20,8 @@ use crate::{Error, load};
 
 /// How long a server may take to answer while it is waited for.
 const ASKED: Duration = Duration::from_secs(2);
-/// Longest answer that is read.
-const MAX_ANSWER: usize = 4 << 20;
+/// Longest answer that is read: a list of everything.
+const MAX_ANSWER: usize = 256 << 20;
 
 /// Our servers.
 pub struct Servers {
@@ -231,7 +231,7 @@ pub async fn connections(endpoints: &[Kubeconfig], count: usize) -> Result<Vec<C
 }
 
 /// One request; the answer's code and body.
-async fn send(client: &Client, method: http::Method, path: &str, body: Bytes) -> Result<(u16, Bytes), Error> {
+pub async fn send(client: &Client, method: http::Method, path: &str, body: Bytes) -> Result<(u16, Bytes), Error> {
     let request = http::Request::builder()
         .method(method)
         .uri(path)
