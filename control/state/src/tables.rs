@@ -24,6 +24,8 @@ struct Table {
     objects: OrdMap<Name, Arc<Object>>,
     /// The same objects by `spec.nodeName`, where they have one.
     by_node: OrdMap<OnNode, Arc<Object>>,
+    /// How many each namespace has that has any: a page of a list says how many follow, and must not look at them for that.
+    namespaces: OrdMap<Arc<str>, usize>,
     /// Sum of the bodies' lengths.
     bytes: usize,
 }
@@ -91,6 +93,16 @@ impl Table {
         };
         let end = namespace.map_or(Bound::Unbounded, |ns| Bound::Excluded(Place::Behind(ns)));
         self.objects.range((start, end))
+    }
+
+    /// One object more or less in a namespace.
+    fn recount(&mut self, namespace: &Arc<str>, next: impl FnOnce(usize) -> usize) {
+        let count = next(self.namespaces.get(namespace).copied().unwrap_or(0));
+        if count == 0 {
+            self.namespaces.remove(namespace);
+        } else {
+            self.namespaces.insert(namespace.clone(), count);
+        }
     }
 
     fn unindex(&mut self, name: &Name, old: &Object) {
@@ -173,6 +185,11 @@ impl Tables {
         self.resources.get(resource).map_or(0, |t| t.objects.len())
     }
 
+    /// How many objects a resource has in a namespace.
+    pub fn count_in(&self, resource: &str, namespace: &str) -> usize {
+        self.resources.get(resource).and_then(|t| t.namespaces.get(namespace)).copied().unwrap_or(0)
+    }
+
     /// How many objects there are.
     pub fn len(&self) -> usize {
         self.resources.values().map(|t| t.objects.len()).sum()
@@ -208,9 +225,12 @@ impl Tables {
         table.bytes += object.body.len();
         self.bytes += object.body.len();
         let old = table.objects.insert(name.clone(), object.clone());
-        if let Some(old) = &old {
-            table.unindex(&name, old);
-            self.bytes -= old.body.len();
+        match &old {
+            Some(old) => {
+                table.unindex(&name, old);
+                self.bytes -= old.body.len();
+            }
+            None => table.recount(&name.namespace, |n| n + 1),
         }
         if let Some(node) = &object.meta.node_name {
             table.by_node.insert(OnNode { node: node.clone(), name }, object);
@@ -224,6 +244,7 @@ impl Tables {
         let table = self.resources.get_mut(&*key.resource)?;
         let (name, old) = table.objects.remove_with_key(&Place::At(&key.namespace, &key.name))?;
         table.unindex(&name, &old);
+        table.recount(&name.namespace, |n| n.saturating_sub(1));
         self.bytes -= old.body.len();
         if table.objects.is_empty() {
             self.resources.remove(&*key.resource);
@@ -262,7 +283,7 @@ impl View for Tables {
     fn count(&self, resource: &str, namespace: Option<&str>) -> usize {
         match namespace {
             None => Tables::count(self, resource),
-            Some(_) => self.scan(resource, namespace).count(),
+            Some(namespace) => self.count_in(resource, namespace),
         }
     }
 }
@@ -270,5 +291,32 @@ impl View for Tables {
 impl std::fmt::Debug for Tables {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_map().entry(&"revision", &self.revision).entries(self.all().map(|o| (&o.key, o.revision))).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_namespace_is_counted_while_it_has_objects() {
+        let mut tables = Tables::default();
+        let put = |tables: &mut Tables, namespace: &str, name: &str| {
+            let key = Key::new("pods", namespace, name);
+            tables.put(Arc::new(Object::decode(key.clone(), 1, bytes::Bytes::new())));
+            key
+        };
+        let (first, _) = (put(&mut tables, "a", "x"), put(&mut tables, "a", "x"));
+        let (second, other) = (put(&mut tables, "a", "y"), put(&mut tables, "b", "x"));
+        let before = tables.clone();
+        let counts = |tables: &Tables| ["a", "b", "c"].map(|namespace| tables.count_in("pods", namespace));
+        assert_eq!(counts(&tables), [2, 1, 0]);
+        tables.remove(&first);
+        tables.remove(&first);
+        tables.remove(&other);
+        assert_eq!((counts(&tables), counts(&before)), ([1, 0, 0], [2, 1, 0]));
+        assert_eq!(tables.resources["pods"].namespaces.len(), 1, "nothing stays of one that is empty");
+        tables.remove(&second);
+        assert_eq!((counts(&tables), tables.count_in("nodes", "")), ([0, 0, 0], 0));
     }
 }

@@ -144,6 +144,7 @@ fn check_reads(t: &Tables) -> Result<(), TestCaseError> {
             let listed: Vec<Arc<Object>> = t.list(resource, Some(ns)).collect();
             prop_assert_eq!(ids(listed.iter()), ids(within.iter().copied()));
             prop_assert_eq!(t.is_none(resource, Some(ns)), within.is_empty());
+            prop_assert_eq!(View::count(t, resource, Some(ns)), within.len());
             for place in [("", "x"), ("a", "x"), ("a", "xx"), ("ab", "zz"), ("b", "")] {
                 let behind = |o: &&&Arc<Object>| (&*o.key.namespace, &*o.key.name) > place;
                 prop_assert_eq!(
