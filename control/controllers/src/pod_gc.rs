@@ -93,8 +93,7 @@ impl Controller for PodGc {
             missing.remove(&*key.name);
             return plan;
         }
-        let pods: Vec<Pod> =
-            view.list("pods", None).filter(|p| p.meta.node_name.as_deref() == Some(&*key.name)).map(Pod::of).collect();
+        let pods: Vec<Pod> = view.on_node("pods", &key.name, None).map(Pod::of).collect();
         if pods.is_empty() {
             missing.remove(&*key.name);
             return plan;

@@ -93,9 +93,14 @@ pub(crate) fn list(registry: &Registry, view: &dyn View, req: &ApiRequest) -> Re
         Some(namespace) => (namespace, start),
         None => ("", start),
     });
-    let mut rest = match after {
-        Some(after) => view.list_after(&resource, namespace, after),
-        None => view.list(&resource, namespace),
+    let mut rest: Box<dyn Iterator<Item = Arc<Object>> + '_> = match (selectors.node(), after) {
+        // Each page begins at the first one of the node: they are few of all.
+        (Some(node), after) => {
+            let of_node = view.on_node(&resource, node, namespace);
+            Box::new(of_node.skip_while(move |o| after.is_some_and(|after| (o.namespace(), o.name()) <= after)))
+        }
+        (None, Some(after)) => view.list_after(&resource, namespace, after),
+        (None, None) => view.list(&resource, namespace),
     };
     if options.limit == 0 {
         let items = if selectors.is_empty() { rest.collect() } else { rest.filter(|o| selectors.matches(o)).collect() };
@@ -213,6 +218,11 @@ impl Selectors {
     /// The one name that can match, if there is one.
     pub(crate) fn name(&self) -> Option<&str> {
         self.name.as_deref()
+    }
+
+    /// The node that all that match are on, if they must be on one.
+    pub(crate) fn node(&self) -> Option<&str> {
+        self.fields.exact("spec.nodeName").filter(|node| !node.is_empty())
     }
 
     /// Whether everything matches.

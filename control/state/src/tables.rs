@@ -65,10 +65,11 @@ impl Comparable<Name> for Place<'_> {
     }
 }
 
-/// A place in the node index: before or behind all objects of a node.
+/// A place in the node index: before or behind all objects of a node, or those of them in one namespace.
 #[derive(Clone, Copy)]
 struct NodeEdge<'a> {
     node: &'a str,
+    namespace: Option<&'a str>,
     side: Ordering,
 }
 
@@ -80,7 +81,8 @@ impl Equivalent<OnNode> for NodeEdge<'_> {
 
 impl Comparable<OnNode> for NodeEdge<'_> {
     fn compare(&self, key: &OnNode) -> Ordering {
-        self.node.cmp(&key.node).then(self.side)
+        let within = || self.namespace.map_or(Ordering::Equal, |namespace| namespace.cmp(&key.name.namespace));
+        self.node.cmp(&key.node).then_with(within).then(self.side)
     }
 }
 
@@ -162,9 +164,14 @@ impl Tables {
         found.into_iter().flatten().map(|(_, o)| o)
     }
 
-    /// The objects of a resource whose `spec.nodeName` is `node`, in key order.
-    pub fn on_node(&self, resource: &str, node: &str) -> impl DoubleEndedIterator<Item = &Arc<Object>> + use<'_> {
-        let edge = |side| Bound::Excluded(NodeEdge { node, side });
+    /// The objects of a resource whose `spec.nodeName` is `node`, in key order, of one namespace or of all.
+    pub fn on_node(
+        &self,
+        resource: &str,
+        node: &str,
+        namespace: Option<&str>,
+    ) -> impl DoubleEndedIterator<Item = &Arc<Object>> + use<'_> {
+        let edge = |side| Bound::Excluded(NodeEdge { node, namespace, side });
         let found =
             self.resources.get(resource).map(|t| t.by_node.range((edge(Ordering::Less), edge(Ordering::Greater))));
         found.into_iter().flatten().map(|(_, o)| o)
@@ -279,6 +286,14 @@ impl View for Tables {
         after: (&str, &str),
     ) -> Box<dyn Iterator<Item = Arc<Object>> + '_> {
         Box::new(self.scan_after(resource, namespace, after).cloned())
+    }
+    fn on_node(
+        &self,
+        resource: &str,
+        node: &str,
+        namespace: Option<&str>,
+    ) -> Box<dyn Iterator<Item = Arc<Object>> + '_> {
+        Box::new(Tables::on_node(self, resource, node, namespace).cloned())
     }
     fn count(&self, resource: &str, namespace: Option<&str>) -> usize {
         match namespace {

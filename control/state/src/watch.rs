@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use copepod_model::Object;
 
-use crate::Change;
+use crate::{Change, Tables};
 
 /// What a watcher watches. What is none is not restricted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +44,28 @@ impl Interest {
             && self.node_name.as_deref().is_none_or(|n| object.meta.node_name.as_deref() == Some(n))
     }
 
+    /// The objects in the watched set, in key order: what a watch begins with. Only those of its name, its node or its namespace are
+    /// looked at.
+    pub fn objects<'t>(&self, tables: &'t Tables) -> Box<dyn Iterator<Item = &'t Arc<Object>> + 't> {
+        let (resource, namespace) = (&*self.resource, self.namespace.as_deref());
+        if let Some(name) = self.name.as_deref() {
+            // Where the last object in key order is in no namespace none is.
+            let unscoped = || tables.scan(resource, None).next_back().is_none_or(|o| o.namespace().is_empty());
+            if let Some(namespace) = namespace.or_else(|| unscoped().then_some("")) {
+                let found = tables.find(resource, namespace, name).filter(|o| self.includes(o));
+                return Box::new(found.into_iter());
+            }
+        }
+        let interest = self.clone();
+        match self.node_name.as_deref() {
+            Some(node) => {
+                let of_node = tables.on_node(resource, node, namespace);
+                Box::new(of_node.filter(move |o| interest.includes(o)))
+            }
+            None => Box::new(tables.scan(resource, namespace).filter(move |o| interest.includes(o))),
+        }
+    }
+
     /// Where this watcher is filed: under the narrowest of its restrictions.
     fn bucket(&self) -> Bucket {
         let any = || Arc::from("");
@@ -70,7 +92,8 @@ pub struct WatchIndex {
     resources: BTreeMap<Arc<str>, OfResource>,
 }
 
-type Ids = Vec<(u64, Interest)>;
+/// In the order of their ids: one that goes is found without looking at the others.
+type Ids = BTreeMap<u64, Interest>;
 
 #[derive(Debug, Default)]
 struct OfResource {
@@ -92,7 +115,7 @@ impl OfResource {
 
     fn prune(&mut self, bucket: Bucket) {
         fn drop_empty(map: &mut BTreeMap<Arc<str>, Ids>, key: &str) {
-            if map.get(key).is_some_and(Vec::is_empty) {
+            if map.get(key).is_some_and(BTreeMap::is_empty) {
                 map.remove(key);
             }
         }
@@ -120,13 +143,13 @@ impl WatchIndex {
     /// Files watcher `id`.
     pub fn insert(&mut self, id: u64, interest: Interest) {
         let bucket = interest.bucket();
-        self.resources.entry(interest.resource.clone()).or_default().ids(bucket).push((id, interest));
+        self.resources.entry(interest.resource.clone()).or_default().ids(bucket).insert(id, interest);
     }
 
     /// Forgets watcher `id`, which was filed with `interest`.
     pub fn remove(&mut self, id: u64, interest: &Interest) {
         let Some(of) = self.resources.get_mut(&interest.resource) else { return };
-        of.ids(interest.bucket()).retain(|(i, _)| *i != id);
+        of.ids(interest.bucket()).remove(&id);
         of.prune(interest.bucket());
         if of.is_empty() {
             self.resources.remove(&interest.resource);

@@ -24,6 +24,16 @@ pub trait View {
             self.list(resource, namespace).skip_while(move |o| (o.namespace(), o.name()) <= (&*place.0, &*place.1)),
         )
     }
+    /// The objects of a resource whose `spec.nodeName` is `node`, in key order, of one namespace or of all.
+    fn on_node(
+        &self,
+        resource: &str,
+        node: &str,
+        namespace: Option<&str>,
+    ) -> Box<dyn Iterator<Item = Arc<Object>> + '_> {
+        let node: Arc<str> = node.into();
+        Box::new(self.list(resource, namespace).filter(move |o| o.meta.node_name.as_ref() == Some(&node)))
+    }
     /// How many there are.
     fn count(&self, resource: &str, namespace: Option<&str>) -> usize {
         self.list(resource, namespace).count()

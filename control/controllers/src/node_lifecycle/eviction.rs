@@ -21,7 +21,7 @@ pub(super) fn evict(view: &dyn View, node: &Object, value: &Value, now: Time, pl
     }
     let mut next: Option<Time> = None;
     let mut due = 0;
-    let here = view.list("pods", None).filter(|p| p.meta.node_name.as_deref() == Some(node.name()));
+    let here = view.on_node("pods", node.name(), None);
     for pod in here.filter(|p| p.meta.deletion_timestamp.is_none()) {
         let Some(at) = leaves_at(&pod.value()["spec"], &taints, now) else { continue };
         if at > now {

@@ -185,7 +185,7 @@ fn lose(node: &Object, value: &mut Value, now: Time, plan: &mut Plan) {
 
 /// Pods of a node that is not heard of must not count as ready: nobody else can say so.
 fn pods_not_ready(view: &dyn View, node: &Object, now: Time, plan: &mut Plan) {
-    let pods = view.list("pods", None).filter(|p| p.meta.node_name.as_deref() == Some(node.name()));
+    let pods = view.on_node("pods", node.name(), None);
     for pod in pods.filter(|p| p.facts::<PodFacts>().ready) {
         let body = json!({"status": {"conditions": [
             {"type": "Ready", "status": "False", "lastTransitionTime": now.rfc3339()},

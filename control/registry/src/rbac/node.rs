@@ -86,8 +86,7 @@ pub(super) fn authorize(view: &dyn View, node: &str, a: &Attributes<'_>) -> Resu
     if a.name.is_empty() || a.namespace.is_empty() {
         return Err(format!("can only read one {} at a time, by name", a.resource));
     }
-    let mut own = view.list("pods", Some(a.namespace)).filter(|p| p.meta.node_name.as_deref() == Some(node));
-    if own.any(|p| is_of(&p, a.resource, a.name)) {
+    if view.on_node("pods", node, Some(a.namespace)).any(|p| is_of(&p, a.resource, a.name)) {
         return Ok(true);
     }
     if a.resource == "secrets"

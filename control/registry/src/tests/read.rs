@@ -1,10 +1,12 @@
 use std::sync::Arc;
 
-use copepod_model::{Object, Verb};
+use copepod_machine::View;
+use copepod_model::{Object, UserInfo, Verb};
+use copepod_state::Tables;
 use serde_json::json;
 
 use crate::testing::{Cluster, pod, request};
-use crate::{EventKind, continue_revision};
+use crate::{Attributes, EventKind, continue_revision};
 
 fn cluster() -> Cluster {
     let mut c = Cluster::new();
@@ -73,6 +75,60 @@ fn selectors_choose() {
         assert_eq!(names(&page.items), want, "{what} {labels} {fields}");
         assert_eq!(page.remaining, None);
     }
+}
+
+/// Shows pods by their node only, as a view does whose other pods are too many to look at.
+struct ByNode<'t>(&'t Tables);
+
+impl View for ByNode<'_> {
+    fn revision(&self) -> u64 {
+        self.0.revision()
+    }
+    fn get(&self, resource: &str, namespace: &str, name: &str) -> Option<Arc<Object>> {
+        self.0.get(resource, namespace, name)
+    }
+    fn list(&self, resource: &str, namespace: Option<&str>) -> Box<dyn Iterator<Item = Arc<Object>> + '_> {
+        assert_ne!(resource, "pods", "all of them are looked at");
+        self.0.list(resource, namespace)
+    }
+    fn on_node(
+        &self,
+        resource: &str,
+        node: &str,
+        namespace: Option<&str>,
+    ) -> Box<dyn Iterator<Item = Arc<Object>> + '_> {
+        View::on_node(self.0, resource, node, namespace)
+    }
+}
+
+#[test]
+fn of_a_nodes_pods_no_others_are_looked_at() {
+    let mut c = cluster();
+    for (name, node) in [("p", "n1"), ("q", "n2"), ("r", "n1")] {
+        c.create("pods default/", pod(name)).unwrap();
+        c.create(&format!("pods default/{name} binding"), json!({"target":{"name":node}})).unwrap();
+    }
+    let view = ByNode(&c.tables);
+    for what in ["pods", "pods default/"] {
+        let mut req = request(Verb::List, what);
+        req.list.field_selector = "spec.nodeName=n1".into();
+        req.list.limit = 1;
+        let first = c.registry.list(&view, &req).unwrap();
+        assert_eq!((names(&first.items), first.remaining), (vec!["default/p".to_string()], None));
+        req.list.continue_token = first.continue_token;
+        let second = c.registry.list(&view, &req).unwrap();
+        assert_eq!((names(&second.items), &*second.continue_token), (vec!["default/r".to_string()], ""));
+    }
+    let mut req = request(Verb::List, "pods kube-public/");
+    req.list.field_selector = "spec.nodeName=n1".into();
+    assert!(c.registry.list(&view, &req).unwrap().items.is_empty());
+    let mut req = request(Verb::Get, "configmaps default/a");
+    req.user = Arc::new(UserInfo {
+        name: "system:node:n1".into(),
+        groups: vec!["system:nodes".into()],
+        ..UserInfo::default()
+    });
+    assert!(!c.registry.authorize(&view, &Attributes::of(&req)).allowed, "no pod of the node refers to it");
 }
 
 #[test]

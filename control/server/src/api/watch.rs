@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
 use copepod_client::{Body, WatchEvent, WatchStream};
-use copepod_machine::View as _;
 use copepod_model::kinds::{Kind, Version};
 use copepod_model::schema::Schema;
 use copepod_model::selector::FieldSelector;
@@ -76,8 +75,7 @@ impl Api {
         };
         let mut pending = VecDeque::new();
         if initial {
-            let namespace = interest.namespace.as_deref();
-            for object in view.list(&interest.resource, namespace).filter(|o| interest.includes(o)) {
+            for object in interest.objects(&view).cloned() {
                 if filter.matches(&object) {
                     pending.push_back(WatchEvent::Added(object));
                 }

@@ -156,7 +156,13 @@ fn check_reads(t: &Tables) -> Result<(), TestCaseError> {
         }
         for node in ["n", "n1", "n2", "n3"] {
             let on = of.iter().copied().filter(|o| o.meta.node_name.as_deref() == Some(node));
-            prop_assert_eq!(ids(t.on_node(resource, node)), ids(on));
+            let on: Vec<&Arc<Object>> = on.collect();
+            prop_assert_eq!(ids(t.on_node(resource, node, None)), ids(on.iter().copied()));
+            for ns in ["", "a", "ab", "b", "c"] {
+                let within = on.iter().copied().filter(|o| *o.key.namespace == *ns);
+                let listed: Vec<Arc<Object>> = View::on_node(t, resource, node, Some(ns)).collect();
+                prop_assert_eq!(ids(listed.iter()), ids(within));
+            }
         }
     }
     prop_assert_eq!((t.len(), t.is_empty()), (all.len(), all.is_empty()));

@@ -29,6 +29,11 @@ fn change() -> impl Strategy<Value = Change> {
     })
 }
 
+/// Which objects, not which contents.
+fn ids<'a>(objects: impl Iterator<Item = &'a Arc<Object>>) -> Vec<*const Object> {
+    objects.map(Arc::as_ptr).collect()
+}
+
 proptest! {
     #[test]
     fn tells_exactly_those_whom_it_concerns(
@@ -58,6 +63,20 @@ proptest! {
         interests.iter().enumerate().for_each(|(id, i)| index.remove(id as u64, i));
         prop_assert!(index.is_empty());
     }
+
+    #[test]
+    fn begins_with_exactly_what_is_in_the_set(
+        interests in proptest::collection::vec(interest(), 1..25),
+        changes in proptest::collection::vec(change(), 0..25),
+    ) {
+        let mut tables = Tables::default();
+        for object in changes.iter().filter_map(|c| c.new.clone()) {
+            tables.put(object);
+        }
+        for i in &interests {
+            prop_assert_eq!(ids(i.objects(&tables)), ids(tables.scan(&i.resource, None).filter(|o| i.includes(o))));
+        }
+    }
 }
 
 /// What makes it fast: a watcher of one name or node does not even get looked at for other changes.
@@ -72,4 +91,8 @@ fn a_narrow_watcher_is_filed_apart() {
     let of = &index.resources["pods"];
     assert!(of.all.is_empty() && of.namespaces.is_empty());
     assert_eq!((of.nodes["n1"].len(), of.names["x"][""].len()), (50, 50));
+    index.remove(50, &on_node);
+    let of = &index.resources["pods"];
+    assert!(!of.nodes["n1"].contains_key(&50) && of.nodes["n1"].contains_key(&52));
+    assert_eq!((of.nodes["n1"].len(), of.names["x"][""].len()), (49, 50));
 }

@@ -287,7 +287,7 @@ impl Node {
     /// Takes in a list: what is not in it has gone.
     fn listed(&mut self, view: &Tables) {
         let now = self.clock();
-        self.told = view.on_node("pods", &self.facts.name).map(|o| (o.meta.uid.clone(), o.clone())).collect();
+        self.told = view.on_node("pods", &self.facts.name, None).map(|o| (o.meta.uid.clone(), o.clone())).collect();
         self.pods.values_mut().for_each(|here| here.wake = Some(now));
         // Addresses that pods have are theirs before any is given away.
         let (with, without): (Vec<_>, Vec<_>) =

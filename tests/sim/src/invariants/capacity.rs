@@ -33,7 +33,7 @@ pub fn check(change: &Change, tables: &Tables) -> Result<(), Broken> {
     }
     for what in ["cpu", "memory"] {
         let mut given = 0;
-        for pod in tables.on_node("pods", node).map(|p| p.value()) {
+        for pod in tables.on_node("pods", node, None).map(|p| p.value()) {
             if matches!(pod["status"]["phase"].as_str(), Some("Failed" | "Succeeded")) {
                 continue;
             }
