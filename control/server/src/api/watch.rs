@@ -30,6 +30,9 @@ const BOOKMARKS: Duration = Duration::from_secs(60);
 /// How long a watch lives that asks for nothing; upstream draws between half an hour and an hour.
 const LIFETIME: Duration = Duration::from_secs(45 * 60);
 
+/// Events for which a watch keeps room.
+const ROOM: usize = 16;
+
 /// A watch in progress.
 struct Session {
     watcher: Watcher,
@@ -173,7 +176,7 @@ impl Session {
 
     async fn next(&mut self) -> Option<WatchEvent> {
         loop {
-            if let Some(event) = self.pending.pop_front() {
+            if let Some(event) = take_first(&mut self.pending) {
                 return Some(event);
             }
             if self.over {
@@ -203,6 +206,15 @@ impl Session {
             }
         }
     }
+}
+
+/// The first one of a queue. One that was long and is empty now gives its room back: its watch may be idle from here on.
+fn take_first<T>(queue: &mut VecDeque<T>) -> Option<T> {
+    let first = queue.pop_front();
+    if queue.is_empty() {
+        queue.shrink_to(ROOM);
+    }
+    first
 }
 
 /// What a change is to a watch. What left the selection is sent as it was, at the revision of the change.
@@ -266,4 +278,21 @@ where
 {
     let mut stream = sync_wrapper::SyncWrapper::new(Box::pin(stream));
     futures_util::stream::poll_fn(move |cx| stream.get_mut().as_mut().poll_next(cx))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_that_was_long_gives_its_room_back() {
+        let mut queue: VecDeque<usize> = (0..100_000).collect();
+        let all: Vec<usize> = std::iter::from_fn(|| take_first(&mut queue)).collect();
+        assert_eq!(all.len(), 100_000);
+        assert!(queue.capacity() < 1000, "{}", queue.capacity());
+        let mut short: VecDeque<usize> = VecDeque::with_capacity(ROOM);
+        let before = short.capacity();
+        short.push_back(1);
+        assert_eq!((take_first(&mut short), take_first(&mut short), short.capacity()), (Some(1), None, before));
+    }
 }
