@@ -78,6 +78,15 @@ pub fn tracked<'a>(names: impl Iterator<Item = &'a str> + Clone) -> BTreeSet<&'a
     fixed.chain(counted).filter(|r| names.clone().any(|n| tracks(r, n))).collect()
 }
 
+/// Whether every object of a resource costs a quota with this spec one of each of `names`, which track the resource, whatever is in
+/// the object: so they can be counted without being looked at.
+pub fn is_plain_count(spec: &Value, resource: &str, names: &[&str]) -> bool {
+    let scoped = !list(spec, "scopes").is_empty() || !list(&spec["scopeSelector"], "matchExpressions").is_empty();
+    let plain =
+        |name: &str| name.strip_prefix("count/") == Some(resource) || (COUNTED.contains(&resource) && name == resource);
+    !scoped && names.iter().all(|name| plain(name))
+}
+
 /// What an object costs, by all names that a quota could use.
 pub fn usage(resource: &str, object: &Value, now: Time) -> Amounts {
     let one = Quantity::from_units(1);
@@ -247,6 +256,30 @@ fn crosses_namespaces(affinity: &Value) -> bool {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn what_costs_one_in_any_case_need_not_be_looked_at() {
+        let scopes = json!({"scopes": ["NotTerminating"]});
+        let selector =
+            json!({"scopeSelector": {"matchExpressions": [{"scopeName": "BestEffort", "operator": "Exists"}]}});
+        let free = json!({"hard": {"pods": "1"}, "scopes": []});
+        for (spec, resource, names, want) in [
+            (&free, "configmaps", &["configmaps", "count/configmaps"][..], true),
+            (&free, "jobs.batch", &["count/jobs.batch"], true),
+            (&free, "pods", &["count/pods"], true),
+            (&free, "pods", &["count/pods", "pods"], false),
+            (&free, "services", &["services"], false),
+            (&free, "persistentvolumeclaims", &["requests.storage"], false),
+            (&scopes, "pods", &["count/pods"], false),
+            (&selector, "pods", &["count/pods"], false),
+        ] {
+            assert_eq!(is_plain_count(spec, resource, names), want, "{spec} {resource} {names:?}");
+            if want {
+                let cost = usage(resource, &Value::Null, Time::default());
+                assert!(names.iter().all(|n| cost[*n] == Quantity::from_units(1)), "{resource}");
+            }
+        }
+    }
 
     fn shown(resource: &str, object: Value) -> String {
         let all = usage(resource, &object, Time::from_secs(1000));

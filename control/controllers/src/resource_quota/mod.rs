@@ -122,6 +122,11 @@ impl ResourceQuotas {
             for name in &own {
                 used.entry((*name).into()).or_insert_with(|| Quantity::from_units(0));
             }
+            if quota::is_plain_count(spec, resource, &own) {
+                let count = Quantity::from_units(view.count(resource, Some(namespace)) as i64);
+                used.extend(own.iter().map(|name| ((*name).to_string(), count)));
+                continue;
+            }
             for object in view.list(resource, Some(namespace)) {
                 let value = object.value();
                 if !quota::in_scopes(spec, resource, &value) {
