@@ -146,7 +146,7 @@ pub struct NamespacePod {
     pub namespace: String,
     /// Its name.
     pub name: String,
-    /// Its address, of the node's part of the pod network; nobody else's.
+    /// Its address, of the node's part of the pod network; nobody else's. Its IPv6 address is the one beside it.
     pub ip: Ipv4Addr,
     /// The host's end of its veth pair.
     pub interface: Interface,

@@ -183,7 +183,6 @@ impl Agent {
             }),
             incoming: room.incoming as usize,
             outgoing: room.outgoing as usize,
-            host_access: config.host_access,
             ..NetworkConfig::default()
         };
         // Its own tasks carry requests, too: over connections to elsewhere, from host ports, from other nodes.
@@ -194,7 +193,7 @@ impl Agent {
         // Before anything begins that others see: it is refused where the host's network cannot be changed.
         let mark = dir.join(HOST_ACCESS);
         let access = match config.host_access {
-            true => Some(HostAccess::start(network.clone(), &[config.pod_cidr, config.service_cidr], &mark).await?),
+            true => Some(HostAccess::start(network.clone(), &config.networks(), &mark).await?),
             false => {
                 if let Err(error) = HostAccess::clean_up(&mark).await {
                     tracing::warn!(%error, "what an earlier process has changed of the host's routes is still there");
@@ -529,7 +528,7 @@ fn in_namespace(pod: &NamespacePod) -> Identity {
         name: name.as_str().into(),
         service_account: "default".into(),
         ip: (*ip).into(),
-        second_ip: None,
+        second_ip: Some(networks::beside(*ip).into()),
         hostname: name.clone(),
         dns: Default::default(),
         hosts: Vec::new(),

@@ -25,6 +25,7 @@ mod stream;
 mod stub;
 mod sync;
 mod tracker;
+mod transparent;
 mod tunnel;
 mod udp;
 

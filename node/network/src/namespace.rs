@@ -3,12 +3,9 @@
 //! a socket that bears its source's address (IP_TRANSPARENT), so that they see who has come.
 
 use std::collections::BTreeSet;
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::TcpSocket;
 use tokio::time::timeout;
 
 use crate::connect::{Conn, Source, Target};
@@ -17,15 +14,14 @@ use crate::network::Network;
 use crate::pod::{Interface, PodHandle, Scope};
 use crate::policy::{Who, flow};
 use crate::stream::Stream;
+use crate::transparent;
 
 impl Network {
     /// Every address behind an interface of this host.
-    pub(crate) fn namespaces(&self) -> BTreeSet<(Ipv4Addr, Interface)> {
-        let of = |pod: &Arc<PodHandle>| match (pod.ip(), &pod.identity().interface) {
-            (IpAddr::V4(ip), Some(interface)) => Some((ip, interface.clone())),
-            _ => None,
-        };
-        self.pods().iter().filter_map(of).collect()
+    pub(crate) fn namespaces(&self) -> BTreeSet<(IpAddr, Interface)> {
+        let pods = self.pods();
+        let all = pods.iter().filter_map(|pod| Some((pod, pod.identity().interface.as_ref()?)));
+        all.flat_map(|(pod, interface)| pod.identity().ips().map(move |ip| (ip, interface.clone()))).collect()
     }
 
     /// The pod with this address, if it lives in a namespace.
@@ -41,6 +37,13 @@ impl Network {
         }
     }
 
+    /// The address by which whoever has `ip` is seen at an address of a namespace. Answers to others' addresses would not come back
+    /// here: clients outside show as the node, as behind kube-proxy.
+    pub(crate) fn shown_in_namespace(&self, ip: IpAddr, to: IpAddr) -> IpAddr {
+        let ip = ip.to_canonical();
+        if self.in_cluster(ip) { ip } else { self.node_ip_for(to) }
+    }
+
     /// A connection to a pod in a namespace.
     pub(crate) async fn open_namespace(
         &self,
@@ -52,12 +55,14 @@ impl Network {
         let target = Target::Pod(pod.clone(), Scope::Pod);
         self.permit(from, &target, to)?;
         let room = self.outgoing(1)?;
-        // Answers to others' addresses would not come back here: clients outside show as the node, as behind kube-proxy.
-        let shown = Some(from.ip_for(self, to.ip()).to_canonical()).filter(|ip| self.in_cluster(*ip));
-        let IpAddr::V4(shown) = shown.unwrap_or(self.0.config.node_ip) else { return Err(NetError::RemoteUnreachable) };
-        let socket = from_address(shown, interface)?;
-        let connecting =
-            timeout(self.0.config.connect_timeout, socket.connect(SocketAddr::new(to.ip().to_canonical(), to.port())));
+        let there = SocketAddr::new(to.ip().to_canonical(), to.port());
+        let shown = self.shown_in_namespace(from.ip_for(self, to.ip()), there.ip());
+        // One of them has no address of the other's family.
+        if shown.is_ipv4() != there.is_ipv4() {
+            return Err(NetError::RemoteUnreachable);
+        }
+        let socket = transparent::stream_of(shown, interface)?;
+        let connecting = timeout(self.0.config.connect_timeout, socket.connect(there));
         let tcp = connecting.await.map_err(|_| NetError::Timeout)??;
         let _ = tcp.set_nodelay(true);
         let local = SocketAddr::new(from.ip_for(self, to.ip()), tcp.local_addr()?.port());
@@ -69,16 +74,6 @@ impl Network {
         self.permit(from, &target, to)?;
         Ok(Conn { local, peer: to, stream })
     }
-}
-
-/// A socket that bears an address that need not be the host's, and that sends by one interface only: without it the address
-/// of a namespace that is gone would lead back here.
-fn from_address(ip: Ipv4Addr, interface: &Interface) -> io::Result<TcpSocket> {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
-    socket.set_ip_transparent_v4(true)?;
-    socket.bind_device(Some(interface.name().as_bytes()))?;
-    socket.bind(&SocketAddrV4::new(ip, 0).into())?;
-    Ok(TcpSocket::from_std_stream(socket.into()))
 }
 
 #[cfg(test)]
@@ -93,14 +88,28 @@ mod tests {
         let plain = attach(&net, 1).identity().clone();
         assert!(net.namespaces().is_empty() && net.in_namespace(plain.ip).is_none());
         let veth = Interface::new("veth1").unwrap();
-        let pod = net.attach(Identity { interface: Some(veth.clone()), ..plain });
-        assert_eq!(net.namespaces(), BTreeSet::from([(Ipv4Addr::new(10, 244, 0, 1), veth)]));
+        let second = ip("fd00:10:244::af4:1");
+        let pod = net.attach(Identity { interface: Some(veth.clone()), second_ip: Some(second), ..plain });
+        assert_eq!(net.namespaces(), BTreeSet::from([(pod.ip(), veth.clone()), (second, veth)]));
+        assert!(net.in_namespace(second).is_some());
         let found = net.in_namespace(ip("::ffff:10.244.0.1")).unwrap();
         assert!(Arc::ptr_eq(&found, &pod));
         assert!(matches!(net.who_came(pod.ip()), Who::Pod(..)), "it is no client outside");
         assert!(matches!(net.who_came(ip("10.244.0.2")), Who::Outside(_)));
         net.detach("uid-1");
         assert!(net.namespaces().is_empty());
+    }
+
+    #[tokio::test]
+    async fn clients_outside_show_as_the_node() {
+        let net = network();
+        net.set_second_ip(ip("fd00:10:244::"));
+        let shown = |from: &str, to: &str| net.shown_in_namespace(ip(from), ip(to)).to_string();
+        assert_eq!(shown("10.244.3.7", "10.244.0.1"), "10.244.3.7");
+        assert_eq!(shown("::ffff:10.244.3.7", "10.244.0.1"), "10.244.3.7");
+        assert_eq!(shown("192.0.2.9", "10.244.0.1"), "10.244.0.0");
+        assert_eq!(shown("fd00:10:244::af4:307", "fd00:10:244::af4:1"), "fd00:10:244::af4:307");
+        assert_eq!(shown("2001:db8::1", "fd00:10:244::af4:1"), "fd00:10:244::");
     }
 
     #[tokio::test]

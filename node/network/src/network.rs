@@ -60,8 +60,6 @@ pub struct NetworkConfig {
     pub incoming: usize,
     /// Sockets of this host to the world outside at once; whoever wants more is refused.
     pub outgoing: usize,
-    /// Whether there will be a [`crate::HostAccess`]: then Services over UDP are listened for at their own addresses.
-    pub host_access: bool,
 }
 
 impl Default for NetworkConfig {
@@ -83,7 +81,6 @@ impl Default for NetworkConfig {
             tunnel: None,
             incoming: 8192,
             outgoing: 65_536,
-            host_access: false,
         }
     }
 }
@@ -269,11 +266,6 @@ impl Network {
         let exposed = read(&self.0.pods).exposed.clone();
         let routes = self.routes();
         let mut ports = routes.host_ports(addresses, &exposed);
-        if self.0.config.host_access {
-            for (at, port) in routes.virtual_ports() {
-                ports.listen.entry(at).or_insert(port);
-            }
-        }
         ports.listen.retain(|at, port| match port {
             HostPort::Gateway(layer) => self.opens(at.addr, *layer),
             _ => true,

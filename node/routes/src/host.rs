@@ -35,8 +35,6 @@ impl fmt::Display for HostAddr {
 pub enum HostPort {
     /// A Service.
     Service(ServiceKey),
-    /// A Service by its own address, for what comes from this host.
-    Virtual(ServiceKey),
     /// A load balancer's question whether this node has endpoints of a Service with external traffic policy `Local`.
     Health(ServiceKey),
     /// One port of one pod.
@@ -157,14 +155,6 @@ impl RouteTable {
             }
         }
         out
-    }
-
-    /// Services' own addresses over UDP, for a host whose processes may use them: each needs a socket of its own, by which answers
-    /// leave. Those of IPv6 are not led to the host.
-    pub fn virtual_ports(&self) -> impl Iterator<Item = (HostAddr, HostPort)> {
-        self.vips()
-            .filter(|(at, _)| at.protocol == Protocol::Udp && at.addr.is_ipv4())
-            .map(|(at, port)| (at, HostPort::Virtual(port.service.clone())))
     }
 
     /// The Service port that something which comes to an address of the host is for.

@@ -2,7 +2,7 @@
 
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use copepod_machine::View;
@@ -249,12 +249,6 @@ impl RouteTable {
             || claims.any(|(_, all)| all.iter().any(|c| !c.balancer))
     }
 
-    /// Every virtual address.
-    pub(crate) fn vips(&self) -> impl Iterator<Item = (HostAddr, &Arc<ServicePort>)> {
-        let at = |&(ip, port, protocol): &At| HostAddr { addr: SocketAddr::new(ip, port), protocol };
-        self.vips.iter().map(move |(key, port)| (at(key), port))
-    }
-
     /// Every external address with those who claim it, the first one first.
     pub(crate) fn external_claims(&self) -> impl Iterator<Item = (&At, &[Claim])> {
         self.external.iter().map(|(at, all)| (at, all.as_slice()))
@@ -384,14 +378,12 @@ pub(crate) fn within(ip: IpAddr, network: IpAddr, bits: u8) -> bool {
 
 /// What of a Service decides for which addresses of the host somebody has to listen.
 fn host_part(facts: &ServiceFacts, since: Option<Time>) -> impl PartialEq + '_ {
-    // Numbers of ports matter only where addresses are shared or are a socket's, and who is older only for the former.
+    // Numbers of ports, and who is older, matter only where addresses are shared.
     let outside = !facts.external_ips.is_empty();
     let since = since.filter(|_| outside);
-    let is_udp = |p: &ServicePortFacts| Protocol::parse(&p.protocol) == Some(Protocol::Udp);
-    let number = |p: &ServicePortFacts| if outside || is_udp(p) { p.port } else { 0 };
-    let ports: Vec<_> = facts.ports.iter().map(|p| (p.node_port, &p.protocol, number(p))).collect();
-    let own = facts.ports.iter().any(is_udp).then_some(&facts.cluster_ips);
-    (&facts.external_ips, &facts.balancer_ips, facts.health_check_port, since, ports, own)
+    let ports: Vec<_> =
+        facts.ports.iter().map(|p| (p.node_port, &p.protocol, if outside { p.port } else { 0 })).collect();
+    (&facts.external_ips, &facts.balancer_ips, facts.health_check_port, since, ports)
 }
 
 fn node_port(facts: &ServiceFacts, port: &ServicePort) -> Option<u16> {

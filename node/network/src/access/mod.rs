@@ -1,40 +1,42 @@
 //! Pods' and Services' addresses on the host itself, for its own processes and for pods in network namespaces of this host.
-//! Routes make the addresses this host's (AnyIP), a table of nftables leads what comes for any port of them over TCP to one
-//! listener (IP_TRANSPARENT, TPROXY), and where a connection was to go is its local address there. From there on it is like any
-//! stream of the node itself or of the pod that has come. It takes CAP_NET_ADMIN, and is undone when it ends.
+//! Routes make the addresses this host's (AnyIP), tables of nftables lead what comes for any port of them to one listener of each
+//! family and protocol (IP_TRANSPARENT, TPROXY), and where something was to go is told there. From there on it is like anything
+//! of the node itself or of the pod that has come. It takes CAP_NET_ADMIN, and is undone when it ends.
 
+mod commands;
+mod datagrams;
 mod rules;
+mod streams;
 
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::SocketAddr;
 use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr as UnixAddr, UnixListener};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::sync::Arc;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
-use tokio::io::{AsyncWriteExt as _, copy_bidirectional};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::process::Command;
+use futures_util::future::join_all;
+use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 pub use rules::Range;
 
-use crate::connect::Source;
-use crate::error::NetError;
+use crate::host::{Answers, Entrance, Senders};
 use crate::network::Network;
+use crate::transparent::{self, Receiver};
+use rules::{Family, Ports};
 
 /// capability(7).
 const CAP_NET_ADMIN: u32 = 12;
 /// Taken by whoever has the addresses: a name of the network namespace, free again when its process ends.
 const NAME: &str = "copepod.dev/host-access";
-/// Connections that the kernel has accepted and the listener has not.
-const BACKLOG: i32 = 1024;
-/// How long the listener rests after an error, lest it does nothing but fail.
+/// There where the kernel has IPv6.
+const IPV6: &str = "/proc/sys/net/ipv6";
+/// How long a listener rests after an error, lest it does nothing but fail.
 const BREATH: Duration = Duration::from_millis(20);
 /// How long until namespaces that could not be let in are tried again.
 const RETRY: Duration = Duration::from_secs(5);
@@ -72,14 +74,18 @@ pub enum HostAccessError {
 /// The host's way to pods and Services, once the kernel knows of it. [`HostAccess::run`] must be called.
 pub struct HostAccess {
     network: Network,
-    listener: TcpListener,
+    /// Those that the host has.
+    families: Vec<Family>,
+    listeners: Vec<TcpListener>,
+    receivers: Vec<Receiver>,
     mark: PathBuf,
     _name: UnixListener,
 }
 
 impl HostAccess {
-    /// Leads the host's traffic for `ranges`, the cluster's, to the network. On failure everything is as it was. `mark` is a file that
-    /// is there while anything of the host is changed, for the next start after a crash: see [`HostAccess::clean_up`].
+    /// Leads the host's traffic for `ranges`, the cluster's, to the network; where the host has no IPv6, for those of IPv4 alone. On
+    /// failure everything is as it was. `mark` is a file that is there while anything of the host is changed, for the next start
+    /// after a crash: see [`HostAccess::clean_up`].
     pub async fn start(network: Network, ranges: &[Range], mark: &Path) -> Result<HostAccess, HostAccessError> {
         let status = std::fs::read_to_string("/proc/thread-self/status").unwrap_or_default();
         if !is_capable(&status, CAP_NET_ADMIN) {
@@ -87,13 +93,17 @@ impl HostAccess {
         }
         let name = take_name()?;
         // Whoever has left it does not run any more.
-        forget().await?;
-        for range in ranges {
-            let text = format!("{}/{}", range.0, range.1);
-            let addresses = ip(&["-4", "-o", "address", "show", "to", &text], "").await?;
-            let what =
-                if addresses.is_empty() { ip(&["-4", "route", "show", "exact", &text], "").await? } else { addresses };
-            if !what.is_empty() {
+        commands::forget(&known_families()).await?;
+        let switch = std::fs::read_to_string(Path::new(IPV6).join("conf/lo/disable_ipv6")).ok();
+        let families = match without_ipv6(switch.as_deref()) {
+            None => Family::ALL.to_vec(),
+            Some(why) => {
+                tracing::warn!("the host reaches pods and Services over IPv4 alone: {why}");
+                vec![Family::V4]
+            }
+        };
+        for range in ranges.iter().filter(|range| families.contains(&Family::of(range.0))) {
+            if let Some(what) = commands::use_of(*range).await? {
                 return Err(HostAccessError::InUse { range: *range, what });
             }
         }
@@ -101,43 +111,52 @@ impl HostAccess {
             let what = what.to_string();
             move |e| HostAccessError::Io(what, e)
         };
-        let listener = listener().map_err(failed("the listener for the host's traffic"))?;
-        let port = listener.local_addr().map_err(failed("the listener for the host's traffic"))?.port();
+        let (mut listeners, mut receivers, mut ports) = (Vec::new(), Vec::new(), Vec::new());
+        for family in &families {
+            let (tcp, udp, at) = open(*family).map_err(failed("the listeners for the host's traffic"))?;
+            listeners.push(tcp);
+            receivers.push(udp);
+            ports.push(at);
+        }
         std::fs::write(mark, "").map_err(failed(&mark.display().to_string()))?;
-        let access = HostAccess { network, listener, mark: mark.into(), _name: name };
-        let told = async {
-            nft(&rules::table(ranges, port)).await?;
-            ip(&["-4", "-batch", "-"], &rules::routes(ranges)).await
-        };
-        match told.await {
-            Ok(_) => Ok(access),
-            Err(e) => {
+        let access = HostAccess { network, families, listeners, receivers, mark: mark.into(), _name: name };
+        for (family, ports) in access.families.iter().zip(ports) {
+            if let Err(e) = commands::tell(*family, ranges, ports).await {
                 access.undo().await;
-                Err(e)
+                return Err(e);
             }
         }
+        Ok(access)
     }
 
     /// Serves what comes, and lets in the namespaces of the network's pods, until `stop` ends; then open connections end, and the
     /// host is as it was.
-    pub async fn run(self, stop: impl Future<Output = ()>) {
+    pub async fn run(mut self, stop: impl Future<Output = ()>) {
         let mut connections = JoinSet::new();
-        self.serve(&mut connections, stop).await;
+        let senders = Arc::new(Senders::default());
+        self.serve(&mut connections, &senders, stop).await;
         // While the way back to their clients is there.
         connections.shutdown().await;
+        senders.close();
         self.undo().await;
     }
 
-    async fn serve(&self, connections: &mut JoinSet<()>, stop: impl Future<Output = ()>) {
+    async fn serve(&mut self, connections: &mut JoinSet<()>, senders: &Arc<Senders>, stop: impl Future<Output = ()>) {
+        let HostAccess { network, families, listeners, receivers, .. } = self;
+        let network: &Network = network;
         let mut stop = std::pin::pin!(stop);
         let mut known = BTreeSet::new();
-        let mut serving = std::pin::pin!(accept(&self.network, &self.listener, connections));
+        let entrance = Entrance::new(network.clone(), Answers::Anywhere(senders.clone()));
+        let mut streams = std::pin::pin!(streams::serve(network, listeners, connections));
+        let mut datagrams = std::pin::pin!(join_all(receivers.iter_mut().map(|r| datagrams::serve(&entrance, r))));
+        let mut idle = std::pin::pin!(senders.close_idle(network));
         loop {
-            let news = self.network.0.namespaces_changed.notified();
-            let wanted = self.network.namespaces();
+            let news = network.0.namespaces_changed.notified();
+            let wanted = network.namespaces();
             let mut retry = false;
             if wanted != known {
-                match nft(&rules::pods(&wanted)).await {
+                let all: String = families.iter().map(|family| rules::pods(*family, &wanted)).collect();
+                match commands::nft(&all).await {
                     Ok(_) => known = wanted,
                     Err(error) => {
                         tracing::warn!(%error, "network namespaces cannot be let in");
@@ -147,7 +166,9 @@ impl HostAccess {
             }
             tokio::select! {
                 () = &mut stop => return,
-                () = &mut serving => return,
+                () = &mut streams => return,
+                _ = &mut datagrams => return,
+                () = &mut idle => return,
                 () = news => {}
                 () = sleep(RETRY), if retry => {}
             }
@@ -155,7 +176,7 @@ impl HostAccess {
     }
 
     async fn undo(&self) {
-        match forget().await {
+        match commands::forget(&known_families()).await {
             Ok(()) => drop(std::fs::remove_file(&self.mark)),
             Err(error) => tracing::warn!(%error, "the host's routes are not as they were"),
         }
@@ -168,7 +189,7 @@ impl HostAccess {
             return Ok(());
         }
         match take_name() {
-            Ok(_name) => forget().await?,
+            Ok(_name) => commands::forget(&known_families()).await?,
             Err(HostAccessError::Taken) => {}
             Err(e) => return Err(e),
         }
@@ -191,100 +212,29 @@ fn is_capable(status: &str, capability: u32) -> bool {
     (set >> capability) & 1 == 1
 }
 
-/// At the loopback address: nothing else comes there but what the table leads to it.
-fn listener() -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
-    socket.set_ip_transparent_v4(true)?;
-    socket.bind(&SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0).into())?;
-    socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
-}
-
-async fn accept(network: &Network, listener: &TcpListener, connections: &mut JoinSet<()>) {
-    let own = listener.local_addr().ok();
-    loop {
-        let (mut tcp, peer) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept the host's connections");
-                sleep(BREATH).await;
-                continue;
-            }
-        };
-        // Somebody has come to the listener itself.
-        if tcp.local_addr().ok() == own {
-            continue;
-        }
-        let Ok(permit) = network.0.incoming.clone().acquire_owned().await else { return };
-        while connections.try_join_next().is_some() {}
-        let network = network.clone();
-        connections.spawn(async move {
-            if let Err(error) = carry(&network, &mut tcp, peer).await {
-                tracing::debug!(%peer, %error, "connection of this host");
-                // The kernel has accepted it long ago: a reset is what is left to say.
-                let _ = SockRef::from(&tcp).set_linger(Some(Duration::ZERO));
-            }
-            drop(permit);
-        });
+/// The families that the kernel knows, in use or not: what is to be forgotten may be of each.
+fn known_families() -> Vec<Family> {
+    match Path::new(IPV6).exists() {
+        true => Family::ALL.to_vec(),
+        false => vec![Family::V4],
     }
 }
 
-/// Takes a connection to where it was to go.
-async fn carry(network: &Network, tcp: &mut TcpStream, peer: SocketAddr) -> io::Result<()> {
-    let to = tcp.local_addr()?;
-    let _ = tcp.set_nodelay(true);
-    let mut conn = match network.in_namespace(peer.ip()) {
-        Some(pod) => pod.connect_tcp(to).await?,
-        // A pod that has just gone, of which the table does not know yet.
-        None if network.in_cluster(peer.ip()) => return Err(NetError::Detached.into()),
-        // Nobody else is let in but this host's processes.
-        None => network.connect(Source::Node, to).await?,
-    };
-    copy_bidirectional(tcp, &mut conn.stream).await.map(drop)
-}
-
-/// Makes the host forget all that it was told, whoever told it.
-async fn forget() -> Result<(), HostAccessError> {
-    nft(rules::NO_TABLE).await?;
-    // It fails for each sort of which there is nothing.
-    let _ = ip(&["-4", "-force", "-batch", "-"], &rules::no_routes()).await;
-    let left = ip(&["-4", "route", "show", "table", "all", "proto", &rules::PROTOCOL.to_string()], "").await?;
-    match left.is_empty() {
-        true => Ok(()),
-        false => Err(HostAccessError::Command { command: "ip", why: format!("does not remove {left:?}") }),
+/// Why a host cannot use IPv6, if it cannot, by `net.ipv6.conf.lo.disable_ipv6`, which is not there in a kernel without IPv6.
+fn without_ipv6(switch: Option<&str>) -> Option<&'static str> {
+    match switch.map(str::trim) {
+        None => Some("its kernel has no IPv6 (/proc/sys/net/ipv6 is missing)"),
+        Some("0") => None,
+        Some(_) => Some("IPv6 is switched off for its loopback interface (net.ipv6.conf.lo.disable_ipv6)"),
     }
 }
 
-async fn ip(args: &[&str], input: &str) -> Result<String, HostAccessError> {
-    run("ip", args, input).await
-}
-
-async fn nft(input: &str) -> Result<String, HostAccessError> {
-    run("nft", &["-f", "-"], input).await
-}
-
-/// Runs a command, which must succeed; what it has said.
-async fn run(command: &'static str, args: &[&str], input: &str) -> Result<String, HostAccessError> {
-    let failed = |why: String| HostAccessError::Command { command, why };
-    let mut path = std::env::var_os("PATH").unwrap_or_default();
-    // Users who are not root often have not these.
-    path.push(":/usr/sbin:/sbin");
-    let mut child = Command::new(command)
-        .args(args)
-        .env("PATH", path)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|e| failed(e.to_string()))?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // One that has failed already does not read; it says why.
-        let _ = stdin.write_all(input.as_bytes()).await;
-    }
-    let out = child.wait_with_output().await.map_err(|e| failed(e.to_string()))?;
-    let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_string();
-    if out.status.success() { Ok(said(&out.stdout)) } else { Err(failed(said(&out.stderr))) }
+/// What listens at the loopback address of a family, and where: nothing else comes there but what its table leads to it.
+fn open(family: Family) -> io::Result<(TcpListener, Receiver, Ports)> {
+    let at = SocketAddr::new(family.loopback(), 0);
+    let (tcp, udp) = (transparent::listen(at)?, Receiver::bind(at)?);
+    let ports = Ports { tcp: tcp.local_addr()?.port(), udp: udp.local_addr()?.port() };
+    Ok((tcp, udp, ports))
 }
 
 #[cfg(test)]
@@ -302,13 +252,11 @@ mod tests {
         assert!(!is_capable("", CAP_NET_ADMIN));
     }
 
-    #[tokio::test]
-    async fn commands_say_why_they_fail() {
-        assert_eq!(run("cat", &[], "hello\n").await.unwrap(), "hello");
-        let failed = run("sh", &["-c", "echo no >&2; exit 1"], "").await.unwrap_err();
-        assert_eq!(failed.to_string(), "sh: no");
-        let missing = run("copepod-has-no-such-command", &[], "").await.unwrap_err().to_string();
-        assert!(missing.starts_with("copepod-has-no-such-command: No such file"), "{missing}");
+    #[test]
+    fn why_there_is_no_ipv6() {
+        assert_eq!(without_ipv6(Some("0\n")), None);
+        assert!(without_ipv6(Some("1\n")).unwrap().contains("switched off"));
+        assert!(without_ipv6(None).unwrap().contains("/proc/sys/net/ipv6 is missing"));
     }
 
     #[tokio::test]

@@ -1,7 +1,7 @@
 //! Listeners on the host: node ports on the node's named addresses, host ports of pods, Services' external addresses where
-//! the host has them, and health check ports. They run as an ordinary user, so ports below 1024 usually stay closed. Where the
-//! host's own processes may use them ([`crate::HostAccess`]), also Services' own addresses over UDP.
+//! the host has them, and health check ports. They run as an ordinary user, so ports below 1024 usually stay closed.
 
+mod answers;
 mod tcp;
 mod udp;
 
@@ -17,7 +17,8 @@ use tokio::time::timeout;
 
 use crate::network::Network;
 use crate::sync::{read, write};
-pub(crate) use udp::HostFlows;
+pub(crate) use answers::{Answers, Senders};
+pub(crate) use udp::{Entrance, HostFlows};
 
 /// How long until an address that could not be listened on is tried again.
 const RETRY: Duration = Duration::from_secs(5);
@@ -119,7 +120,7 @@ impl HostListeners {
             let (network, meaning) = (self.network.clone(), self.meaning.clone());
             let opened = match at.protocol {
                 Protocol::Tcp => tcp::open(network, at.addr, meaning).await,
-                Protocol::Udp => udp::open(network, at.addr, meaning, matches!(port, HostPort::Virtual(_))),
+                Protocol::Udp => udp::open(network, at.addr, meaning),
             };
             match opened {
                 Ok(task) => drop(self.open.insert(at, task)),
@@ -132,9 +133,7 @@ impl HostListeners {
                         {
                             Some(Beneficiary::Service(key))
                         }
-                        HostPort::Service(_) | HostPort::Virtual(_) | HostPort::Health(_) | HostPort::Gateway(_) => {
-                            None
-                        }
+                        HostPort::Service(_) | HostPort::Health(_) | HostPort::Gateway(_) => None,
                     };
                     failed.insert((at, whose), format!("listen {at}: bind: {}", failure_text(&error)));
                 }

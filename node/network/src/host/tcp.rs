@@ -57,8 +57,6 @@ async fn listen(network: Network, listener: TcpListener, at: SocketAddr, meaning
                     Some(service) => carry(&network, tcp, peer, To::Service(service)).await,
                     None => Ok(()),
                 },
-                // Over TCP others listen for all of them at once.
-                HostPort::Virtual(_) => Ok(()),
                 HostPort::Pod { to, .. } => carry(&network, tcp, peer, To::Pod(to)).await,
                 HostPort::Gateway(layer) => network.serve_gateway(tcp, peer, at.port(), layer).await,
             };

@@ -7,7 +7,7 @@ use tokio::net::{TcpStream, UdpSocket};
 
 use super::*;
 use crate::network::tests::{attach, ip, network, object, web};
-use crate::{Identity, Interface, NetworkConfig, PodHandle};
+use crate::{Identity, Interface, PodHandle};
 
 /// A port of the host's loopback address that is free, or was a moment ago.
 fn free() -> u16 {
@@ -213,31 +213,6 @@ async fn a_node_port_over_udp_keeps_to_its_endpoint() {
 }
 
 #[tokio::test]
-async fn services_over_udp_answer_at_their_own_addresses_where_the_host_may_use_them() {
-    let port = free();
-    let spec = json!({"clusterIP": "127.0.0.1", "ports": [{"name": "dns", "port": port, "protocol": "UDP"}]});
-    let services = [object("services", "web", json!({ "spec": spec }))];
-    let (_, slices) = web(&[(1, true)], json!({}));
-    let none: [copepod_model::Object; 0] = [];
-    for host_access in [false, true] {
-        let net = Network::new(NetworkConfig { host_access, ..NetworkConfig::default() });
-        let server = attach(&net, 1).bind_udp("0.0.0.0:5353".parse().unwrap()).unwrap();
-        net.set_routes(Arc::new(RouteTable::build(&services, &slices, &none, &none, Config::default())));
-        let mut listeners = listeners(&net);
-        assert_eq!(listeners.apply().await, []);
-        assert_eq!(listeners.addresses().count(), usize::from(host_access));
-        if host_access {
-            let client = client(port).await;
-            client.send(b"ask").await.unwrap();
-            let got = server.recv_from().await.unwrap();
-            assert_eq!(got.from, SocketAddr::new(ip("10.244.0.0"), client.local_addr().unwrap().port()), "the node");
-            server.send_to("answer", got.from).unwrap();
-            assert_eq!(answer(&client).await, "answer");
-        }
-    }
-}
-
-#[tokio::test]
 async fn datagrams_of_a_namespace_are_its_pods() {
     let net = network();
     let plain = attach(&net, 1).identity().clone();
@@ -249,10 +224,11 @@ async fn datagrams_of_a_namespace_are_its_pods() {
         json!({"spec": {"podSelector": {}, "policyTypes": ["Egress"]}}),
     ));
     let [own, other, endpoint] = ["10.244.0.1:4000", "10.244.0.2:4000", "10.244.0.3:53"].map(|at| at.parse().unwrap());
-    assert!(net.lets_out(own, endpoint));
+    let lets_out = |from: SocketAddr| net.lets_out(net.who_came(from.ip()), endpoint);
+    assert!(lets_out(own));
     net.set_policies(Arc::new(policies));
-    assert!(!net.lets_out(own, endpoint), "it may go nowhere");
-    assert!(net.lets_out(other, endpoint), "of others this node asks nothing");
+    assert!(!lets_out(own), "it may go nowhere");
+    assert!(lets_out(other), "of others this node asks nothing");
 }
 
 #[tokio::test]

@@ -7,20 +7,21 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use copepod_node_routes::{FlowKey, Flows, HostAddr, HostPort, Neighbour, Protocol, Side};
-use socket2::{Domain, Socket, Type};
+use copepod_node_routes::{FlowKey, Flows, HostAddr, HostPort, Neighbour, Protocol, ServicePort, Side};
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::sleep;
 
+use super::answers::Answers;
 use super::{BREATH, Meaning};
 use crate::connect::{Source, Target};
 use crate::network::Network;
 use crate::pod::PodHandle;
 use crate::policy::{Flow, Who};
 use crate::sync::lock;
+use crate::transparent;
 use crate::udp::{Datagram, Mailbox};
 
 /// The longest datagram, and more.
@@ -59,7 +60,7 @@ pub(crate) struct Via {
 
 enum Back {
     /// By this host, to the client.
-    Host(Arc<std::net::UdpSocket>),
+    Host(Answers),
     /// By the node that the client has come to.
     Node(mpsc::Sender<Bytes>),
 }
@@ -109,27 +110,27 @@ impl Drop for Outside {
     }
 }
 
-/// What one listener forwards with.
-struct Listener {
+/// A way by which clients' datagrams come in, and where their answers leave.
+pub(crate) struct Entrance {
     network: Network,
-    at: HostAddr,
-    meaning: Meaning,
-    /// For sending: the receiver is a duplicate, since a pod answers from its own thread.
-    answers: Arc<std::net::UdpSocket>,
+    answers: Answers,
 }
 
-/// Listens until the task is aborted, at an address that is no interface's if it is a Service's own (IP_TRANSPARENT).
-pub(super) fn open(network: Network, at: SocketAddr, meaning: Meaning, own: bool) -> io::Result<JoinHandle<()>> {
-    let socket = Socket::new(Domain::for_address(at), Type::DGRAM.nonblocking(), Some(socket2::Protocol::UDP))?;
-    if own {
-        // Whoever may not say so hears it from the next line, unless the address is an interface's after all.
-        let _ = socket.set_ip_transparent_v4(true);
-    }
-    socket.bind(&at.into())?;
-    let socket = std::net::UdpSocket::from(socket);
+/// What one listener forwards with.
+struct Listener {
+    entrance: Entrance,
+    at: HostAddr,
+    meaning: Meaning,
+}
+
+/// Listens until the task is aborted.
+pub(super) fn open(network: Network, at: SocketAddr, meaning: Meaning) -> io::Result<JoinHandle<()>> {
+    let socket = std::net::UdpSocket::bind(at)?;
+    socket.set_nonblocking(true)?;
+    // Answers leave by a duplicate: a pod answers from its own thread.
     let receiving = UdpSocket::from_std(socket.try_clone()?)?;
-    let at = HostAddr { addr: at, protocol: Protocol::Udp };
-    let listener = Listener { network, at, meaning, answers: Arc::new(socket) };
+    let entrance = Entrance::new(network, Answers::Listener(Arc::new(socket)));
+    let listener = Listener { entrance, at: HostAddr { addr: at, protocol: Protocol::Udp }, meaning };
     Ok(tokio::spawn(async move {
         let mut buffer = vec![0; BUFFER];
         loop {
@@ -143,42 +144,59 @@ pub(super) fn open(network: Network, at: SocketAddr, meaning: Meaning, own: bool
 
 impl Listener {
     fn forward(&self, client: SocketAddr, data: &[u8]) {
-        let network = &self.network;
+        let routes = self.entrance.network.routes();
         let client = SocketAddr::new(client.ip().to_canonical(), client.port());
         let key = FlowKey { client, at: self.at.addr };
-        let (service, side) = match self.meaning.of(self.at) {
-            Some(HostPort::Pod { to, .. }) => {
-                if !self.go_on(key, data, |at| at == to) {
-                    self.begin(key, to, data);
+        match self.meaning.of(self.at) {
+            Some(HostPort::Pod { to, .. }) => self.entrance.to_endpoint(key, to, data),
+            Some(HostPort::Service(_)) => match routes.host_service(self.at) {
+                Some(found) if routes.admits(&found.service, self.at, client.ip()) => {
+                    self.entrance.to_service(key, found, Side::Outside, data);
                 }
-                return;
-            }
-            Some(HostPort::Service(_)) => match network.routes().host_service(self.at) {
-                Some(found) => {
-                    if !network.routes().admits(&found.service, self.at, client.ip()) {
-                        return;
-                    }
-                    (found.clone(), Side::Outside)
-                }
-                None => return,
+                _ => {}
             },
-            Some(HostPort::Virtual(_)) => {
-                match network.routes().service(self.at.addr.ip(), self.at.addr.port(), Protocol::Udp) {
-                    Some(found) => (found.clone(), Side::Inside),
-                    None => return,
-                }
-            }
-            Some(HostPort::Health(_) | HostPort::Gateway(_)) | None => return,
-        };
+            Some(HostPort::Health(_) | HostPort::Gateway(_)) | None => {}
+        }
+    }
+}
+
+impl Entrance {
+    pub(crate) fn new(network: Network, answers: Answers) -> Entrance {
+        Entrance { network, answers }
+    }
+
+    pub(crate) fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// Forwards a datagram to one endpoint. What finds nobody there is lost.
+    pub(crate) fn to_endpoint(&self, key: FlowKey, to: SocketAddr, data: &[u8]) {
+        if !self.go_on(key, data, |at| at == to) {
+            self.begin(key, to, data);
+        }
+    }
+
+    /// Forwards a datagram to an endpoint of a Service: the one of its flow, or one that is chosen now.
+    pub(crate) fn to_service(&self, key: FlowKey, service: &ServicePort, side: Side, data: &[u8]) {
         if self.go_on(key, data, |at| service.eligible(side).iter().any(|e| e.addr == at)) {
             return;
         }
-        let chosen = network.chosen(&service, side, client.ip());
+        let (network, client) = (&self.network, self.told_by(key.client.ip()));
+        let chosen = network.chosen(service, side, client);
         for endpoint in service.candidates(side, chosen, network.chance()) {
             if self.begin(key, endpoint.addr, data) {
-                network.taken(&service, client.ip(), chosen, endpoint.addr);
+                network.taken(service, client, chosen, endpoint.addr);
                 return;
             }
+        }
+    }
+
+    /// By what a client is told from others, as over TCP: a pod by its first address, the host's own processes by the node's.
+    fn told_by(&self, client: IpAddr) -> IpAddr {
+        match (self.network.in_namespace(client), &self.answers) {
+            (Some(pod), _) => pod.ip(),
+            (None, Answers::Anywhere(_)) => self.network.0.config.node_ip,
+            (None, Answers::Listener(_)) => client,
         }
     }
 
@@ -193,7 +211,7 @@ impl Listener {
         let sent = is_good(to)
             && match &via.far {
                 Far::Here => self.push(to, key, shown, data),
-                far => self.network.lets_out(key.client, to) && far.send(data),
+                far => self.lets_on(key, to) && far.send(data),
             };
         if !sent {
             lock(&flows.table).end(key);
@@ -201,9 +219,25 @@ impl Listener {
         sent
     }
 
+    /// Who the client of a flow is.
+    fn who(&self, key: FlowKey) -> Who {
+        self.answers.who_came(&self.network, key.client.ip())
+    }
+
+    /// Whether an endpoint that is not in this process is still there, and policies still let the client's datagrams go to it.
+    fn lets_on(&self, key: FlowKey, to: SocketAddr) -> bool {
+        let (network, who) = (&self.network, self.who(key));
+        network.lets_out(who.clone(), to)
+            && match network.endpoint_target(to) {
+                Ok(Target::Pod(pod, _)) => network.admits(who, &pod, to),
+                Ok(_) => true,
+                Err(_) => false,
+            }
+    }
+
     fn push(&self, to: SocketAddr, key: FlowKey, from: SocketAddr, data: &[u8]) -> bool {
         let Ok(Target::Pod(pod, scope)) = self.network.endpoint_target(to) else { return false };
-        if !self.network.admits(key.client, &pod, to.port()) {
+        if !self.network.admits(self.who(key), &pod, to) {
             return false;
         }
         let Some(mailbox) = pod.udp(scope, to) else { return false };
@@ -213,27 +247,30 @@ impl Listener {
 
     /// Begins a flow to an endpoint with its first datagram; `false` if nobody is there.
     fn begin(&self, key: FlowKey, to: SocketAddr, data: &[u8]) -> bool {
-        let network = &self.network;
+        let (network, who) = (&self.network, self.who(key));
         // A pod's own loopback is not the host's: clients there show as the node, as with node ports of Kubernetes.
+        let is_node = matches!(self.answers, Answers::Anywhere(_)) || key.client.ip().is_loopback();
         let (source, shown) = match network.in_namespace(key.client.ip()) {
             Some(pod) => (Source::Pod(pod), key.client),
-            None if key.client.ip().is_loopback() => {
-                (Source::Node, SocketAddr::new(network.node_ip_for(to.ip()), key.client.port()))
-            }
+            None if is_node => (Source::Node, SocketAddr::new(network.node_ip_for(to.ip()), key.client.port())),
             None => (Source::Client(key.client), key.client),
         };
-        if !network.lets_out(key.client, to) {
+        if !network.lets_out(who.clone(), to) {
             return false;
         }
         let far = match network.endpoint_target(to) {
-            Ok(Target::Pod(pod, scope))
-                if pod.udp(scope, to).is_some() && network.admits(key.client, &pod, to.port()) =>
-            {
-                Some(Far::Here)
-            }
-            Ok(Target::Outside(host)) => self.outside(key, host).ok().map(Far::Outside),
+            Ok(Target::Pod(pod, _)) if !network.admits(who.clone(), &pod, to) => None,
+            Ok(Target::Pod(pod, scope)) => match &pod.identity().interface {
+                Some(interface) => {
+                    let ip = network.shown_in_namespace(shown.ip(), to.ip());
+                    let open = || transparent::datagrams_of(ip, interface, to);
+                    self.outside(key, open).ok().map(Far::Outside)
+                }
+                None => pod.udp(scope, to).map(|_| Far::Here),
+            },
+            Ok(Target::Outside(host)) => self.outside(key, || connected(host)).ok().map(Far::Outside),
             Ok(Target::Remote(node)) => self.remote(key, node, &source, shown, to),
-            _ => None,
+            Ok(Target::Service(_)) | Err(_) => None,
         };
         let Some(far) = far else { return false };
         let via = Arc::new(Via { answers: Back::Host(self.answers.clone()), far });
@@ -261,8 +298,7 @@ impl Listener {
         let (network, answers) = (self.network.clone(), self.answers.clone());
         let stream = self.network.carry_datagrams(node, source, shown, to, move |data| {
             lock(&network.0.flows.table).answered(key, network.now());
-            // A full send buffer loses datagrams; that is UDP.
-            let _ = answers.send_to(&data, key.client);
+            answers.send(&network, key, &data);
         })?;
         Some(Far::Remote(stream))
     }
@@ -272,15 +308,14 @@ impl Listener {
         lock(&self.network.0.flows.table).has_room(class, self.network.now())
     }
 
-    fn outside(&self, key: FlowKey, host: SocketAddr) -> io::Result<Outside> {
+    /// A way by a connected socket, which is opened if there is room.
+    fn outside(&self, key: FlowKey, open: impl FnOnce() -> io::Result<std::net::UdpSocket>) -> io::Result<Outside> {
         if !self.has_room(OUTSIDE) {
             return Err(io::ErrorKind::QuotaExceeded.into());
         }
         // The socket, and its duplicate.
         let room = self.network.outgoing(2).map_err(|_| io::Error::from(io::ErrorKind::QuotaExceeded))?;
-        let any: IpAddr = if host.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-        let socket = std::net::UdpSocket::bind((any, 0))?;
-        socket.connect(host)?;
+        let socket = open()?;
         socket.set_nonblocking(true)?;
         let receiving = UdpSocket::from_std(socket.try_clone()?)?;
         let (network, answers) = (self.network.clone(), self.answers.clone());
@@ -297,7 +332,7 @@ impl Listener {
                 match answer.await {
                     Ok(data) => {
                         lock(&network.0.flows.table).answered(key, network.now());
-                        let _ = answers.send_to(&data, key.client);
+                        answers.send(&network, key, &data);
                     }
                     Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                     // ICMP's about earlier datagrams.
@@ -309,6 +344,14 @@ impl Listener {
     }
 }
 
+/// A socket for datagrams to an address of the host's network.
+fn connected(host: SocketAddr) -> io::Result<std::net::UdpSocket> {
+    let any: IpAddr = if host.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let socket = std::net::UdpSocket::bind((any, 0))?;
+    socket.connect(host)?;
+    Ok(socket)
+}
+
 impl Network {
     /// If a pod's datagram answers a client outside: sends it there.
     pub(crate) fn answer_outside(&self, from: SocketAddr, to: SocketAddr, data: &[u8]) -> bool {
@@ -318,30 +361,34 @@ impl Network {
         }
         let found = {
             let mut table = lock(&flows.table);
-            table.answer(from, to, self.now()).map(|(key, flow)| (key.client, flow.via.clone()))
+            table.answer(from, to, self.now()).map(|(key, flow)| (key, flow.via.clone()))
         };
-        let Some((client, via)) = found else { return false };
+        let Some((key, via)) = found else { return false };
+        let who = match &via.answers {
+            Back::Host(answers) => answers.who_came(self, key.client.ip()),
+            Back::Node(_) => self.who_came(key.client.ip()),
+        };
         // An answer that policies do not allow any more is lost.
-        if self.pod(from.ip()).is_some_and(|pod| !self.admits(client, &pod, from.port())) {
+        if self.pod(from.ip()).is_some_and(|pod| !self.admits(who, &pod, from)) {
             return true;
         }
         // A full send buffer loses datagrams; that is UDP.
         match &via.answers {
-            Back::Host(socket) => drop(socket.send_to(data, client)),
+            Back::Host(answers) => answers.send(self, key, data),
             Back::Node(stream) => drop(stream.try_send(Bytes::copy_from_slice(data))),
         }
         true
     }
 
-    /// Whether policies let a client's datagrams into a pod's port.
-    fn admits(&self, client: SocketAddr, pod: &PodHandle, port: u16) -> bool {
-        self.permits(&Flow::udp(self.who_came(client.ip()), Who::of(pod, client.ip()), port))
+    /// Whether policies let a client's datagrams into a pod's port, which is at this address.
+    fn admits(&self, who: Who, pod: &PodHandle, at: SocketAddr) -> bool {
+        self.permits(&Flow::udp(who, Who::of(pod, at.ip()), at.port()))
     }
 
     /// Whether policies let a client's datagrams go to an endpoint, as far as they are this node's to ask: if it is a pod in a
     /// namespace of this host.
-    pub(super) fn lets_out(&self, client: SocketAddr, to: SocketAddr) -> bool {
-        self.permits(&Flow::udp(self.who_came(client.ip()), Who::Address(to.ip()), to.port()))
+    pub(super) fn lets_out(&self, who: Who, to: SocketAddr) -> bool {
+        self.permits(&Flow::udp(who, Who::Address(to.ip()), to.port()))
     }
 
     /// Begins a flow; whom the endpoint sees, or none where there is no room.

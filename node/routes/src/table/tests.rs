@@ -354,28 +354,6 @@ fn only_changes_that_matter_to_the_host_are_told_it() {
 }
 
 #[test]
-fn services_over_udp_have_sockets_at_their_own_addresses() {
-    let dns = |own: &str, port: u16| {
-        let ports = json!([{"port": 53, "name": "tcp"}, {"port": port, "name": "udp", "protocol": "UDP"}]);
-        service("web", json!({"clusterIP": own, "ports": ports}))
-    };
-    let none: [Object; 0] = [];
-    let of = |s: &Object| table(&[], &[]).with_service("shop", "web", Some(s), &none);
-    let at = |t: &RouteTable| t.virtual_ports().map(|(at, _)| at.to_string()).collect::<Vec<_>>();
-    let start = of(&dns("10.96.0.7", 53));
-    assert_eq!(at(&start), ["udp 10.96.0.7:53"]);
-    assert!(matches!(start.virtual_ports().next(), Some((_, HostPort::Virtual(key))) if &*key.name == "web"));
-    for changed in [dns("10.96.0.8", 53), dns("10.96.0.7", 54)] {
-        let changed = start.with_service("shop", "web", Some(&changed), &none);
-        assert!(!start.same_host_ports(&changed) && at(&start) != at(&changed));
-    }
-    let ports = json!([{"port": 53, "protocol": "UDP"}]);
-    let both = json!({"clusterIP": "10.96.0.7", "clusterIPs": ["10.96.0.7", "fd00::7"], "ipFamilies": ["IPv4", "IPv6"],
-        "ports": ports});
-    assert_eq!(at(&of(&service("web", both))), ["udp 10.96.0.7:53"], "the host has no way to the other one");
-}
-
-#[test]
 fn a_balanced_address_is_the_oldest_services_and_the_nodes() {
     let balanced = |name: &str, created: &str, own: &str, ranges: Value| {
         let metadata = json!({"name": name, "creationTimestamp": created});
