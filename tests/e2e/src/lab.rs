@@ -23,6 +23,8 @@ use crate::{has, needs, text};
 
 /// What all namespaces' names begin with; the process that made them and a number follow.
 const PREFIX: &str = "copepod-lab";
+/// There where the kernel has IPv6.
+pub const IPV6: &str = "/proc/sys/net/ipv6";
 /// The machine that wires the others.
 const SWITCH: &str = "switch";
 
@@ -97,9 +99,10 @@ impl Lab {
         Some(lab)
     }
 
-    /// Makes a namespace beside a machine, as a container on it has one: an address behind an interface of the machine, and
-    /// whatever it asks for is asked of that. Programs run in it as on a machine of this name.
-    pub fn pod(&mut self, machine: &str, name: &str, interface: &str, address: Ipv4Addr) {
+    /// Makes a namespace beside a machine, as a container on it has one: an address of each family behind an interface of the machine,
+    /// and whatever it asks for is asked of that. Programs run in it as on a machine of this name. Without IPv6 here it has
+    /// none.
+    pub fn pod(&mut self, machine: &str, name: &str, interface: &str, address: Ipv4Addr, second: Ipv6Addr) {
         let (host, own) = (self.namespace(machine), self.namespace(name));
         ip(&["netns", "add", &own], "");
         self.pods.push(name.into());
@@ -111,6 +114,14 @@ impl Lab {
             "link set lo up\nlink set eth0 up\naddr add {address}/32 dev eth0\nroute add default via 10.244.0.1 dev eth0 onlink\n"
         );
         ip(&["-n", &own, "-batch", "-"], &commands);
+        if Path::new(IPV6).exists() {
+            // The way out has an address of the link alone: a host does not answer for neighbours by an address of no interface.
+            let commands =
+                format!("addr add fe80::1/64 dev {interface} nodad\nroute add {second}/128 dev {interface}\n");
+            ip(&["-n", &host, "-batch", "-"], &commands);
+            let commands = format!("addr add {second}/128 dev eth0 nodad\nroute add default via fe80::1 dev eth0\n");
+            ip(&["-n", &own, "-batch", "-"], &commands);
+        }
     }
 
     fn namespace(&self, machine: &str) -> String {

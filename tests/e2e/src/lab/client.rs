@@ -31,7 +31,8 @@ pub(super) fn host_and_port(at: &str) -> (&str, &str) {
 }
 
 impl Lab {
-    /// One line to a server on `at` and back, over TCP (`lines`) or UDP (`datagram`); nothing if none came.
+    /// One line to a server on `at` (an address of IPv6 is in brackets) and back, over TCP (`lines`) or UDP (`datagram`);
+    /// nothing if none came.
     pub fn echo(&self, machine: &str, how: &str, at: &str, line: &str) -> Option<String> {
         let (host, port) = host_and_port(at);
         let out = self.run(machine, "python3", &[SCRIPT, how, host, port, line]);
