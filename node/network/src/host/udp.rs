@@ -28,7 +28,7 @@ use crate::udp::{Datagram, Mailbox};
 const BUFFER: usize = 65_536;
 /// Flows to pods of this node. Beyond what there may be of a class those give way that have had no conversation.
 const HERE: usize = 0;
-/// Flows whose endpoint is no pod: each has a socket of the host.
+/// Flows whose endpoint is no pod, or one in a network namespace: each has a socket of the host.
 const OUTSIDE: usize = 1;
 /// Flows whose endpoint is a pod of another node: each has a stream there.
 const REMOTE: usize = 2;
@@ -68,7 +68,7 @@ enum Back {
 enum Far {
     /// It is a pod of this node.
     Here,
-    /// It is no pod.
+    /// It is no pod, or one in a network namespace.
     Outside(Outside),
     /// It is a pod of another node.
     Remote(mpsc::Sender<Bytes>),
