@@ -33,6 +33,8 @@ pub enum Event {
     TornObjects,
     /// A rollout without any fault was followed to its end.
     Rollout,
+    /// An Event of the API was written, or counted once more.
+    Recorded,
 }
 
 impl Event {
@@ -41,8 +43,19 @@ impl Event {
         use Event::*;
         let strikes = Fault::SERVERS.into_iter().chain(Fault::NODES).map(Strike);
         let forms = Form::ALL.into_iter().map(Formed);
-        let others =
-            [Conflict, TooMany, OverQuota, Unknown, Gone, Installed, LeaderChange, TornLog, TornObjects, Rollout];
+        let others = [
+            Conflict,
+            TooMany,
+            OverQuota,
+            Unknown,
+            Gone,
+            Installed,
+            LeaderChange,
+            TornLog,
+            TornObjects,
+            Rollout,
+            Recorded,
+        ];
         strikes.chain(forms).chain(others)
     }
 }

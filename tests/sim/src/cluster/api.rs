@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use copepod_model::kinds::Kinds;
-use copepod_model::{ApiRequest, Status, Time, UserInfo, Verb};
+use copepod_model::{ApiRequest, Key, Status, Time, UserInfo, Verb};
 use copepod_registry::{Config, Decision, Env, Registry, Sealer};
 use copepod_state::{Outcome, Tables};
 
@@ -88,8 +88,8 @@ impl Api {
         self.registry.kinds.clone()
     }
 
-    /// A write at a server, as its API does it.
-    pub async fn write(&self, server: u64, sender: &Sender, request: &ApiRequest) -> Result<(), Status> {
+    /// A write at a server, as its API does it: what was written, if anything had to be.
+    pub async fn write(&self, server: u64, sender: &Sender, request: &ApiRequest) -> Result<Option<Key>, Status> {
         let done = self.answer(server, sender, request).await;
         match &done {
             Err(e) if e.code == 409 => self.group.counts.add(Event::Conflict),
@@ -101,7 +101,7 @@ impl Api {
         done
     }
 
-    async fn answer(&self, server: u64, sender: &Sender, request: &ApiRequest) -> Result<(), Status> {
+    async fn answer(&self, server: u64, sender: &Sender, request: &ApiRequest) -> Result<Option<Key>, Status> {
         let unavailable = || Status::unavailable("no leader answers");
         let (leads, sovereign) =
             self.group.ask(server, |p| (p.role.leader == Some(server), p.role.sovereign)).ok_or_else(unavailable)?;
@@ -125,14 +125,14 @@ impl Api {
                     proven = true;
                     continue;
                 }
-                Ok(Decision::Answer(_)) => return Ok(()),
+                Ok(Decision::Answer(_)) => return Ok(None),
                 Err(e) => return Err(e),
             };
             write.txn.fence = sender.fence;
             let Sender { actor, term, view, decided, lives, .. } = sender.clone();
             let origin = Origin { actor, term, view, decided, lives };
             match self.group.propose(server, origin, &write.txn).await {
-                Ok((Outcome::Applied(_), _)) => return Ok(()),
+                Ok((Outcome::Applied(_), _)) => return Ok(Some(write.key)),
                 Ok((Outcome::Fenced, _)) => return Err(Status::unavailable("the leader changed")),
                 Ok(_) if attempt >= write.retry.attempts => return Err(write.retry.exhausted()),
                 Ok(_) => {}
@@ -157,7 +157,7 @@ impl Api {
                 api.group.counts.add(Event::TooMany);
                 return Err(Status::too_many_requests("too many requests", 1));
             }
-            api.write(server, &sender, &request).await
+            api.write(server, &sender, &request).await.map(drop)
         })
         .await
     }

@@ -2,13 +2,14 @@
 //! own watches. They stop when it leads no more, and a little later than that.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use copepod_controllers::{Config, Controller};
-use copepod_machine::{Action, Backoff, Plan, Time, WorkQueue};
-use copepod_model::request::Body;
+use copepod_machine::{Action, Backoff, Correlated, Correlator, Plan, Step, Time, WorkQueue};
+use copepod_model::request::{Body, PatchType};
 use copepod_model::{ApiRequest, Key, Status, UserInfo, Verb};
 use copepod_scheduler::{Cache, Packing, Scheduler};
 use copepod_state::{Interest, Tables};
@@ -17,6 +18,7 @@ use serde_json::json;
 use super::api::{Api, Sender, absent, benign, request};
 use crate::bug::Bug;
 use crate::chance::Chance;
+use crate::counts::Event;
 use crate::group::Group;
 use crate::group::hub::Watcher;
 
@@ -33,6 +35,14 @@ struct Term {
     term: u64,
     user: Arc<UserInfo>,
     binder: Arc<UserInfo>,
+}
+
+/// Who executes a plan.
+#[derive(Clone, Copy)]
+struct By<'a> {
+    user: &'a Arc<UserInfo>,
+    actor: &'static str,
+    recorder: &'a RefCell<Correlator>,
 }
 
 struct Done {
@@ -119,6 +129,8 @@ impl Term {
     async fn run(&self, owner: u64, controllers: &Rc<Vec<Box<dyn Controller>>>, chance: &mut Chance) -> Option<()> {
         let every: Vec<String> = self.api.kinds().iter().map(|k| k.group_resource()).collect();
         let watches = self.watch(&every)?;
+        let recorders: Rc<Vec<RefCell<Correlator>>> =
+            Rc::new(controllers.iter().map(|c| recorder(&format!("{}-controller", c.name()))).collect());
         let mut queues: Vec<WorkQueue<Key>> = controllers.iter().map(|_| WorkQueue::new(RETRY)).collect();
         for (i, c) in controllers.iter().enumerate() {
             c.all(&watches.view).into_iter().for_each(|key| queues[i].add(key, self.steady()));
@@ -161,12 +173,12 @@ impl Term {
                 while running < WORKERS {
                     let Some(key) = queues[queue].pop(self.steady()) else { break };
                     running += 1;
-                    let (term, controllers, done, signal) =
-                        (self.clone(), controllers.clone(), done.clone(), signal.clone());
+                    let (term, controllers, recorders) = (self.clone(), controllers.clone(), recorders.clone());
+                    let (done, signal) = (done.clone(), signal.clone());
                     let late = Duration::from_micros(chance.below(3000));
                     self.group().exec.spawn(owner, async move {
                         term.group().exec.sleep(late).await;
-                        let (ok, again) = term.reconcile(&*controllers[queue], &key).await;
+                        let (ok, again) = term.reconcile(&*controllers[queue], &recorders[queue], &key).await;
                         done.borrow_mut().push(Done { queue, key, ok, again });
                         signal.ring();
                     });
@@ -178,46 +190,102 @@ impl Term {
         }
     }
 
-    async fn reconcile(&self, controller: &dyn Controller, key: &Key) -> (bool, Option<Duration>) {
+    async fn reconcile(
+        &self,
+        controller: &dyn Controller,
+        recorder: &RefCell<Correlator>,
+        key: &Key,
+    ) -> (bool, Option<Duration>) {
         let Some(view) = self.group().snapshot(self.server) else { return (false, None) };
         let steady = self.steady();
         let plan = controller.reconcile_steadily(&view, key, self.now(), steady);
-        self.execute(&self.user, controller.name(), plan, view, steady).await
+        let by = By { user: &self.user, actor: controller.name(), recorder };
+        let (step, refused) = match self.execute(by, plan, view, steady).await {
+            Ok(again) => return (true, again),
+            Err(failure) => failure,
+        };
+        if let Some(view) = self.group().snapshot(self.server) {
+            let steady = self.steady();
+            let report = controller.failed(&view, key, &step, &refused, self.now());
+            // Once, whatever comes of it: the key comes again.
+            let _ = self.execute(by, report, view, steady).await;
+        }
+        (false, None)
     }
 
-    /// Executes a plan step by step through the API: what was decided on a view at a time of the steady clock.
+    /// Executes a plan step by step through the API: what was decided on a view at a time of the steady clock. Answers when
+    /// the key wants to be looked at again, or the step that failed and why.
     async fn execute(
         &self,
-        user: &Arc<UserInfo>,
-        actor: &'static str,
+        by: By<'_>,
         plan: Plan,
         view: Tables,
         decided: Time,
-    ) -> (bool, Option<Duration>) {
+    ) -> Result<Option<Duration>, (Step, Status)> {
         let mut again = None;
-        let sender = self.sender(actor, view, decided);
-        for step in plan.0 {
-            let request = match step.action {
+        // Names that the API drew, for events that speak of what an earlier step created.
+        let mut names: BTreeMap<usize, String> = BTreeMap::new();
+        let sender = self.sender(by.actor, view, decided);
+        for (at, step) in plan.0.into_iter().enumerate() {
+            let request = match &step.action {
                 Action::After(d) => {
-                    again = Some(again.map_or(d, |a: Duration| a.min(d)));
+                    again = Some(again.map_or(*d, |a: Duration| a.min(*d)));
+                    continue;
+                }
+                Action::Event { regarding, kind, reason, message } => {
+                    let message = copepod_controllers::fill_names(message, |n| names.get(&n).cloned());
+                    let event = by.recorder.borrow_mut().correlate(regarding, *kind, reason, &message, self.now());
+                    self.record(by.user, &sender, event).await;
                     continue;
                 }
                 // The simulation has no CA.
-                Action::Event { .. } | Action::Certify { .. } => continue,
-                action => to_request(user, action),
+                Action::Certify { .. } => continue,
+                action => to_request(by.user, action.clone()),
             };
             match self.api.write(self.server, &sender, &request).await {
-                Ok(()) => self.meddle(&sender, &request).await,
+                Ok(made) => {
+                    names.extend(made.map(|key| (at, key.name.to_string())));
+                    self.meddle(&sender, &request).await;
+                }
                 Err(e) if e.reason == "AlreadyExists" || (e.code == 404 && request.verb != Verb::Create) => {}
                 Err(e) if request.verb == Verb::Delete && e.code == 409 => {}
-                Err(e) if benign(&e) || absent(&e) || unlucky(&e) => return (false, None),
                 Err(e) => {
-                    self.group().broke("refused", format!("{actor}: {} was refused: {e}", step.why));
-                    return (false, None);
+                    if !(benign(&e) || absent(&e) || unlucky(&e)) {
+                        let (actor, why) = (by.actor, &step.why);
+                        self.group().broke("refused", format!("{actor}: {why} was refused: {e}"));
+                    }
+                    return Err((step, e));
                 }
             }
         }
-        (true, again)
+        Ok(again)
+    }
+
+    /// Writes an Event. One that cannot be written is lost, and what it reports goes on; but the API has nothing to say
+    /// against any.
+    async fn record(&self, user: &Arc<UserInfo>, sender: &Sender, event: Correlated) {
+        match self.tell(user, sender, event).await {
+            Ok(_) => self.group().counts.add(Event::Recorded),
+            Err(e) if benign(&e) || absent(&e) || unlucky(&e) => {}
+            Err(e) => self.group().broke("refused", format!("{}: an event was refused: {e}", sender.actor)),
+        }
+    }
+
+    /// The same, as the server's recorder does it.
+    async fn tell(&self, user: &Arc<UserInfo>, sender: &Sender, event: Correlated) -> Result<Option<Key>, Status> {
+        let Correlated { namespace, name, again, object } = event;
+        if let Some(patch) = again {
+            let counted = request(user, Verb::Patch, "events", &namespace, &name);
+            let counted = ApiRequest { body: Body::Patch(PatchType::Merge, patch), ..counted };
+            match self.api.write(self.server, sender, &counted).await {
+                // It has expired.
+                Err(e) if e.code == 404 => {}
+                done => return done,
+            }
+        }
+        let create = request(user, Verb::Create, "events", &namespace, "");
+        let create = ApiRequest { body: Body::Object(object), ..create };
+        self.api.write(self.server, sender, &create).await
     }
 
     /// [`Bug::TwoWriters`].
@@ -240,6 +308,7 @@ impl Term {
 
     async fn bind(&self, chance: &mut Chance) -> Option<()> {
         let scheduler = Scheduler::new(Packing::default());
+        let recorder = recorder("default-scheduler");
         let watches = self.watch(&["pods".into(), "nodes".into()])?;
         let mut cache = Cache::build(&watches.view);
         let mut queue: WorkQueue<Key> = WorkQueue::new(BIND);
@@ -258,8 +327,9 @@ impl Term {
                 let view = self.group().snapshot(self.server)?;
                 let steady = self.steady();
                 let plan = scheduler.schedule(&view, &key, self.now(), &mut cache);
-                let (ok, _) = self.execute(&self.binder, "scheduler", plan, view, steady).await;
-                queue.done(key, ok, self.steady());
+                let by = By { user: &self.binder, actor: "scheduler", recorder: &recorder };
+                let done = self.execute(by, plan, view, steady).await;
+                queue.done(key, done.is_ok(), self.steady());
                 self.group().exec.sleep(Duration::from_micros(chance.below(500))).await;
                 continue;
             }
@@ -267,6 +337,11 @@ impl Term {
             self.group().exec.timeout(wait, signal.changed(seen)).await;
         }
     }
+}
+
+/// What a component has reported; it begins anew wherever its process does.
+fn recorder(component: &str) -> RefCell<Correlator> {
+    RefCell::new(Correlator::new(component, ""))
 }
 
 /// A namespace that is going away refuses what was planned before, and one that is new has no service account yet; the

@@ -36,7 +36,7 @@ pub struct Canon {
     /// A digest of everything.
     pub digest: u64,
     by_tag: BTreeMap<u64, u64>,
-    /// The last revision of a change that was no heartbeat, and what it was.
+    /// The last revision of a change that says something, and what it was.
     pub spoken: (u64, String),
 }
 
@@ -116,15 +116,16 @@ impl Canon {
         if self.history.len() > KEPT {
             self.history.pop_first();
         }
-        if let Some(c) = changes.iter().rev().find(|c| !is_heartbeat(c)) {
+        if let Some(c) = changes.iter().rev().find(|c| !is_silent(c)) {
             self.spoken = (c.revision, c.key.to_string());
         }
         Ok(true)
     }
 }
 
-/// Whether a change says no more than that a node lives.
-fn is_heartbeat(change: &Change) -> bool {
+/// Whether a change says no more than that a node lives, or that something happened long ago: what was reported goes by itself
+/// in time.
+fn is_silent(change: &Change) -> bool {
     let silent = |o: &copepod_model::Object| {
         let mut value = o.value();
         let conditions = value["status"]["conditions"].as_array_mut();
@@ -136,6 +137,31 @@ fn is_heartbeat(change: &Change) -> bool {
     };
     match (&*change.key.resource, &change.old, &change.new) {
         ("nodes", Some(old), Some(new)) => silent(old) == silent(new),
+        ("events", Some(_), None) => true,
         (resource, ..) => resource.starts_with("leases"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::made;
+
+    #[test]
+    fn a_heartbeat_says_nothing_and_what_is_reported_does() {
+        let mut tables = Tables::default();
+        let node = |heard: &str, ready: &str| {
+            let ready = json!({"type": "Ready", "status": ready, "lastHeartbeatTime": heard});
+            json!({"metadata": {"name": "n"}, "status": {"conditions": [ready]}})
+        };
+        made::put(&mut tables, "nodes", &node("2027-01-15T08:00:00Z", "True"));
+        assert!(is_silent(&made::put(&mut tables, "nodes", &node("2027-01-15T08:00:10Z", "True"))));
+        assert!(!is_silent(&made::put(&mut tables, "nodes", &node("2027-01-15T08:00:20Z", "False"))));
+        let event = |count: u64| json!({"metadata": {"name": "n.1", "namespace": "default"}, "count": count});
+        assert!(!is_silent(&made::put(&mut tables, "events", &event(1))));
+        assert!(!is_silent(&made::put(&mut tables, "events", &event(2))), "it happens again and again");
+        assert!(is_silent(&made::delete(&mut tables, "events", "default", "n.1")));
     }
 }

@@ -10,7 +10,7 @@ use super::Broken;
 /// Who asks from outside of the cluster: people, and the simulation itself.
 const OUTSIDE: &[&str] = &["user", "kv", "twins", "probe", "script"];
 
-/// What is charged by whoever evicts or creates, in the same transaction.
+/// What is charged by whoever evicts or creates, in the same transaction, and what each who reports has of its own.
 const ANYONE: &[&str] = &["*"];
 
 /// Who writes what of an existing object: the resource, the field (as far as a path goes, it is about all below it; conditions
@@ -23,6 +23,9 @@ const WRITERS: &[(&str, &str, &[&str])] = &[
     // Those of Services with a selector, and mirrors of Endpoints.
     ("endpointslices.discovery.k8s.io", "endpoints", &["endpointslice", "endpointslicemirroring"]),
     ("endpointslices.discovery.k8s.io", "ports", &["endpointslice", "endpointslicemirroring"]),
+    // Each counts what it has reported itself.
+    ("events", "count", ANYONE),
+    ("events", "lastTimestamp", ANYONE),
     ("flowschemas.flowcontrol.apiserver.k8s.io", "status", &["flow-schema"]),
     ("gatewayclasses.gateway.networking.k8s.io", "status", &["gateway"]),
     ("gateways.gateway.networking.k8s.io", "status", &["gateway"]),
@@ -127,7 +130,8 @@ mod tests {
     #[test]
     fn every_field_has_its_writer() {
         let one = json!({"metadata": {"labels": {"a": "b"}}, "spec": {"replicas": 1, "nodeName": ""},
-            "status": {"replicas": 1, "conditions": [{"type": "Ready", "status": "True"}]}});
+            "status": {"replicas": 1, "conditions": [{"type": "Ready", "status": "True"}]},
+            "count": 1, "reason": "some"});
         let with = |path: &str, value: Value| {
             let mut other = one.clone();
             *other.pointer_mut(path).unwrap() = value;
@@ -153,6 +157,8 @@ mod tests {
             ("pods", &ready, "pod-gc", Some("status.conditions.Ready")),
             ("pods", &with("/spec/nodeName", json!("n")), "scheduler", None),
             ("pods", &with("/spec/nodeName", json!("n")), "node", Some("spec.nodeName")),
+            ("events", &with("/count", json!(2)), "replicaset", None),
+            ("events", &with("/reason", json!("other")), "replicaset", Some("reason")),
             ("jobs.batch", &counted, "job", None),
             ("jobs.batch", &counted, "garbage-collector", Some("status.replicas")),
             ("leases.coordination.k8s.io", &size, "node-lifecycle", Some("spec.replicas")),
