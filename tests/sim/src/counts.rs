@@ -33,6 +33,8 @@ pub enum Event {
     TornObjects,
     /// A rollout without any fault was followed to its end.
     Rollout,
+    /// A pod was evicted from a node that is lost.
+    Evicted,
     /// An Event of the API was written, or counted once more.
     Recorded,
 }
@@ -54,6 +56,7 @@ impl Event {
             TornLog,
             TornObjects,
             Rollout,
+            Evicted,
             Recorded,
         ];
         strikes.chain(forms).chain(others)

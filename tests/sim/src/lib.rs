@@ -189,7 +189,7 @@ fn until_done(group: &Group, done: &Cell<bool>) -> Result<u64, (&'static str, St
 /// What happens in a run.
 async fn direct(group: &Rc<Group>, shape: &Shape, mut chance: Chance) {
     let over = Rc::new(Cell::new(false));
-    let cluster = shape.cluster.then(|| Cluster::start(group, &shape.faults, &over, chance.split()));
+    let cluster = shape.cluster.then(|| Cluster::start(group, shape, &over, chance.split()));
     kv::start(group, shape.load, &over, chance.split());
     faults::chaos(group, shape, chance.split()).await;
     // A healed group works, for everybody, within the time that an election takes.

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use crate::bug::Bug;
 use crate::chance::Chance;
-use crate::faults::Fault;
+use crate::faults::{Fault, silence};
+use crate::invariants::evictions;
 use crate::kv::Load;
 
 /// The outline of a run.
@@ -24,6 +25,8 @@ pub struct Shape {
     pub quota: u64,
     /// Whether controllers, agents and users are there too.
     pub cluster: bool,
+    /// The node monitor grace period: how long nodes may be silent.
+    pub grace: Duration,
 }
 
 impl Shape {
@@ -48,7 +51,7 @@ impl Shape {
             faults.extend(Fault::NODES.into_iter().filter(|_| chance.one_in(2)));
         }
         let quota = if cluster { 0 } else { quota };
-        let mut shape = Shape { servers, faults, chaos, pace, load, quota, cluster };
+        let mut shape = Shape { servers, faults, chaos, pace, load, quota, cluster, grace: evictions::GRACE };
         if bug.is_some() {
             shape.servers = 3;
             shape.faults = match bug {
@@ -60,6 +63,10 @@ impl Shape {
             shape.load.pause = 50;
             shape.cluster = matches!(bug, Some(Bug::Unfenced | Bug::TwoWriters));
             shape.quota = 0;
+        }
+        if shape.faults.contains(&Fault::Silence) {
+            shape.grace = silence::GRACE;
+            shape.chaos += silence::LONGER;
         }
         shape
     }

@@ -18,6 +18,7 @@ use crate::faults::{Fault, struck};
 use crate::group::net::Place;
 use crate::group::process::ProposeError;
 use crate::group::{Group, Origin};
+use crate::shape::Shape;
 
 /// How long a client waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -26,6 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Api {
     /// The servers.
     pub group: Rc<Group>,
+    /// What is run.
+    pub shape: Shape,
     registry: Registry,
     chance: RefCell<Chance>,
     /// One request in so many is answered 429; 0 for none.
@@ -78,9 +81,9 @@ pub fn absent(status: &Status) -> bool {
 
 impl Api {
     /// The API of these servers.
-    pub fn new(group: Rc<Group>, chance: Chance) -> Rc<Api> {
+    pub fn new(group: Rc<Group>, shape: Shape, chance: Chance) -> Rc<Api> {
         let registry = Registry::new(Arc::new(Kinds::builtin()), Config::new(Sealer::new(&[7; 32])));
-        Rc::new(Api { group, registry, chance: RefCell::new(chance), busy: Cell::new(0) })
+        Rc::new(Api { group, shape, registry, chance: RefCell::new(chance), busy: Cell::new(0) })
     }
 
     /// The kinds that are served.

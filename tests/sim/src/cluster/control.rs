@@ -19,6 +19,7 @@ use super::api::{Api, Sender, absent, benign, request};
 use crate::bug::Bug;
 use crate::chance::Chance;
 use crate::counts::Event;
+use crate::exec::Owner;
 use crate::group::Group;
 use crate::group::hub::Watcher;
 
@@ -26,6 +27,8 @@ const RETRY: Backoff = Backoff { first: Duration::from_millis(5), max: Duration:
 const BIND: Backoff = Backoff { first: Duration::from_secs(1), max: Duration::from_secs(10) };
 /// Keys in work at once.
 const WORKERS: usize = 8;
+/// What tells the owner of control loops from that of the process that they are a part of.
+const LOOPS: Owner = 1;
 
 /// One leader's term at one server.
 #[derive(Clone)]
@@ -65,11 +68,11 @@ pub async fn lead(api: Rc<Api>, server: u64, life: u64, mut chance: Chance) {
         let binder = Arc::new(UserInfo::system("system:kube-scheduler"));
         let term = Term { api: api.clone(), server, term: role.term, user, binder };
         group.check(|all| {
-            all.led(role.term, term.steady());
+            all.led(role.term, term.steady(), api.shape.grace);
             Ok(())
         });
         // A part of the process that ends by itself.
-        let owner = Group::owner(server, life) | (role.term & 0x7f) << 1 | 1;
+        let owner = Group::owner(server, life) | (role.term & 0x7f) << 1 | LOOPS;
         let (t, c) = (term.clone(), chance.split());
         group.exec.spawn(owner, async move { t.control(owner, c).await });
         let (t, c) = (term.clone(), chance.split());
@@ -81,6 +84,12 @@ pub async fn lead(api: Rc<Api>, server: u64, life: u64, mut chance: Chance) {
         group.exec.sleep(Duration::from_millis(chance.below(lag))).await;
         group.exec.kill(owner);
     }
+}
+
+/// Ends the control loops of all servers.
+pub fn end(group: &Group) {
+    let first = Group::owner(1, 0);
+    group.exec.kill_where(|owner| owner >= first && owner & LOOPS != 0);
 }
 
 /// Watches of several resources from one snapshot.
@@ -119,6 +128,7 @@ impl Term {
 
     async fn control(&self, owner: u64, mut chance: Chance) {
         let config = Config::new(self.api.kinds(), "ca".into(), self.steady());
+        let config = Config { node_grace: self.api.shape.grace, ..config };
         let controllers: Rc<Vec<Box<dyn Controller>>> = Rc::new(copepod_controllers::all(&config));
         // Over again from a snapshot whenever a watch falls out of the window.
         while self.group().ask(self.server, |_| ()).is_some() {
@@ -245,6 +255,9 @@ impl Term {
             match self.api.write(self.server, &sender, &request).await {
                 Ok(made) => {
                     names.extend(made.map(|key| (at, key.name.to_string())));
+                    if by.actor == "node-lifecycle" && request.verb == Verb::Delete {
+                        self.group().counts.add(Event::Evicted);
+                    }
                     self.meddle(&sender, &request).await;
                 }
                 Err(e) if e.reason == "AlreadyExists" || (e.code == 404 && request.verb != Verb::Create) => {}

@@ -23,6 +23,7 @@ use crate::group::Group;
 use crate::group::net::Place;
 use crate::invariants::resource_quota::{HARD, NAMESPACE};
 use crate::kv::{OUTSIDE, mirror};
+use crate::shape::Shape;
 use crate::{START, invariants};
 use api::{Api, Sender};
 use node::Node;
@@ -78,8 +79,9 @@ fn owner(number: u8) -> Owner {
 
 impl Cluster {
     /// Starts control loops, agents, a user and somebody who follows the pods.
-    pub fn start(group: &Rc<Group>, faults: &[Fault], over: &Rc<Cell<bool>>, mut chance: Chance) -> Cluster {
-        let api = Api::new(group.clone(), chance.split());
+    pub fn start(group: &Rc<Group>, shape: &Shape, over: &Rc<Cell<bool>>, mut chance: Chance) -> Cluster {
+        let faults = &shape.faults;
+        let api = Api::new(group.clone(), shape.clone(), chance.split());
         api.busy.set(if faults.contains(&Fault::Busy) { 10 } else { 0 });
         let fails = Rc::new(Cell::new(faults.contains(&Fault::Containers)));
         let (a, c) = (api.clone(), chance.split());
@@ -135,8 +137,9 @@ impl Cluster {
         }
         group.invariants.borrow_mut().steady = false;
         group.stir();
-        // Heartbeats would go on for ever.
+        // Heartbeats would go on for ever, and whoever listens would evict the pods of nodes that are not heard any more.
         (1..=NODES).for_each(|number| group.exec.kill(owner(number)));
+        control::end(&group);
         group.exec.sleep(Duration::from_secs(2)).await;
         settled();
     }

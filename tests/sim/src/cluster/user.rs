@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::api::{Api, Sender, request};
 use crate::chance::Chance;
+use crate::faults::Fault;
 use crate::group::net::Place;
 use crate::invariants::resource_quota::NAMESPACE;
 use crate::kv::any;
@@ -20,13 +21,16 @@ use crate::kv::any;
 /// The user.
 struct User {
     chance: Chance,
+    /// Whether pods are not to wait long for a node that is lost.
+    hasty: bool,
     user: Arc<UserInfo>,
 }
 
 /// Wishes something now and then, until `over`. What the API refuses as upstream would is fine, and so is that nobody
 /// answers; an internal error is not.
 pub async fn live(api: Rc<Api>, place: Place, over: Rc<Cell<bool>>, chance: Chance) {
-    let mut user = User { chance, user: Arc::new(UserInfo::system("user")) };
+    let hasty = api.shape.faults.contains(&Fault::Silence);
+    let mut user = User { chance, hasty, user: Arc::new(UserInfo::system("user")) };
     let group = api.group.clone();
     while !over.get() {
         group.exec.sleep(Duration::from_millis(20 + user.chance.below(1500))).await;
@@ -79,8 +83,10 @@ impl User {
         let name = format!("app-{}", self.chance.below(4));
         let replicas = self.chance.below(6);
         let version = self.chance.below(3);
+        // Some say nothing, and wait for five minutes.
+        let patience = self.hasty.then(|| self.chance.below(4)).filter(|seconds| *seconds > 0);
         Some(match self.chance.below(9) {
-            0..=2 => self.body(Verb::Create, "deployments.apps", "", deployment(&name, replicas, version)),
+            0..=2 => self.body(Verb::Create, "deployments.apps", "", deployment(&name, replicas, version, patience)),
             3 => patch(&self.user, &name, json!({"spec": {"replicas": replicas}})),
             4 => new_image(&self.user, &name, self.chance.below(4)),
             5 => {
@@ -117,7 +123,8 @@ impl User {
     }
 }
 
-fn deployment(name: &str, replicas: u64, version: u64) -> Value {
+/// A Deployment whose pods tolerate the loss of their node for so many seconds, or for as long as who says nothing.
+fn deployment(name: &str, replicas: u64, version: u64, patience: Option<u64>) -> Value {
     let mut container = json!({
         "name": "c", "image": format!("file:///v{version}.wasm"), "ports": [{"containerPort": 8080}],
         "resources": {"requests": {"cpu": "150m", "memory": "8Mi"}},
@@ -135,13 +142,20 @@ fn deployment(name: &str, replicas: u64, version: u64) -> Value {
         1 => json!({"rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}),
         _ => json!({"rollingUpdate": {"maxSurge": 1, "maxUnavailable": 0}}),
     };
+    let mut spec = json!({"containers": [container]});
+    if let Some(seconds) = patience {
+        let tolerates =
+            |key: &str| json!({"key": key, "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": seconds});
+        let lost = ["node.kubernetes.io/unreachable", "node.kubernetes.io/not-ready"];
+        spec["tolerations"] = lost.map(tolerates).to_vec().into();
+    }
     json!({
         "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": name},
         "spec": {
             "replicas": replicas, "selector": {"matchLabels": {"app": name}}, "strategy": strategy,
             "template": {
                 "metadata": {"labels": {"app": name}},
-                "spec": {"containers": [container]},
+                "spec": spec,
             },
         },
     })

@@ -9,6 +9,7 @@ mod members;
 mod network;
 mod partition;
 mod rolling;
+pub mod silence;
 mod watch;
 
 use std::cell::Cell;
@@ -19,6 +20,7 @@ use crate::chance::Chance;
 use crate::counts::Event;
 use crate::group::Group;
 use crate::group::disk::Trouble;
+use crate::kv::OUTSIDE;
 use crate::shape::Shape;
 
 /// A kind of fault.
@@ -50,6 +52,8 @@ pub enum Fault {
     Busy,
     /// Images, volumes and probes fail; containers crash, trap, run out of memory.
     Containers,
+    /// A node is silent until its pods are evicted.
+    Silence,
 }
 
 impl Fault {
@@ -67,7 +71,7 @@ impl Fault {
         Fault::Watch,
     ];
     /// Those of nodes, and of those who use the API.
-    pub const NODES: [Fault; 3] = [Fault::Agent, Fault::Busy, Fault::Containers];
+    pub const NODES: [Fault; 4] = [Fault::Agent, Fault::Busy, Fault::Containers, Fault::Silence];
 }
 
 /// The form of a fault that has several.
@@ -138,7 +142,11 @@ impl Form {
 /// Lets these faults happen for a while, then ends them all.
 pub async fn chaos(group: &Rc<Group>, shape: &Shape, mut chance: Chance) {
     let (faults, end) = (&shape.faults, group.exec.now() + shape.chaos);
-    let changing = Rc::new(Cell::new(false));
+    let (changing, healed) = (Rc::new(Cell::new(false)), Rc::new(Cell::new(false)));
+    if faults.contains(&Fault::Silence) {
+        let (g, h, c) = (group.clone(), healed.clone(), chance.split());
+        group.exec.spawn(OUTSIDE, async move { silence::strike(&g, &h, c).await });
+    }
     while group.exec.now() < end {
         group.exec.sleep(Duration::from_millis(50 + chance.below(shape.pace))).await;
         let Some(fault) = faults.get(chance.below(faults.len() as u64) as usize) else { continue };
@@ -153,10 +161,11 @@ pub async fn chaos(group: &Rc<Group>, shape: &Shape, mut chance: Chance) {
             Fault::Rolling => rolling::strike(group, &mut chance).await,
             Fault::HandOver => handover::strike(group, &mut chance),
             Fault::Members => members::strike(group, &changing, &mut chance),
-            // Nodes see to these themselves.
-            Fault::Agent | Fault::Busy | Fault::Containers => {}
+            // Nodes see to these themselves, and the last one has a task of its own.
+            Fault::Agent | Fault::Busy | Fault::Containers | Fault::Silence => {}
         }
     }
+    healed.set(true);
     heal(group);
 }
 

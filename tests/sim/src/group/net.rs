@@ -15,6 +15,8 @@ pub struct Net {
     /// From, to.
     cut: BTreeSet<(Place, Place)>,
     cuts: u64,
+    /// Those that reach nobody and are not reached, whatever else is cut or mended.
+    silent: BTreeSet<Place>,
     /// One message in so many is lost, doubled, or much later than others; 0 for none.
     pub loses: u64,
     /// See there.
@@ -26,7 +28,7 @@ pub struct Net {
 impl Net {
     /// A good one.
     pub fn new(chance: Chance) -> Net {
-        Net { chance, cut: BTreeSet::new(), cuts: 0, loses: 0, doubles: 0, delays: 0 }
+        Net { chance, cut: BTreeSet::new(), cuts: 0, silent: BTreeSet::new(), loses: 0, doubles: 0, delays: 0 }
     }
 
     /// Cuts one direction.
@@ -44,9 +46,20 @@ impl Net {
         }
     }
 
+    /// Nobody reaches a place, and it reaches nobody.
+    pub fn silence(&mut self, place: Place) {
+        self.silent.insert(place);
+    }
+
+    /// It reaches others again, but for whom it is cut from.
+    pub fn end_silence(&mut self, place: Place) {
+        self.silent.remove(&place);
+    }
+
     /// All is well.
     pub fn heal(&mut self) {
         self.cut.clear();
+        self.silent.clear();
         (self.loses, self.doubles, self.delays) = (0, 0, 0);
     }
 
@@ -66,7 +79,7 @@ impl Net {
 
     /// Whether something gets from one place to another.
     pub fn reaches(&self, from: Place, to: Place) -> bool {
-        !self.cut.contains(&(from, to))
+        !self.cut.contains(&(from, to)) && !self.silent.contains(&from) && !self.silent.contains(&to)
     }
 
     /// How long something takes.

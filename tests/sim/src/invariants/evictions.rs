@@ -1,29 +1,31 @@
 //! Lost contact is not death: who has just begun to rule has not heard anybody yet, and evicts no pod before a node has had the
-//! time to be heard.
+//! time to be heard. Nobody evicts pods of a node that has no taint for it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use copepod_machine::View as _;
 use copepod_model::Time;
-use copepod_state::Change;
+use copepod_state::{Change, Tables};
 
 use super::Broken;
 use crate::group::Origin;
 
-/// The controllers' `node_grace`.
-const GRACE: Duration = Duration::from_secs(40);
+/// The controllers' `node_grace` where nothing else is said.
+pub const GRACE: Duration = Duration::from_secs(40);
 
 /// When terms began.
 #[derive(Default)]
 pub struct Evictions {
     /// When each was first led, by a clock that nobody sets: how long a server has listened does not depend on its time of day.
-    led: BTreeMap<u64, Time>,
+    /// And for how long nodes may be silent.
+    led: BTreeMap<u64, (Time, Duration)>,
 }
 
 impl Evictions {
-    /// The control loops of a term's leader begin.
-    pub fn led(&mut self, term: u64, now: Time) {
-        self.led.entry(term).or_insert(now);
+    /// The control loops of a term's leader begin, for which nodes may be silent for `grace`.
+    pub fn led(&mut self, term: u64, now: Time, grace: Duration) {
+        self.led.entry(term).or_insert((now, grace));
     }
 
     /// Checks a deletion, or the mark of one, by the controller that evicts.
@@ -36,19 +38,28 @@ impl Evictions {
         if change.new.as_ref().is_some_and(|new| !marks || new.meta.deletion_timestamp.is_none()) {
             return Ok(());
         }
+        let node = old.meta.node_name.as_deref().unwrap_or_default();
+        if origin.view.as_ref().is_some_and(|view| !is_tainted(view, node)) {
+            return Err(("evictions", format!("{} was evicted from {node:?}, which has no taint for it", change.key)));
+        }
         let (Some(term), Some(decided)) = (origin.term, origin.decided) else { return Ok(()) };
-        let Some(led) = self.led.get(&term) else { return Ok(()) };
+        let Some((led, grace)) = self.led.get(&term) else { return Ok(()) };
         let after = decided.since(*led);
-        if after >= GRACE {
+        if after >= *grace {
             return Ok(());
         }
         Err(("evictions", format!("{} was evicted {after:?} after term {term} was first led", change.key)))
     }
 }
 
+/// Whether a node had a taint by which pods leave. All pods here tolerate one for a while, so that it is there before.
+fn is_tainted(view: &Tables, node: &str) -> bool {
+    let taints = view.get("nodes", "", node).map(|n| n.value()["spec"]["taints"].take()).unwrap_or_default();
+    taints.as_array().into_iter().flatten().any(|taint| taint["effect"] == "NoExecute")
+}
+
 #[cfg(test)]
 mod tests {
-    use copepod_state::Tables;
     use serde_json::{Value, json};
 
     use super::*;
@@ -66,9 +77,9 @@ mod tests {
     #[test]
     fn an_eviction_before_nodes_could_be_heard_is_found() {
         let mut all = Evictions::default();
-        all.led(2, Time::from_secs(100));
+        all.led(2, Time::from_secs(100), GRACE);
         // Led again, by the same server: it was first led before.
-        all.led(2, Time::from_secs(150));
+        all.led(2, Time::from_secs(150), GRACE);
         let mut tables = Tables::default();
         made::put(&mut tables, "pods", &pod());
         let mut doomed = pod();
@@ -86,6 +97,30 @@ mod tests {
         told["status"] = json!({"phase": "Running"});
         let told = made::put(&mut tables, "pods", &told);
         all.check(&told, &origin("node-lifecycle", 101)).unwrap();
+    }
+
+    #[test]
+    fn an_eviction_from_a_node_without_a_taint_for_it_is_found() {
+        let mut view = Tables::default();
+        let node = |name: &str, effect: &str| {
+            let taint = json!({"key": "node.kubernetes.io/unreachable", "effect": effect});
+            json!({"metadata": {"name": name}, "spec": {"taints": [taint]}})
+        };
+        made::put(&mut view, "nodes", &node("lost", "NoExecute"));
+        made::put(&mut view, "nodes", &node("full", "NoSchedule"));
+        let evicted = |from: &str| {
+            let mut tables = Tables::default();
+            let mut pod = pod();
+            pod["spec"] = json!({"nodeName": from});
+            made::put(&mut tables, "pods", &pod);
+            let change = made::delete(&mut tables, "pods", "d", "p");
+            let mut all = Evictions::default();
+            all.led(2, Time::from_secs(100), Duration::from_secs(8));
+            all.check(&change, &Origin { view: Some(view.clone()), ..origin("node-lifecycle", 108) })
+        };
+        evicted("lost").unwrap();
+        assert!(evicted("full").is_err());
+        assert!(evicted("unknown").is_err());
     }
 
     #[test]

@@ -7,7 +7,7 @@ mod bound_once;
 pub mod canon;
 mod capacity;
 mod collector;
-mod evictions;
+pub mod evictions;
 mod fenced;
 pub mod linearizable;
 pub mod list_watch;
@@ -21,6 +21,7 @@ pub mod settled;
 pub mod whole;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use copepod_model::Time;
 use copepod_state::{Change, Outcome, Tables};
@@ -133,9 +134,9 @@ impl Invariants {
         Ok(())
     }
 
-    /// The control loops of a term's leader begin, at so much by a clock that nobody sets.
-    pub fn led(&mut self, term: u64, now: Time) {
-        self.evictions.led(term, now);
+    /// The control loops of a term's leader begin, at so much by a clock that nobody sets; nodes may be silent for `grace`.
+    pub fn led(&mut self, term: u64, now: Time, grace: Duration) {
+        self.evictions.led(term, now, grace);
     }
 
     /// A server let a transaction in.

@@ -1,6 +1,6 @@
 //! One writer per field: who may write what, over all changes of all kinds.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use copepod_state::Change;
 use serde_json::Value;
@@ -118,8 +118,10 @@ fn types<'a>(a: &'a Value, b: &'a Value) -> BTreeSet<&'a str> {
     [a, b].into_iter().filter_map(Value::as_array).flatten().filter_map(|c| c["type"].as_str()).collect()
 }
 
-fn of_type<'a>(conditions: &'a Value, kind: &str) -> Option<&'a Value> {
-    conditions.as_array()?.iter().find(|c| c["type"] == kind)
+/// What a condition says; a field that is null says nothing.
+fn of_type<'a>(conditions: &'a Value, kind: &str) -> Option<BTreeMap<&'a String, &'a Value>> {
+    let condition = conditions.as_array()?.iter().find(|c| c["type"] == kind)?.as_object()?;
+    Some(condition.iter().filter(|(_, v)| !v.is_null()).collect())
 }
 
 #[cfg(test)]

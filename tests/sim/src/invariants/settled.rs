@@ -6,11 +6,15 @@ use copepod_machine::View as _;
 use copepod_model::facts::PodFacts;
 use copepod_model::selector::LabelSelector;
 use copepod_state::Tables;
+use serde_json::Value;
 
 use super::Broken;
 
+/// The taints of nodes that are not heard, or say that they are not well.
+const LOST: [&str; 2] = ["node.kubernetes.io/unreachable", "node.kubernetes.io/not-ready"];
+
 /// Every deployment has its replicas ready and no other pods, every Service exactly its ready pods as endpoints, in
-/// its slices and in its Endpoints, and nothing is half deleted.
+/// its slices and in its Endpoints, no node is taken for lost, and nothing is half deleted.
 pub fn check(view: &Tables) -> Result<(), Broken> {
     judge(view).map_err(|how| ("settled", how))
 }
@@ -19,6 +23,13 @@ fn judge(view: &Tables) -> Result<(), String> {
     for resource in ["pods", "replicasets.apps", "deployments.apps"] {
         if let Some(o) = view.list(resource, None).find(|o| o.meta.deletion_timestamp.is_some()) {
             return Err(format!("{} never finished its deletion: {}", o.key, o.value()["metadata"]));
+        }
+    }
+    for node in view.list("nodes", None) {
+        let taints = node.value()["spec"]["taints"].take();
+        let lost = |key: &Value| LOST.iter().any(|lost| *key == *lost);
+        if taints.as_array().into_iter().flatten().any(|taint| lost(&taint["key"])) {
+            return Err(format!("{} is heard and has the taints {taints}", node.key));
         }
     }
     let mut given = BTreeSet::new();
@@ -100,7 +111,7 @@ fn describe(view: &Tables) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
     use crate::made;
@@ -158,5 +169,13 @@ mod tests {
         broken(|t| endpoints(t, "10.0.0.3", "10.0.0.2"));
         let ends = json!({"metadata": {"name": "other", "deletionTimestamp": "2027-01-15T08:00:00Z"}});
         broken(|t| put(t, "pods", ends.clone()));
+        let node = |key: &str| {
+            let taint = json!({"key": key, "effect": "NoSchedule"});
+            json!({"metadata": {"name": "n"}, "spec": {"taints": [taint]}})
+        };
+        LOST.iter().for_each(|lost| broken(|t| put(t, "nodes", node(lost))));
+        let mut cordoned = rest();
+        put(&mut cordoned, "nodes", node("node.kubernetes.io/unschedulable"));
+        check(&cordoned).unwrap();
     }
 }
