@@ -35,6 +35,8 @@ pub enum Event {
     Rollout,
     /// A pod was evicted from a node that is lost.
     Evicted,
+    /// A Service was given the addresses of its load balancer, or lost them.
+    Balanced,
     /// An Event of the API was written, or counted once more.
     Recorded,
 }
@@ -57,6 +59,7 @@ impl Event {
             TornObjects,
             Rollout,
             Evicted,
+            Balanced,
             Recorded,
         ];
         strikes.chain(forms).chain(others)

@@ -27,6 +27,8 @@ pub struct Shape {
     pub cluster: bool,
     /// The node monitor grace period: how long nodes may be silent.
     pub grace: Duration,
+    /// Whether addresses are set aside for load balancers; else they have the nodes'.
+    pub pool: bool,
 }
 
 impl Shape {
@@ -50,8 +52,9 @@ impl Shape {
         if cluster {
             faults.extend(Fault::NODES.into_iter().filter(|_| chance.one_in(2)));
         }
+        let pool = cluster && chance.one_in(2);
         let quota = if cluster { 0 } else { quota };
-        let mut shape = Shape { servers, faults, chaos, pace, load, quota, cluster, grace: evictions::GRACE };
+        let mut shape = Shape { servers, faults, chaos, pace, load, quota, cluster, grace: evictions::GRACE, pool };
         if bug.is_some() {
             shape.servers = 3;
             shape.faults = match bug {

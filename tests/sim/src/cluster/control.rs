@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use copepod_controllers::{Config, Controller};
+use copepod_controllers::{BalancerPool, Config, Controller};
 use copepod_machine::{Action, Backoff, Correlated, Correlator, Plan, Step, Time, WorkQueue};
 use copepod_model::request::{Body, PatchType};
 use copepod_model::{ApiRequest, Key, Status, UserInfo, Verb};
@@ -15,6 +15,7 @@ use copepod_scheduler::{Cache, Packing, Scheduler};
 use copepod_state::{Interest, Tables};
 use serde_json::json;
 
+use super::POOL;
 use super::api::{Api, Sender, absent, benign, request};
 use crate::bug::Bug;
 use crate::chance::Chance;
@@ -128,7 +129,8 @@ impl Term {
 
     async fn control(&self, owner: u64, mut chance: Chance) {
         let config = Config::new(self.api.kinds(), "ca".into(), self.steady());
-        let config = Config { node_grace: self.api.shape.grace, ..config };
+        let balancer_pool = if self.api.shape.pool { pool() } else { BalancerPool::default() };
+        let config = Config { node_grace: self.api.shape.grace, balancer_pool, ..config };
         let controllers: Rc<Vec<Box<dyn Controller>>> = Rc::new(copepod_controllers::all(&config));
         // Over again from a snapshot whenever a watch falls out of the window.
         while self.group().ask(self.server, |_| ()).is_some() {
@@ -255,8 +257,10 @@ impl Term {
             match self.api.write(self.server, &sender, &request).await {
                 Ok(made) => {
                     names.extend(made.map(|key| (at, key.name.to_string())));
-                    if by.actor == "node-lifecycle" && request.verb == Verb::Delete {
-                        self.group().counts.add(Event::Evicted);
+                    match by.actor {
+                        "node-lifecycle" if request.verb == Verb::Delete => self.group().counts.add(Event::Evicted),
+                        "load-balancer" => self.group().counts.add(Event::Balanced),
+                        _ => {}
                     }
                     self.meddle(&sender, &request).await;
                 }
@@ -350,6 +354,12 @@ impl Term {
             self.group().exec.timeout(wait, signal.changed(seen)).await;
         }
     }
+}
+
+/// The addresses that are set aside for load balancers.
+fn pool() -> BalancerPool {
+    let ranges = POOL.map(|ip| format!("{ip}-{ip}")).join(",");
+    ranges.parse().expect("each is a range")
 }
 
 /// What a component has reported; it begins anew wherever its process does.

@@ -34,6 +34,10 @@ const NODES: u8 = 2;
 const USER: Place = 2000;
 /// How many of them want the same Secrets.
 const HOARDERS: usize = 3;
+/// How many want Services of the same names.
+const PUBLISHERS: usize = 2;
+/// The addresses that are set aside for load balancers, where some are: fewer than the Services that want one.
+pub const POOL: [&str; 5] = ["198.51.100.1", "198.51.100.2", "198.51.100.3", "2001:db8::1", "2001:db8::2"];
 /// Virtual time that a converged cluster must stay quiet for: longer than any grace of the control plane.
 const QUIET: Duration = Duration::from_secs(330);
 /// The same after a rollout, in which something happens every few seconds.
@@ -115,6 +119,10 @@ impl Cluster {
         }
         let (g, o, c) = (group.clone(), over.clone(), chance.split());
         group.exec.spawn(OUTSIDE, async move { mirror(&g, "pods", &o, c).await });
+        for _ in 0..PUBLISHERS {
+            let (a, o, c) = (api.clone(), over.clone(), chance.split());
+            group.exec.spawn(OUTSIDE, user::publish(a, USER, o, c));
+        }
         Cluster { api, fails }
     }
 
@@ -125,7 +133,13 @@ impl Cluster {
         self.api.busy.set(0);
         self.fails.set(false);
         group.calm();
-        let settled = || group.check(|all| invariants::settled::check(&all.canon.tables));
+        let pool = self.api.shape.pool;
+        let settled = || {
+            group.check(|all| {
+                invariants::settled::check(&all.canon.tables)?;
+                invariants::balanced::check(&all.canon.tables, pool)
+            });
+        };
         if !self.quiet(QUIET).await {
             return;
         }

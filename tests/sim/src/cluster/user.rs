@@ -1,5 +1,5 @@
 //! A user with changing wishes: deployments that come, go, grow, shrink and change; services; pods deleted by hand; at
-//! whichever server answers. And several who want the same rest of a quota at the same time.
+//! whichever server answers. And several who want the same at the same time: the rest of a quota, addresses.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -11,6 +11,7 @@ use copepod_model::request::{Body, PatchType, Propagation};
 use copepod_model::{ApiRequest, UserInfo, Verb};
 use serde_json::{Value, json};
 
+use super::POOL;
 use super::api::{Api, Sender, request};
 use crate::chance::Chance;
 use crate::faults::Fault;
@@ -65,6 +66,51 @@ pub async fn hoard(api: Rc<Api>, place: Place, over: Rc<Cell<bool>>, mut chance:
         };
         ask(&api, place, server, request).await;
     }
+}
+
+/// Makes Services of a few names, of one family or of both, with load balancers and without; changes and deletes them, until
+/// `over`; others do the same.
+pub async fn publish(api: Rc<Api>, place: Place, over: Rc<Cell<bool>>, mut chance: Chance) {
+    let user = Arc::new(UserInfo::system("user"));
+    let group = api.group.clone();
+    while !over.get() {
+        group.exec.sleep(Duration::from_millis(20 + chance.below(1500))).await;
+        let Some(server) = any(&group, &mut chance) else { continue };
+        let name = format!("lb-{}", chance.below(5));
+        let merge = |spec: Value| {
+            let patch = Body::Patch(PatchType::Merge, json!({"spec": spec}));
+            ApiRequest { body: patch, ..request(&user, Verb::Patch, "services", "default", &name) }
+        };
+        let request = match chance.below(7) {
+            0..=3 => {
+                let body = Body::Object(service(&name, &mut chance));
+                ApiRequest { body, ..request(&user, Verb::Create, "services", "default", "") }
+            }
+            4 => merge(json!({"type": if chance.one_in(2) { "LoadBalancer" } else { "ClusterIP" }})),
+            5 => merge(json!({"ipFamilyPolicy": if chance.one_in(2) { "PreferDualStack" } else { "SingleStack" }})),
+            _ => request(&user, Verb::Delete, "services", "default", &name),
+        };
+        ask(&api, place, server, request).await;
+    }
+}
+
+/// A Service of the pods of some Deployment.
+fn service(name: &str, chance: &mut Chance) -> Value {
+    let mut spec = json!({
+        "selector": {"app": format!("app-{}", chance.below(4))}, "ports": [{"port": 80, "targetPort": 8080}],
+        "ipFamilyPolicy": if chance.one_in(3) { "SingleStack" } else { "PreferDualStack" },
+    });
+    if chance.one_in(4) {
+        spec["ipFamilies"] = json!(["IPv6"]);
+    }
+    if !chance.one_in(4) {
+        spec["type"] = "LoadBalancer".into();
+        spec["externalTrafficPolicy"] = if chance.one_in(3) { "Local" } else { "Cluster" }.into();
+        if chance.one_in(4) {
+            spec["loadBalancerIP"] = POOL[chance.below(POOL.len() as u64) as usize].into();
+        }
+    }
+    json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec})
 }
 
 /// Other pods for a Deployment.

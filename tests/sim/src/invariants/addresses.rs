@@ -1,4 +1,5 @@
-//! No address is given twice, at no step: Services' own, node ports, nodes' parts of the pod network, pods' own.
+//! No address is given twice, at no step: Services' own, those set aside for load balancers, node ports, nodes' parts of the pod
+//! network, pods' own.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -9,10 +10,11 @@ use copepod_state::{Change, Tables};
 use serde_json::Value;
 
 use super::Broken;
+use crate::cluster::POOL;
 use crate::group::Origin;
 
 /// What an object holds of what there is once, with a word for each kind: of both families, and also where a list repeats the
-/// field before it. (No addresses are set aside for load balancers here: those of a Service are the nodes', which all share.)
+/// field before it. (Where no addresses are set aside for load balancers they have the nodes', which all share.)
 fn held(object: &Object) -> BTreeSet<(&'static str, String)> {
     let v = object.value();
     let mut all = BTreeSet::new();
@@ -28,6 +30,9 @@ fn held(object: &Object) -> BTreeSet<(&'static str, String)> {
             each(&spec["clusterIPs"]).for_each(|ip| hold("address", ip));
             each(&spec["ports"]).for_each(|port| hold("node port", &port["nodePort"]));
             hold("node port", &spec["healthCheckNodePort"]);
+            let points = each(&status["loadBalancer"]["ingress"]).map(|point| &point["ip"]);
+            let own = points.filter(|ip| ip.as_str().is_some_and(|ip| POOL.contains(&ip)));
+            own.for_each(|ip| hold("load balancer's address", ip));
         }
         "nodes" => {
             hold("part of the pod network", &spec["podCIDR"]);
@@ -121,6 +126,14 @@ mod tests {
         let headless = json!({"clusterIP": "None", "clusterIPs": ["None"]});
         take("services", "b", "spec", headless.clone()).unwrap();
         take("services", "c", "spec", headless).unwrap();
+        let balanced = |ips: &[&str]| {
+            let points: Vec<Value> = ips.iter().map(|ip| json!({"ip": ip, "ipMode": "VIP"})).collect();
+            json!({"loadBalancer": {"ingress": points}})
+        };
+        take("services", "f", "status", balanced(&["192.0.2.1", POOL[0], POOL[4]])).unwrap();
+        take("services", "g", "status", balanced(&["192.0.2.1", POOL[1]])).unwrap();
+        assert!(take("services", "g", "status", balanced(&[POOL[1], POOL[4]])).is_err());
+        take("services", "g", "status", balanced(&[POOL[1], POOL[3]])).unwrap();
         take("nodes", "a", "spec", json!({"podCIDR": "10.1.0.0/24", "podCIDRs": ["10.1.0.0/24", "fd01::/64"]}))
             .unwrap();
         assert!(take("nodes", "b", "spec", json!({"podCIDRs": ["10.1.1.0/24", "fd01::/64"]})).is_err());

@@ -3,6 +3,7 @@
 
 pub mod acknowledged;
 mod addresses;
+pub mod balanced;
 mod bound_once;
 pub mod canon;
 mod capacity;

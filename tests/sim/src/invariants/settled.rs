@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use copepod_machine::View as _;
 use copepod_model::facts::PodFacts;
+use copepod_model::networks::family;
 use copepod_model::selector::LabelSelector;
 use copepod_state::Tables;
 use serde_json::Value;
@@ -63,11 +64,19 @@ fn judge(view: &Tables) -> Result<(), String> {
         let Some(pairs) = v["spec"]["selector"].as_object() else { continue };
         let selector =
             LabelSelector::from_pairs(pairs.iter().map(|(k, v)| (k.as_str(), v.as_str().unwrap_or_default())));
-        let wanted: BTreeSet<String> = view
-            .list("pods", Some("default"))
-            .filter(|p| selector.matches(&p.meta.labels) && p.facts::<PodFacts>().ready)
-            .filter_map(|p| p.facts::<PodFacts>().ips.first().map(ToString::to_string))
-            .collect();
+        let families: Vec<&str> = match v["spec"]["ipFamilies"].as_array() {
+            Some(families) => families.iter().filter_map(Value::as_str).collect(),
+            None => vec!["IPv4"],
+        };
+        let ready = |families: &[&str]| -> BTreeSet<String> {
+            let pods = view.list("pods", Some("default"));
+            pods.filter(|p| selector.matches(&p.meta.labels) && p.facts::<PodFacts>().ready)
+                .flat_map(|p| p.facts::<PodFacts>().ips.clone())
+                .filter(|ip| families.contains(&family(*ip)))
+                .map(|ip| ip.to_string())
+                .collect()
+        };
+        let wanted = ready(&families);
         let mut found = BTreeSet::new();
         for slice in view.list("endpointslices.discovery.k8s.io", Some("default")) {
             if slice.meta.labels.get("kubernetes.io/service-name").map(|n| &**n) != Some(s.name()) {
@@ -86,6 +95,8 @@ fn judge(view: &Tables) -> Result<(), String> {
         let subsets = endpoints["subsets"].as_array().into_iter().flatten();
         let addresses = subsets.flat_map(|s| s["addresses"].as_array().into_iter().flatten());
         let legacy: BTreeSet<String> = addresses.filter_map(|a| a["ip"].as_str().map(str::to_string)).collect();
+        // Endpoints know one family only.
+        let wanted = ready(families.get(..1).unwrap_or_default());
         if legacy != wanted {
             return Err(format!("{} has {legacy:?} in its Endpoints, its ready pods are {wanted:?}", s.key));
         }
@@ -173,6 +184,20 @@ mod tests {
             let taint = json!({"key": key, "effect": "NoSchedule"});
             json!({"metadata": {"name": "n"}, "spec": {"taints": [taint]}})
         };
+        let dual = json!({"selector": {"app": "app"}, "ipFamilies": ["IPv4", "IPv6"]});
+        let mut both = rest();
+        put(&mut both, "services", json!({"metadata": {"name": "app"}, "spec": dual}));
+        check(&both).unwrap();
+        let owner = json!([{"kind": "ReplicaSet", "name": "set", "uid": "set", "controller": true}]);
+        let meta = json!({"name": "a", "labels": {"app": "app"}, "ownerReferences": owner});
+        let ips = json!([{"ip": "10.0.0.2"}, {"ip": "fd00::2"}]);
+        let status = json!({"podIPs": ips, "conditions": [{"type": "Ready", "status": "True"}]});
+        put(&mut both, "pods", json!({"metadata": meta, "status": status}));
+        assert!(check(&both).is_err(), "no slice has the second address");
+        let meta = json!({"name": "app-2", "labels": {"kubernetes.io/service-name": "app"}});
+        let second = json!([{"addresses": ["fd00::2"], "conditions": {"ready": true}}]);
+        put(&mut both, "endpointslices.discovery.k8s.io", json!({"metadata": meta, "endpoints": second}));
+        check(&both).unwrap();
         LOST.iter().for_each(|lost| broken(|t| put(t, "nodes", node(lost))));
         let mut cordoned = rest();
         put(&mut cordoned, "nodes", node("node.kubernetes.io/unschedulable"));
