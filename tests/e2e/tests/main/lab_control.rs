@@ -1,11 +1,12 @@
 //! Three servers and three agents on three machines of which something is taken away, while clients of each machine write
 //! and read: what was acknowledged is there, by every server; all servers have the same; pods answer throughout.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use e2e::lab::{CLIENT, Client, Fault, LabCluster, Seen, now, seconds};
 use e2e::manifest::{self, Serves};
-use e2e::{has, needs, until};
+use e2e::{has, needs, text, until};
 use serde_json::{Value, json};
 
 use crate::faults::Small;
@@ -41,6 +42,8 @@ struct Group {
     cluster: LabCluster,
     writers: Vec<Client>,
     probers: Vec<Client>,
+    /// Names of what kubectl was told that it has created.
+    by_kubectl: RefCell<Vec<String>>,
 }
 
 impl Group {
@@ -49,7 +52,7 @@ impl Group {
     }
 
     fn start_in(dir: tempfile::TempDir, disks: Vec<Small>) -> Option<Group> {
-        if !needs("python3", has("python3")) {
+        if !needs("python3", has("python3")) || !needs("kubectl", has("kubectl")) {
             return None;
         }
         Group::of(LabCluster::start_in(dir, &MACHINES, &MACHINES)?, disks)
@@ -72,7 +75,7 @@ impl Group {
             Client::probe(lab, name, &url, "web")
         };
         let (writers, probers) = (MACHINES.iter().map(writer).collect(), MACHINES.iter().map(prober).collect());
-        let group = Group { disks, cluster, writers, probers };
+        let group = Group { disks, cluster, writers, probers, by_kubectl: RefCell::default() };
         group.go_on("all write", &MACHINES);
         Some(group)
     }
@@ -102,7 +105,29 @@ impl Group {
         let leader = until("there is a leader", || self.cluster.leader(survivors[0]).filter(|l| Some(&**l) != not));
         let led = now() - since;
         self.go_on(what, survivors);
+        self.kubectl_creates(survivors);
         self.tells(what, since, survivors, &format!("{leader} leads after {}", seconds(Some(led))));
+    }
+
+    /// What kubectl says on a machine, to that machine's server.
+    fn kubectl(&self, machine: &str, args: &[&str]) -> String {
+        let kubeconfig = self.cluster.kubeconfig(machine);
+        let out = self.cluster.lab.run(machine, "kubectl", &[&["--kubeconfig", &kubeconfig], args].concat());
+        assert!(out.status.success(), "kubectl {args:?} on {machine}: {}", text(&out.stderr));
+        text(&out.stdout)
+    }
+
+    /// Somebody at each of these machines creates a ConfigMap by kubectl, and reads it at another one.
+    fn kubectl_creates(&self, machines: &[&str]) {
+        for (i, machine) in machines.iter().enumerate() {
+            let name = format!("by-kubectl-{}", self.by_kubectl.borrow().len());
+            self.kubectl(machine, &["create", "configmap", &name]);
+            let other = machines[(i + 1) % machines.len()];
+            until("it is there", || {
+                self.kubectl(other, &["get", "configmaps", "-o", "name"]).contains(&name).then_some(())
+            });
+            self.by_kubectl.borrow_mut().push(name);
+        }
     }
 
     /// The same where so little gets through that nobody can be waited for: until five writes are acknowledged, to whomever,
@@ -146,7 +171,14 @@ impl Group {
     /// Ends the clients, compares what the servers have with what was acknowledged, and with each other.
     fn ends_well(self) {
         self.go_on("all go on in the end", &MACHINES);
-        let Group { cluster, writers, probers, disks } = self;
+        for machine in MACHINES {
+            let there = self.kubectl(machine, &["get", "configmaps", "-o", "name"]);
+            let there: BTreeSet<&str> = there.lines().filter_map(|l| l.strip_prefix("configmap/")).collect();
+            let lost: Vec<_> =
+                self.by_kubectl.borrow().iter().filter(|n| !there.contains(n.as_str())).cloned().collect();
+            assert!(lost.is_empty(), "{machine} does not have what kubectl has created: {lost:?}");
+        }
+        let Group { cluster, writers, probers, disks, .. } = self;
         let seen: Vec<Seen> = writers.into_iter().map(Client::stop).collect();
         let lists = MACHINES.map(|name| cluster.lab.list(CLIENT, &cluster.kubeconfig(name), &cluster.url(name)));
         let (mut known, mut unknown) = (0, 0);
